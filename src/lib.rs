@@ -1,0 +1,3 @@
+//! Git-native loop over coding agents.
+
+pub mod error;
