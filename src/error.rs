@@ -4,6 +4,7 @@
 //! ours: bad usage, an unreadable ref, a full disk.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 /// The result of anything that can fail on our side.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -73,11 +74,11 @@ impl Error {
         let mut text = format!("error: {self}");
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str(&format!("\ncaused by: {error}"));
+            let _ = write!(text, "\ncaused by: {error}");
             cause = error.source();
         }
         if let Some(hint) = &self.hint {
-            text.push_str(&format!("\nhint: {hint}"));
+            let _ = write!(text, "\nhint: {hint}");
         }
         text
     }

@@ -1,0 +1,142 @@
+//! Seam 3: a run's record and its workspace, as its driver uses them.
+//!
+//! [`Ledger`] is synchronous: a flush costs about a millisecond. Implementations: `memory` for tests, `git` for real.
+
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::run::Snapshot;
+use crate::run::event::Event;
+
+/// One run's record and workspace. There is one writer: the driver that holds the run's lock.
+pub trait Ledger: Send + Sync {
+    /// Appends `batch` and returns once the record holds it.
+    ///
+    /// # Errors
+    /// Where the record could not be written; then none of the batch is on it.
+    fn append(&self, batch: &Batch<'_>) -> Result<()>;
+
+    /// Everything recorded, in order.
+    ///
+    /// # Errors
+    /// Where the record cannot be read.
+    fn events(&self) -> Result<Vec<Event>>;
+
+    /// Makes the place stand where agents work, and says whether it held work of an earlier driver.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    fn workspace(&self) -> Result<Workspace>;
+
+    /// Takes in commits that a person put on the run's branch on top of `tip`, into branch and workspace.
+    ///
+    /// # Errors
+    /// Where the branch no longer contains `tip`, or is gone: a branch that a person moved is never overwritten.
+    fn adopt(&self, tip: &str) -> Result<Option<Adopted>>;
+
+    /// Writes the workspace as a tree object, without touching HEAD, branch or the user's index.
+    ///
+    /// # Errors
+    /// Where the tree cannot be written.
+    fn write_tree(&self) -> Result<Tree>;
+
+    /// Commits a tree on the run's branch, on top of `draft.tip`. Events that are appended afterwards are noted on
+    /// this commit, so whatever happened before it must have been appended before.
+    ///
+    /// # Errors
+    /// Where the branch does not stand at `draft.tip`, or the commit cannot be made.
+    fn commit(&self, draft: &Draft<'_>) -> Result<Committed>;
+
+    /// Keeps a transcript under `path` (`iter1/s1/1.out`), outside the log.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn store_output(&self, path: &str, content: &[u8]) -> Result<()>;
+
+    /// The difference between two trees or commits as a patch, at most `limit` bytes: where it would be longer, files
+    /// are left out whole and named in a stat.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read.
+    fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String>;
+
+    /// Ends the workspace's life as the run's settings say: keeps it, or removes it without losing anything.
+    ///
+    /// # Errors
+    /// Where it cannot be removed; it is then still there.
+    fn close(&self) -> Result<()>;
+
+    /// Where live files of the run go (transcripts being written): not part of the record, removed with the run.
+    fn scratch(&self) -> PathBuf;
+}
+
+/// Events to append, and the state after them.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// The events, in order.
+    pub events: &'a [Event],
+    /// The fold of everything up to the last of them.
+    pub snapshot: &'a Snapshot,
+    /// Whether it must survive a power cut.
+    pub durable: bool,
+}
+
+/// The place where agents work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its directory.
+    pub path: PathBuf,
+    /// What was found there.
+    pub found: Found,
+    /// What stood uncommitted in the user's checkout, committed apart on the run's branch, where the run works there.
+    pub before: Option<Adopted>,
+}
+
+/// What a driver found where the workspace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing; it was made from the run's newest commit.
+    Made,
+    /// The workspace, with whatever uncommitted edits it held.
+    Kept,
+}
+
+/// Commits that are not checkpoints of ours, taken into the run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The newest of them: the run's new tip.
+    pub commit: String,
+    /// Its tree.
+    pub tree: String,
+}
+
+/// A workspace as a tree object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// The tree's id.
+    pub id: String,
+    /// What could not be captured as it stands, in words.
+    pub remarks: Vec<String>,
+}
+
+/// A commit to make.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft<'a> {
+    /// Where the branch stands.
+    pub tip: &'a str,
+    /// What to commit.
+    pub tree: &'a str,
+    /// Subject, body and trailers.
+    pub message: &'a str,
+}
+
+/// A commit that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The commit's id.
+    pub commit: String,
+    /// Files that differ from its first parent.
+    pub changed: u64,
+    /// What was noticed: files that changed after the tree was written, commits kept on a rescue ref.
+    pub remarks: Vec<String>,
+}

@@ -1,0 +1,514 @@
+//! One fact of a run, and its line in the log.
+//!
+//! The envelope (`seq`, `ts`, `session`, `iteration`) stands once, on [`Event`]; what happened is a [`Fact`]. A line is
+//! JSON: `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::goal::{AgentChoice, Goal, Options, Role, RunId, StopReason};
+use super::work::{Failure, Plan, Review, Usage, Verification};
+
+/// The log format that this program writes, and the newest that it goes on with.
+pub const FORMAT: u32 = 1;
+/// Longest text in an event, in bytes; longer ones are cut at head and tail.
+pub const VALUE_LIMIT: usize = 256 * 1024;
+/// Longest goal, in bytes.
+pub const GOAL_LIMIT: usize = 1024 * 1024;
+
+/// A moment: milliseconds since the Unix epoch. In JSON, seconds with three decimals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The moment `seconds` later.
+    #[must_use]
+    pub fn plus(self, seconds: f64) -> Self {
+        #[allow(clippy::cast_possible_truncation)] // `as` saturates, which is what a far future should do
+        Self(self.0.saturating_add((seconds * 1000.0).round() as i64))
+    }
+
+    /// Seconds since `earlier`; negative where it is later.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss)] // exact for 285,000 years
+    pub fn since(self, earlier: Self) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1000.0
+    }
+
+    /// Seconds since the Unix epoch.
+    #[must_use]
+    pub fn seconds(self) -> f64 {
+        self.since(Self(0))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.seconds())
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        f64::deserialize(deserializer).map(|seconds| Self(0).plus(seconds))
+    }
+}
+
+/// One fact of a run, stamped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its place in the run, from 1, without gaps.
+    pub seq: u64,
+    /// When; never earlier than the event before it.
+    pub ts: Timestamp,
+    /// The driver that recorded it.
+    pub session: String,
+    /// The iteration it belongs to, where it belongs to one.
+    pub iteration: Option<u32>,
+    /// What happened.
+    pub fact: Fact,
+}
+
+/// Defines every kind once: its name in the log, its variant, its data.
+macro_rules! facts {
+    ($($(#[$doc:meta])* $kind:literal $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
+        /// What happened.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(clippy::large_enum_variant)] // facts are moved a few times each; the log holds thousands, not millions
+        pub enum Fact {
+            $($(#[$doc])* $name($name),)*
+            /// A kind, or data of a known kind, that this version does not know; it survives as it came.
+            Unknown {
+                /// The kind in the log.
+                kind: String,
+                /// Its data.
+                data: Value,
+            },
+        }
+
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+            #[serde(default)]
+            pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+            impl From<$name> for Fact {
+                fn from(data: $name) -> Self {
+                    Self::$name(data)
+                }
+            }
+        )*
+
+        impl Fact {
+            /// The kind's name in the log.
+            #[must_use]
+            pub fn kind(&self) -> &str {
+                match self {
+                    $(Self::$name(_) => $kind,)*
+                    Self::Unknown { kind, .. } => kind,
+                }
+            }
+
+            fn parse(kind: &str, data: &str) -> Option<Self> {
+                match kind {
+                    $($kind => serde_json::from_str(data).map(Self::$name).ok(),)*
+                    _ => None,
+                }
+            }
+
+            fn serialize_data<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self {
+                    $(Self::$name(data) => data.serialize(serializer),)*
+                    Self::Unknown { data, .. } => data.serialize(serializer),
+                }
+            }
+        }
+    };
+}
+
+facts! {
+    /// The run was opened.
+    "run_started" RunStarted {
+        /// The log's format.
+        format: u32,
+        /// The run's id.
+        run_id: Option<RunId>,
+        /// The goal, and the criteria where the user gave them.
+        goal: Goal,
+        /// Every option of the run.
+        options: Options,
+        /// The commit that the run starts from.
+        base: String,
+        /// The start commit, the first of the run's branch.
+        start: String,
+        /// The start commit's tree: the base's.
+        tree: String,
+        /// The driver's version.
+        version: String,
+        /// A label of the host it was started on.
+        host: String,
+    }
+    /// A further driver took the run over.
+    "run_resumed" RunResumed {
+        /// The log's format.
+        format: u32,
+        /// The driver's version.
+        version: String,
+        /// A label of the host.
+        host: String,
+        /// `kept` or `rebuilt`: whether the worktree's uncommitted edits are still there.
+        worktree: String,
+        /// The options from here on, where they changed.
+        options: Option<Options>,
+    }
+    /// Intake began.
+    "intake_started" IntakeStarted {}
+    /// An agent proposed success criteria.
+    "criteria_proposed" CriteriaProposed {
+        /// The criteria.
+        criteria: String,
+    }
+    /// Questions wait for the user.
+    "needs_input" NeedsInput {
+        /// The questions, in order.
+        questions: Vec<String>,
+        /// The handle that answers them.
+        token: String,
+    }
+    /// The user answered.
+    "answers_given" AnswersGiven {
+        /// One answer a question, in order.
+        answers: Vec<String>,
+    }
+    /// Intake is over.
+    "intake_finished" IntakeFinished {
+        /// The goal and criteria that the run works to.
+        goal: Goal,
+        /// Questions asked.
+        questions: u32,
+        /// Why no questions could be asked, where the clarifier failed.
+        error: Option<String>,
+    }
+    /// The worktree stands.
+    "worktree_ready" WorktreeReady {
+        /// The run's branch.
+        branch: String,
+        /// The commit it starts from.
+        base: String,
+    }
+    /// A pass began.
+    "iteration_started" IterationStarted {
+        /// Iterations the run may take.
+        max_iterations: u32,
+        /// What the last pass left to mend.
+        feedback: String,
+    }
+    /// The loop went on to another phase.
+    "phase_changed" PhaseChanged {
+        /// The phase.
+        phase: String,
+    }
+    /// The iteration is planned.
+    "decomposed" Decomposed {
+        /// The plan, settled.
+        plan: Plan,
+    }
+    /// An agent is being called.
+    "agent_started" AgentStarted {
+        /// The call's number in the run, from 1.
+        call: u64,
+        /// The role.
+        role: Option<Role>,
+        /// Who answers.
+        agent: AgentChoice,
+        /// The subgoal, where the call is a worker's.
+        subgoal: Option<String>,
+    }
+    /// An agent's call is over.
+    "agent_finished" AgentFinished {
+        /// The call's number in the run.
+        call: u64,
+        /// The role.
+        role: Option<Role>,
+        /// Who answered.
+        agent: AgentChoice,
+        /// The subgoal, where the call was a worker's.
+        subgoal: Option<String>,
+        /// How it failed, where it did.
+        error: Option<Failure>,
+        /// What it used.
+        usage: Usage,
+        /// The agent's own session id.
+        session_id: Option<String>,
+        /// Seconds.
+        seconds: f64,
+    }
+    /// A worker began an attempt.
+    "subagent_started" SubagentStarted {
+        /// The subgoal.
+        id: String,
+        /// The attempt, from 1.
+        attempt: u32,
+    }
+    /// A worker finished its subgoal.
+    "subagent_finished" SubagentFinished {
+        /// The subgoal.
+        id: String,
+        /// The attempt.
+        attempt: u32,
+        /// What the worker reported.
+        output: String,
+        /// The report's first line.
+        preview: String,
+        /// The report's length, in characters.
+        chars: u64,
+        /// Where the transcript is, under the run's output ref.
+        output_path: Option<String>,
+    }
+    /// A worker's attempt failed.
+    "subagent_failed" SubagentFailed {
+        /// The subgoal.
+        id: String,
+        /// The attempt.
+        attempt: u32,
+        /// Why.
+        error: String,
+        /// Where the transcript is, under the run's output ref.
+        output_path: Option<String>,
+    }
+    /// All subgoals are settled.
+    "aggregated" Aggregated {
+        /// Subgoals that succeeded.
+        ok: u32,
+        /// Subgoals that failed.
+        failed: u32,
+        /// The reports' length together, in characters.
+        chars: u64,
+    }
+    /// The checks ran.
+    "verification" Verified {
+        /// The tree and the results.
+        #[serde(flatten)]
+        verification: Verification,
+    }
+    /// The reviewer judged.
+    "review" Reviewed {
+        /// The verdict.
+        #[serde(flatten)]
+        review: Review,
+    }
+    /// A commit on the run's branch.
+    "checkpoint" Checkpointed {
+        /// The commit.
+        commit: String,
+        /// Its tree.
+        tree: String,
+        /// Whether the iteration goes on after it.
+        partial: bool,
+        /// Files changed since the checkpoint before.
+        changed: u64,
+        /// What was noticed while it was made.
+        remarks: Vec<String>,
+    }
+    /// A pass is over.
+    "iteration_finished" IterationFinished {
+        /// Whether the goal is reached.
+        complete: bool,
+        /// The iteration in one line.
+        summary: String,
+    }
+    /// Commits that are not a checkpoint of ours came into the run.
+    "integrated" Integrated {
+        /// The commit.
+        commit: String,
+        /// The tree that the run works on from here.
+        tree: String,
+        /// The subgoal whose worker made it; none where a person did.
+        subgoal: Option<String>,
+    }
+    /// A person's guidance for the next plan.
+    "steered" Steered {
+        /// The guidance.
+        text: String,
+    }
+    /// The loop pauses.
+    "waiting" Waiting {
+        /// Until when.
+        until: Timestamp,
+        /// Who is waited for.
+        backend: String,
+        /// Why.
+        reason: String,
+    }
+    /// Somebody stopped the run.
+    "run_cancelled" RunCancelled {
+        /// Who: a signal's name, or `cancel`.
+        by: String,
+    }
+    /// The driver failed.
+    "run_error" RunError {
+        /// What failed.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+    }
+    /// The run ended.
+    "run_finished" RunFinished {
+        /// Why.
+        stop_reason: Option<StopReason>,
+        /// Whether the goal is reached.
+        completed: bool,
+        /// The run in one line.
+        summary: String,
+        /// What a person can do, where the reason calls for it.
+        hint: Option<String>,
+    }
+}
+
+/// The envelope on the wire, its data not yet looked at.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    seq: u64,
+    ts: Timestamp,
+    #[serde(borrow)]
+    session: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    kind: std::borrow::Cow<'a, str>,
+    iteration: Option<u32>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+struct Data<'a>(&'a Fact);
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize_data(serializer)
+    }
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap as _;
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("seq", &self.seq)?;
+        map.serialize_entry("ts", &self.ts)?;
+        map.serialize_entry("session", &self.session)?;
+        map.serialize_entry("kind", self.fact.kind())?;
+        if let Some(iteration) = self.iteration {
+            map.serialize_entry("iteration", &iteration)?;
+        }
+        map.serialize_entry("data", &Data(&self.fact))?;
+        map.end()
+    }
+}
+
+impl Event {
+    /// Its line in the log, without the newline. JSON escapes every newline inside it.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        // Serialising to a string fails on maps with keys that are not strings; an event has none.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The event on `line`; nothing where the line is not one.
+    #[must_use]
+    pub fn from_line(line: &str) -> Option<Self> {
+        if !line.trim_start().starts_with('{') {
+            return None;
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(line).ok()?;
+        let data = envelope.data.map_or("{}", RawValue::get);
+        let fact = Fact::parse(&envelope.kind, data).unwrap_or_else(|| Fact::Unknown {
+            kind: envelope.kind.clone().into_owned(),
+            data: serde_json::from_str(data).unwrap_or(Value::Null),
+        });
+        Some(Self {
+            seq: envelope.seq,
+            ts: envelope.ts,
+            session: envelope.session.into_owned(),
+            iteration: envelope.iteration,
+            fact,
+        })
+    }
+}
+
+/// The events in a log's text, in order: what is not an event is skipped, what stands twice is taken once.
+#[must_use]
+pub fn parse_log<'a>(pages: impl IntoIterator<Item = &'a str>) -> Vec<Event> {
+    let mut seen = HashSet::new();
+    let mut events: Vec<Event> = pages
+        .into_iter()
+        .flat_map(str::lines)
+        .filter_map(Event::from_line)
+        .filter(|event| seen.insert((event.seq, event.session.clone())))
+        .collect();
+    events.sort_by(|a, b| a.seq.cmp(&b.seq).then_with(|| a.ts.cmp(&b.ts)).then_with(|| a.session.cmp(&b.session)));
+    events
+}
+
+/// `text` within `limit` bytes: whole, or its head and tail around a line that counts what was left out.
+#[must_use]
+pub fn clip(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let half = limit / 2;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len() - half);
+    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_line())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_the_documented_one() {
+        let event = Event {
+            seq: 12,
+            ts: Timestamp(1_790_000_000_123),
+            session: "k3v9qp".into(),
+            iteration: Some(2),
+            fact: Reviewed { review: Review { gates_passed: true, goal_complete: false, issues: vec!["a\nb".into()] } }
+                .into(),
+        };
+        let line = r#"{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{"gates_passed":true,"goal_complete":false,"issues":["a\nb"]}}"#;
+        assert_eq!(event.to_line(), line);
+        assert_eq!(Event::from_line(line), Some(event));
+    }
+
+    #[test]
+    fn unknown_kinds_survive() {
+        let line = r#"{"seq":1,"ts":1.5,"session":"a","kind":"from_the_future","data":{"x":[1,2]}}"#;
+        assert_eq!(Event::from_line(line).map(|event| event.to_line()).as_deref(), Some(line));
+        let odd = r#"{"seq":1,"ts":1.5,"session":"a","kind":"review","data":{"issues":7}}"#;
+        assert_eq!(Event::from_line(odd).map(|event| event.to_line()).as_deref(), Some(odd));
+    }
+
+    #[test]
+    fn foreign_and_torn_lines_are_skipped_and_doubles_dropped() {
+        let a = r#"{"seq":2,"ts":1,"session":"a","kind":"intake_started","data":{}}"#;
+        let b = r#"{"seq":1,"ts":1,"session":"a","kind":"intake_started","data":{}}"#;
+        let log = format!("a person's words\n\n{a}\n{b}\n{a}\n{{\"seq\":3,\"ts\"\n{{}}\n");
+        assert_eq!(parse_log([log.as_str()]).iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn a_clipped_text_names_what_is_missing() {
+        let text = "é".repeat(100);
+        let short = clip(&text, 21);
+        assert!(short.starts_with("ééééé\n[… 180 bytes left out …]"), "{short}");
+        assert_eq!(clip("abc", 3), "abc");
+    }
+}

@@ -1,0 +1,390 @@
+//! What a run is for and what bounds it: its id, its goal, its options, its budget and why it ended.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest slug in a [`RunId`], in characters.
+const SLUG_LENGTH: usize = 32;
+/// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so that an id can be read aloud.
+const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Length of the random part of a [`RunId`], and of a [`SessionId`].
+const RANDOM_LENGTH: usize = 6;
+
+/// `<slug>-<6 characters>`: names a run's branch, notes ref, worktree and record. Always a valid ref component.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(String);
+
+impl RunId {
+    /// A new id whose slug is made of `words` (a goal, or a name a person chose) and whose tail is made of `random`.
+    #[must_use]
+    pub fn new(words: &str, random: u64) -> Self {
+        Self(format!("{}-{}", slug(words), base32(random)))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.0
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = InvalidRunId;
+
+    fn try_from(text: String) -> Result<Self, InvalidRunId> {
+        text.parse()
+    }
+}
+
+/// The text is not a run id.
+#[derive(Debug, PartialEq, Eq)]
+pub struct InvalidRunId;
+
+impl fmt::Display for InvalidRunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a run id is a slug of a-z, 0-9 and '-', a '-' and six characters, like fix-login-3k9vqp")
+    }
+}
+
+impl std::error::Error for InvalidRunId {}
+
+impl FromStr for RunId {
+    type Err = InvalidRunId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
+        let (name, random) = text.rsplit_once('-').ok_or(InvalidRunId)?;
+        let random_is_sound = random.len() == RANDOM_LENGTH && random.bytes().all(|byte| CROCKFORD.contains(&byte));
+        (random_is_sound && name.len() <= SLUG_LENGTH && slug(name) == name)
+            .then(|| Self(text.to_owned()))
+            .ok_or(InvalidRunId)
+    }
+}
+
+/// One driver process's work on a run; six characters, random.
+#[must_use]
+pub fn session_id(random: u64) -> String {
+    base32(random)
+}
+
+fn base32(mut random: u64) -> String {
+    let mut text = String::with_capacity(RANDOM_LENGTH);
+    for _ in 0..RANDOM_LENGTH {
+        text.push(char::from(CROCKFORD[(random & 31) as usize]));
+        random >>= 5;
+    }
+    text
+}
+
+/// Lower-case words of `a-z0-9` joined by single dashes, at most 32 characters, `run` where nothing is left.
+fn slug(words: &str) -> String {
+    let mut slug = String::new();
+    for character in words.chars() {
+        if slug.len() == SLUG_LENGTH {
+            break;
+        }
+        if character.is_ascii_alphanumeric() {
+            slug.push(character.to_ascii_lowercase());
+        } else if !slug.is_empty() && !slug.ends_with('-') {
+            slug.push('-');
+        }
+    }
+    let slug = slug.trim_end_matches('-');
+    if slug.is_empty() { "run".to_owned() } else { slug.to_owned() }
+}
+
+/// What a run is asked to reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goal {
+    /// The goal in the user's words.
+    pub text: String,
+    /// What must hold for the goal to be reached; empty until intake has proposed it.
+    #[serde(default)]
+    pub criteria: String,
+}
+
+/// What bounds a run. `None` is no bound.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Budget {
+    /// Iterations, over all sessions.
+    pub max_iterations: u32,
+    /// Further attempts at a subgoal after its first, an iteration.
+    pub max_task_retries: u32,
+    /// Seconds of all sessions together, waiting included.
+    pub max_seconds: Option<f64>,
+    /// Calls of agents, over all sessions.
+    pub max_agent_calls: Option<u64>,
+    /// Tokens in and out together, over all sessions.
+    pub max_tokens: Option<u64>,
+    /// US dollars, over all sessions, as the agents report them.
+    pub max_cost: Option<f64>,
+    /// Iterations that end with the same tree and the same failing checks before the run is stuck; 0 = never.
+    pub patience: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            max_iterations: 4,
+            max_task_retries: 1,
+            max_seconds: None,
+            max_agent_calls: None,
+            max_tokens: None,
+            max_cost: None,
+            patience: 5,
+        }
+    }
+}
+
+/// What an agent may do without being asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permissions {
+    /// What the agent itself would ask for, it is refused.
+    Ask,
+    /// Edit files in its worktree.
+    #[default]
+    Edit,
+    /// Everything.
+    All,
+}
+
+impl FromStr for Permissions {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ask" => Ok(Self::Ask),
+            "edit" => Ok(Self::Edit),
+            "all" => Ok(Self::All),
+            _ => Err(format!("'{text}' is none of ask, edit, all")),
+        }
+    }
+}
+
+/// A verify command: its exit status is evidence that no agent can talk away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The command as the user wrote it.
+    pub name: String,
+    /// The words it was split into; run without a shell.
+    pub argv: Vec<String>,
+}
+
+/// Who answers a role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentChoice {
+    /// The backend's name.
+    pub backend: String,
+    /// The model, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
+
+impl fmt::Display for AgentChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.model {
+            Some(model) => write!(f, "{}/{model}", self.backend),
+            None => f.write_str(&self.backend),
+        }
+    }
+}
+
+/// What an agent is asked to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Proposes success criteria where the user gave none.
+    Criteria,
+    /// Asks what it must know before the work can be planned.
+    Clarifier,
+    /// Plans an iteration.
+    Decomposer,
+    /// Works on one subgoal.
+    Subagent,
+    /// Judges the iteration.
+    Reviewer,
+    /// Resolves a conflict between workers.
+    Integrator,
+}
+
+impl Role {
+    /// The role's name in prompts, events and trailers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Criteria => "criteria",
+            Self::Clarifier => "clarifier",
+            Self::Decomposer => "decomposer",
+            Self::Subagent => "subagent",
+            Self::Reviewer => "reviewer",
+            Self::Integrator => "integrator",
+        }
+    }
+
+    /// Every role, in the order of a run.
+    pub const ALL: [Self; 6] =
+        [Self::Criteria, Self::Clarifier, Self::Decomposer, Self::Subagent, Self::Reviewer, Self::Integrator];
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a question to the user is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asking {
+    /// Nobody is asked: the agents use their best judgement.
+    #[default]
+    Never,
+    /// The person at the terminal is asked.
+    Console,
+    /// The run is suspended until somebody answers.
+    Suspend,
+}
+
+/// Where workers work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Isolation {
+    /// A worktree of the run's own; its workers share it.
+    #[default]
+    Shared,
+    /// The user's checkout.
+    None,
+}
+
+/// Every option of a run, as its `run_started` records it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// What bounds the run.
+    pub budget: Budget,
+    /// Who answers, where a role has no choice of its own.
+    pub agent: AgentChoice,
+    /// Who answers a role instead.
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub roles: std::collections::BTreeMap<Role, AgentChoice>,
+    /// The checks, in order.
+    pub checks: Vec<Check>,
+    /// Seconds for one check; `None` = as long as it takes.
+    pub check_timeout: Option<f64>,
+    /// Seconds for one agent call; `None` = as long as it takes.
+    pub agent_timeout: Option<f64>,
+    /// What agents may do without being asked.
+    pub permissions: Permissions,
+    /// Where workers work.
+    pub isolation: Isolation,
+    /// Workers at a time.
+    pub jobs: u32,
+    /// Subgoals an iteration; the rest of a longer plan is named in the feedback.
+    pub max_subgoals: u32,
+    /// Whether browser tests were asked for: the prompts say so.
+    pub playwright: bool,
+    /// How questions are answered.
+    pub asking: Asking,
+}
+
+impl Options {
+    /// Who answers `role`.
+    #[must_use]
+    pub fn agent_for(&self, role: Role) -> &AgentChoice {
+        self.roles.get(&role).unwrap_or(&self.agent)
+    }
+}
+
+/// Why a run ended or was suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The review accepted and every check passed.
+    GoalComplete,
+    /// A guard: iterations.
+    MaxIterations,
+    /// A guard: seconds.
+    MaxSeconds,
+    /// A guard: agent calls.
+    MaxAgentCalls,
+    /// A guard: tokens.
+    MaxTokens,
+    /// A guard: US dollars.
+    MaxCost,
+    /// A guard: nothing changed for too many iterations.
+    NoProgress,
+    /// Questions wait for the user.
+    NeedsInput,
+    /// The user stopped it.
+    Cancelled,
+    /// An agent failed for good during intake.
+    IntakeAgentError,
+    /// An agent failed for good in planning, working or reviewing.
+    LoopAgentError,
+    /// The driver failed.
+    RunError,
+}
+
+impl StopReason {
+    /// The reason as it is written in events, trailers and `--json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GoalComplete => "goal_complete",
+            Self::MaxIterations => "max_iterations",
+            Self::MaxSeconds => "max_seconds",
+            Self::MaxAgentCalls => "max_agent_calls",
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCost => "max_cost",
+            Self::NoProgress => "no_progress",
+            Self::NeedsInput => "needs_input",
+            Self::Cancelled => "cancelled",
+            Self::IntakeAgentError => "intake_agent_error",
+            Self::LoopAgentError => "loop_agent_error",
+            Self::RunError => "run_error",
+        }
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_a_slug_and_six_characters() {
+        assert_eq!(RunId::new("Fix the  login/bug!", 0).as_str(), "fix-the-login-bug-000000");
+        assert_eq!(RunId::new("修复登录", 0).as_str(), "run-000000");
+        assert_eq!(RunId::new(&"long ".repeat(40), u64::MAX).as_str(), "long-long-long-long-long-long-lo-zzzzzz");
+    }
+
+    #[test]
+    fn only_what_new_makes_is_parsed() {
+        for text in ["", "a", "a-b", "../x-000000", "A-000000", "a--b-000000", "a-00000i", "-000000", "a\n-000000"] {
+            assert_eq!(text.parse::<RunId>(), Err(InvalidRunId), "{text:?}");
+        }
+        let id = RunId::new("x", 77);
+        assert_eq!(id.as_str().parse(), Ok(id));
+    }
+}

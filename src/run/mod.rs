@@ -1,0 +1,518 @@
+//! The pure core: a run *is* the fold of its events, and what it does next is a pure function of the run.
+//!
+//! No I/O, no clock, no async. [`Run::replay`] and [`Run::apply`] fold; [`Run::next_step`] decides (in `step.rs`).
+
+pub mod event;
+pub mod goal;
+mod snapshot;
+mod step;
+pub mod view;
+pub mod work;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::snapshot::{Snapshot, State};
+pub use self::step::{Intake, Phase, Step};
+
+use self::event::{AgentFinished, Event, Fact, RunStarted, Timestamp};
+use self::goal::{Budget, Goal, Options, Role, RunId, StopReason};
+use self::work::{Failure, FailureKind, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
+
+/// One goal being pursued: everything its events say, and nothing else.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Run {
+    /// The run's id; none before `run_started`.
+    pub id: Option<RunId>,
+    /// The newest log format that a driver of this run wrote.
+    pub format: u32,
+    /// The goal and criteria as they stand.
+    pub goal: Goal,
+    /// The options as they stand.
+    pub options: Options,
+    /// The commit that the run starts from.
+    pub base: String,
+    /// Its driver processes, in order.
+    pub sessions: Vec<Session>,
+    /// The newest event's number.
+    pub seq: u64,
+    /// The newest event's time.
+    pub now: Timestamp,
+    /// What intake has found out.
+    pub intake: IntakeFacts,
+    /// Its passes, in order.
+    pub iterations: Vec<Iteration>,
+    /// Guidance that the next plan must hear.
+    pub steering: Vec<String>,
+    /// Agent calls made.
+    pub agent_calls: u64,
+    /// What they used.
+    pub usage: Usage,
+    /// What they used, a role.
+    pub usage_by_role: BTreeMap<Role, Usage>,
+    /// Backends that asked us to wait.
+    pub pauses: BTreeMap<String, Pause>,
+    /// The last failure of a role that is not a worker, and how often in a row it failed.
+    pub role_failure: Option<RoleFailure>,
+    /// A failure that no retry can mend.
+    pub fatal: Option<Failure>,
+    /// The newest commit of the run's branch, the start commit at first.
+    pub tip: Checkpoint,
+    /// Checkpoints, partial ones included.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Whether a worker was started after the newest checkpoint.
+    pub touched: bool,
+    /// Whether somebody asked the run to stop.
+    pub cancelled: bool,
+    /// A failure of the driver itself.
+    pub error: Option<(String, Option<String>)>,
+    /// How it ended; none while it has not.
+    pub ended: Option<Ended>,
+    /// Checkpoints made before the run was last taken up again: stagnation counts from here.
+    patience_from: usize,
+}
+
+/// One driver process's work on the run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Session {
+    /// Its id.
+    pub id: String,
+    /// The host it ran on.
+    pub host: String,
+    /// Its first event.
+    pub started: Timestamp,
+    /// Its newest event.
+    pub last: Timestamp,
+    /// Seconds of it in which questions waited for the user.
+    pub suspended: f64,
+}
+
+/// What intake has found out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IntakeFacts {
+    /// Whether it began.
+    pub started: bool,
+    /// The questions put to the user.
+    pub questions: Vec<String>,
+    /// The handle that answers them.
+    pub token: Option<String>,
+    /// The answers.
+    pub answers: Option<Vec<String>>,
+    /// When the questions were put.
+    asked_at: Timestamp,
+    /// Whether it is over.
+    pub finished: bool,
+}
+
+/// One pass plan → work → verify → review → checkpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Iteration {
+    /// Its number, from 1.
+    pub number: u32,
+    /// What it was told of the pass before.
+    pub feedback: String,
+    /// Its plan, once there is one.
+    pub plan: Option<Plan>,
+    /// Its subgoals' states, in plan order.
+    pub tasks: Vec<Task>,
+    /// The checks' results, once they ran.
+    pub verification: Option<Verification>,
+    /// The verdict, once there is one.
+    pub review: Option<Review>,
+    /// The commit that ended it.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// A subgoal's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Task {
+    /// The subgoal's id.
+    pub id: String,
+    /// Attempts that came to an end of their own.
+    pub attempts: u32,
+    /// Whether an attempt is under way.
+    pub running: bool,
+    /// Whether an attempt was ever started: the next one must look at what is there.
+    pub begun: bool,
+    /// The worker's report, once an attempt succeeded.
+    pub output: Option<String>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+/// A commit of ours on the run's branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The commit.
+    pub commit: String,
+    /// Its tree.
+    pub tree: String,
+}
+
+/// A backend that asked us to wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pause {
+    /// Until when.
+    pub until: Timestamp,
+    /// Calls that met it in a row.
+    pub streak: u32,
+    /// Why.
+    pub reason: String,
+}
+
+/// A role, other than a worker, that failed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleFailure {
+    /// The role.
+    pub role: Role,
+    /// How often in a row.
+    pub times: u32,
+    /// The last failure.
+    pub failure: Failure,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ended {
+    /// Why.
+    pub reason: StopReason,
+    /// The run in one line.
+    pub summary: String,
+    /// What a person can do.
+    pub hint: Option<String>,
+}
+
+impl Run {
+    /// The run that `events` tell of.
+    #[must_use]
+    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut run = Self::default();
+        for event in events {
+            run.apply(event);
+        }
+        run
+    }
+
+    /// Takes in one event. Events come in order; one that is not newer than the newest is not taken in twice.
+    pub fn apply(&mut self, event: &Event) {
+        if event.seq <= self.seq {
+            return;
+        }
+        self.seq = event.seq;
+        self.now = self.now.max(event.ts);
+        self.open_session(event);
+        match &event.fact {
+            Fact::RunStarted(data) => self.start(data),
+            Fact::RunResumed(data) => {
+                self.format = self.format.max(data.format);
+                self.resume(data.options.as_ref(), data.worktree == "rebuilt");
+            }
+            Fact::Integrated(data) if data.subgoal.is_none() => {
+                self.tip = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
+            }
+            Fact::Steered(data) => self.steering.push(data.text.clone()),
+            Fact::RunCancelled(_) => self.cancelled = true,
+            Fact::RunError(data) => self.error = Some((data.message.clone(), data.hint.clone())),
+            Fact::RunFinished(data) => {
+                self.ended = data.stop_reason.map(|reason| Ended {
+                    reason,
+                    summary: data.summary.clone(),
+                    hint: data.hint.clone(),
+                });
+            }
+            Fact::AgentStarted(data) => self.agent_calls = self.agent_calls.max(data.call),
+            Fact::AgentFinished(data) => self.agent_finished(data),
+            fact if self.apply_intake(fact) => {}
+            fact => self.apply_work(fact),
+        }
+        if let Some(session) = self.sessions.last_mut() {
+            session.last = self.now;
+        }
+    }
+
+    fn open_session(&mut self, event: &Event) {
+        let host = match &event.fact {
+            Fact::RunStarted(data) => &data.host,
+            Fact::RunResumed(data) => &data.host,
+            _ => return,
+        };
+        self.sessions.push(Session {
+            id: event.session.clone(),
+            host: host.clone(),
+            started: event.ts,
+            last: event.ts,
+            suspended: 0.0,
+        });
+    }
+
+    fn start(&mut self, data: &RunStarted) {
+        self.format = data.format;
+        self.id.clone_from(&data.run_id);
+        self.goal = data.goal.clone();
+        self.options = data.options.clone();
+        self.base.clone_from(&data.base);
+        self.tip = Checkpoint { commit: data.start.clone(), tree: data.tree.clone() };
+    }
+
+    /// What the last driver had under way is void; what it had recorded is not, unless its edits went with the worktree.
+    fn resume(&mut self, options: Option<&Options>, rebuilt: bool) {
+        if let Some(options) = options {
+            self.options = options.clone();
+        }
+        self.ended = None;
+        self.cancelled = false;
+        self.error = None;
+        self.fatal = None;
+        self.role_failure = None;
+        self.pauses.clear();
+        self.patience_from = self.iterations.len();
+        let lost = rebuilt && std::mem::take(&mut self.touched);
+        let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) else {
+            return;
+        };
+        for task in &mut iteration.tasks {
+            task.running = false;
+            if lost {
+                *task = Task { id: std::mem::take(&mut task.id), ..Task::default() };
+            }
+        }
+        if lost {
+            iteration.verification = None;
+            iteration.review = None;
+        }
+    }
+
+    fn agent_finished(&mut self, data: &AgentFinished) {
+        self.usage.add(&data.usage);
+        if let Some(role) = data.role {
+            self.usage_by_role.entry(role).or_default().add(&data.usage);
+        }
+        let backend = &data.agent.backend;
+        let Some(failure) = &data.error else {
+            self.pauses.remove(backend);
+            if data.role != Some(Role::Subagent) {
+                self.role_failure = None;
+            }
+            return;
+        };
+        // Neither a limit nor a stop nor a missing login says anything about the attempt: it does not count.
+        let counts =
+            failure.retry_at.is_none() && !failure.kind.is_permanent() && failure.kind != FailureKind::Cancelled;
+        if let Some(task) = data.subgoal.as_deref().filter(|_| !counts).and_then(|id| self.task_mut(id)) {
+            task.running = false;
+        }
+        if let Some(until) = failure.retry_at {
+            let pause = self.pauses.entry(backend.clone()).or_insert(Pause { until, streak: 0, reason: String::new() });
+            pause.until = pause.until.max(until);
+            pause.streak += 1;
+            pause.reason.clone_from(&failure.message);
+            return;
+        }
+        match data.role {
+            // A clarifier that fails never blocks: intake goes on without questions.
+            Some(Role::Clarifier) | None => {}
+            Some(_) if failure.kind == FailureKind::Cancelled => {}
+            Some(_) if failure.kind.is_permanent() => self.fatal = Some(failure.clone()),
+            Some(Role::Subagent | Role::Integrator) => {}
+            Some(role) => {
+                let times =
+                    self.role_failure.as_ref().filter(|last| last.role == role).map_or(1, |last| last.times + 1);
+                self.role_failure = Some(RoleFailure { role, times, failure: failure.clone() });
+            }
+        }
+    }
+
+    fn apply_intake(&mut self, fact: &Fact) -> bool {
+        match fact {
+            Fact::IntakeStarted(_) => self.intake.started = true,
+            Fact::CriteriaProposed(data) => self.goal.criteria.clone_from(&data.criteria),
+            Fact::NeedsInput(data) => {
+                self.intake.questions.clone_from(&data.questions);
+                self.intake.token = Some(data.token.clone());
+                self.intake.asked_at = self.now;
+            }
+            Fact::AnswersGiven(data) => {
+                self.intake.answers = Some(data.answers.clone());
+                if let Some(session) = self.sessions.last_mut() {
+                    let asked = self.intake.asked_at.max(session.started);
+                    session.suspended += self.now.since(asked);
+                }
+            }
+            Fact::IntakeFinished(data) => {
+                self.intake.started = true;
+                self.intake.finished = true;
+                self.goal = data.goal.clone();
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn apply_work(&mut self, fact: &Fact) {
+        match fact {
+            Fact::IterationStarted(data) => {
+                let number = self.iterations.last().map_or(1, |iteration| iteration.number + 1);
+                self.steering.clear();
+                self.role_failure = None;
+                self.iterations.push(Iteration { number, feedback: data.feedback.clone(), ..Iteration::default() });
+            }
+            Fact::Decomposed(data) => {
+                if let Some(iteration) = self.iterations.last_mut() {
+                    let task = |id: &String| Task { id: id.clone(), ..Task::default() };
+                    iteration.tasks = data.plan.subgoals.iter().map(|subgoal| task(&subgoal.id)).collect();
+                    iteration.plan = Some(data.plan.clone());
+                }
+            }
+            Fact::SubagentStarted(data) => {
+                self.touched = true;
+                if let Some(task) = self.task_mut(&data.id) {
+                    task.running = true;
+                    task.begun = true;
+                }
+            }
+            Fact::SubagentFinished(data) => {
+                if let Some(task) = self.task_mut(&data.id) {
+                    task.running = false;
+                    task.attempts = data.attempt;
+                    task.output = Some(data.output.clone());
+                    task.error = None;
+                }
+            }
+            Fact::SubagentFailed(data) => {
+                if let Some(task) = self.task_mut(&data.id) {
+                    task.running = false;
+                    task.attempts = data.attempt;
+                    task.error = Some(data.error.clone());
+                }
+            }
+            Fact::Verified(data) => {
+                if let Some(iteration) = self.iterations.last_mut() {
+                    iteration.verification = Some(data.verification.clone());
+                }
+            }
+            Fact::Reviewed(data) => {
+                if let Some(iteration) = self.iterations.last_mut() {
+                    iteration.review = Some(data.review.clone());
+                }
+            }
+            Fact::Checkpointed(data) => {
+                let checkpoint = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
+                self.touched = false;
+                self.tip = checkpoint.clone();
+                self.checkpoints.push(checkpoint.clone());
+                if let Some(iteration) = self.iterations.last_mut().filter(|_| !data.partial) {
+                    iteration.checkpoint = Some(checkpoint);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn task_mut(&mut self, id: &str) -> Option<&mut Task> {
+        self.iterations.last_mut()?.tasks.iter_mut().find(|task| task.id == id)
+    }
+
+    /// The pass under way, or the last one.
+    #[must_use]
+    pub fn iteration(&self) -> Option<&Iteration> {
+        self.iterations.last()
+    }
+
+    /// The budget as it stands.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.options.budget
+    }
+
+    /// Seconds of all sessions together at `now`; time in which questions waited does not count.
+    #[must_use]
+    pub fn seconds(&self, now: Timestamp) -> f64 {
+        let Some((current, past)) = self.sessions.split_last() else { return 0.0 };
+        let until =
+            if self.ended.is_some() || self.is_waiting_for_answers() { current.last } else { now.max(current.last) };
+        let spent: f64 = past.iter().map(|session| session.last.since(session.started) - session.suspended).sum();
+        spent + until.since(current.started) - current.suspended
+    }
+
+    /// Whether questions wait for the user.
+    #[must_use]
+    pub fn is_waiting_for_answers(&self) -> bool {
+        !self.intake.finished && !self.intake.questions.is_empty() && self.intake.answers.is_none()
+    }
+
+    /// What the next plan must hear: the last pass's feedback and a person's guidance.
+    #[must_use]
+    pub fn feedback(&self) -> String {
+        let mut parts: Vec<String> = self.iterations.last().map(Iteration::feedback_for_next).into_iter().collect();
+        parts.extend(self.steering.iter().map(|text| format!("The user says: {text}")));
+        parts.retain(|part| !part.is_empty());
+        parts.join("\n")
+    }
+
+    /// Whether the newest iterations changed nothing for as long as the budget has patience.
+    fn is_stuck(&self) -> bool {
+        if self.budget().patience == 0 {
+            return false;
+        }
+        let window = (self.budget().patience as usize).max(2);
+        let since_resume = self.iterations.get(self.patience_from..).unwrap_or_default();
+        let Some(start) = since_resume.len().checked_sub(window) else { return false };
+        let mut ends = since_resume[start..].iter().map(Iteration::end);
+        let first = ends.next().flatten();
+        first.is_some() && ends.all(|end| end == first)
+    }
+}
+
+impl Iteration {
+    /// The results of its subgoals, in plan order.
+    #[must_use]
+    pub fn results(&self) -> Vec<TaskResult> {
+        self.tasks
+            .iter()
+            .map(|task| TaskResult {
+                id: task.id.clone(),
+                ok: task.output.is_some(),
+                error: task.error.clone(),
+                attempts: task.attempts,
+                output: task.output.clone().unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    /// The workers' reports, as the reviewer reads them.
+    #[must_use]
+    pub fn aggregate(&self) -> String {
+        self.plan.as_ref().map(|plan| aggregate(&plan.subgoals, &self.results())).unwrap_or_default()
+    }
+
+    /// Whether the goal is reached: the review accepts and no check is red.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.review.as_ref().is_some_and(Review::accepts)
+            && self.verification.as_ref().is_some_and(Verification::passed)
+    }
+
+    /// `2/3 subgoals, checks pass, goal complete`: the iteration in a few words.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let ok = self.tasks.iter().filter(|task| task.output.is_some()).count();
+        let checks = self.verification.as_ref().map_or("not run", Verification::verdict);
+        let verdict = match (&self.review, self.is_complete()) {
+            (None, _) => "not reviewed",
+            (Some(_), true) => "goal complete",
+            (Some(_), false) => "goal incomplete",
+        };
+        format!("{ok}/{} subgoals, checks {checks}, {verdict}", self.tasks.len())
+    }
+
+    fn feedback_for_next(&self) -> String {
+        let plan = self.plan.clone().unwrap_or_default();
+        let verification = self.verification.clone().unwrap_or_default();
+        self.review.as_ref().map(|review| feedback(&plan, &self.results(), &verification, review)).unwrap_or_default()
+    }
+
+    /// What stagnation compares: the tree and the red checks. Review wording is left out, since models reword.
+    fn end(&self) -> Option<(&str, BTreeSet<&str>)> {
+        let checkpoint = self.checkpoint.as_ref()?;
+        Some((checkpoint.tree.as_str(), self.verification.as_ref().map(Verification::failing).unwrap_or_default()))
+    }
+}

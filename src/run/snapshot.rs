@@ -1,0 +1,213 @@
+//! The state after a run's events, short enough for the trailers of every commit on its notes ref.
+//!
+//! It lets `list` and `status`, and plain git, read one commit a run instead of its whole log. It is never a source:
+//! the fold of the events up to `seq` says the same, always.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::event::Timestamp;
+use super::goal::StopReason;
+use super::work::one_line;
+use super::{Phase, Run, Step};
+
+/// Longest goal in a snapshot, in characters.
+const GOAL_LENGTH: usize = 200;
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// A driver works on it, or did when it wrote this.
+    Running,
+    /// Questions wait for the user.
+    NeedsInput,
+    /// A limit is waited out.
+    Waiting,
+    /// The goal is reached.
+    Completed,
+    /// A guard ended it.
+    Stopped,
+    /// An agent or the driver failed for good.
+    Failed,
+    /// The user ended it.
+    Cancelled,
+}
+
+impl State {
+    const ALL: [Self; 7] =
+        [Self::Running, Self::NeedsInput, Self::Waiting, Self::Completed, Self::Stopped, Self::Failed, Self::Cancelled];
+
+    /// The word in trailers and `--json`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::NeedsInput => "needs_input",
+            Self::Waiting => "waiting",
+            Self::Completed => "completed",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether a run in this state is at its end.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Stopped | Self::Failed | Self::Cancelled)
+    }
+
+    /// How a run that ended for `reason` stands.
+    #[must_use]
+    pub fn after(reason: StopReason) -> Self {
+        match reason {
+            StopReason::GoalComplete => Self::Completed,
+            StopReason::Cancelled => Self::Cancelled,
+            StopReason::NeedsInput => Self::NeedsInput,
+            StopReason::IntakeAgentError | StopReason::LoopAgentError | StopReason::RunError => Self::Failed,
+            StopReason::MaxIterations
+            | StopReason::MaxSeconds
+            | StopReason::MaxAgentCalls
+            | StopReason::MaxTokens
+            | StopReason::MaxCost
+            | StopReason::NoProgress => Self::Stopped,
+        }
+    }
+}
+
+impl FromStr for State {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A run's state after the event `seq`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// Where it stands.
+    pub state: State,
+    /// What it is doing.
+    pub phase: String,
+    /// The pass under way, or the last one; 0 before the first.
+    pub iteration: u32,
+    /// Passes it may take.
+    pub max_iterations: u32,
+    /// The newest event's number.
+    pub seq: u64,
+    /// The driver that recorded it.
+    pub session: String,
+    /// When the run was started.
+    pub started: Timestamp,
+    /// Why it ended, or waits for the user.
+    pub stop_reason: Option<String>,
+    /// The goal in one line.
+    pub goal: String,
+}
+
+impl Run {
+    /// Where the run stands at its newest event.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match &self.ended {
+            Some(ended) => State::after(ended.reason),
+            None if self.is_waiting_for_answers() => State::NeedsInput,
+            None if matches!(self.next_step(self.now), Some(Step::Wait { .. })) => State::Waiting,
+            None => State::Running,
+        }
+    }
+
+    /// The state in short.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.state();
+        let stop_reason = match (&self.ended, state) {
+            (Some(ended), _) => Some(ended.reason.name().to_owned()),
+            (None, State::NeedsInput) => Some(StopReason::NeedsInput.name().to_owned()),
+            (None, _) => None,
+        };
+        Snapshot {
+            state,
+            phase: self.phase().name().to_owned(),
+            iteration: self.iteration().map_or(0, |iteration| iteration.number),
+            max_iterations: self.budget().max_iterations,
+            seq: self.seq,
+            session: self.sessions.last().map(|session| session.id.clone()).unwrap_or_default(),
+            started: self.sessions.first().map(|session| session.started).unwrap_or_default(),
+            stop_reason,
+            goal: one_line(&self.goal.text, GOAL_LENGTH),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The trailers, a line each, as `git interpret-trailers` reads them.
+    #[must_use]
+    pub fn to_trailers(&self) -> String {
+        let mut text = String::with_capacity(400);
+        let mut line = |key: &str, value: &dyn fmt::Display| {
+            let _ = writeln!(text, "Agentloop-{key}: {value}");
+        };
+        line("State", &self.state);
+        line("Phase", &self.phase);
+        line("Iteration", &self.iteration);
+        line("Max-Iterations", &self.max_iterations);
+        line("Seq", &self.seq);
+        line("Session", &self.session);
+        line("Started", &self.started.seconds());
+        if let Some(reason) = &self.stop_reason {
+            line("Stop-Reason", reason);
+        }
+        line("Goal", &self.goal);
+        text
+    }
+
+    /// The snapshot in a commit's message; nothing where it holds none, as on a person's notes commit.
+    #[must_use]
+    pub fn from_message(message: &str) -> Option<Self> {
+        let mut snapshot = Self {
+            state: State::Running,
+            phase: Phase::Idle.name().to_owned(),
+            iteration: 0,
+            max_iterations: 0,
+            seq: 0,
+            session: String::new(),
+            started: Timestamp::default(),
+            stop_reason: None,
+            goal: String::new(),
+        };
+        let mut found = false;
+        for line in message.lines() {
+            let Some((key, value)) = line.strip_prefix("Agentloop-").and_then(|line| line.split_once(": ")) else {
+                continue;
+            };
+            match key {
+                "State" => {
+                    snapshot.state = value.parse().ok()?;
+                    found = true;
+                }
+                "Phase" => value.clone_into(&mut snapshot.phase),
+                "Iteration" => snapshot.iteration = value.parse().ok()?,
+                "Max-Iterations" => snapshot.max_iterations = value.parse().ok()?,
+                "Seq" => snapshot.seq = value.parse().ok()?,
+                "Session" => value.clone_into(&mut snapshot.session),
+                "Started" => snapshot.started = Timestamp(0).plus(value.parse().ok()?),
+                "Stop-Reason" => snapshot.stop_reason = Some(value.to_owned()),
+                "Goal" => value.clone_into(&mut snapshot.goal),
+                _ => {}
+            }
+        }
+        found.then_some(snapshot)
+    }
+}

@@ -1,0 +1,222 @@
+//! What every surface prints: `--json` and the MCP server serialise these, the terminal renders them.
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::event::{Event, Timestamp};
+use super::goal::{RunId, StopReason};
+use super::snapshot::{Snapshot, State};
+use super::work::{CheckResult, Review, TaskResult, Usage};
+use super::{Iteration, Run};
+
+/// A run in short.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The run.
+    pub run_id: RunId,
+    /// Whether a driver works on it.
+    pub running: bool,
+    /// Where it stands: a [`State`], or `interrupted` where no driver works on a run that has not ended.
+    pub state: String,
+    /// What it is doing, or was doing last.
+    pub phase: String,
+    /// The pass under way, or the last one.
+    pub iteration: u32,
+    /// Passes it may take.
+    pub max_iterations: u32,
+    /// Events recorded.
+    pub events: u64,
+    /// When it was started, in seconds since the Unix epoch.
+    pub started_at: Timestamp,
+    /// The goal in one line.
+    pub goal: String,
+    /// Its branch.
+    pub branch: String,
+    /// Whether the goal is reached; absent while that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<bool>,
+    /// Why it ended, or waits for the user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<String>,
+}
+
+impl Status {
+    /// The run that `snapshot` tells of; `live` where a driver holds its lock.
+    #[must_use]
+    pub fn of(run_id: RunId, branch: String, snapshot: Snapshot, live: bool) -> Self {
+        let state = match snapshot.state {
+            State::Running | State::Waiting if !live => "interrupted".to_owned(),
+            state => state.name().to_owned(),
+        };
+        Self {
+            run_id,
+            running: live && !snapshot.state.is_final(),
+            completed: snapshot.state.is_final().then_some(snapshot.state == State::Completed),
+            state,
+            phase: snapshot.phase,
+            iteration: snapshot.iteration,
+            max_iterations: snapshot.max_iterations,
+            events: snapshot.seq,
+            started_at: snapshot.started,
+            goal: snapshot.goal,
+            branch,
+            stop_reason: snapshot.stop_reason,
+        }
+    }
+}
+
+/// Events after a cursor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tail {
+    /// The run.
+    pub run_id: RunId,
+    /// The events, oldest first.
+    pub events: Vec<Event>,
+    /// The last of them; where to go on.
+    pub cursor: u64,
+    /// Whether a driver works on the run.
+    pub running: bool,
+    /// Whether there are more events already.
+    pub more: bool,
+}
+
+impl Serialize for Tail {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct as _;
+        let mut fields = serializer.serialize_struct("Tail", 5)?;
+        fields.serialize_field("run_id", &self.run_id)?;
+        fields.serialize_field("events", &self.events)?;
+        fields.serialize_field("cursor", &self.cursor)?;
+        fields.serialize_field("running", &self.running)?;
+        fields.serialize_field("more", &self.more)?;
+        fields.end()
+    }
+}
+
+impl Tail {
+    /// At most `limit` of `events` after `cursor`.
+    #[must_use]
+    pub fn of(run_id: RunId, events: Vec<Event>, cursor: u64, limit: usize, running: bool) -> Self {
+        let mut rest: Vec<Event> = events.into_iter().filter(|event| event.seq > cursor).collect();
+        let more = rest.len() > limit;
+        rest.truncate(limit);
+        let cursor = rest.last().map_or(cursor, |event| event.seq);
+        Self { run_id, events: rest, cursor, running, more }
+    }
+}
+
+/// A run's end, or how far it has come.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunResult {
+    /// The run.
+    pub run_id: RunId,
+    /// Where it stands: a [`State`], or `interrupted`.
+    pub status: String,
+    /// Whether the goal is reached.
+    pub completed: bool,
+    /// Passes that were committed.
+    pub iterations: u32,
+    /// Why it ended, or waits for the user.
+    pub stop_reason: Option<String>,
+    /// The questions that wait, where they do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<String>,
+    /// The handle that answers them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// What a person can do, where the reason calls for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The workers' reports of the last pass: `### id: description` sections.
+    pub final_output: String,
+    /// The run in one line.
+    pub summary: String,
+    /// Its passes, in order.
+    pub history: Vec<Pass>,
+    /// What the agents used.
+    pub usage: Usage,
+    /// Where the work is.
+    pub worktree: Option<WorktreeView>,
+}
+
+/// One pass of a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pass {
+    /// Its number, from 1.
+    pub iteration: u32,
+    /// What was planned.
+    pub subgoals: Vec<super::work::Subgoal>,
+    /// What became of it.
+    pub results: Vec<TaskResult>,
+    /// The verdict, once there is one.
+    pub review: Option<Review>,
+    /// The checks' results.
+    pub verification: Vec<CheckResult>,
+}
+
+/// Where a run's work is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WorktreeView {
+    /// The worktree on this machine; none where there is none.
+    pub path: Option<String>,
+    /// The run's branch.
+    pub branch: String,
+    /// The commit that the run starts from.
+    pub base: String,
+    /// Files that differ from the base, sorted.
+    pub changed_files: Vec<String>,
+    /// The checkpoints' commits, oldest first.
+    pub checkpoints: Vec<String>,
+}
+
+impl Run {
+    /// The result as it stands; `live` where a driver holds the run's lock.
+    #[must_use]
+    pub fn result(&self, run_id: RunId, live: bool, worktree: Option<WorktreeView>) -> RunResult {
+        let snapshot = self.snapshot();
+        let waits = self.is_waiting_for_answers();
+        let status = Status::of(run_id.clone(), String::new(), snapshot, live);
+        let last = self.iterations.iter().rev().find(|iteration| iteration.plan.is_some());
+        RunResult {
+            run_id,
+            completed: status.completed.unwrap_or(false),
+            iterations: u32::try_from(self.iterations.iter().filter(|one| one.checkpoint.is_some()).count())
+                .unwrap_or(u32::MAX),
+            stop_reason: status.stop_reason,
+            questions: if waits { self.intake.questions.clone() } else { Vec::new() },
+            token: self.intake.token.clone().filter(|_| waits),
+            hint: self.ended.as_ref().and_then(|ended| ended.hint.clone()),
+            final_output: last.map(Iteration::aggregate).unwrap_or_default(),
+            summary: self.ended.as_ref().map_or_else(|| self.summary(None), |ended| ended.summary.clone()),
+            history: self.iterations.iter().filter(|iteration| iteration.plan.is_some()).map(Pass::of).collect(),
+            usage: self.usage,
+            worktree,
+            status: status.state,
+        }
+    }
+
+    /// The run in one line, for the end that `reason` gives it, or as far as it has come.
+    #[must_use]
+    pub fn summary(&self, reason: Option<StopReason>) -> String {
+        let last = self.iterations.last();
+        let passes = self.iterations.iter().filter(|one| one.checkpoint.is_some()).count();
+        let verdict = last.map_or_else(|| "nothing planned yet".to_owned(), Iteration::summary);
+        let plural = if passes == 1 { "" } else { "s" };
+        match reason {
+            Some(StopReason::GoalComplete) => format!("goal complete after {passes} iteration{plural}: {verdict}"),
+            Some(reason) => format!("stopped ({reason}) after {passes} iteration{plural}: {verdict}"),
+            None => format!("{passes} iteration{plural} so far: {verdict}"),
+        }
+    }
+}
+
+impl Pass {
+    fn of(iteration: &Iteration) -> Self {
+        Self {
+            iteration: iteration.number,
+            subgoals: iteration.plan.as_ref().map(|plan| plan.subgoals.clone()).unwrap_or_default(),
+            results: iteration.results(),
+            review: iteration.review.clone(),
+            verification: iteration.verification.as_ref().map(|seen| seen.checks.clone()).unwrap_or_default(),
+        }
+    }
+}

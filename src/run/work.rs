@@ -1,0 +1,497 @@
+//! The values that work leaves behind: subgoals and what became of them, checks, reviews, usage, feedback.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::{Timestamp, clip};
+
+/// Longest subgoal id, in characters of `[a-z0-9_-]`.
+const ID_LENGTH: usize = 32;
+/// How many subgoals beyond the limit are named in the feedback, one line each.
+const DROPPED_NAMED: usize = 20;
+/// How much of a red check's output the feedback carries, in bytes; the log holds more.
+const FEEDBACK_OUTPUT: usize = 8 * 1024;
+/// Longest such line, in characters.
+const DROPPED_LENGTH: usize = 160;
+
+/// A unit of planned work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subgoal {
+    /// `[a-z0-9_-]{1,32}`, unique in its iteration.
+    pub id: String,
+    /// What the worker is asked to do.
+    pub description: String,
+}
+
+/// What a planner's answer comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The subgoals, in plan order.
+    pub subgoals: Vec<Subgoal>,
+    /// What the limit cut off: a line each, the last one counting what is not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    /// Why the answer was not taken as it came, where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+impl Plan {
+    /// Settles a planner's JSON. Subgoals may be objects (`description`, `task` or `goal`) or strings; ids that are
+    /// missing, hostile or taken become `s<n>`. What is not a non-empty array of them is one subgoal: the whole goal.
+    #[must_use]
+    pub fn settle(answer: Option<&Value>, goal: &str, max_subgoals: usize) -> Self {
+        let items = answer.and_then(plan_items).unwrap_or_default();
+        let described: Vec<(Option<&str>, &str)> = items.iter().filter_map(subgoal_parts).collect();
+        if described.is_empty() {
+            let whole = Subgoal { id: "s1".to_owned(), description: goal.to_owned() };
+            let remark = "the plan was not a list of subgoals: the whole goal is one".to_owned();
+            return Self { subgoals: vec![whole], dropped: Vec::new(), remark: Some(remark) };
+        }
+        let limit = max_subgoals.max(1);
+        let wished: BTreeSet<&str> =
+            described.iter().take(limit).filter_map(|(id, _)| *id).filter(|id| is_sound_id(id)).collect();
+        let mut taken = BTreeSet::new();
+        let mut subgoals = Vec::new();
+        for (position, (id, description)) in described.iter().take(limit).enumerate() {
+            let id = id
+                .filter(|id| is_sound_id(id) && !taken.contains(*id))
+                .map_or_else(|| numbered_id(position + 1, &wished, &taken), ToOwned::to_owned);
+            taken.insert(id.clone());
+            subgoals.push(Subgoal { id, description: (*description).to_owned() });
+        }
+        let rest = described.get(limit..).unwrap_or_default();
+        let mut dropped: Vec<String> =
+            rest.iter().take(DROPPED_NAMED).map(|(_, description)| one_line(description, DROPPED_LENGTH)).collect();
+        if rest.len() > DROPPED_NAMED {
+            dropped.push(format!("and {} more", rest.len() - DROPPED_NAMED));
+        }
+        Self { subgoals, dropped, remark: None }
+    }
+}
+
+/// The list in a planner's answer: the array itself, or the one an object holds under a usual name.
+fn plan_items(answer: &Value) -> Option<&[Value]> {
+    match answer {
+        Value::Array(items) => Some(items),
+        Value::Object(fields) => ["subgoals", "tasks", "plan", "goals", "steps"]
+            .iter()
+            .find_map(|key| fields.get(*key)?.as_array())
+            .map(Vec::as_slice),
+        _ => None,
+    }
+}
+
+fn subgoal_parts(item: &Value) -> Option<(Option<&str>, &str)> {
+    let (id, description) = match item {
+        Value::String(text) => (None, text.as_str()),
+        Value::Object(fields) => (
+            fields.get("id").and_then(Value::as_str),
+            ["description", "task", "goal"].iter().find_map(|key| fields.get(*key)?.as_str())?,
+        ),
+        _ => return None,
+    };
+    let description = description.trim();
+    (!description.is_empty()).then_some((id, description))
+}
+
+/// Whether `id` may stand in refs, paths and trailers.
+#[must_use]
+pub fn is_sound_id(id: &str) -> bool {
+    (1..=ID_LENGTH).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+}
+
+fn numbered_id(position: usize, wished: &BTreeSet<&str>, taken: &BTreeSet<String>) -> String {
+    let mut number = position;
+    loop {
+        let id = format!("s{number}");
+        if !wished.contains(id.as_str()) && !taken.contains(&id) {
+            return id;
+        }
+        number += 1;
+    }
+}
+
+/// What one subgoal came to in one iteration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskResult {
+    /// The subgoal's id.
+    pub id: String,
+    /// Whether an attempt succeeded.
+    pub ok: bool,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// What the worker reported.
+    #[serde(skip)]
+    pub output: String,
+}
+
+/// What one check said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The command as the user wrote it.
+    pub name: String,
+    /// Whether it exited 0.
+    pub ok: bool,
+    /// Its exit status; none where it did not exit by itself.
+    pub exit_code: Option<i32>,
+    /// Its output, cut at head and tail when long.
+    pub stdout: String,
+    /// Its errors, cut at head and tail when long.
+    pub stderr: String,
+    /// Why it did not run to its end: missing, timed out, killed.
+    pub error: Option<String>,
+    /// Seconds.
+    pub duration: f64,
+}
+
+/// The checks of an iteration and the tree that they ran on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The tree object that was written before the checks ran, and that the checkpoint commits.
+    pub tree: String,
+    /// The results in the order of the checks; empty where the run has none.
+    pub checks: Vec<CheckResult>,
+    /// What could not be captured as it stands, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+impl Verification {
+    /// Whether nothing is red.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+
+    /// The names of the red checks.
+    #[must_use]
+    pub fn failing(&self) -> BTreeSet<&str> {
+        self.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
+    }
+
+    /// `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (self.checks.is_empty(), self.passed()) {
+            (true, _) => "none",
+            (false, true) => "pass",
+            (false, false) => "fail",
+        }
+    }
+}
+
+/// A reviewer's verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Review {
+    /// Whether the quality gates hold.
+    pub gates_passed: bool,
+    /// Whether the goal is reached.
+    pub goal_complete: bool,
+    /// What is wrong or missing.
+    pub issues: Vec<String>,
+}
+
+impl Review {
+    /// Settles a reviewer's JSON. What cannot be read is a rejection with that as its issue: silence is not consent.
+    #[must_use]
+    pub fn settle(answer: Option<&Value>) -> Self {
+        let Some(fields) = answer.and_then(Value::as_object) else {
+            return Self::rejection("the review was not a JSON object with gates_passed, goal_complete and issues");
+        };
+        let mut issues = match fields.get("issues") {
+            Some(Value::Array(items)) => items.iter().filter_map(issue_text).collect(),
+            Some(Value::String(text)) if !text.trim().is_empty() => vec![text.trim().to_owned()],
+            _ => Vec::new(),
+        };
+        let mut flag = |key: &str| {
+            fields.get(key).and_then(truth).unwrap_or_else(|| {
+                issues.push(format!("the review did not say whether {key}"));
+                false
+            })
+        };
+        let (gates_passed, goal_complete) = (flag("gates_passed"), flag("goal_complete"));
+        Self { gates_passed, goal_complete, issues }
+    }
+
+    /// A review that accepts nothing, for the reason given.
+    #[must_use]
+    pub fn rejection(issue: impl Into<String>) -> Self {
+        Self { gates_passed: false, goal_complete: false, issues: vec![issue.into()] }
+    }
+
+    /// Whether the reviewer accepts the goal as reached.
+    #[must_use]
+    pub fn accepts(&self) -> bool {
+        self.gates_passed && self.goal_complete
+    }
+}
+
+/// Models write booleans as words; anything but a clear yes or no is neither.
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(value) => Some(*value),
+        Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" => Some(true),
+            "false" | "no" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn issue_text(item: &Value) -> Option<String> {
+    let text = match item {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Null => String::new(),
+        Value::Object(fields) => ["issue", "description", "message", "text"]
+            .iter()
+            .find_map(|key| fields.get(*key)?.as_str())
+            .map_or_else(|| item.to_string(), |text| text.trim().to_owned()),
+        other => other.to_string(),
+    };
+    (!text.is_empty()).then_some(text)
+}
+
+/// What agents used, as they report it. What was not reported is 0, and for cost nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// Tokens read, cached ones included.
+    pub tokens_in: u64,
+    /// Tokens written.
+    pub tokens_out: u64,
+    /// Of the tokens read, those from a cache.
+    pub tokens_cached: u64,
+    /// US dollars, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+impl Usage {
+    /// Tokens in and out together.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.tokens_in.saturating_add(self.tokens_out)
+    }
+
+    /// Adds another call's usage.
+    pub fn add(&mut self, other: &Self) {
+        self.tokens_in = self.tokens_in.saturating_add(other.tokens_in);
+        self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
+        self.tokens_cached = self.tokens_cached.saturating_add(other.tokens_cached);
+        if let Some(cost) = other.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0) {
+            self.cost_usd = Some(self.cost_usd.unwrap_or(0.0) + cost);
+        }
+    }
+}
+
+/// How an agent call failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The program is not there.
+    NotInstalled,
+    /// It has no login or a key that is refused.
+    NotLoggedIn,
+    /// It does not know the model.
+    UnknownModel,
+    /// A usage limit.
+    RateLimited,
+    /// The service is overloaded.
+    Overloaded,
+    /// The service cannot be reached.
+    Network,
+    /// It took longer than it may.
+    Timeout,
+    /// It was refused a permission that it needed.
+    PermissionDenied,
+    /// It answered nothing.
+    Empty,
+    /// Its answer is not in the form it promises.
+    Protocol,
+    /// It failed in a way that it did not explain.
+    Crashed,
+    /// We stopped it.
+    Cancelled,
+}
+
+impl FailureKind {
+    /// Whether trying again cannot help before a person acts.
+    #[must_use]
+    pub fn is_permanent(self) -> bool {
+        matches!(self, Self::NotInstalled | Self::NotLoggedIn | Self::UnknownModel)
+    }
+
+    /// Whether the failure is the service's and passes by itself.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::RateLimited | Self::Overloaded | Self::Network)
+    }
+}
+
+/// A failed agent call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// How it failed.
+    pub kind: FailureKind,
+    /// What it said.
+    pub message: String,
+    /// What a person can do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// When the service says that its limit resets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_at: Option<Timestamp>,
+    /// When the call is made again without counting as a retry; absent where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Failure {
+    /// A failure with the words that explain it.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, reset_at: None, retry_at: None }
+    }
+
+    /// Adds what a person can do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+/// What the reviewer and the final report read: `### id: description` sections in plan order.
+#[must_use]
+pub fn aggregate(subgoals: &[Subgoal], results: &[TaskResult]) -> String {
+    let mut text = String::new();
+    for subgoal in subgoals {
+        let _ = write!(text, "### {}: {}\n\n", subgoal.id, subgoal.description);
+        match results.iter().find(|result| result.id == subgoal.id) {
+            Some(result) if result.ok => text.push_str(result.output.trim_end()),
+            Some(result) => {
+                let error = result.error.as_deref().unwrap_or("no attempt was made");
+                let _ = write!(text, "FAILED after {} attempts: {error}", result.attempts);
+            }
+            None => text.push_str("FAILED: no attempt was made"),
+        }
+        text.push_str("\n\n");
+    }
+    text.trim_end().to_owned()
+}
+
+/// What the next plan must know of this iteration: failed subgoals, the reviewer's issues, red checks, gates.
+#[must_use]
+pub fn feedback(plan: &Plan, results: &[TaskResult], verification: &Verification, review: &Review) -> String {
+    let mut lines = Vec::new();
+    for result in results.iter().filter(|result| !result.ok) {
+        let error = result.error.as_deref().unwrap_or("no attempt was made");
+        lines.push(format!("Subgoal {} failed after {} attempts: {error}", result.id, result.attempts));
+    }
+    if !plan.dropped.is_empty() {
+        lines.push(format!("The plan was too long; these subgoals were left out:\n  {}", plan.dropped.join("\n  ")));
+    }
+    for check in verification.checks.iter().filter(|check| !check.ok) {
+        let status = match (&check.error, check.exit_code) {
+            (Some(error), _) => error.clone(),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => "it did not exit".to_owned(),
+        };
+        let output = clip([check.stdout.trim(), check.stderr.trim()].join("\n").trim(), FEEDBACK_OUTPUT);
+        lines.push(format!("Check `{}` failed: {status}\n{}", check.name, output));
+    }
+    lines.extend(verification.remarks.iter().map(|remark| format!("Note: {remark}")));
+    if !review.gates_passed {
+        lines.push("The reviewer's gates are not passed.".to_owned());
+    }
+    lines.extend(review.issues.iter().map(|issue| format!("Reviewer: {issue}")));
+    lines.join("\n")
+}
+
+/// The first line of `text` that says something, control characters stripped, at most `limit` characters.
+#[must_use]
+pub fn one_line(text: &str, limit: usize) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let clean: String = line.chars().filter(|character| !character.is_control()).collect();
+    if clean.chars().count() <= limit {
+        return clean;
+    }
+    let mut cut: String = clean.chars().take(limit.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ids(plan: &Plan) -> Vec<&str> {
+        plan.subgoals.iter().map(|subgoal| subgoal.id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_plan_that_is_no_list_is_the_whole_goal() {
+        for answer in [None, Some(json!([])), Some(json!({})), Some(json!("x")), Some(json!([1, null, {}, " "]))] {
+            let plan = Plan::settle(answer.as_ref(), "the goal", 32);
+            assert_eq!(plan.subgoals, [Subgoal { id: "s1".into(), description: "the goal".into() }]);
+            assert!(plan.remark.is_some());
+        }
+    }
+
+    #[test]
+    fn hostile_ids_are_replaced_and_sound_ones_kept() {
+        let answer = json!([
+            {"id": "../x", "description": "a"}, {"id": "a b", "task": "b"}, {"id": "", "goal": "c"},
+            {"id": "s1", "description": "d"}, {"id": "s1", "description": "e"}, "f"
+        ]);
+        assert_eq!(ids(&Plan::settle(Some(&answer), "g", 32)), ["s2", "s3", "s4", "s1", "s5", "s6"]);
+    }
+
+    #[test]
+    fn a_long_plan_is_cut_and_the_rest_is_named() {
+        let items: Vec<_> = (0..10_000).map(|n| json!(format!("task {n}"))).collect();
+        let plan = Plan::settle(Some(&Value::Array(items)), "g", 32);
+        assert_eq!(plan.subgoals.len(), 32);
+        assert_eq!(plan.dropped.len(), DROPPED_NAMED + 1);
+        assert_eq!(plan.dropped[DROPPED_NAMED], "and 9948 more");
+    }
+
+    #[test]
+    fn a_review_must_say_yes_to_be_a_yes() {
+        assert!(Review::settle(Some(&json!({"gates_passed": "yes", "goal_complete": true}))).accepts());
+        for answer in [
+            None,
+            Some(json!([])),
+            Some(json!({"goal_complete": true})),
+            Some(json!({"gates_passed": 1, "goal_complete": true})),
+            Some(json!({"gates_passed": "false", "goal_complete": "true", "issues": [""]})),
+        ] {
+            assert!(!Review::settle(answer.as_ref()).accepts(), "{answer:?}");
+        }
+        assert_eq!(
+            Review::settle(Some(&json!({"issues": [{"issue": "a"}, "b", 3, null]}))).issues,
+            [
+                "a",
+                "b",
+                "3",
+                "the review did not say whether gates_passed",
+                "the review did not say whether goal_complete"
+            ]
+        );
+    }
+}
