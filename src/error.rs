@@ -68,14 +68,22 @@ impl Error {
         self.hint.as_deref()
     }
 
+    /// The message and its causes on one line, for an event.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        self.causes().fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(std::error::Error::source(self), |error| error.source())
+    }
+
     /// The whole error as it is printed: the message, what caused it, and the hint, a line each.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = format!("error: {self}");
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let _ = write!(text, "\ncaused by: {error}");
-            cause = error.source();
+        for cause in self.causes() {
+            let _ = write!(text, "\ncaused by: {cause}");
         }
         if let Some(hint) = &self.hint {
             let _ = write!(text, "\nhint: {hint}");

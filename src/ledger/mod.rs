@@ -108,6 +108,8 @@ pub struct Adopted {
     pub commit: String,
     /// Its tree.
     pub tree: String,
+    /// Its message. A commit of ours that no event tells of, because its driver died first, is known by its trailers.
+    pub message: String,
 }
 
 /// A workspace as a tree object.

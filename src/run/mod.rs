@@ -4,6 +4,7 @@
 
 pub mod event;
 pub mod goal;
+pub mod message;
 mod snapshot;
 mod step;
 pub mod view;
@@ -120,6 +121,8 @@ pub struct Iteration {
     pub review: Option<Review>,
     /// The commit that ended it.
     pub checkpoint: Option<Checkpoint>,
+    /// What its agents used.
+    pub usage: Usage,
 }
 
 /// A subgoal's state.
@@ -208,6 +211,11 @@ impl Run {
             }
             Fact::Integrated(data) if data.subgoal.is_none() => {
                 self.tip = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
+                // Evidence belongs to a tree, and this one is new.
+                if let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) {
+                    iteration.verification = None;
+                    iteration.review = None;
+                }
             }
             Fact::Steered(data) => self.steering.push(data.text.clone()),
             Fact::RunCancelled(_) => self.cancelled = true,
@@ -283,6 +291,9 @@ impl Run {
 
     fn agent_finished(&mut self, data: &AgentFinished) {
         self.usage.add(&data.usage);
+        if let Some(iteration) = self.iterations.last_mut() {
+            iteration.usage.add(&data.usage);
+        }
         if let Some(role) = data.role {
             self.usage_by_role.entry(role).or_default().add(&data.usage);
         }

@@ -1,0 +1,102 @@
+//! The words of our commits: subject, body, trailers.
+//!
+//! Bodies are indented by four spaces: no line of a goal or a review can then be taken for a trailer, nor for the `---`
+//! at which `git interpret-trailers` stops reading.
+
+use std::fmt::Write as _;
+
+use super::Run;
+use super::goal::{Goal, Role, RunId};
+use super::work::one_line;
+
+/// Longest goal in a start commit's subject, in characters.
+const SUBJECT_LENGTH: usize = 60;
+/// Longest line in a checkpoint's body, in characters.
+const BODY_LENGTH: usize = 120;
+
+/// The trailer that names a commit's run.
+pub const RUN_TRAILER: &str = "Agentloop-Run";
+/// The trailer that tells a checkpoint's verdict.
+pub const VERDICT_TRAILER: &str = "Agentloop-Verdict";
+
+/// The start commit's message.
+#[must_use]
+pub fn start(id: &RunId, goal: &Goal, base: &str, version: &str) -> String {
+    let mut text = format!("agentloop: {}\n\n{}\n", one_line(&goal.text, SUBJECT_LENGTH), indent(&goal.text));
+    if !goal.criteria.trim().is_empty() {
+        let _ = write!(text, "\n    Criteria:\n{}\n", indent(&goal.criteria));
+    }
+    let _ = write!(text, "\n{RUN_TRAILER}: {id}\nAgentloop-Base: {base}\nAgentloop-Version: {version}\n");
+    text
+}
+
+/// A checkpoint's message, for the iteration as it stands.
+#[must_use]
+pub fn checkpoint(run: &Run, partial: bool) -> String {
+    let Some(iteration) = run.iteration() else { return "agentloop: checkpoint\n".to_owned() };
+    let number = iteration.number;
+    let rest = if partial { "partial, ".to_owned() + &iteration.summary() } else { iteration.summary() };
+    let mut text = format!("agentloop: iteration {number}/{}: {rest}\n\n", run.budget().max_iterations);
+    for subgoal in iteration.plan.iter().flat_map(|plan| &plan.subgoals) {
+        let done = iteration.tasks.iter().any(|task| task.id == subgoal.id && task.output.is_some());
+        let mark = if done { '✓' } else { '✗' };
+        let _ = writeln!(text, "    {mark} {}: {}", subgoal.id, one_line(&subgoal.description, BODY_LENGTH));
+    }
+    for issue in iteration.review.iter().flat_map(|review| &review.issues) {
+        let _ = writeln!(text, "    - {}", one_line(issue, BODY_LENGTH));
+    }
+    let done = iteration.tasks.iter().filter(|task| task.output.is_some()).count();
+    let checks = iteration.verification.as_ref().map_or("none", super::work::Verification::verdict);
+    let verdict = match (partial, iteration.is_complete()) {
+        (true, _) => "partial",
+        (false, true) => "complete",
+        (false, false) => "incomplete",
+    };
+    if let Some(id) = &run.id {
+        let _ = write!(text, "\n{RUN_TRAILER}: {id}\n");
+    }
+    let _ = write!(
+        text,
+        "Agentloop-Iteration: {number}\nAgentloop-Subgoals: {done}/{}\nAgentloop-Checks: {checks}\n{VERDICT_TRAILER}: {verdict}\n",
+        iteration.tasks.len(),
+    );
+    for role in [Role::Decomposer, Role::Subagent, Role::Reviewer] {
+        let agent = one_line(&run.options.agent_for(role).to_string(), BODY_LENGTH);
+        let _ = writeln!(text, "Agentloop-Agent: {role}={agent}");
+    }
+    let _ = writeln!(text, "Agentloop-Tokens: {}", iteration.usage.tokens());
+    if let Some(cost) = iteration.usage.cost_usd {
+        let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
+    }
+    text
+}
+
+/// The value of the last trailer `key` in a message of ours.
+#[must_use]
+pub fn trailer<'a>(message: &'a str, key: &str) -> Option<&'a str> {
+    message.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
+}
+
+fn indent(text: &str) -> String {
+    let clean = |line: &str| -> String {
+        line.chars().filter(|character| !character.is_control() || *character == '\t').collect()
+    };
+    let lines: Vec<String> =
+        text.trim().lines().map(|line| format!("    {}", clean(line)).trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_of_a_goal_stands_at_the_margin() {
+        let goal = Goal { text: "fix it\n---\nAgentloop-Run: forged\n\n\tx".into(), criteria: "it works".into() };
+        assert_eq!(
+            start(&RunId::new("fix", 0), &goal, "abc", "0.1.0"),
+            "agentloop: fix it\n\n    fix it\n    ---\n    Agentloop-Run: forged\n\n    \tx\n\n    Criteria:\n    it works\n\n\
+             Agentloop-Run: fix-000000\nAgentloop-Base: abc\nAgentloop-Version: 0.1.0\n"
+        );
+    }
+}
