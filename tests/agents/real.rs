@@ -12,10 +12,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::agent_home;
-use crate::support::model_server::{Brain, LoopRoles, ModelServer, Request, Role, Usage, Work};
+use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Request, Role, Usage, Work};
 
 /// Far more than the slowest agent takes for one call on a busy machine.
-const LIMIT: Duration = Duration::from_secs(150);
+const LIMIT: Duration = Duration::from_secs(60);
 
 const SYSTEM: &str = "You are a subagent.\nWork on one subgoal.";
 const PROMPT: &str = "--- \"quoted\" $(id) ---\nSubgoal: write the greeting.\n";
@@ -77,7 +77,8 @@ impl std::fmt::Display for Outcome {
     }
 }
 
-/// The arguments for one unattended call with machine output, the prompt on stdin, its own retries capped.
+/// The arguments for one unattended call with machine output and the prompt on stdin; its own retries are capped where
+/// a call can do that.
 fn arguments(agent: &str) -> Vec<String> {
     let instructions = format!("developer_instructions={}", json!(SYSTEM));
     let model = agent_home::model(agent);
@@ -295,4 +296,73 @@ async fn aider() {
     outcome.worked();
     assert!(outcome.stdout.contains(ANSWER), "{outcome}");
     assert!(outcome.stdout.contains("Tokens: 1.0k sent, 11 received."), "{outcome}");
+}
+
+/// Drives an agent against a provider that refuses everything with `status`, and checks its exit, that it left the
+/// repository alone, and that it asked no more than `requests` times.
+async fn refused(agent: &str, status: u16, code: i32, requests: usize) -> Option<Outcome> {
+    let outcome = drive(agent, Brain::new(move |_| Reply::error(status))).await?;
+    assert_eq!((outcome.code, outcome.file.as_deref()), (Some(code), None), "{outcome}");
+    let asked = outcome.server.turns().len();
+    assert!((1..=requests).contains(&asked), "asked {asked} times\n{outcome}");
+    assert_eq!(outcome.server.usage(), Usage::default());
+    Some(outcome)
+}
+
+#[tokio::test]
+async fn claude_tells_the_status() {
+    for status in [401, 429, 529] {
+        let Some(outcome) = refused("claude", status, 1, 1).await else { return };
+        let result = outcome.json();
+        assert_eq!((&result["is_error"], &result["api_error_status"]), (&json!(true), &json!(status)), "{outcome}");
+        assert_eq!(result["subtype"], "success", "its subtype says nothing about errors: {outcome}");
+    }
+}
+
+#[tokio::test]
+async fn codex_tells_the_status() {
+    for status in [401, 429, 529] {
+        let Some(outcome) = refused("codex", status, 1, 1).await else { return };
+        let lines = outcome.lines();
+        let failed = lines.iter().rfind(|line| line["type"] == "turn.failed").map(|line| &line["error"]["message"]);
+        let message = failed.and_then(Value::as_str).unwrap_or_default();
+        assert!(
+            message.contains(&format!("status {status}")) || message.contains(&format!("status: {status}")),
+            "{outcome}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn gemini_tells_the_status() {
+    for status in [401, 429, 529] {
+        // The exit code is the status as far as it fits.
+        let Some(outcome) = refused("gemini", status, i32::from(status % 256), 1).await else { return };
+        assert_eq!(outcome.stdout, "", "its JSON goes to stderr when it fails: {outcome}");
+        assert!(outcome.stderr.contains(&format!("\"code\": {status}")), "{outcome}");
+    }
+}
+
+#[tokio::test]
+async fn opencode_tells_the_status() {
+    let Some(outcome) = refused("opencode", 401, 1, 1).await else { return };
+    let lines = outcome.lines();
+    let error = lines.iter().find(|line| line["type"] == "error").map(|line| &line["error"]["data"]["statusCode"]);
+    assert_eq!(error, Some(&json!(401)), "{outcome}");
+}
+
+#[tokio::test]
+async fn copilot_tells_the_status() {
+    let Some(outcome) = refused("copilot", 401, 1, 3).await else { return };
+    let lines = outcome.lines();
+    let error = lines.iter().find(|line| line["type"] == "session.error").map(|line| &line["data"]);
+    let error = error.unwrap_or_else(|| panic!("{outcome}"));
+    assert_eq!((&error["statusCode"], &error["errorType"]), (&json!(401), &json!("authentication")), "{outcome}");
+    assert_eq!(lines.last().map(|line| &line["exitCode"]), Some(&json!(1)), "{outcome}");
+}
+
+#[tokio::test]
+async fn aider_names_the_error_and_exits_well() {
+    let Some(outcome) = refused("aider", 401, 0, 1).await else { return };
+    assert!(outcome.stdout.contains("litellm.AuthenticationError"), "{outcome}");
 }

@@ -27,7 +27,7 @@ fn request(protocol: Protocol, stream: bool) -> (String, Value, (&'static str, &
                 "system": [{ "type": "text", "text": "Be brief." }],
                 "messages": [
                     { "role": "user", "content": [{ "type": "text", "text": "hello" }] },
-                    { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "look", "input": {} }] },
+                    { "role": "assistant", "content": [{ "type": "tool_use", "id": "t", "name": "look" }] },
                     { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "t", "content": "seen" }] },
                 ],
                 "tools": [{ "name": "look", "input_schema": schema }],
@@ -53,7 +53,7 @@ fn request(protocol: Protocol, stream: bool) -> (String, Value, (&'static str, &
             json!({
                 "model": "m-1", "stream": stream,
                 "input": [
-                    { "type": "message", "role": "developer", "content": [{ "type": "input_text", "text": "Be brief." }] },
+                    { "role": "developer", "content": [{ "type": "input_text", "text": "Be brief." }] },
                     { "type": "message", "role": "user", "content": [{ "type": "input_text", "text": "hello" }] },
                     { "type": "function_call", "call_id": "t", "name": "look", "arguments": "{}" },
                     { "type": "function_call_output", "call_id": "t", "output": "seen" },

@@ -81,10 +81,12 @@ pub fn settle(agent: &str, home: &Path, server: &str) -> Vec<(&'static str, Stri
         "gemini" => {
             set("GEMINI_API_KEY", KEY);
             set("GOOGLE_GEMINI_BASE_URL", server);
+            // Only here can its retries be capped: it has no flag, and skips a system settings file that is not in a
+            // directory which only root writes.
             let settings = json!({
                 "security": { "auth": { "selectedType": "gemini-api-key" } },
                 "privacy": { "usageStatisticsEnabled": false },
-                "general": { "disableAutoUpdate": true, "enableAutoUpdate": false },
+                "general": { "maxAttempts": 1, "enableAutoUpdate": false },
             });
             put(home, ".gemini/settings.json", &settings.to_string());
         }
