@@ -1,1 +1,7 @@
-fn main() {}
+//! The `git agentloop` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    git_agentloop::cli::main()
+}

@@ -44,8 +44,5 @@
 //! | copilot | last `assistant.message` → `.data.content` | none for models of one's own | exit 1, `session.error` → `.data.statusCode`, `.data.errorType` `authentication`; 3 requests | exit 1, `rate_limit` and `query`; 16-20 s, six requests | exit 1, no `statusCode`; 7 s, six requests | the same |
 //! | aider | stdout | `Tokens: 1.0k sent, 11 received.` (rounded) | exit **0**, `litellm.AuthenticationError`; 7 s | over 28 s | over 28 s | over 28 s |
 
-#[path = "agents/real.rs"]
 mod real;
-mod support;
-#[path = "agents/wire.rs"]
 mod wire;

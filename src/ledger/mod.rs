@@ -2,6 +2,9 @@
 //!
 //! [`Ledger`] is synchronous: a flush costs about a millisecond. Implementations: `memory` for tests, `git` for real.
 
+pub mod git;
+pub mod memory;
+
 use std::path::PathBuf;
 
 use crate::error::Result;
@@ -60,6 +63,12 @@ pub trait Ledger: Send + Sync {
     /// Where one of them cannot be read.
     fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String>;
 
+    /// Files that changed in the workspace after the newest [`Ledger::write_tree`].
+    ///
+    /// # Errors
+    /// Where the workspace cannot be looked at.
+    fn changed_since_tree(&self) -> Result<Vec<String>>;
+
     /// Ends the workspace's life as the run's settings say: keeps it, or removes it without losing anything.
     ///
     /// # Errors
@@ -68,6 +77,64 @@ pub trait Ledger: Send + Sync {
 
     /// Where live files of the run go (transcripts being written): not part of the record, removed with the run.
     fn scratch(&self) -> PathBuf;
+}
+
+/// What survives a power cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// What was paid for: agents' answers, checks, checkpoints, the end.
+    #[default]
+    Answers,
+    /// Everything that was acknowledged.
+    Always,
+    /// What the operating system has written back by then.
+    Never,
+}
+
+impl Durability {
+    /// Whether a batch that holds, or does not hold, something paid for is synced.
+    #[must_use]
+    pub fn wants(self, paid_for: bool) -> bool {
+        self == Self::Always || (self == Self::Answers && paid_for)
+    }
+}
+
+impl std::str::FromStr for Durability {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "answers" => Ok(Self::Answers),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("'{text}' is none of answers, always, never")),
+        }
+    }
+}
+
+/// What becomes of a run's worktree when the run ends. What it holds uncommitted is never lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Kept if the run changed something.
+    #[default]
+    Auto,
+    /// Removed.
+    Always,
+    /// Kept.
+    Never,
+}
+
+impl std::str::FromStr for Cleanup {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(format!("'{text}' is none of auto, always, never")),
+        }
+    }
 }
 
 /// Events to append, and the state after them.
@@ -139,6 +206,6 @@ pub struct Committed {
     pub commit: String,
     /// Files that differ from its first parent.
     pub changed: u64,
-    /// What was noticed: files that changed after the tree was written, commits kept on a rescue ref.
+    /// What was noticed: commits kept on a rescue ref.
     pub remarks: Vec<String>,
 }

@@ -1,0 +1,142 @@
+//! Runs whose driver is a process of its own: it has its own session, no standard input, and outlives who started it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::drive::{answering, new_id, open, reopen};
+use super::{Changes, Drive, NewRun, Site, settle};
+use crate::engine::Unwatched;
+use crate::engine::redact::Redactor;
+use crate::error::{Context as _, Error, Result};
+use crate::interaction::Suspend;
+use crate::ledger::git::GitLedger;
+use crate::process;
+use crate::run::goal::RunId;
+use crate::run::view::Status;
+
+/// Where a detached driver writes what a foreground one says on stderr, in the run's folder.
+const LOG: &str = "drive.log";
+
+/// What a detached driver is told on its standard input.
+#[derive(Debug, Serialize, Deserialize)]
+enum Request {
+    Run(Box<NewRun>),
+    Resume { run: String, changes: Changes },
+    Answer { run: String, answers: Vec<String> },
+}
+
+/// What it answers on its standard output once its run is on record, in one line.
+#[derive(Debug, Serialize, Deserialize)]
+enum Opened {
+    Run(RunId),
+    Refused { message: String, hint: Option<String> },
+}
+
+/// Starts a run and returns once it is on record.
+///
+/// # Errors
+/// Where the run cannot be started.
+pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
+    settle(site, &mut new)?;
+    let id = new_id(&new, &Redactor::new(std::env::vars()));
+    new.id = Some(id.clone());
+    let dir = GitLedger::scratch_of(&site.repo, &id);
+    let started = hand_over(site, &id, &Request::Run(Box::new(new)));
+    if started.is_err() && !GitLedger::was_started_here(&site.repo, &id) {
+        // Nothing of a run that never was stays behind; a folder that holds more is not removed.
+        let _ = std::fs::remove_file(dir.join(LOG)).and_then(|()| std::fs::remove_dir(&dir));
+    }
+    started
+}
+
+/// Goes on with a run and returns once that is on record.
+///
+/// # Errors
+/// Where the run cannot go on.
+pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Status> {
+    let id = site.repo.resolve(Some(run))?;
+    hand_over(site, &id, &Request::Resume { run: id.to_string(), changes })
+}
+
+/// Answers a run's questions and returns once it goes on.
+///
+/// # Errors
+/// Where the answers do not match the questions.
+pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<Status> {
+    let id = site.repo.resolve(Some(run.split('.').next().unwrap_or(run)))?;
+    hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })
+}
+
+/// Starts a driver, tells it what to do, and waits until its run is on record.
+fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
+    let program = std::env::current_exe().context("this program cannot find itself")?;
+    let dir = GitLedger::scratch_of(&site.repo, id);
+    let log = std::fs::create_dir_all(&dir)
+        .and_then(|()| std::fs::File::options().create(true).append(true).open(dir.join(LOG)))
+        .map_err(|error| {
+            Error::failed(format!("the driver's log cannot be made in '{}'", dir.display()))
+                .because(error)
+                .hint("the git directory must be writable for you, and its disk not full")
+        })?;
+    let mut driver = process::outliving(program);
+    driver.arg("drive").current_dir(site.repo.home()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    let mut child = process::spawn_aside(&mut driver).context("the run's driver could not be started")?;
+    let told = serde_json::to_vec(request).context("the request cannot be written down")?;
+    let mut line = String::new();
+    if let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
+        // A driver that refuses before it has read everything says why on its output.
+        let _ = stdin.write_all(&told);
+        drop(stdin);
+        BufReader::new(stdout).read_line(&mut line).context("the run's driver could not be heard")?;
+    }
+    match serde_json::from_str(&line) {
+        Ok(Opened::Run(id)) => super::status(site, Some(id.as_str())),
+        Ok(Opened::Refused { message, hint }) => {
+            let error = Error::usage(message);
+            Err(hint.into_iter().fold(error, Error::hint))
+        }
+        Err(_) => {
+            let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(Error::failed(format!("the run's driver ended before its run was on record: {status}")))
+        }
+    }
+}
+
+/// The detached driver itself: `request` is what [`hand_over`] wrote.
+///
+/// # Errors
+/// Where the run cannot be opened or its record can no longer be written.
+pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
+    // A session of its own: neither a hangup of the terminal nor a signal to the starter's group reaches it.
+    let _ = rustix::process::setsid();
+    let opened = begin(&request, cancel).await;
+    let answer = match &opened {
+        Ok((id, _)) => Opened::Run(id.clone()),
+        Err(error) => Opened::Refused { message: error.chain(), hint: error.hint_text().map(ToOwned::to_owned) },
+    };
+    let line = serde_json::to_string(&answer).context("the answer cannot be written down")?;
+    // Whoever started the run may be gone by now; the run goes on.
+    let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
+    let (_, engine) = opened?;
+    engine.drive().await.map(|_| ())
+}
+
+async fn begin(request: &[u8], cancel: CancellationToken) -> Result<(RunId, crate::engine::Engine)> {
+    let request: Request = serde_json::from_slice(request).map_err(|error| {
+        Error::usage("'drive' is told what to do by 'run --detach'; it is not for people").because(error)
+    })?;
+    let site = Site::open(None)?;
+    let drive = Drive { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel };
+    match request {
+        Request::Run(new) => open(&site, *new, drive).await,
+        Request::Resume { run, changes } => reopen(&site, &run, &changes, drive).await,
+        Request::Answer { run, answers } => {
+            let (id, drive) = answering(&site, &run, answers, drive)?;
+            reopen(&site, id.as_str(), &Changes::default(), drive).await
+        }
+    }
+}

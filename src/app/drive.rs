@@ -1,0 +1,293 @@
+//! Verbs that drive a run in this process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested, settle};
+use crate::agent::prompts::Prompts;
+use crate::engine::redact::Redactor;
+use crate::engine::{Engine, Parts, Unwatched};
+use crate::error::{Error, Result};
+use crate::interaction::{Answers, Interaction, Suspend};
+use crate::ledger::Ledger;
+use crate::ledger::git::{GitLedger, NewRecord, lock, read};
+use crate::process;
+use crate::run::Run;
+use crate::run::event::{FORMAT, RunResumed, RunStarted};
+use crate::run::goal::{Goal, Isolation, Options, Permissions, RunId, StopReason, session_id};
+use crate::run::message;
+use crate::run::view::{RunResult, Status};
+
+/// How long workers of a dead driver have to come to an end of their own.
+const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
+/// Starts a run and drives it to its end, or to questions for the user.
+///
+/// # Errors
+/// Where the run cannot be started, or its record can no longer be written.
+pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult> {
+    settle(site, &mut new)?;
+    let (id, engine) = open(site, new, drive).await?;
+    engine.drive().await?;
+    super::result(site, Some(id.as_str()))
+}
+
+/// Puts a new run on record and returns its driver.
+pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunId, Engine)> {
+    site.repo.check_for_runs()?;
+    process::become_subreaper();
+    let redactor = Redactor::new(std::env::vars());
+    let goal =
+        Goal { text: redactor.clean(&new.goal).into_owned(), criteria: redactor.clean(&new.criteria).into_owned() };
+    let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));
+    let base = site.repo.resolve_base(new.base.as_deref())?;
+    let ledger = GitLedger::create(
+        site.repo.clone(),
+        NewRecord {
+            run: id.clone(),
+            base: base.clone(),
+            message: message::start(&id, &goal, &base, env!("CARGO_PKG_VERSION")),
+            isolation: new.options.isolation,
+        },
+    )?;
+    let started = RunStarted {
+        format: FORMAT,
+        run_id: Some(id.clone()),
+        goal,
+        options: new.options.clone(),
+        base,
+        start: ledger.start(),
+        tree: ledger.tree(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host(),
+    };
+    let parts = parts(site, Arc::new(ledger), &new.options, drive, redactor)?;
+    let engine = Engine::start(parts, branch(&id), started).await?;
+    Ok((id, engine))
+}
+
+/// An id of words that hold no secret.
+pub(super) fn new_id(new: &NewRun, redactor: &Redactor) -> RunId {
+    RunId::new(&redactor.clean(new.name.as_deref().unwrap_or(&new.goal)), fastrand::u64(..))
+}
+
+/// Goes on with a run that its driver left: after a crash, a stop, or a spent budget that `changes` renews.
+///
+/// # Errors
+/// Where the run cannot go on, and what to do about it.
+pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> Result<RunResult> {
+    let (id, engine) = reopen(site, run, &changes, drive).await?;
+    engine.drive().await?;
+    super::result(site, Some(id.as_str()))
+}
+
+/// Takes over a run's record and returns its driver.
+pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
+    refuse_nested(site)?;
+    site.repo.check_for_runs()?;
+    process::become_subreaper();
+    let id = site.repo.resolve(Some(name))?;
+    let run = replay(site, &id)?;
+    may_go_on(&run, &id, changes)?;
+    trusted(site, &run, &id, changes)?;
+    let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
+    process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
+    // The lock is ours now, and the driver before may have written until it was.
+    let run = replay(site, &id)?;
+    let options = changes.apply(&run.options);
+    let settled = options.clone().unwrap_or_else(|| run.options.clone());
+    let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::new(std::env::vars()))?;
+    let resumed = RunResumed {
+        format: FORMAT,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: host(),
+        worktree: String::new(),
+        options,
+    };
+    let engine = Engine::resume(parts, branch(&id), run, resumed).await?;
+    Ok((id, engine))
+}
+
+/// Answers the questions that a run waits with, and drives it on.
+///
+/// # Errors
+/// Where it waits with no questions, the token is not its newest, or the answers do not match.
+pub async fn answer(site: &Site, run: &str, answers: Vec<String>, drive: Drive) -> Result<RunResult> {
+    let (id, drive) = answering(site, run, answers, drive)?;
+    resume(site, id.as_str(), Changes::default(), drive).await
+}
+
+/// Holds `answers` against the run's questions.
+pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Drive) -> Result<(RunId, Drive)> {
+    let (id, token) = match name.split_once('.') {
+        Some((run, _)) => (site.repo.resolve(Some(run))?, Some(name)),
+        None => (site.repo.resolve(Some(name))?, None),
+    };
+    let run = replay(site, &id)?;
+    if !run.is_waiting_for_answers() {
+        return Err(Error::usage(format!("{id} waits with no questions"))
+            .hint(format!("'git agentloop status {id}' says where it stands")));
+    }
+    if token.is_some_and(|token| run.intake.token.as_deref() != Some(token)) {
+        return Err(Error::usage("this token is not the one that the run waits with")
+            .hint(format!("'git agentloop result {id} --json' shows the questions and the token")));
+    }
+    let wanted = run.intake.questions.len();
+    if answers.len() != wanted {
+        let list: Vec<String> = run.intake.questions.iter().map(|question| format!("  - {question}")).collect();
+        return Err(Error::usage(format!("{id} asks {wanted} questions, and there are {} answers", answers.len()))
+            .hint(format!("give one answer a question, in order:\n{}", list.join("\n"))));
+    }
+    Ok((id, Drive { interaction: Arc::new(Given(answers)), ..drive }))
+}
+
+/// Answers that were given before the questions are put.
+struct Given(Vec<String>);
+
+impl Interaction for Given {
+    fn ask<'a>(&'a self, _questions: &'a [String]) -> Answers<'a> {
+        Box::pin(async { Ok(Some(self.0.clone())) })
+    }
+}
+
+/// Stops a run: its workers, then its driver; what is there is committed. A run whose driver died is ended the same way.
+///
+/// # Errors
+/// Where the run has ended, or its driver does not come to its end.
+pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
+    let id = site.repo.resolve(run)?;
+    let status = super::status(site, Some(id.as_str()))?;
+    if status.completed.is_some() {
+        return Err(Error::usage(format!("{id} has ended: {}", status.state)));
+    }
+    let deadline = Instant::now() + STOP_WAIT;
+    let mut told = None;
+    while let Some(holder) = lock::holder(site.repo.common_dir(), &id) {
+        if told != Some(holder.pid) {
+            process::terminate(holder.pid)?;
+            told = Some(holder.pid);
+        }
+        if Instant::now() > deadline {
+            return Err(Error::failed(format!("the driver of {id}, process {}, does not stop", holder.pid))
+                .hint(format!("'kill -9 {}', then 'git agentloop cancel {id}' again", holder.pid)));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let status = super::status(site, Some(id.as_str()))?;
+    if status.completed.is_some() {
+        return Ok(status);
+    }
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let drive = Drive { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel };
+    let (_, engine) = reopen(
+        site,
+        id.as_str(),
+        &Changes { permissions: Some(Permissions::Ask), checks: Some(Vec::new()), ..Changes::default() },
+        drive,
+    )
+    .await?;
+    engine.drive().await?;
+    super::status(site, Some(id.as_str()))
+}
+
+pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
+    let events = read::events(&site.repo.gix(), id)?.unwrap_or_default();
+    let run = Run::replay(&events);
+    if run.id.is_none() {
+        return Err(
+            Error::failed(format!("the record of {id} has no beginning")).hint("fetch its notes again, or start anew")
+        );
+    }
+    if run.format > FORMAT {
+        return Err(Error::failed(format!(
+            "{id} was recorded in format {}, and this version knows {FORMAT}",
+            run.format
+        ))
+        .hint("update git-agentloop; 'git agentloop tail' still reads it"));
+    }
+    Ok(run)
+}
+
+/// Whether there is anything left to do, with the budget as `changes` leave it.
+fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+    let Some(ended) = &run.ended else { return Ok(()) };
+    let budget = changes.apply(&run.options).map_or_else(|| run.options.budget.clone(), |options| options.budget);
+    let spent = match ended.reason {
+        StopReason::GoalComplete => {
+            return Err(Error::usage(format!("{id} has reached its goal"))
+                .hint(format!("'git merge {}' takes its work; a new goal is a new run", branch(id))));
+        }
+        StopReason::MaxIterations if run.iterations.len() >= budget.max_iterations as usize => "--max-iterations",
+        StopReason::MaxSeconds if budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit) => {
+            "--max-seconds"
+        }
+        StopReason::MaxAgentCalls if budget.max_agent_calls.is_some_and(|limit| run.agent_calls >= limit) => {
+            "--max-agent-calls"
+        }
+        StopReason::MaxTokens if budget.max_tokens.is_some_and(|limit| run.usage.tokens() >= limit) => "--max-tokens",
+        StopReason::MaxCost if budget.max_cost.is_some_and(|limit| run.usage.cost_usd.unwrap_or(0.0) >= limit) => {
+            "--max-cost"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::usage(format!("{id} has spent its budget: {}", ended.reason))
+        .hint(format!("give it more: git agentloop resume {id} {spent} N")))
+}
+
+/// A log can come from anyone: what it says may be run, is run only in the clone that the run was started in.
+fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+    if GitLedger::was_started_here(&site.repo, id) {
+        return Ok(());
+    }
+    let mut wanted = Vec::new();
+    if changes.checks.is_none() {
+        wanted.extend(run.options.checks.iter().map(|check| format!("--verify {}", shell_words::quote(&check.name))));
+    }
+    if changes.permissions.is_none() {
+        let permissions = match run.options.permissions {
+            Permissions::Ask => "ask",
+            Permissions::Edit => "edit",
+            Permissions::All => "all",
+        };
+        wanted.push(format!("--permissions {permissions}"));
+    }
+    if changes.agent.is_none() {
+        wanted.push(format!("--backend {}", shell_words::quote(&run.options.agent.backend)));
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("{id} was started in another clone: what its log wants to run is not taken on trust"))
+        .hint(format!("look at it, then give it again: git agentloop resume {id} {}", wanted.join(" "))))
+}
+
+fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {
+    Ok(Parts {
+        ledger,
+        agents: site.agents(options)?,
+        prompts: Prompts::load(site.settings.prompts()?.as_deref())?,
+        interaction: drive.interaction,
+        watch: drive.watch,
+        clock: Arc::new(now),
+        redactor,
+        session: session_id(fastrand::u64(..)),
+        host: host(),
+        cancel: drive.cancel,
+        env: Vec::new(),
+        review_bytes: site.settings.review_bytes()?,
+    })
+}
+
+/// A label of this host: enough to tell two machines apart, no more.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Whether work of this run goes on in the user's checkout.
+#[must_use]
+pub(super) fn in_checkout(options: &Options) -> bool {
+    options.isolation == Isolation::None
+}

@@ -1,0 +1,214 @@
+//! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
+
+mod detach;
+mod drive;
+mod read;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+pub use self::detach::{answer_detached, drive, resume_detached, run_detached};
+pub use self::drive::{answer, cancel, resume, run};
+pub use self::read::{Listed, Transcript, list, output, result, status, tail};
+use crate::agent::Agent;
+use crate::agent::registry::{BackendView, Registry};
+use crate::engine::Watch;
+use crate::error::{Error, Result};
+use crate::interaction::Interaction;
+use crate::ledger::git::Repository;
+use crate::run::event::Timestamp;
+use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, RunId};
+use crate::settings::Settings;
+
+/// The longest a verb waits for a driver that was told to stop.
+const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// A repository and what its user has set.
+pub struct Site {
+    repo: Repository,
+    settings: Settings,
+    own: BTreeMap<String, Arc<dyn Agent>>,
+}
+
+impl Site {
+    /// Opens the repository that `dir`, or the current directory, is in.
+    ///
+    /// # Errors
+    /// Where there is none, or git would not trust it.
+    pub fn open(dir: Option<&Path>) -> Result<Self> {
+        let repo = Repository::open(dir)?;
+        let settings = Settings::new(|key| repo.config(key), |name| std::env::var(name).ok());
+        Ok(Self { repo, settings, own: BTreeMap::new() })
+    }
+
+    /// What the user has set.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Has a backend of the caller's own answer to `name`, before any other of that name.
+    #[must_use]
+    pub fn with_agent(mut self, name: impl Into<String>, agent: Arc<dyn Agent>) -> Self {
+        self.own.insert(name.into(), agent);
+        self
+    }
+
+    /// The backends that can be driven from here.
+    fn registry(&self) -> Registry<'_> {
+        Registry::new(|key| self.repo.config(key), self.repo.config_names("agentloop.backend."))
+    }
+
+    /// The agents that `options` name.
+    fn agents(&self, options: &Options) -> Result<BTreeMap<String, Arc<dyn Agent>>> {
+        let choices = std::iter::once(&options.agent).chain(options.roles.values());
+        let names = choices.map(|choice| choice.backend.as_str());
+        let registry = self.registry();
+        let agent = |name: &str| self.own.get(name).map_or_else(|| registry.get(name), |own| Ok(Arc::clone(own)));
+        names.map(|name| Ok((name.to_owned(), agent(name)?))).collect()
+    }
+}
+
+/// A run to start.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct NewRun {
+    /// The goal.
+    pub goal: String,
+    /// What must hold for it to be reached; empty lets an agent propose it.
+    pub criteria: String,
+    /// Everything else.
+    pub options: Options,
+    /// The revision to start from; `None` = HEAD.
+    pub base: Option<String>,
+    /// What to call it; `None` = words of the goal.
+    pub name: Option<String>,
+    /// Its id; `None` = one of its own, as everybody but a driver's starter leaves it.
+    pub id: Option<RunId>,
+    /// Whether everything may be permitted in the user's checkout.
+    pub force: bool,
+}
+
+/// What the caller of a driver brings along.
+pub struct Drive {
+    /// Where the user answers.
+    pub interaction: Arc<dyn Interaction>,
+    /// Who looks on.
+    pub watch: Arc<dyn Watch>,
+    /// Cancelled when the run must stop.
+    pub cancel: CancellationToken,
+}
+
+/// What a resumed run does differently from here on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)] // each is the option of the same name
+pub struct Changes {
+    pub max_iterations: Option<u32>,
+    pub max_task_retries: Option<u32>,
+    pub max_seconds: Option<f64>,
+    pub max_agent_calls: Option<u64>,
+    pub max_tokens: Option<u64>,
+    pub max_cost: Option<f64>,
+    pub patience: Option<u32>,
+    pub timeout: Option<f64>,
+    pub jobs: Option<u32>,
+    pub checks: Option<Vec<Check>>,
+    pub permissions: Option<Permissions>,
+    pub agent: Option<AgentChoice>,
+}
+
+impl Changes {
+    /// `options` with the changes; `None` where there are none.
+    fn apply(&self, options: &Options) -> Option<Options> {
+        let mut changed = options.clone();
+        let budget = &mut changed.budget;
+        budget.max_iterations = self.max_iterations.unwrap_or(budget.max_iterations);
+        budget.max_task_retries = self.max_task_retries.unwrap_or(budget.max_task_retries);
+        budget.patience = self.patience.unwrap_or(budget.patience);
+        budget.max_seconds = self.max_seconds.or(budget.max_seconds);
+        budget.max_agent_calls = self.max_agent_calls.or(budget.max_agent_calls);
+        budget.max_tokens = self.max_tokens.or(budget.max_tokens);
+        budget.max_cost = self.max_cost.or(budget.max_cost);
+        changed.agent_timeout = self.timeout.or(changed.agent_timeout);
+        changed.jobs = self.jobs.unwrap_or(changed.jobs);
+        changed.permissions = self.permissions.unwrap_or(changed.permissions);
+        if let Some(checks) = &self.checks {
+            changed.checks.clone_from(checks);
+        }
+        if let Some(agent) = &self.agent {
+            changed.agent.clone_from(agent);
+        }
+        (changed != *options).then_some(changed)
+    }
+}
+
+/// The backends: built in, and the user's own.
+///
+/// # Errors
+/// Where the user's own are not usable as configured.
+pub fn backends(site: &Site) -> Result<Vec<BackendView>> {
+    Ok(site.registry().list())
+}
+
+/// What the user should know before a run begins, a line each.
+///
+/// # Errors
+/// Where the repository cannot be looked at.
+pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
+    let mut notices = Vec::new();
+    if site.repo.identity().is_fallback {
+        notices.push("git does not know your name: commits are by git-agentloop <agentloop@localhost>".to_owned());
+    }
+    if new.options.isolation != Isolation::None && site.repo.has_uncommitted_changes()? {
+        notices.push("uncommitted changes in your checkout are not part of the run".to_owned());
+    }
+    Ok(notices)
+}
+
+/// Holds a run that is to be started against what is allowed, and settles who answers.
+fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
+    if new.goal.trim().is_empty() {
+        return Err(Error::usage("the goal is empty")
+            .hint("say what is to be done: git agentloop run \"add a /health endpoint\""));
+    }
+    refuse_nested(site)?;
+    let options = &mut new.options;
+    if options.isolation == Isolation::None && options.permissions == Permissions::All && !new.force {
+        return Err(Error::usage("everything would be permitted in your own checkout")
+            .hint("leave out --no-isolate to work in a worktree, or say --force as well"));
+    }
+    if options.isolation == Isolation::None && site.repo.work_dir().is_none() {
+        return Err(Error::usage("--no-isolate needs a checkout, and this repository is bare")
+            .hint("leave it out: the run then works in a worktree of its own"));
+    }
+    if options.agent.backend == "auto" || options.agent.backend.is_empty() {
+        options.agent.backend = site.registry().auto()?;
+    }
+    site.agents(options).map(|_| ())
+}
+
+/// Whoever works for a run does not start another, unless the user says that it may.
+fn refuse_nested(site: &Site) -> Result<()> {
+    match std::env::var(crate::process::RUN_VAR) {
+        Ok(run) if !site.settings.allow_nested()? => {
+            Err(Error::usage(format!("this process works for the run {run}: a run inside a run is refused"))
+                .hint("'git config agentloop.allowNested true' allows it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The branch of a run.
+#[must_use]
+pub fn branch(run: &RunId) -> String {
+    format!("agentloop/{run}")
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,172 @@
+//! Verbs that only read: the answer is what git holds, whoever asks.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::drive::{in_checkout, replay};
+use super::{Site, branch};
+use crate::error::{Error, Result};
+use crate::ledger::git::{GitLedger, list as records, lock, output as transcripts, read};
+use crate::run::Snapshot;
+use crate::run::event::Timestamp;
+use crate::run::goal::RunId;
+use crate::run::view::{RunResult, Status, Tail, WorktreeView};
+
+/// A run in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Where it stands.
+    #[serde(flatten)]
+    pub status: Status,
+    /// When its record was last written.
+    pub updated_at: Timestamp,
+}
+
+/// What a worker printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transcript {
+    /// Every transcript of the run, as `iter1/s1/1.out`.
+    pub paths: Vec<String>,
+    /// The one that was asked for.
+    pub text: Option<Vec<u8>>,
+    /// Where it is being written, while its worker runs.
+    pub live: Option<PathBuf>,
+}
+
+/// Where a run stands; the newest one where `run` is `None`.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn status(site: &Site, run: Option<&str>) -> Result<Status> {
+    let id = site.repo.resolve(run)?;
+    let (snapshot, live) = snapshot(site, &id)?;
+    Ok(Status::of(id.clone(), branch(&id), snapshot, live))
+}
+
+/// The newest snapshot, and whether a driver holds the lock.
+///
+/// The two cannot be read at one instant. A driver takes its lock before it writes and writes before it lets go, so
+/// a record that says `running` between two looks at a free lock, and has not moved, has no driver.
+fn snapshot(site: &Site, id: &RunId) -> Result<(Snapshot, bool)> {
+    let look = || -> Result<Snapshot> { Ok(read::snapshot(&site.repo.gix(), id)?.ok_or_else(|| gone(id))?.snapshot) };
+    let alive = || lock::holder(site.repo.common_dir(), id).is_some();
+    let mut live = alive();
+    let mut seen = look()?;
+    while !live && !seen.state.is_final() {
+        live = alive();
+        let again = look()?;
+        let stands = again.seq == seen.seq;
+        seen = again;
+        if stands {
+            break;
+        }
+    }
+    Ok((seen, live))
+}
+
+/// Every run, newest first.
+///
+/// # Errors
+/// Where the repository cannot be read.
+pub fn list(site: &Site) -> Result<Vec<Listed>> {
+    let listed = records::list(&site.repo)?.into_iter().map(|noted| {
+        let ended = noted.snapshot.state.is_final();
+        // Only a run that has not ended can have a driver: nobody's lock is looked at for the rest.
+        let (snapshot, live) = if ended { (noted.snapshot, false) } else { snapshot(site, &noted.run)? };
+        let status = Status::of(noted.run.clone(), branch(&noted.run), snapshot, live);
+        Ok(Listed { status, updated_at: noted.updated })
+    });
+    listed.collect()
+}
+
+/// At most `limit` events after `cursor`.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result<Tail> {
+    let id = site.repo.resolve(run)?;
+    let live = lock::holder(site.repo.common_dir(), &id).is_some();
+    let events = read::events(&site.repo.gix(), &id)?.ok_or_else(|| gone(&id))?;
+    Ok(Tail::of(id, events, cursor, limit, live))
+}
+
+/// The result as it stands.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
+    let id = site.repo.resolve(run)?;
+    let (_, live) = snapshot(site, &id)?;
+    let run = replay(site, &id)?;
+    let path = if in_checkout(&run.options) {
+        site.repo.work_dir().map(std::path::Path::to_path_buf)
+    } else {
+        GitLedger::worktree_path(&site.repo, &id)
+    };
+    let worktree = WorktreeView {
+        path: path.map(|path| path.to_string_lossy().into_owned()),
+        branch: branch(&id),
+        base: run.base.clone(),
+        changed_files: GitLedger::changed_files(&site.repo, &run.base, &run.tip.commit)?,
+        checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.commit.clone()).collect(),
+    };
+    Ok(run.result(id, live, Some(worktree)))
+}
+
+/// A worker's transcript: `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`.
+///
+/// # Errors
+/// Where there is no such run or transcript.
+pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Transcript> {
+    let id = site.repo.resolve(run)?;
+    let mut paths = transcripts::paths(&site.repo.gix(), &id)?;
+    let scratch = GitLedger::scratch_of(&site.repo, &id);
+    let live: Vec<String> = live_paths(&scratch);
+    paths.extend(live.iter().filter(|path| !paths.contains(path)).cloned().collect::<Vec<_>>());
+    paths.sort();
+    let Some(which) = which else { return Ok(Transcript { paths, ..Transcript::default() }) };
+    let wanted = which.trim_end_matches(".out");
+    let attempts = paths.iter().filter(|path| {
+        let path = path.trim_end_matches(".out");
+        path == wanted || path.rsplit_once('/').is_some_and(|(task, _)| task == wanted)
+    });
+    let newest = attempts.max_by_key(|path| attempt_number(path)).cloned().ok_or_else(|| {
+        Error::usage(format!("{id} has no transcript '{which}'"))
+            .hint(format!("'git agentloop output {id}' lists what it has"))
+    })?;
+    let text = match transcripts::read(&site.repo.gix(), &id, &newest)? {
+        Some(text) => Some(text),
+        None => std::fs::read(scratch.join(&newest)).ok(),
+    };
+    let live = live.contains(&newest).then(|| scratch.join(&newest));
+    Ok(Transcript { paths: vec![newest], text, live })
+}
+
+/// `iter1/s1/10.out` → 10, so that the tenth attempt comes after the ninth.
+fn attempt_number(path: &str) -> u32 {
+    path.trim_end_matches(".out").rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Transcripts that are being written.
+fn live_paths(scratch: &std::path::Path) -> Vec<String> {
+    let children = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut found = Vec::new();
+    for iteration in
+        children(scratch.to_path_buf()).filter(|entry| entry.file_name().to_string_lossy().starts_with("iter"))
+    {
+        for task in children(iteration.path()) {
+            for file in children(task.path()) {
+                let parts = [iteration.file_name(), task.file_name(), file.file_name()];
+                found.push(parts.map(|part| part.to_string_lossy().into_owned()).join("/"));
+            }
+        }
+    }
+    found
+}
+
+fn gone(id: &RunId) -> Error {
+    Error::failed(format!("the record of {id} is gone")).hint(format!(
+        "its notes ref was deleted; 'git reflog show refs/notes/agentloop/{id}' or a remote may still have it"
+    ))
+}

@@ -1,0 +1,58 @@
+//! Asks the person at the terminal.
+
+use std::io::{BufRead, Write};
+
+use super::sanitize;
+use crate::error::{Context as _, Result};
+use crate::interaction::{Answers, Interaction};
+
+/// What an answer that is left empty says.
+const BEST_JUDGEMENT: &str = "use your best judgement";
+
+/// Puts questions on standard error and reads a line each from standard input.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Console;
+
+impl Interaction for Console {
+    fn ask<'a>(&'a self, questions: &'a [String]) -> Answers<'a> {
+        let questions = questions.to_vec();
+        Box::pin(async move {
+            let ask = move || put(&questions, &mut std::io::stdin().lock(), &mut std::io::stderr());
+            tokio::task::spawn_blocking(ask).await.context("the console's thread died")?
+        })
+    }
+}
+
+/// One answer a question; `None` where the input ends before the last.
+fn put(questions: &[String], input: &mut impl BufRead, output: &mut impl Write) -> Result<Option<Vec<String>>> {
+    let _ = writeln!(output, "Before the work is planned (an empty answer leaves it to the agent):");
+    let mut answers = Vec::with_capacity(questions.len());
+    for question in questions {
+        let _ = write!(output, "{}\n> ", sanitize::lines(question).trim()).and_then(|()| output.flush());
+        let mut line = Vec::new();
+        if input.read_until(b'\n', &mut line).context("the answer could not be read")? == 0 {
+            let _ = writeln!(output);
+            return Ok(None);
+        }
+        let line = String::from_utf8_lossy(&line);
+        let answer = line.trim();
+        answers.push(if answer.is_empty() { BEST_JUDGEMENT } else { answer }.to_owned());
+    }
+    Ok(Some(answers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_an_answer() {
+        let questions = ["Which\u{1b}[31m one?".to_owned(), "Why?".to_owned()];
+        let mut said = Vec::new();
+        let answers = put(&questions, &mut "  the first \n\n".as_bytes(), &mut said).unwrap();
+        assert_eq!(answers, Some(vec!["the first".to_owned(), BEST_JUDGEMENT.to_owned()]));
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.ends_with("Which one?\n> Why?\n> "), "{said}");
+        assert_eq!(put(&questions, &mut "one\n".as_bytes(), &mut Vec::new()).unwrap(), None);
+    }
+}

@@ -1,0 +1,154 @@
+//! Verbs that can wait for more: `tail -f`, `result --wait`, `output -f`.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::args::{OutputArgs, ResultArgs, TailArgs};
+use super::display::{Display, Mode};
+use super::{ERROR, print, render, sanitize, say_result};
+use crate::app::{self, Site};
+use crate::engine::Watch as _;
+use crate::error::Result;
+use crate::run::Run;
+
+/// How long a follower sleeps between two looks.
+const STEP: Duration = Duration::from_millis(25);
+/// After how many looks at a transcript it asks whether the worker is still at it.
+const ASK_EVERY: u32 = 10;
+
+/// What happened in a run, and what happens.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
+    let limit = arguments.limit.unwrap_or(usize::MAX);
+    if arguments.json && !arguments.follow {
+        let tail = app::tail(site, arguments.run.as_deref(), arguments.cursor, limit)?;
+        print::out(render::json(&tail, print::person_reads())?)?;
+        return Ok(0);
+    }
+    let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
+    let display = Display::new(Mode::for_tail(arguments.follow), true);
+    let mut run = Run::default();
+    let (mut cursor, mut shown) = (0, 0);
+    loop {
+        // A status reads one commit; the events are read where there are new ones.
+        let status = app::status(site, Some(&id))?;
+        let ended = !status.running;
+        if status.events > cursor || ended {
+            let page = app::tail(site, Some(&id), cursor, usize::MAX)?;
+            for event in &page.events {
+                run.apply(event);
+                if event.seq <= arguments.cursor {
+                    continue;
+                }
+                let heard = if arguments.json {
+                    print::out(event.to_line() + "\n")?
+                } else {
+                    display.event(&run, event);
+                    display.is_heard()
+                };
+                shown += 1;
+                if !heard || shown == limit {
+                    display.close();
+                    return Ok(0);
+                }
+            }
+            cursor = page.cursor;
+        }
+        if ended || !arguments.follow {
+            display.close();
+            if arguments.follow && status.state == "interrupted" {
+                print::note(&format!("{id} has no driver any more; 'git agentloop resume {id}' goes on"));
+            }
+            return Ok(0);
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+/// What a run came to.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
+    if !arguments.wait {
+        return say_result(&app::result(site, arguments.run.as_deref())?, arguments.json);
+    }
+    let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
+    let deadline = arguments.timeout.map(|seconds| (seconds, Instant::now() + Duration::from_secs_f64(seconds)));
+    while app::status(site, Some(&id))?.running {
+        if let Some((seconds, _)) = deadline.filter(|(_, deadline)| Instant::now() >= *deadline) {
+            say_result(&app::result(site, Some(&id))?, arguments.json)?;
+            print::note(&format!("error: {id} still runs after {}", render::span(seconds)));
+            print::note(&format!("hint: 'git agentloop tail -f {id}' shows what it does"));
+            return Ok(ERROR);
+        }
+        std::thread::sleep(STEP);
+    }
+    say_result(&app::result(site, Some(&id))?, arguments.json)
+}
+
+/// What a worker printed, or which transcripts there are.
+///
+/// # Errors
+/// Where there is no such run or transcript.
+pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
+    let (run, which) = (arguments.run.as_deref(), arguments.which.as_deref());
+    let transcript = app::output(site, run, which)?;
+    let person = print::person_reads();
+    if arguments.json {
+        let text = transcript.text.as_deref().map(String::from_utf8_lossy);
+        let running = transcript.live.is_some();
+        let view = serde_json::json!({ "paths": transcript.paths, "text": text, "running": running });
+        print::out(render::json(&view, person)?)?;
+        return Ok(0);
+    }
+    let Some(text) = transcript.text else {
+        let paths: Vec<String> = transcript.paths.iter().map(|path| sanitize::line(path) + "\n").collect();
+        print::out(paths.concat())?;
+        return Ok(0);
+    };
+    let mut heard = show(&text, person)?;
+    let mut offset = text.len();
+    let mut live = transcript.live.filter(|_| arguments.follow);
+    let mut looks = 0;
+    while let Some(path) = live.as_deref().filter(|_| heard) {
+        std::thread::sleep(STEP);
+        let more = read_from(path, offset);
+        offset += more.len();
+        heard = show(&more, person)?;
+        looks += 1;
+        if looks % ASK_EVERY == 0 {
+            let now = app::output(site, run, which)?;
+            let running = app::status(site, run)?.running;
+            live = now.live.filter(|_| running);
+            if let (None, Some(rest)) = (&live, now.text.as_deref().and_then(|text| text.get(offset..))) {
+                heard = show(rest, person)?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Prints a piece of a transcript: to the letter for a program, without escapes for a person.
+fn show(bytes: &[u8], person: bool) -> Result<bool> {
+    match (bytes.is_empty(), person) {
+        (true, _) => Ok(true),
+        (false, true) => print::out(sanitize::lines(&String::from_utf8_lossy(bytes)).as_bytes()),
+        (false, false) => print::out(bytes),
+    }
+}
+
+/// What a file holds from `offset` on; nothing where it is gone.
+fn read_from(path: &Path, offset: usize) -> Vec<u8> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::Start(offset as u64))?;
+        let mut bytes = Vec::new();
+        file.take(1024 * 1024).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().unwrap_or_default()
+}

@@ -1,0 +1,139 @@
+//! Where the goal comes from: the command line, a file, standard input, or the person at the terminal.
+
+use std::io::{BufRead as _, Read, Write as _};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::run::event::GOAL_LIMIT;
+
+/// The goal that `given` or `file` name; where neither does, `ask` whether a person is there to say it.
+///
+/// # Errors
+/// Where there is none, or it is none that a run can have.
+pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<String> {
+    match (given, file) {
+        (Some("-"), _) => from_reader("the goal on standard input", std::io::stdin().lock()),
+        (Some(text), _) => sound("the goal", text.to_owned()),
+        (None, Some(path)) => from_file("the goal", path),
+        (None, None) if ask => asked(),
+        (None, None) => Err(say_it(Error::usage("there is no goal"))),
+    }
+}
+
+/// The criteria that `given` or `file` name; none where neither does.
+///
+/// # Errors
+/// Where they are none that a run can have.
+pub fn criteria(given: Option<&str>, file: Option<&Path>) -> Result<String> {
+    match (given, file) {
+        (Some(text), _) => sound("the criteria", text.to_owned()),
+        (None, Some(path)) => from_file("the criteria", path),
+        (None, None) => Ok(String::new()),
+    }
+}
+
+fn from_file(what: &str, path: &Path) -> Result<String> {
+    if path == Path::new("-") {
+        return from_reader(&format!("{what} on standard input"), std::io::stdin().lock());
+    }
+    let file = std::fs::File::open(path)
+        .map_err(|error| unreadable(&format!("{what} cannot be read from '{}'", path.display()), error))?;
+    from_reader(&format!("{what} in '{}'", path.display()), file)
+}
+
+fn from_reader(what: &str, reader: impl Read) -> Result<String> {
+    let mut bytes = Vec::new();
+    // A byte more than a goal may have, and its last newline, tell a long one from an endless one.
+    let most = u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2);
+    reader.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&format!("{what} cannot be read"), error))?;
+    let mut text = String::from_utf8(bytes).map_err(|_| {
+        Error::usage(format!("{what} is not UTF-8")).hint("save it as UTF-8: iconv -t UTF-8 FILE | git agentloop run -")
+    })?;
+    // A file's last newline belongs to the file; the rest is the user's to the letter.
+    if text.ends_with('\n') {
+        text.pop();
+    }
+    sound(what, text)
+}
+
+fn sound(what: &str, text: String) -> Result<String> {
+    if text.trim().is_empty() {
+        return Err(say_it(Error::usage(format!("{what}: there is nothing in it"))));
+    }
+    if text.len() > GOAL_LIMIT {
+        return Err(Error::usage(format!("{what}: longer than 1 MiB"))
+            .hint("commit the long part as a file, and let the goal name it"));
+    }
+    if text.contains('\0') {
+        return Err(Error::usage(format!("{what}: holds a NUL byte, so it is no text"))
+            .hint("give the goal as plain text in UTF-8"));
+    }
+    Ok(text)
+}
+
+fn asked() -> Result<String> {
+    let mut stderr = std::io::stderr();
+    let _ = write!(stderr, "What is to be reached? ").and_then(|()| stderr.flush());
+    let mut line = String::new();
+    let most = u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2);
+    std::io::stdin()
+        .lock()
+        .take(most)
+        .read_line(&mut line)
+        .map_err(|error| unreadable("the goal cannot be read", error))?;
+    sound("the goal", line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+fn say_it(error: Error) -> Error {
+    error.hint("say what is to be reached: git agentloop run \"add a /health endpoint\", or -F FILE")
+}
+
+fn unreadable(what: &str, error: std::io::Error) -> Error {
+    Error::usage(what).because(error).hint("-F takes a readable file, and '-' is standard input")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &[u8]) -> String {
+        from_reader("the goal", text).unwrap_err().report()
+    }
+
+    #[test]
+    fn a_goal_is_kept_to_the_letter() {
+        for text in ["two\nlines", "  spaces  ", "$(touch x)", "💥", "--flag"] {
+            assert_eq!(goal(Some(text), None, false).unwrap(), text);
+            assert_eq!(from_reader("the goal", format!("{text}\n").as_bytes()).unwrap(), text);
+        }
+        let longest = "x".repeat(GOAL_LIMIT);
+        assert_eq!(from_reader("the goal", format!("{longest}\n").as_bytes()).unwrap().len(), GOAL_LIMIT);
+    }
+
+    #[test]
+    fn what_is_no_goal_is_refused_with_a_hint() {
+        let long = vec![b'x'; GOAL_LIMIT + 1];
+        let endless = vec![b'x'; 3 * GOAL_LIMIT];
+        let cases: [(&[u8], &str); 6] = [
+            (b"", "nothing in it"),
+            (b" \n\t\n", "nothing in it"),
+            (b"a\0b", "NUL"),
+            (b"\xff\xfe", "not UTF-8"),
+            (&long, "longer than 1 MiB"),
+            (&endless, "longer than 1 MiB"),
+        ];
+        for (text, why) in cases {
+            let said = refused(text);
+            assert!(said.contains(why) && said.contains("\nhint: "), "{said}");
+        }
+        for error in [
+            goal(None, None, false).unwrap_err(),
+            goal(Some(" "), None, false).unwrap_err(),
+            goal(None, Some(Path::new("/no/such/file")), false).unwrap_err(),
+            criteria(Some(""), None).unwrap_err(),
+        ] {
+            assert!(error.hint_text().is_some(), "{error}");
+        }
+        assert_eq!(criteria(None, None).unwrap(), "");
+    }
+}

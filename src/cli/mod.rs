@@ -1,0 +1,263 @@
+//! The command line: reads what is asked, calls `app`, prints the answer.
+//!
+//! Standard output is the answer, standard error the conversation.
+
+pub mod args;
+mod console;
+mod display;
+mod follow;
+mod goal;
+mod options;
+mod print;
+mod render;
+mod sanitize;
+mod story;
+mod usage;
+
+use std::future::Future;
+use std::io::Read as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use self::args::{Cli, Driving, Json, ResumeArgs, RunArgs, RunJson, Verb};
+use self::console::Console;
+use self::display::{Display, Mode};
+use self::usage::Refusal;
+use crate::app::{self, Drive, Site};
+use crate::error::{Context as _, Result};
+use crate::interaction::{Interaction, Suspend};
+use crate::run::Run;
+use crate::run::event::Timestamp;
+use crate::run::goal::{AgentChoice, Asking};
+use crate::run::view::{RunResult, Status};
+
+/// What a usage error, a failure of ours and a failed run exit with.
+const ERROR: u8 = 2;
+/// What a run that the user stopped exits with.
+const CANCELLED: u8 = 4;
+
+/// The program: what the process's arguments ask for; its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    ExitCode::from(match usage::parse(std::env::args_os()) {
+        Ok(cli) => perform(cli).unwrap_or_else(|error| {
+            print::note(&sanitize::lines(&error.report()));
+            ERROR
+        }),
+        Err(Refusal::Answer(text)) => print::out(text).map_or(ERROR, |_| 0),
+        Err(Refusal::Help(text)) => {
+            print::note(text.trim_end());
+            ERROR
+        }
+        Err(Refusal::Wrong(error)) => {
+            print::note(&sanitize::lines(&error.report()));
+            ERROR
+        }
+    })
+}
+
+fn perform(cli: Cli) -> Result<u8> {
+    if cli.verbose {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
+    }
+    if matches!(cli.verb, Verb::Drive) {
+        return drive();
+    }
+    let site = Site::open(None)?;
+    match cli.verb {
+        Verb::Run(arguments) => run(&site, &arguments),
+        Verb::Resume(arguments) => resume(&site, &arguments),
+        Verb::Answer(arguments) => answer(&site, &arguments.run, &arguments.answers, arguments.driving),
+        Verb::Status(RunJson { run, json }) => say_status(&app::status(&site, run.as_deref())?, json),
+        Verb::List(Json { json }) => {
+            let runs = app::list(&site)?;
+            say(json, &runs, || Ok(render::list(&runs, now())))
+        }
+        Verb::Tail(arguments) => follow::tail(&site, &arguments),
+        Verb::Result(arguments) => follow::result(&site, &arguments),
+        Verb::Output(arguments) => follow::output(&site, &arguments),
+        Verb::Cancel(RunJson { run, json }) => {
+            let status = with_runtime(app::cancel(&site, run.as_deref()))?;
+            say_status(&status, json)
+        }
+        Verb::Backends(Json { json }) => {
+            let backends = app::backends(&site)?;
+            say(json, &backends, || render::backends(&backends))
+        }
+        Verb::Config(Json { json }) => {
+            let entries = site.settings().entries();
+            say(json, &entries, || Ok(render::config(entries)))
+        }
+        Verb::Drive => Ok(0),
+    }
+}
+
+fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
+    let driving = arguments.driving;
+    if let Some(token) = &arguments.resume {
+        return answer(site, token, &arguments.answers, driving);
+    }
+    let person = print::person_answers() && !driving.non_interactive;
+    let new = options::new_run(arguments, site.settings(), person)?;
+    if !driving.quiet {
+        for notice in app::notices(site, &new)? {
+            print::note(&sanitize::lines(&notice));
+        }
+    }
+    if driving.detach {
+        return say_status(&app::run_detached(site, new)?, driving.json);
+    }
+    let console = new.options.asking == Asking::Console;
+    drive_here(driving, console, |drive| app::run(site, new, drive))
+}
+
+fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
+    let (driving, mut changes) = (arguments.driving, options::changes(arguments));
+    let run = match &arguments.run {
+        Some(run) => run.clone(),
+        None => app::status(site, None)?.run_id.to_string(),
+    };
+    if let (Some(model), None) = (&arguments.common.model, &changes.agent) {
+        // Another model, but the run's own agent.
+        let so_far = Run::replay(&app::tail(site, Some(&run), 0, usize::MAX)?.events);
+        changes.agent = Some(AgentChoice { model: Some(model.clone()), ..so_far.options.agent });
+    }
+    if driving.detach {
+        return say_status(&app::resume_detached(site, &run, changes)?, driving.json);
+    }
+    let person = print::person_answers() && !driving.non_interactive;
+    drive_here(driving, person, |drive| app::resume(site, &run, changes, drive))
+}
+
+fn answer(site: &Site, run: &str, answers: &[String], driving: Driving) -> Result<u8> {
+    let answers = answers.to_vec();
+    if driving.detach {
+        return say_status(&app::answer_detached(site, run, answers)?, driving.json);
+    }
+    drive_here(driving, false, |drive| app::answer(site, run, answers, drive))
+}
+
+/// The driver of a detached run: what to do comes on standard input.
+fn drive() -> Result<u8> {
+    let mut request = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut request).context("what to drive cannot be read from standard input")?;
+    let cancel = CancellationToken::new();
+    with_runtime(async {
+        stop_on_signals(cancel.clone(), |_| {})?;
+        app::drive(request, cancel).await
+    })?;
+    Ok(0)
+}
+
+/// Drives a run in this process, shows it, and prints what it comes to.
+fn drive_here<F>(driving: Driving, console: bool, verb: impl FnOnce(Drive) -> F) -> Result<u8>
+where
+    F: Future<Output = Result<RunResult>>,
+{
+    let mode = Mode::for_run(driving.quiet, driving.progress);
+    // The result tells the end, unless the person who looks on does not see it.
+    let closing = driving.json || (print::person_listens() && !print::person_reads());
+    let display = Arc::new(Display::new(mode, closing));
+    let interaction: Arc<dyn Interaction> = if console { Arc::new(Console) } else { Arc::new(Suspend) };
+    let cancel = CancellationToken::new();
+    let drive = Drive { interaction, watch: Arc::clone(&display) as _, cancel: cancel.clone() };
+    let driven = with_runtime(async {
+        let teller = Arc::clone(&display);
+        stop_on_signals(cancel, move |line| teller.note(line))?;
+        verb(drive).await
+    });
+    display.close();
+    say_result(&driven?, driving.json)
+}
+
+/// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process.
+fn stop_on_signals(cancel: CancellationToken, tell: impl Fn(&str) + Send + 'static) -> Result<()> {
+    let listen = |kind| signal(kind).context("signals cannot be listened to");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        // The token says nothing here: a run that comes to its end cancels it too.
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if asked {
+                std::process::exit(CANCELLED.into());
+            }
+            asked = true;
+            cancel.cancel();
+            tell("stopping: the work so far is being committed; a second Ctrl-C leaves at once");
+        }
+    });
+    Ok(())
+}
+
+fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
+    let done = runtime.block_on(work);
+    // A thread that waits for a line of the terminal holds nobody up.
+    runtime.shutdown_background();
+    done
+}
+
+/// Prints a view: as JSON, or as `text` says it.
+fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Result<String>) -> Result<u8> {
+    print::out(if as_json { render::json(view, print::person_reads())? } else { text()? })?;
+    Ok(0)
+}
+
+fn say_status(status: &Status, json: bool) -> Result<u8> {
+    say(json, status, || Ok(render::status(status, now())))
+}
+
+fn say_result(result: &RunResult, json: bool) -> Result<u8> {
+    say(json, result, || Ok(render::result(result)))?;
+    Ok(exit_code(&result.status))
+}
+
+/// What a run in `state` exits with.
+fn exit_code(state: &str) -> u8 {
+    match state {
+        "stopped" => 1,
+        "failed" | "interrupted" => ERROR,
+        "needs_input" => 3,
+        "cancelled" => CANCELLED,
+        _ => 0,
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::State;
+
+    #[test]
+    fn exit_codes_are_the_contract_s() {
+        let codes = [
+            (State::Running, 0),
+            (State::Waiting, 0),
+            (State::Completed, 0),
+            (State::Stopped, 1),
+            (State::Failed, 2),
+            (State::NeedsInput, 3),
+            (State::Cancelled, 4),
+        ];
+        for (state, code) in codes {
+            assert_eq!(exit_code(state.name()), code, "{state}");
+        }
+        assert_eq!(exit_code("interrupted"), 2);
+    }
+}

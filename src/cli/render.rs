@@ -1,0 +1,257 @@
+//! What people read: the views as text. Whatever an agent wrote goes through `sanitize` first.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::sanitize::{line, lines, short};
+use crate::app::Listed;
+use crate::error::{Context as _, Result};
+use crate::run::event::Timestamp;
+use crate::run::view::{RunResult, Status};
+use crate::run::work::CheckResult;
+use crate::settings::{Entry, Origin};
+
+/// Longest goal in a table, in characters.
+const GOAL_WIDTH: usize = 50;
+/// Longest line that an agent's words make, in characters.
+const LINE_WIDTH: usize = 200;
+/// How many lines of a red check's output are shown.
+const CHECK_LINES: usize = 10;
+
+/// `view` as JSON: with line breaks for a person, on one line for a program.
+///
+/// # Errors
+/// Where it cannot be written down.
+pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
+    let text = if person { serde_json::to_string_pretty(view) } else { serde_json::to_string(view) };
+    Ok(text.context("the answer cannot be written as JSON")? + "\n")
+}
+
+/// Where a run stands.
+#[must_use]
+pub fn status(status: &Status, now: Timestamp) -> String {
+    let id = &status.run_id;
+    let mut text = format!("{id}: {}", state(status));
+    let iteration = format!("iteration {} of {}", status.iteration, status.max_iterations);
+    let _ = if status.running {
+        writeln!(text, ", {}, {iteration}", status.phase)
+    } else {
+        writeln!(text, " after {iteration}")
+    };
+    let _ = writeln!(text, "goal:    {}", short(&status.goal, LINE_WIDTH));
+    let _ = writeln!(text, "started: {} ago", span(now.since(status.started_at)));
+    let _ = writeln!(text, "branch:  {}", status.branch);
+    let next = match status.state.as_str() {
+        "running" | "waiting" => format!("'git agentloop tail -f {id}' follows it"),
+        "interrupted" => format!("its driver is gone; 'git agentloop resume {id}' goes on"),
+        "needs_input" => format!("'git agentloop result {id}' shows the questions"),
+        _ => format!("'git agentloop result {id}' shows what it came to"),
+    };
+    let _ = writeln!(text, "next:    {next}");
+    text
+}
+
+fn state(status: &Status) -> String {
+    match (status.state.as_str(), &status.stop_reason) {
+        ("stopped" | "failed", Some(reason)) => format!("{} ({})", status.state, reason.replace('_', " ")),
+        (state, _) => state.replace('_', " "),
+    }
+}
+
+/// Every run, a line each.
+#[must_use]
+pub fn list(runs: &[Listed], now: Timestamp) -> String {
+    if runs.is_empty() {
+        return "no runs yet; 'git agentloop run \"a goal\"' starts one\n".to_owned();
+    }
+    let row = |listed: &Listed| {
+        let status = &listed.status;
+        vec![
+            status.run_id.to_string(),
+            status.state.replace('_', " "),
+            format!("{}/{}", status.iteration, status.max_iterations),
+            span(now.since(status.started_at)),
+            short(&status.goal, GOAL_WIDTH),
+        ]
+    };
+    table(&["RUN", "STATE", "ITERATION", "AGE", "GOAL"], runs.iter().map(row).collect())
+}
+
+/// What a run came to.
+#[must_use]
+pub fn result(result: &RunResult) -> String {
+    let id = &result.run_id;
+    // An ended run's summary says how it ended.
+    let state = match result.status.as_str() {
+        "completed" | "stopped" | "failed" | "cancelled" => String::new(),
+        state => format!("{}: ", state.replace('_', " ")),
+    };
+    let mut text = format!("{id}: {state}{}\n", lines(&result.summary).trim());
+    if !result.questions.is_empty() {
+        text += &questions(result);
+        return text;
+    }
+    if let Some(pass) = result.history.last() {
+        for check in &pass.verification {
+            text += &check_lines(check);
+        }
+        if !result.completed {
+            let failed = pass.results.iter().filter(|task| !task.ok);
+            for task in failed.filter(|task| task.error.is_some()) {
+                let why = short(task.error.as_deref().unwrap_or_default(), LINE_WIDTH);
+                let _ = writeln!(text, "subgoal failed: {}: {why}", task.id);
+            }
+            for issue in pass.review.iter().flat_map(|review| &review.issues) {
+                let _ = writeln!(text, "issue: {}", short(issue, LINE_WIDTH));
+            }
+        }
+    }
+    if let Some(worktree) = &result.worktree {
+        let files = worktree.changed_files.len();
+        let _ = writeln!(text, "branch: {}, {}", worktree.branch, count(files, "file", "changed"));
+        if let Some(path) = &worktree.path {
+            let _ = writeln!(text, "worktree: {}", line(path));
+        }
+        text += &merging(&worktree.branch, &worktree.base, files > 0);
+    }
+    if let Some(hint) = &result.hint {
+        let _ = writeln!(text, "hint: {}", lines(hint));
+    }
+    if result.status == "interrupted" {
+        let _ = writeln!(text, "hint: its driver is gone; 'git agentloop resume {id}' goes on");
+    }
+    text
+}
+
+/// The plain git commands that review a run's work and take it.
+#[must_use]
+pub fn merging(branch: &str, base: &str, changed: bool) -> String {
+    let mut text = format!("review: git log --first-parent {branch}\n");
+    if changed {
+        let base = base.get(..12).unwrap_or(base);
+        let _ = write!(text, "        git diff {base}...{branch}\nmerge:  git merge {branch}\n");
+    }
+    text
+}
+
+fn questions(result: &RunResult) -> String {
+    let mut text = String::new();
+    for (number, question) in result.questions.iter().enumerate() {
+        let _ = writeln!(text, "{}. {}", number + 1, lines(question).trim());
+    }
+    let answers = " \"…\"".repeat(result.questions.len());
+    let _ = writeln!(text, "answer: git agentloop answer {}{answers}", result.run_id);
+    text
+}
+
+/// What one check said; its output only where it is red.
+#[must_use]
+pub fn check_lines(check: &CheckResult) -> String {
+    let mut text = check_line(check) + "\n";
+    if !check.ok {
+        let said = if check.stderr.trim().is_empty() { &check.stdout } else { &check.stderr };
+        let said = lines(said);
+        let all: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in &all[all.len().saturating_sub(CHECK_LINES)..] {
+            let _ = writeln!(text, "    {}", line.trim_end());
+        }
+    }
+    text
+}
+
+/// What one check said, in a line.
+#[must_use]
+pub fn check_line(check: &CheckResult) -> String {
+    let name = short(&check.name, LINE_WIDTH);
+    let time = span(check.duration);
+    match (check.ok, &check.error, check.exit_code) {
+        (true, ..) => format!("check passed: {name} ({time})"),
+        (false, Some(error), _) => format!("check failed: {name}: {}", short(error, LINE_WIDTH)),
+        (false, None, Some(code)) => format!("check failed: {name}: exit code {code} ({time})"),
+        (false, None, None) => format!("check failed: {name} ({time})"),
+    }
+}
+
+/// The backends, as whatever their view tells, the name first.
+///
+/// # Errors
+/// Where the view cannot be read.
+pub fn backends(views: &impl Serialize) -> Result<String> {
+    let views = serde_json::to_value(views).context("the backends cannot be read")?;
+    let views: Vec<&serde_json::Map<String, Value>> =
+        views.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+    let mut columns: Vec<&str> = vec!["name"];
+    for key in views.iter().flat_map(|view| view.keys()) {
+        if !columns.contains(&key.as_str()) {
+            columns.push(key);
+        }
+    }
+    let rows = views.iter().map(|view| columns.iter().map(|key| cell(view.get(*key))).collect()).collect();
+    let heads: Vec<String> = columns.iter().map(|key| key.replace('_', " ").to_uppercase()).collect();
+    Ok(table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), rows))
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::Bool(true)) => "yes".to_owned(),
+        Some(Value::Bool(false)) => "no".to_owned(),
+        Some(Value::String(text)) => line(text),
+        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(", "),
+        Some(other) => line(&other.to_string()),
+    }
+}
+
+/// Every setting, its value and where it comes from.
+#[must_use]
+pub fn config(entries: &[Entry]) -> String {
+    let row = |entry: &Entry| {
+        let origin = match entry.origin {
+            Origin::Environment => entry.env.to_owned(),
+            origin => origin.to_string(),
+        };
+        let value = if entry.values.is_empty() { "-".to_owned() } else { line(&entry.values.join("; ")) };
+        vec![entry.key.to_owned(), value, origin, entry.meaning.to_owned()]
+    };
+    table(&["KEY", "VALUE", "FROM", "MEANING"], entries.iter().map(row).collect())
+}
+
+/// Columns as wide as their widest cell; the last one as it is.
+fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut all = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
+    all.extend(rows);
+    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..heads.len()).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &all {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text += cells.join("  ").trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// A span of time in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    let seconds = seconds.max(0.0);
+    match seconds {
+        s if s < 9.95 => format!("{s:.1}s"),
+        s if s < 119.5 => format!("{s:.0}s"),
+        s if s < 2.0 * 3600.0 => format!("{:.0}m", (s / 60.0).floor()),
+        s if s < 48.0 * 3600.0 => format!("{:.0}h", (s / 3600.0).floor()),
+        s => format!("{:.0}d", (s / 86_400.0).floor()),
+    }
+}
+
+/// `1 file changed`, `2 files changed`.
+#[must_use]
+pub fn count(number: usize, what: &str, done: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural} {done}").trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Makes text that an agent wrote safe to show on a terminal.
+
+use std::borrow::Cow;
+
+/// `text` without terminal escapes, control characters and marks that reorder or hide what is read; newlines and tabs
+/// stay.
+#[must_use]
+pub fn lines(text: &str) -> Cow<'_, str> {
+    if text.chars().all(|character| is_plain(character) || matches!(character, '\n' | '\t')) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\n' | '\t' => clean.push(character),
+            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' => clean.push('\n'),
+            '\u{1b}' => skip_escape(&mut rest),
+            // The same introducers as single characters.
+            '\u{9b}' => skip_control_sequence(&mut rest),
+            '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut rest),
+            character if is_plain(character) => clean.push(character),
+            _ => {}
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// The same on one line: whatever separates is a single space.
+#[must_use]
+pub fn line(text: &str) -> String {
+    lines(text).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// [`line`], cut to `width` characters.
+#[must_use]
+pub fn short(text: &str, width: usize) -> String {
+    let text = line(text);
+    if text.chars().count() <= width {
+        return text;
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    cut.truncate(cut.trim_end().len());
+    cut + "…"
+}
+
+fn is_plain(character: char) -> bool {
+    let reorders_or_hides = matches!(character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}'
+        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}');
+    !character.is_control() && !reorders_or_hides
+}
+
+type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+fn skip_escape(rest: &mut Rest<'_>) {
+    match rest.peek() {
+        Some('[') => {
+            rest.next();
+            skip_control_sequence(rest);
+        }
+        Some(']' | 'P' | 'X' | '^' | '_') => skip_string(rest),
+        // Intermediates, then a final character.
+        Some(' '..='~') => while matches!(rest.next(), Some(' '..='/')) {},
+        _ => {}
+    }
+}
+
+/// Parameters and intermediates up to the final character. A torn sequence ends where something else begins.
+fn skip_control_sequence(rest: &mut Rest<'_>) {
+    while rest.next_if(|character| matches!(character, ' '..='?')).is_some() {}
+    rest.next_if(|character| matches!(character, '@'..='~'));
+}
+
+/// A title, a link, a palette: up to its terminator. One that is torn ends with its line, so that it hides no more.
+fn skip_string(rest: &mut Rest<'_>) {
+    while let Some(character) = rest.next_if(|character| *character != '\n') {
+        match character {
+            '\u{7}' | '\u{9c}' => return,
+            '\u{1b}' if rest.next_if_eq(&'\\').is_some() => return,
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_go_and_words_stay() {
+        let cases = [
+            ("plain é 日本 💥\n\tindented", "plain é 日本 💥\n\tindented"),
+            ("\u{1b}[31mred\u{1b}[0m", "red"),
+            ("\u{1b}[2J\u{1b}[1;1Hgone", "gone"),
+            ("\u{1b}]0;title\u{7}after", "after"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link"),
+            ("\u{1b}]52;c;torn\nnext", "\nnext"),
+            ("\u{9b}31mred\u{9d}0;t\u{9c}x", "redx"),
+            ("\u{1b}Pq#0\u{1b}\\x\u{1b}(By\u{1b}c", "xy"),
+            ("over\rwritten\r\nnext", "over\nwritten\nnext"),
+            ("a\u{8}b\u{0}c\u{7f}d\u{7}", "abcd"),
+            ("\u{202e}evil\u{2066}x\u{200b}y\u{feff}", "evilxy"),
+            ("\u{1b}", ""),
+            ("\u{1b}[", ""),
+            ("\u{1b}[31日", "日"),
+        ];
+        for (text, clean) in cases {
+            assert_eq!(lines(text), clean, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_short_is_short() {
+        assert_eq!(line(" a\n\tb\u{1b}[1m  c "), "a b c");
+        assert_eq!(short("one two three", 8), "one two…");
+        assert_eq!(short("日本語です", 3), "日本…");
+        assert_eq!(short("exact", 5), "exact");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_survives() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..2_000 {
+            let text: String = (0..40)
+                .map(|_| match random.u8(0..4) {
+                    0 => char::from(random.u8(0..0x20)),
+                    1 => char::from(random.u8(0x80..0xa0)),
+                    2 => '\u{1b}',
+                    _ => char::from(random.u8(0x20..0x7f)),
+                })
+                .collect();
+            assert!(lines(&text).chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')), "{text:?}");
+        }
+    }
+}

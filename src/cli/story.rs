@@ -1,0 +1,192 @@
+//! A run's events as lines that a person follows.
+
+use std::fmt::Write as _;
+
+use super::render::{check_line, count, merging, span};
+use super::sanitize::{lines, short};
+use crate::run::Run;
+use crate::run::event::{Event, Fact};
+use crate::run::goal::{Asking, Role, StopReason};
+
+/// Longest line that an agent's words make, in characters.
+const WIDTH: usize = 160;
+/// How many of a review's issues are shown.
+const ISSUES: usize = 8;
+
+/// What `event` says to a person who follows `run`; nothing where it says nothing new. `took` is how long its worker
+/// was at it; `closing` adds the end and how to take the work, which a result says otherwise.
+#[must_use]
+pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Option<String> {
+    let time = took.map(|seconds| format!(" ({})", span(seconds))).unwrap_or_default();
+    Some(match &event.fact {
+        Fact::RunStarted(data) => {
+            let id = data.run_id.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("run {id}: {}", short(&data.goal.text, WIDTH))
+        }
+        Fact::RunResumed(_) => {
+            let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("run {id} goes on: {}", short(&run.goal.text, WIDTH))
+        }
+        Fact::WorktreeReady(data) => format!("branch {}, from {}", data.branch, abbreviated(&data.base)),
+        Fact::CriteriaProposed(data) => format!("criteria: {}", short(&data.criteria, WIDTH)),
+        Fact::NeedsInput(data) if run.options.asking != Asking::Console => questions(run, &data.questions),
+        Fact::IntakeFinished(data) => {
+            format!("no questions could be asked: {}", short(data.error.as_deref()?, WIDTH))
+        }
+        Fact::IterationStarted(data) => {
+            format!("iteration {} of {}", event.iteration.unwrap_or_default(), data.max_iterations)
+        }
+        Fact::Decomposed(data) => {
+            let mut text = format!("  plan: {}", count(data.plan.subgoals.len(), "subgoal", ""));
+            for subgoal in &data.plan.subgoals {
+                let _ = write!(text, "\n    {}: {}", subgoal.id, short(&subgoal.description, WIDTH));
+            }
+            if !data.plan.dropped.is_empty() {
+                text += "\n    the rest of a longer plan is left for the next iteration";
+            }
+            text
+        }
+        Fact::SubagentFinished(data) => format!("  {} done{time}: {}", data.id, short(&data.preview, WIDTH)),
+        Fact::SubagentFailed(data) => {
+            format!("  {} failed, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
+        }
+        Fact::AgentFinished(data) if data.role != Some(Role::Subagent) => {
+            let failure = data.error.as_ref()?;
+            let role = data.role.map_or("agent", Role::name);
+            format!("  {role} failed: {}", short(&failure.message, WIDTH))
+        }
+        Fact::Verified(data) => {
+            let checks: Vec<String> =
+                data.verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
+            let remarks = data.verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, WIDTH)));
+            let all: Vec<String> = checks.into_iter().chain(remarks).collect();
+            if all.is_empty() {
+                return None;
+            }
+            all.join("\n")
+        }
+        Fact::Reviewed(data) => {
+            let mut text = format!("  review: {}", if data.review.accepts() { "accepted" } else { "not accepted" });
+            for issue in data.review.issues.iter().take(ISSUES) {
+                let _ = write!(text, "\n    {}", short(issue, WIDTH));
+            }
+            if data.review.issues.len() > ISSUES {
+                let _ = write!(text, "\n    and {} more", data.review.issues.len() - ISSUES);
+            }
+            text
+        }
+        Fact::Checkpointed(data) => {
+            let files = count(usize::try_from(data.changed).unwrap_or(usize::MAX), "file", "changed");
+            let partial = if data.partial { ", partial" } else { "" };
+            let mut text = format!("  committed {}, {files}{partial}", abbreviated(&data.commit));
+            for remark in &data.remarks {
+                let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
+            }
+            text
+        }
+        Fact::IterationFinished(data) => {
+            let number = event.iteration.unwrap_or_default();
+            let next = if !data.complete && number < run.budget().max_iterations {
+                format!("\n  next: iteration {} mends what is left", number + 1)
+            } else {
+                String::new()
+            };
+            format!("  {}{next}", short(&data.summary, WIDTH))
+        }
+        Fact::Integrated(data) => match &data.subgoal {
+            Some(subgoal) => format!("  took in the work of {subgoal}: {}", abbreviated(&data.commit)),
+            None => format!("  took in a commit that is not the run's: {}", abbreviated(&data.commit)),
+        },
+        Fact::Steered(data) => format!("  guidance: {}", short(&data.text, WIDTH)),
+        Fact::Waiting(data) => {
+            let left = span(data.until.since(event.ts));
+            format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))
+        }
+        Fact::RunCancelled(_) => "stopping".to_owned(),
+        Fact::RunError(data) => format!("error: {}", short(&data.message, WIDTH)),
+        Fact::RunFinished(data) if closing => {
+            let mut text = lines(&data.summary).trim().to_owned();
+            if let Some(hint) = &data.hint {
+                let _ = write!(text, "\nhint: {}", lines(hint));
+            }
+            if let Some(id) = run.id.as_ref().filter(|_| data.stop_reason != Some(StopReason::NeedsInput)) {
+                let branch = format!("agentloop/{id}");
+                let _ = write!(text, "\n{}", merging(&branch, &run.base, !run.checkpoints.is_empty()).trim_end());
+            }
+            text
+        }
+        _ => return None,
+    })
+}
+
+fn questions(run: &Run, questions: &[String]) -> String {
+    let mut text = format!("{} for you", count(questions.len(), "question", ""));
+    for (number, question) in questions.iter().enumerate() {
+        let _ = write!(text, "\n  {}. {}", number + 1, lines(question).trim());
+    }
+    if let Some(id) = &run.id {
+        let _ = write!(text, "\nanswer: git agentloop answer {id}{}", " \"…\"".repeat(questions.len()));
+    }
+    text
+}
+
+fn abbreviated(commit: &str) -> &str {
+    commit.get(..12).unwrap_or(commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::event::{
+        Checkpointed, IterationFinished, IterationStarted, PhaseChanged, Reviewed, RunFinished, SubagentFinished,
+        Timestamp,
+    };
+    use crate::run::goal::RunId;
+    use crate::run::work::Review;
+
+    fn told(fact: impl Into<Fact>, closing: bool) -> Option<String> {
+        let mut run = Run::default();
+        run.id = Some(RunId::new("x", 0));
+        let event = Event { seq: 1, ts: Timestamp(0), session: "abcdef".into(), iteration: Some(2), fact: fact.into() };
+        tell(&run, &event, Some(12.0), closing)
+    }
+
+    #[test]
+    fn a_line_says_what_happened_and_what_comes_next() {
+        let cases: [(Fact, &str); 5] = [
+            (IterationStarted { max_iterations: 4, ..IterationStarted::default() }.into(), "iteration 2 of 4"),
+            (
+                SubagentFinished { id: "s1".into(), preview: "did\u{1b}[2J it".into(), ..SubagentFinished::default() }
+                    .into(),
+                "  s1 done (12s): did it",
+            ),
+            (
+                Reviewed { review: Review { issues: vec!["no tests".into()], ..Review::default() } }.into(),
+                "  review: not accepted\n    no tests",
+            ),
+            (
+                Checkpointed { commit: "a".repeat(40), changed: 1, ..Checkpointed::default() }.into(),
+                "  committed aaaaaaaaaaaa, 1 file changed",
+            ),
+            (
+                IterationFinished { complete: false, summary: "checks fail".into() }.into(),
+                "  checks fail\n  next: iteration 3 mends what is left",
+            ),
+        ];
+        for (fact, line) in cases {
+            assert_eq!(told(fact, false).as_deref(), Some(line));
+        }
+        assert_eq!(told(PhaseChanged { phase: "review".into() }, true), None);
+    }
+
+    #[test]
+    fn the_end_is_told_where_no_result_tells_it() {
+        let end = || RunFinished {
+            stop_reason: Some(StopReason::GoalComplete),
+            summary: "done".into(),
+            ..RunFinished::default()
+        };
+        assert_eq!(told(end(), false), None);
+        assert_eq!(told(end(), true).unwrap(), "done\nreview: git log --first-parent agentloop/x-000000");
+    }
+}

@@ -1,0 +1,172 @@
+//! Reads the command line, and says in our own voice what is wrong with it.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser as _};
+
+use super::args::{Cli, MARK};
+use crate::error::Error;
+
+/// A command line that asks for no verb.
+#[derive(Debug)]
+pub enum Refusal {
+    /// `-h` or `--version`: the text is the answer.
+    Answer(String),
+    /// No verb at all: the help, as a conversation.
+    Help(String),
+    /// It cannot be carried out.
+    Wrong(Error),
+}
+
+/// Reads `arguments`, the program's name first.
+///
+/// # Errors
+/// Where they ask for no verb.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
+    let arguments = marked(arguments);
+    Cli::try_parse_from(&arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.render().to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Refusal::Help(Cli::command().render_help().to_string())
+        }
+        _ => Refusal::Wrong(reworded(&error, &arguments)),
+    })
+}
+
+/// Marks what begins with a dash and can be no flag: a goal, a list in Markdown, a negative number.
+fn marked(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut flags_are_over = false;
+    let mark = |argument: OsString| {
+        flags_are_over |= argument == "--";
+        let can_be_flag = argument.to_str().is_none_or(|text| match text.strip_prefix('-') {
+            None | Some("") => true,
+            Some(rest) => match rest.strip_prefix('-') {
+                Some(name) => !name.split('=').next().unwrap_or_default().contains(char::is_whitespace),
+                None => rest.starts_with(|first: char| first.is_ascii_alphabetic()),
+            },
+        });
+        if can_be_flag || flags_are_over {
+            return argument;
+        }
+        let mut with_mark = OsString::from(MARK.to_string());
+        with_mark.push(argument);
+        with_mark
+    };
+    arguments.into_iter().map(mark).collect()
+}
+
+fn reworded(error: &clap::Error, arguments: &[OsString]) -> Error {
+    let rendered = error.render().to_string().replace(MARK, "");
+    let mut paragraphs = rendered.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default();
+    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let message = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let command = Cli::command();
+    let verb = arguments
+        .iter()
+        .skip(1)
+        .filter_map(|argument| argument.to_str())
+        .find(|argument| command.find_subcommand(argument).is_some());
+    let help = verb.map_or_else(|| "git agentloop -h".to_owned(), |verb| format!("git agentloop {verb} -h"));
+    let suggested = match (suggestion(error, ContextKind::SuggestedSubcommand), error.kind()) {
+        (Some(verb), _) => Some(format!("did you mean 'git agentloop {verb}'?")),
+        (None, ErrorKind::UnknownArgument) => {
+            suggestion(error, ContextKind::SuggestedArg).map(|flag| format!("did you mean '{flag}'?"))
+        }
+        (None, _) => None,
+    };
+    let shows = format!("'{help}' shows {}", if verb.is_some() { "what it takes" } else { "every verb" });
+    let message = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) => format!("there is no verb '{verb}'"),
+        _ => message,
+    };
+    Error::usage(message).hint(suggested.map_or_else(|| shows.clone(), |suggested| format!("{suggested} {shows}")))
+}
+
+fn suggestion(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => texts.first().cloned(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::Verb;
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Cli, Refusal> {
+        parse(std::iter::once("git-agentloop").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    fn refusal(arguments: &[&str]) -> String {
+        match read(arguments) {
+            Err(Refusal::Wrong(error)) => error.report(),
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    fn help(arguments: &[&str]) -> String {
+        match read(arguments) {
+            Err(Refusal::Answer(text)) => text,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_fits_a_screen() {
+        let text = help(&["-h"]);
+        assert!(text.lines().count() <= 24, "{} lines:\n{text}", text.lines().count());
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(matches!(read(&[]), Err(Refusal::Help(same)) if same == text));
+    }
+
+    #[test]
+    fn every_verb_shows_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let text = help(&[verb.get_name(), "-h"]);
+            assert!(text.contains("Example") && text.contains("git agentloop"), "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_to_do() {
+        let cases: [(&[&str], &str, &str); 8] = [
+            (&["frobnicate"], "there is no verb 'frobnicate'", "'git agentloop -h'"),
+            (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
+            (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
+            (&["run", "x", "--max-iterations", "0"], "'0' is not a whole number of at least 1", "run -h"),
+            (&["run", "x", "--max-seconds", "-1"], "'-1' is not a number of seconds above 0", "run -h"),
+            (&["run", "x", "--verify", "open 'quote"], "a quote that is not closed", "run -h"),
+            (&["run", "x", "--permissions", "none"], "'none' is none of ask, edit, all", "run -h"),
+            (&["answer", "x"], "<TEXT>", "answer -h"),
+        ];
+        for (arguments, what, next) in cases {
+            let said = refusal(arguments);
+            let (error, hint) = said.split_once("\nhint: ").unwrap();
+            assert!(error.starts_with("error: ") && error.contains(what), "{said}");
+            assert!(!error.contains('\n') && hint.contains(next), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_can_be_no_flag_is_taken_as_it_is() {
+        let goals = ["---\nAgentloop-Run: forged", "- one\n- two", "-5 degrees", "--looks like a flag"];
+        for goal in goals {
+            let Verb::Run(run) = read(&["run", goal, "--criteria", "- a\n- b", "-q"]).unwrap().verb else { panic!() };
+            assert_eq!((run.goal.as_deref(), run.criteria.as_deref()), (Some(goal), Some("- a\n- b")));
+        }
+        let Verb::Run(run) = read(&["run", "--", "--version"]).unwrap().verb else { panic!() };
+        assert_eq!(run.goal.as_deref(), Some("--version"));
+        let Verb::Run(run) = read(&["run", "x", "--verify=cargo test -- -q"]).unwrap().verb else { panic!() };
+        assert_eq!(run.common.verify[0].argv, ["cargo", "test", "--", "-q"]);
+    }
+}

@@ -1,0 +1,285 @@
+//! Calls of agents: one pair of events each, and what the answer comes to in the same group.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Engine;
+use super::recorder::Recorder;
+use crate::agent::json::{self, Shape};
+use crate::agent::prompts::{self, Brief};
+use crate::agent::{Agent, Request, Response};
+use crate::error::{Error, Result};
+use crate::run::Run;
+use crate::run::event::{
+    AgentFinished, AgentStarted, CriteriaProposed, Decomposed, Fact, IntakeFinished, IntakeStarted, NeedsInput,
+    Reviewed, Timestamp, VALUE_LIMIT, clip,
+};
+use crate::run::goal::{AgentChoice, Role, session_id};
+use crate::run::work::{Failure, FailureKind, Plan, Review};
+
+/// Transient failures in a row, of a service that does not say when to come back, before one counts as a failure.
+const PATIENCE: u32 = 12;
+/// Seconds before the first call is made again; doubled every time.
+const FIRST_BACKOFF: f64 = 1.0;
+/// Seconds between two calls at most.
+const LONGEST_BACKOFF: f64 = 300.0;
+/// How long a call may go on after it was told to stop, before it is let go of.
+const GRACE: Duration = Duration::from_secs(15);
+/// Questions put to the user at most.
+const MOST_QUESTIONS: usize = 10;
+
+/// A call that is on record as begun.
+pub(super) struct Call {
+    pub(super) agent: Arc<dyn Agent>,
+    pub(super) choice: AgentChoice,
+    pub(super) request: Request,
+}
+
+/// What [`Call::make`] brings back.
+pub(super) struct Answer {
+    pub(super) result: Result<Response, Failure>,
+    pub(super) finished: AgentFinished,
+}
+
+impl Engine {
+    /// Intake: what must hold for the goal to be reached.
+    pub(super) async fn propose_criteria(&self) -> Result<()> {
+        let prompt = self.brief(prompts::criteria);
+        self.ask(Role::Criteria, prompt, |_, answer| match answer {
+            Ok(response) => vec![CriteriaProposed { criteria: response.text.trim().to_owned() }.into()],
+            Err(_) => Vec::new(),
+        })
+        .await
+    }
+
+    /// Intake: what must be asked. A clarifier that fails never blocks.
+    pub(super) async fn find_questions(&self) -> Result<()> {
+        let prompt = self.brief(prompts::clarifier);
+        self.ask(Role::Clarifier, prompt, |run, answer| {
+            let questions = match answer {
+                Ok(response) => questions(json::find(&response.text, Shape::Array).as_ref()),
+                Err(_) => Vec::new(),
+            };
+            if let Some(id) = run.id.as_ref().filter(|_| !questions.is_empty()) {
+                let token = format!("{id}.{}", session_id(fastrand::u64(..)));
+                return vec![NeedsInput { questions, token }.into()];
+            }
+            let error = answer.err().map(|failure| failure.message.clone());
+            vec![IntakeFinished { goal: run.goal.clone(), questions: 0, error }.into()]
+        })
+        .await
+    }
+
+    /// Asks for the iteration's plan.
+    pub(super) async fn decompose(&self) -> Result<()> {
+        let max = self.recorder.with(|run| run.options.max_subgoals.max(1) as usize);
+        let prompt = self.brief(|brief| prompts::decompose(brief, max));
+        self.ask(Role::Decomposer, prompt, |run, answer| match answer {
+            Ok(response) => {
+                let plan = json::find(&response.text, Shape::Array);
+                vec![Decomposed { plan: Plan::settle(plan.as_ref(), &run.goal.text, max) }.into()]
+            }
+            Err(_) => Vec::new(),
+        })
+        .await
+    }
+
+    /// Asks for a verdict on the iteration.
+    pub(super) async fn review(&self) -> Result<()> {
+        let (tip, verification, aggregate) = self.recorder.with(|run| {
+            let iteration = run.iteration().cloned().unwrap_or_default();
+            let aggregate = iteration.aggregate();
+            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate)
+        });
+        let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
+        let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, limit)).await?;
+        let diff = self.parts.redactor.clean(&diff).into_owned();
+        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &verification, &diff));
+        self.ask(Role::Reviewer, prompt, |_, answer| match answer {
+            Ok(response) => {
+                let review = Review::settle(json::find(&response.text, Shape::Object).as_ref());
+                vec![Reviewed { review }.into()]
+            }
+            Err(_) => Vec::new(),
+        })
+        .await
+    }
+
+    /// Calls `role` and records the outcome with what `settle` makes of it, as one group.
+    async fn ask(
+        &self,
+        role: Role,
+        prompt: String,
+        settle: impl FnOnce(&Run, Result<&Response, &Failure>) -> Vec<Fact>,
+    ) -> Result<()> {
+        let call = self.begin(role, prompt, None, 1, None, |run| {
+            let first = !run.intake.started && matches!(role, Role::Criteria | Role::Clarifier);
+            if first { vec![IntakeStarted {}.into()] } else { Vec::new() }
+        });
+        let Answer { result, finished } = call.await?.make(&self.recorder, &self.parts.redactor).await;
+        self.recorder
+            .record_with(|run| {
+                let mut facts = vec![finished.into()];
+                facts.extend(settle(run, result.as_ref()));
+                (facts, ())
+            })
+            .await
+    }
+
+    /// Puts a call on record as begun, with the facts that go before it.
+    pub(super) async fn begin(
+        &self,
+        role: Role,
+        prompt: String,
+        subgoal: Option<String>,
+        attempt: u32,
+        transcript: Option<std::path::PathBuf>,
+        before: impl FnOnce(&Run) -> Vec<Fact>,
+    ) -> Result<Call> {
+        let begin = |run: &Run| {
+            let choice = run.options.agent_for(role).clone();
+            let call = run.agent_calls + 1;
+            let mut facts = before(run);
+            facts.push(AgentStarted { call, role: Some(role), agent: choice.clone(), subgoal: subgoal.clone() }.into());
+            let iteration = run.iteration().map_or(0, |iteration| iteration.number);
+            (facts, (choice, call, iteration, run.options.clone(), run.id.clone()))
+        };
+        let (choice, call, iteration, options, id) = self.recorder.record_with(begin).await?;
+        let agent = self.parts.agents.get(&choice.backend).cloned().ok_or_else(|| {
+            Error::failed(format!("this driver has no backend '{}'", choice.backend))
+                .hint("'git agentloop backends' lists what it has")
+        })?;
+        let run = id.map(|id| id.to_string()).unwrap_or_default();
+        let mut env = self.parts.env.clone();
+        env.extend([
+            ("AGENTLOOP_RUN".to_owned(), run.clone()),
+            ("AGENTLOOP_ITERATION".to_owned(), iteration.to_string()),
+        ]);
+        env.extend(subgoal.iter().map(|id| ("AGENTLOOP_SUBGOAL".to_owned(), id.clone())));
+        let request = Request {
+            role,
+            system: self.parts.prompts.system(role).to_owned(),
+            prompt,
+            model: choice.model.clone(),
+            cwd: self.workspace.clone(),
+            permissions: options.permissions,
+            timeout: options.agent_timeout.map(Duration::from_secs_f64),
+            env,
+            run,
+            call,
+            iteration,
+            subgoal,
+            attempt,
+            transcript,
+            cancel: self.parts.cancel.clone(),
+        };
+        Ok(Call { agent, choice, request })
+    }
+
+    /// What every prompt begins with.
+    pub(super) fn brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
+        self.recorder.with(|run| {
+            let answers = run.intake.answers.clone().unwrap_or_default();
+            let clarifications: Vec<(String, String)> = run.intake.questions.iter().cloned().zip(answers).collect();
+            write(&Brief {
+                goal: &run.goal.text,
+                criteria: &run.goal.criteria,
+                clarifications: &clarifications,
+                iteration: run.iteration().map_or(0, |iteration| iteration.number),
+                max_iterations: run.budget().max_iterations,
+                feedback: run.iteration().map_or("", |iteration| iteration.feedback.as_str()),
+                playwright: run.options.playwright,
+            })
+        })
+    }
+
+    /// `text` as it may stand on the record: without secrets, and not too long.
+    pub(super) fn record_text(&self, text: &str) -> String {
+        clip(&self.parts.redactor.clean(text), VALUE_LIMIT)
+    }
+}
+
+impl Call {
+    /// Makes the call and judges its outcome; nothing is recorded yet.
+    pub(super) async fn make(self, recorder: &Arc<Recorder>, redactor: &super::redact::Redactor) -> Answer {
+        let started = std::time::Instant::now();
+        let request = &self.request;
+        let result = tokio::select! {
+            result = self.agent.run(request) => result,
+            () = overdue(request) => Err(if request.cancel.is_cancelled() {
+                Failure::new(FailureKind::Cancelled, "stopped")
+            } else {
+                Failure::new(FailureKind::Timeout, "the agent did not answer in time")
+            }),
+        };
+        let clean = |text: &str| clip(&redactor.clean(text), VALUE_LIMIT);
+        let result = match result {
+            Ok(response) if response.text.trim().is_empty() => {
+                Err((Failure::new(FailureKind::Empty, "the agent answered nothing"), response))
+            }
+            Ok(response) => Ok(Response { text: clean(&response.text), ..response }),
+            Err(failure) => Err((failure, Response::default())),
+        };
+        let finished = |error: Option<Failure>, response: &Response| AgentFinished {
+            call: request.call,
+            role: Some(request.role),
+            agent: self.choice.clone(),
+            subgoal: request.subgoal.clone(),
+            error,
+            usage: response.usage,
+            session_id: response.session_id.clone(),
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        match result {
+            Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },
+            Err((mut failure, spent)) => {
+                failure.message = clean(&failure.message);
+                failure.retry_at = self.retry_at(&failure, recorder);
+                Answer { finished: finished(Some(failure.clone()), &spent), result: Err(failure) }
+            }
+        }
+    }
+
+    /// When a call that met a passing failure is made again. A clarifier's is not: it never blocks.
+    fn retry_at(&self, failure: &Failure, recorder: &Arc<Recorder>) -> Option<Timestamp> {
+        if !failure.kind.is_transient() || self.request.role == Role::Clarifier {
+            return None;
+        }
+        let now = recorder.now();
+        if let Some(reset) = failure.reset_at {
+            return Some(reset.max(now.plus(FIRST_BACKOFF)));
+        }
+        let streak = recorder.with(|run| run.pauses.get(&self.choice.backend).map_or(0, |pause| pause.streak));
+        let backoff = (FIRST_BACKOFF * 2f64.powi(i32::try_from(streak).unwrap_or(i32::MAX))).min(LONGEST_BACKOFF);
+        let jitter = 0.75 + 0.5 * fastrand::f64();
+        (streak < PATIENCE).then(|| now.plus(backoff * jitter))
+    }
+}
+
+/// Resolves when a call has not come to its end although it was told to, or its time is long over.
+async fn overdue(request: &Request) {
+    let late = async {
+        match request.timeout {
+            Some(timeout) => tokio::time::sleep(timeout + GRACE).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopped = async {
+        request.cancel.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        () = late => {},
+        () = stopped => {},
+    }
+}
+
+/// The questions in a clarifier's answer: strings, or objects that hold one.
+fn questions(answer: Option<&Value>) -> Vec<String> {
+    let items = answer.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let text =
+        |item: &Value| item.as_str().or_else(|| item.get("question")?.as_str()).map(|text| text.trim().to_owned());
+    items.iter().filter_map(text).filter(|text| !text.is_empty()).take(MOST_QUESTIONS).collect()
+}

@@ -1,0 +1,398 @@
+//! Drives a run through the three seams: asks agents, runs checks, writes commits, and reports every outcome as facts.
+//!
+//! The whole engine is `while let Some(step) = run.next_step(now) { perform(step) }`. Nothing here decides what comes
+//! next; a driver that resumes a run is the same code after a replay.
+
+mod call;
+mod recorder;
+pub mod redact;
+mod verify;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::recorder::{Clock, Recorder};
+use self::redact::Redactor;
+use crate::agent::Agent;
+use crate::agent::prompts::Prompts;
+use crate::error::{Context as _, Error, Result};
+use crate::interaction::Interaction;
+use crate::ledger::{Adopted, Draft, Found, Ledger};
+use crate::run::event::{
+    AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
+    PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, Timestamp, Waiting, WorktreeReady,
+};
+use crate::run::goal::StopReason;
+use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
+use crate::run::{Intake, Phase, Run, Step};
+
+/// Files that a remark names.
+const NAMED_FILES: usize = 10;
+
+/// Sees every fact of a run as it is recorded.
+pub trait Watch: Send + Sync {
+    /// `event` was recorded; `run` is the run with it.
+    fn event(&self, run: &Run, event: &Event);
+}
+
+/// Sees nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn event(&self, _run: &Run, _event: &Event) {}
+}
+
+/// Everything a driver needs beside the run.
+pub struct Parts {
+    /// The run's record and workspace.
+    pub ledger: Arc<dyn Ledger>,
+    /// The backends that the run's roles name.
+    pub agents: BTreeMap<String, Arc<dyn Agent>>,
+    /// The roles' instructions.
+    pub prompts: Prompts,
+    /// Where the user answers.
+    pub interaction: Arc<dyn Interaction>,
+    /// Who looks on.
+    pub watch: Arc<dyn Watch>,
+    /// The time.
+    pub clock: Clock,
+    /// Keeps secrets off the record.
+    pub redactor: Redactor,
+    /// This driver's id.
+    pub session: String,
+    /// A label of this host.
+    pub host: String,
+    /// Cancelled when the run must stop.
+    pub cancel: CancellationToken,
+    /// Environment for agents and checks, beside our own.
+    pub env: Vec<(String, String)>,
+    /// Bytes of the iteration's diff that the reviewer sees.
+    pub review_bytes: usize,
+}
+
+/// A driver of one run.
+pub struct Engine {
+    parts: Parts,
+    recorder: Arc<Recorder>,
+    workspace: PathBuf,
+    /// The branch's name, for the record.
+    branch: String,
+}
+
+/// Where a driver left a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has ended.
+    Ended(StopReason),
+    /// Questions wait for the user.
+    Suspended,
+}
+
+impl Engine {
+    /// Opens a new run: `started` is its first fact.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn start(parts: Parts, branch: String, started: RunStarted) -> Result<Self> {
+        let engine = Self::new(parts, branch, Run::default());
+        engine.recorder.record([started.into()]).await?;
+        Ok(engine)
+    }
+
+    /// Takes a run over from the driver before; `resumed` says with which options.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read or written, or the workspace cannot be made.
+    pub async fn resume(parts: Parts, branch: String, run: Run, mut resumed: RunResumed) -> Result<Self> {
+        let mut engine = Self::new(parts, branch, run);
+        let workspace = engine.blocking(|ledger| ledger.workspace()).await?;
+        workspace.found.name().clone_into(&mut resumed.worktree);
+        engine.workspace = workspace.path;
+        engine.recorder.record([resumed.into()]).await?;
+        engine.adopt().await?;
+        Ok(engine)
+    }
+
+    fn new(parts: Parts, branch: String, run: Run) -> Self {
+        let recorder = Recorder::new(
+            Arc::clone(&parts.ledger),
+            run,
+            parts.session.clone(),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.watch),
+        );
+        Self { parts, recorder, workspace: PathBuf::new(), branch }
+    }
+
+    /// The run as it stands.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        self.recorder.with(Clone::clone)
+    }
+
+    /// Drives the run to its end, or to questions for the user.
+    ///
+    /// # Errors
+    /// Where the record can no longer be written; the run is then as its record says, and can be resumed.
+    pub async fn drive(mut self) -> Result<End> {
+        let mut flight = JoinSet::new();
+        let driven = match self.open_workspace().await {
+            Ok(()) => self.follow(&mut flight).await,
+            Err(error) => Err(error),
+        };
+        let end = match driven {
+            Err(error) if self.record_error(&error).await => self.follow(&mut flight).await,
+            driven => driven,
+        };
+        self.parts.cancel.cancel();
+        while flight.join_next().await.is_some() {}
+        self.recorder.flush().await?;
+        end
+    }
+
+    /// Makes a new run's workspace stand; a resumed one's does already.
+    async fn open_workspace(&mut self) -> Result<()> {
+        if !self.workspace.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let workspace = self.blocking(|ledger| ledger.workspace()).await?;
+        self.workspace = workspace.path;
+        let base = self.recorder.with(|run| run.base.clone());
+        let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
+        facts.extend(workspace.before.map(integrated));
+        self.recorder.record(facts).await
+    }
+
+    /// Puts a failure of ours on record, so that the run winds down; `false` where it had failed before.
+    async fn record_error(&self, error: &Error) -> bool {
+        if self.recorder.with(|run| run.error.is_some()) {
+            return false;
+        }
+        let message = error.chain();
+        let fact = RunError { message, hint: error.hint_text().map(ToOwned::to_owned) };
+        self.recorder.record([fact.into()]).await.is_ok()
+    }
+
+    /// The loop.
+    async fn follow(&self, flight: &mut JoinSet<Result<()>>) -> Result<End> {
+        let mut phase = Phase::Idle;
+        loop {
+            if self.parts.cancel.is_cancelled() && self.recorder.with(|run| !run.cancelled && run.ended.is_none()) {
+                self.recorder.record([RunCancelled { by: "request".into() }.into()]).await?;
+            }
+            let now = self.recorder.now();
+            let (step, stands) = self.recorder.with(|run| (run.next_step(now), run.phase()));
+            if stands != phase {
+                phase = stands;
+                self.recorder.record([PhaseChanged { phase: phase.name().into() }.into()]).await?;
+            }
+            let Some(step) = step else { break };
+            if let Step::Await(questions) = step {
+                if !self.put_questions(&questions).await? {
+                    return Ok(End::Suspended);
+                }
+            } else {
+                self.perform(step, flight).await?;
+            }
+        }
+        let reason = self.recorder.with(|run| run.ended.as_ref().map(|ended| ended.reason));
+        Ok(End::Ended(reason.unwrap_or(StopReason::RunError)))
+    }
+
+    async fn perform(&self, step: Step, flight: &mut JoinSet<Result<()>>) -> Result<()> {
+        match step {
+            Step::Intake(Intake::Criteria) => self.propose_criteria().await,
+            Step::Intake(Intake::Questions) => self.find_questions().await,
+            Step::Intake(Intake::Close) => self.close_intake().await,
+            Step::Await(_) => Ok(()),
+            Step::Wait { until, backend } => self.wait(until, backend, flight).await,
+            Step::Plan => self.plan().await,
+            Step::Work(start) => self.work(start, flight).await,
+            Step::Verify => self.verify().await,
+            Step::Review => self.review().await,
+            Step::Checkpoint { partial } => self.checkpoint(partial).await,
+            Step::Stop(reason) => self.stop(reason).await,
+        }
+    }
+
+    /// Whether the user answered; `false` suspends the run.
+    async fn put_questions(&self, questions: &[String]) -> Result<bool> {
+        let answers = tokio::select! {
+            answers = self.parts.interaction.ask(questions) => answers?,
+            () = self.parts.cancel.cancelled() => return Ok(true),
+        };
+        let Some(answers) = answers else { return Ok(false) };
+        let answers = answers.iter().map(|answer| self.record_text(answer)).collect();
+        self.recorder.record([AnswersGiven { answers }.into()]).await?;
+        Ok(true)
+    }
+
+    async fn close_intake(&self) -> Result<()> {
+        let close = |run: &Run| {
+            let questions = u32::try_from(run.intake.questions.len()).unwrap_or(u32::MAX);
+            (vec![IntakeFinished { goal: run.goal.clone(), questions, error: None }.into()], ())
+        };
+        self.recorder.record_with(close).await
+    }
+
+    /// Does nothing until `until`, or until work in flight comes to an end, or the run is stopped.
+    async fn wait(&self, until: Timestamp, backend: String, flight: &mut JoinSet<Result<()>>) -> Result<()> {
+        let reason = self.recorder.with(|run| run.pauses.get(&backend).map(|pause| pause.reason.clone()));
+        self.recorder.record([Waiting { until, backend, reason: reason.unwrap_or_default() }.into()]).await?;
+        let left = std::time::Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0));
+        tokio::select! {
+            () = tokio::time::sleep(left) => Ok(()),
+            () = self.parts.cancel.cancelled() => Ok(()),
+            Some(landed) = flight.join_next() => landed.context("a worker's task died")?,
+        }
+    }
+
+    /// Begins an iteration, unless the newest one still wants its plan, and asks for the plan.
+    async fn plan(&self) -> Result<()> {
+        if self.recorder.with(|run| run.iteration().is_none_or(|iteration| iteration.checkpoint.is_some())) {
+            self.adopt().await?;
+            let begin = |run: &Run| {
+                let max_iterations = run.budget().max_iterations;
+                (vec![Fact::from(IterationStarted { max_iterations, feedback: run.feedback() })], ())
+            };
+            self.recorder.record_with(begin).await?;
+        }
+        self.decompose().await
+    }
+
+    /// Takes in what a person committed on the run's branch. Whether there was anything.
+    async fn adopt(&self) -> Result<bool> {
+        let (id, tip) = self.recorder.with(|run| (run.id.clone(), run.tip.commit.clone()));
+        let Some(adopted) = self.blocking(move |ledger| ledger.adopt(&tip)).await? else { return Ok(false) };
+        let run = message::trailer(&adopted.message, RUN_TRAILER);
+        let verdict = message::trailer(&adopted.message, VERDICT_TRAILER);
+        // A checkpoint of ours without its event: its driver died between the two.
+        let fact = match (run, verdict) {
+            (Some(run), Some(verdict)) if id.is_some_and(|id| id.as_str() == run) => Checkpointed {
+                commit: adopted.commit,
+                tree: adopted.tree,
+                partial: verdict == "partial",
+                ..Checkpointed::default()
+            }
+            .into(),
+            _ => integrated(adopted),
+        };
+        self.recorder.record([fact]).await?;
+        Ok(true)
+    }
+
+    async fn checkpoint(&self, partial: bool) -> Result<()> {
+        if !partial && self.adopt().await? {
+            return Ok(());
+        }
+        let verified = self.recorder.with(|run| run.iteration().and_then(|one| one.verification.clone()));
+        let (tree, mut remarks) = match verified.filter(|_| !partial) {
+            Some(verification) => {
+                let changed = self.blocking(|ledger| ledger.changed_since_tree()).await?;
+                (verification.tree, changed_later(&changed))
+            }
+            None => self.blocking(|ledger| ledger.write_tree()).await.map(|tree| (tree.id, tree.remarks))?,
+        };
+        self.recorder.flush().await?;
+        let (tip, text) = self.recorder.with(|run| (run.tip.commit.clone(), message::checkpoint(run, partial)));
+        let committed = {
+            let tree = tree.clone();
+            self.blocking(move |ledger| ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text })).await?
+        };
+        remarks.extend(committed.remarks);
+        let finish = |run: &Run| {
+            let mut facts = vec![
+                Checkpointed { commit: committed.commit, tree, partial, changed: committed.changed, remarks }.into(),
+            ];
+            if let Some(iteration) = run.iteration().filter(|_| !partial) {
+                let (complete, summary) = (iteration.is_complete(), iteration.summary());
+                facts.push(IterationFinished { complete, summary }.into());
+            }
+            (facts, ())
+        };
+        self.recorder.record_with(finish).await
+    }
+
+    async fn stop(&self, reason: StopReason) -> Result<()> {
+        let finish = |run: &Run| {
+            let (summary, hint) = last_words(run, reason);
+            let completed = reason == StopReason::GoalComplete;
+            (vec![RunFinished { stop_reason: Some(reason), completed, summary, hint }.into()], ())
+        };
+        self.recorder.record_with(finish).await?;
+        self.blocking(|ledger| ledger.close()).await
+    }
+
+    /// Runs git's work where it does not hold up agents and checks.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let ledger = Arc::clone(&self.parts.ledger);
+        tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
+    }
+}
+
+impl Found {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Made => "rebuilt",
+            Self::Kept => "kept",
+        }
+    }
+}
+
+/// What checks or the reviewer changed after the tree was written belongs to the next iteration, and is said.
+fn changed_later(files: &[String]) -> Vec<String> {
+    let named = files.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more =
+        if files.len() > NAMED_FILES { format!(" and {} more", files.len() - NAMED_FILES) } else { String::new() };
+    let remark = format!("changed after the checks began, so not in this checkpoint: {named}{more}");
+    if files.is_empty() { Vec::new() } else { vec![remark] }
+}
+
+fn integrated(adopted: Adopted) -> Fact {
+    Integrated { commit: adopted.commit, tree: adopted.tree, subgoal: None }.into()
+}
+
+/// What the end is to say, and what a person can do.
+fn last_words(run: &Run, reason: StopReason) -> (String, Option<String>) {
+    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let summary = run.summary(Some(reason));
+    let resume = |with: &str| Some(format!("'git agentloop resume {id}{with}' goes on"));
+    match reason {
+        StopReason::GoalComplete => (summary, None),
+        StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
+        StopReason::MaxIterations => {
+            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations * 2)))
+        }
+        StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
+        StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),
+        StopReason::MaxTokens => (summary, resume(" --max-tokens <more>")),
+        StopReason::MaxCost => (summary, resume(" --max-cost <more>")),
+        StopReason::NoProgress => {
+            (summary, Some(format!("look at 'git agentloop tail {id}', then resume or start anew")))
+        }
+        StopReason::RunError => match &run.error {
+            Some((message, hint)) => (format!("{summary}: {message}"), hint.clone().or_else(|| resume(""))),
+            None => (summary, resume("")),
+        },
+        StopReason::IntakeAgentError | StopReason::LoopAgentError => match run.fatal_failure() {
+            Some((what, failure)) => (
+                format!("{summary}: {what}: {}", failure.message),
+                failure
+                    .hint
+                    .clone()
+                    .map(|hint| format!("{hint}; then 'git agentloop resume {id}'"))
+                    .or_else(|| resume("")),
+            ),
+            None => (summary, resume("")),
+        },
+    }
+}

@@ -1,0 +1,195 @@
+//! Puts facts on record: stamps them, folds them, flushes them as a group.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Watch;
+use crate::error::{Error, Result};
+use crate::ledger::{Batch, Ledger};
+use crate::run::Run;
+use crate::run::event::{Event, Fact, Timestamp};
+
+/// How long a fact that nothing waits for may stay off the record.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// Tells the time. Handed in, so that tests own it.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The one writer of a run's events.
+pub struct Recorder {
+    ledger: Arc<dyn Ledger>,
+    clock: Clock,
+    session: String,
+    watch: Arc<dyn Watch>,
+    state: Mutex<Recorded>,
+    /// Held over a whole flush: batches reach the ledger in order.
+    flushing: Mutex<()>,
+    late: Arc<Notify>,
+}
+
+struct Recorded {
+    run: Run,
+    pending: Vec<Event>,
+}
+
+/// How soon a fact must be on record.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// With the next group.
+    Later,
+    /// Before the loop goes on.
+    Now,
+    /// Before the loop goes on, and through a power cut: it was paid for.
+    Durable,
+}
+
+fn weight(fact: &Fact) -> Weight {
+    match fact {
+        Fact::PhaseChanged(_)
+        | Fact::IntakeStarted(_)
+        | Fact::WorktreeReady(_)
+        | Fact::IterationStarted(_)
+        | Fact::AgentStarted(_)
+        | Fact::SubagentStarted(_)
+        | Fact::Aggregated(_)
+        | Fact::IterationFinished(_) => Weight::Later,
+        Fact::AgentFinished(_) | Fact::Verified(_) | Fact::Checkpointed(_) | Fact::RunFinished(_) => Weight::Durable,
+        _ => Weight::Now,
+    }
+}
+
+impl Recorder {
+    /// A recorder that goes on from `run`. Must be made inside a tokio runtime: it flushes late facts by itself.
+    pub fn new(ledger: Arc<dyn Ledger>, run: Run, session: String, clock: Clock, watch: Arc<dyn Watch>) -> Arc<Self> {
+        let late = Arc::new(Notify::new());
+        let recorder = Arc::new(Self {
+            ledger,
+            clock,
+            session,
+            watch,
+            state: Mutex::new(Recorded { run, pending: Vec::new() }),
+            flushing: Mutex::new(()),
+            late: Arc::clone(&late),
+        });
+        tokio::spawn(flush_late(Arc::downgrade(&recorder), late));
+        recorder
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Looks at the run as it stands.
+    pub fn with<T>(&self, look: impl FnOnce(&Run) -> T) -> T {
+        look(&self.state().run)
+    }
+
+    /// Records `facts` as one group, and returns once those that the loop must not go on without are on record.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn record(self: &Arc<Self>, facts: impl IntoIterator<Item = Fact>) -> Result<()> {
+        let facts: Vec<Fact> = facts.into_iter().collect();
+        self.record_with(|_| (facts, ())).await
+    }
+
+    /// Records what `decide` makes of the run as it stands, with nothing recorded in between.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn record_with<T>(self: &Arc<Self>, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> Result<T> {
+        let (heaviest, value) = self.stamp(decide);
+        match heaviest {
+            None => {}
+            Some(Weight::Later) => self.late.notify_one(),
+            Some(Weight::Now | Weight::Durable) => self.flush().await?,
+        }
+        Ok(value)
+    }
+
+    /// Puts everything that is waiting on record.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn flush(self: &Arc<Self>) -> Result<()> {
+        let recorder = Arc::clone(self);
+        let flushed = tokio::task::spawn_blocking(move || recorder.flush_now()).await;
+        flushed.map_err(|error| Error::failed("the event log's writer died").because(error))?
+    }
+
+    fn stamp<T>(&self, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> (Option<Weight>, T) {
+        let mut state = self.state();
+        let (facts, value) = decide(&state.run);
+        let heaviest = facts.iter().map(weight).max();
+        for fact in facts {
+            let event = Event {
+                seq: state.run.seq + 1,
+                ts: self.now().max(state.run.now),
+                session: self.session.clone(),
+                iteration: iteration_of(&state.run, &fact),
+                fact,
+            };
+            state.run.apply(&event);
+            self.watch.event(&state.run, &event);
+            state.pending.push(event);
+        }
+        (heaviest, value)
+    }
+
+    fn flush_now(&self) -> Result<()> {
+        let _order = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (events, snapshot) = {
+            let mut state = self.state();
+            if state.pending.is_empty() {
+                return Ok(());
+            }
+            (std::mem::take(&mut state.pending), state.run.snapshot())
+        };
+        let durable = events.iter().any(|event| weight(&event.fact) == Weight::Durable);
+        let written = self.ledger.append(&Batch { events: &events, snapshot: &snapshot, durable });
+        if written.is_err() {
+            let mut state = self.state();
+            let newer = std::mem::replace(&mut state.pending, events);
+            state.pending.extend(newer);
+        }
+        written
+    }
+
+    fn state(&self) -> MutexGuard<'_, Recorded> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The iteration that `fact` belongs to; none for facts of the whole run.
+fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
+    let current = run.iteration().map(|iteration| iteration.number);
+    match fact {
+        Fact::IterationStarted(_) => Some(current.unwrap_or(0) + 1),
+        Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunFinished(_) | Fact::RunCancelled(_) | Fact::Steered(_) => {
+            None
+        }
+        _ => current,
+    }
+}
+
+async fn flush_late(recorder: Weak<Recorder>, late: Arc<Notify>) {
+    loop {
+        late.notified().await;
+        tokio::time::sleep(FLUSH_AFTER).await;
+        let Some(recorder) = recorder.upgrade() else { return };
+        // A failure stays with the events: the next flush that somebody waits for meets it again and reports it.
+        if let Err(error) = recorder.flush().await {
+            tracing::warn!("events wait to be recorded: {error}");
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.late.notify_one();
+    }
+}

@@ -1,0 +1,94 @@
+//! Keeps secrets off the record.
+
+use std::borrow::Cow;
+
+/// Environment variables whose values are secrets, by the ends of their names.
+const SECRET_NAMES: [&str; 5] = ["_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_ACCESS_KEY"];
+/// How well-known secrets begin: keys of model services, tokens of code hosts and of Slack, key ids of clouds.
+const SECRET_SHAPES: [&str; 12] = [
+    "sk-ant-",
+    "sk-proj-",
+    "sk-or-",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "github_pat_",
+    "glpat-",
+    "xoxb-",
+    "xoxp-",
+    "AKIA",
+    "AIza",
+];
+/// Shorter values are words, not secrets.
+const SHORTEST: usize = 8;
+/// Characters after a well-known beginning that make it a secret.
+const SHORTEST_TAIL: usize = 12;
+const REDACTED: &str = "[redacted]";
+
+/// Knows the secrets of this process's environment, and the shapes of others.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    values: Vec<String>,
+}
+
+impl Redactor {
+    /// A redactor for the secrets in `env`.
+    pub fn new(env: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut values: Vec<String> = env
+            .into_iter()
+            .filter(|(name, value)| SECRET_NAMES.iter().any(|end| name.ends_with(end)) && value.len() >= SHORTEST)
+            .map(|(_, value)| value)
+            .collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        Self { values }
+    }
+
+    /// `text` without its secrets.
+    #[must_use]
+    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        let mut clean = Cow::Borrowed(text);
+        for value in &self.values {
+            if clean.contains(value.as_str()) {
+                clean = Cow::Owned(clean.replace(value.as_str(), REDACTED));
+            }
+        }
+        for shape in SECRET_SHAPES {
+            if clean.contains(shape) {
+                clean = Cow::Owned(clean_shape(&clean, shape));
+            }
+        }
+        clean
+    }
+}
+
+fn clean_shape(text: &str, shape: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(shape) {
+        let (before, found) = rest.split_at(start);
+        let tail = &found[shape.len()..];
+        let length = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').unwrap_or(tail.len());
+        let inside_word = before.ends_with(|c: char| c.is_ascii_alphanumeric());
+        clean.push_str(before);
+        clean.push_str(if length >= SHORTEST_TAIL && !inside_word { REDACTED } else { &found[..shape.len() + length] });
+        rest = &tail[length..];
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_and_shapes_are_taken_out_and_words_are_not() {
+        let redactor =
+            Redactor::new([("MY_API_KEY".into(), "hunter2hunter2".into()), ("HOME".into(), "/home/someone".into())]);
+        assert_eq!(redactor.clean("key=hunter2hunter2;"), "key=[redacted];");
+        assert_eq!(redactor.clean("\"sk-ant-api03-abcdefgh\\n"), "\"[redacted]\\n");
+        for text in ["/home/someone", "the AKIA prefix", "disk-ant-abcdefghijklmn", "ghp_short"] {
+            assert_eq!(redactor.clean(text), text);
+        }
+    }
+}

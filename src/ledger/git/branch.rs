@@ -1,0 +1,143 @@
+//! The run's branch: commits on it, commits of a person's above it, and what would otherwise be lost.
+
+use std::sync::Arc;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::command;
+use super::refs::{Change, Expect, RefMover};
+use super::repository::{Identity, Repository};
+use super::worktree::Worktree;
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::Adopted;
+use crate::run::goal::RunId;
+use crate::run::message::{RUN_TRAILER, VERDICT_TRAILER, trailer};
+
+/// The branch's full name.
+pub fn name(run: &RunId) -> String {
+    format!("refs/heads/agentloop/{run}")
+}
+
+/// Writes a commit object; no ref is moved.
+pub fn commit(
+    gix: &gix::Repository,
+    identity: &Identity,
+    message: &str,
+    tree: ObjectId,
+    parents: Vec<ObjectId>,
+) -> Result<ObjectId> {
+    let commit = gix::objs::Commit {
+        message: message.into(),
+        tree,
+        author: identity.author_now(),
+        committer: identity.committer_now(),
+        encoding: None,
+        parents: parents.into(),
+        extra_headers: Vec::new(),
+    };
+    Ok(gix.write_object(commit).context("a commit cannot be written")?.detach())
+}
+
+/// Whether commits are to be signed: only on the word of our own setting, since a pinentry blocks a detached run.
+pub fn wants_signature(repo: &Repository) -> Result<bool> {
+    match repo.config("agentloop.sign").pop().as_deref() {
+        None | Some("false" | "no" | "off" | "0") => Ok(false),
+        Some("true" | "yes" | "on" | "1" | "") => Ok(true),
+        Some(other) => Err(Error::usage(format!("agentloop.sign is '{other}', which is neither true nor false"))
+            .hint("mend it with 'git config agentloop.sign true'")),
+    }
+}
+
+/// The same as [`commit`], signed by git.
+pub fn signed_commit(repo: &Repository, message: &str, tree: &str, parents: &[ObjectId]) -> Result<ObjectId> {
+    let mut git = command::git(repo.home());
+    git.args(["commit-tree", "-S", "-m", message.trim_end()]);
+    for parent in parents {
+        git.arg("-p").arg(parent.to_string());
+    }
+    Repository::id(&command::word(git.arg(tree))?)
+}
+
+/// Whether `id` is `tip` or one of its ancestors.
+pub fn contains(gix: &gix::Repository, tip: ObjectId, id: ObjectId) -> bool {
+    tip == id || gix.merge_base(tip, id).ok().flatten().is_some_and(|base| base.detach() == id)
+}
+
+/// What the branch holds above `tip`.
+pub fn ahead(repo: &Repository, run: &RunId, tip: &str) -> Result<Option<Adopted>> {
+    let gix = repo.gix();
+    let short = name(run).trim_start_matches("refs/heads/").to_owned();
+    let found = gix.try_find_reference(name(run).as_str()).context("the run's branch cannot be read")?;
+    let Some(stands) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) else {
+        return Err(Error::failed(format!("the branch '{short}' is gone"))
+            .hint(format!("'git branch {short} {tip}' brings it back as the record has it")));
+    };
+    let known = Repository::id(tip)?;
+    if stands == known {
+        return Ok(None);
+    }
+    if !contains(&gix, stands, known) {
+        return Err(Error::failed(format!("the branch '{short}' was moved away from the run's newest commit {tip}"))
+            .hint(format!(
+                "keep what it holds now with 'git branch {short}-moved {short}', then 'git branch -f {short} {tip}' and resume"
+            )));
+    }
+    let commit = gix.find_commit(stands).context("the branch's commit cannot be read")?;
+    let tree = commit.tree_id().context("the branch's commit cannot be read")?.to_string();
+    let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
+    Ok(Some(Adopted { commit: stands.to_string(), tree, message }))
+}
+
+/// Whether a commit is a checkpoint of `run`, by its trailers.
+pub fn is_ours(message: &str, run: &RunId) -> bool {
+    trailer(message, RUN_TRAILER) == Some(run.as_str()) && trailer(message, VERDICT_TRAILER).is_some()
+}
+
+/// Brings a worktree to `commit`; edits in it that the commit does not touch stay.
+pub fn take_in(worktree: &Worktree, commit: &str) -> Result<()> {
+    let mut git = command::git(&worktree.path);
+    command::run(git.args(["checkout", "-q", "--detach", commit])).map(|_| ()).map_err(|error| {
+        Error::failed("the commits that were added to the run's branch do not fit the edits in its worktree")
+            .because(error)
+            .hint(format!("commit or discard the edits in '{}', then resume", worktree.path.display()))
+    })
+}
+
+/// Keeps `commit` reachable, unless it is kept already. What was kept, in words.
+pub fn rescue(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, commit: ObjectId) -> Result<Option<String>> {
+    let gix = repo.gix();
+    let prefix = format!("refs/agentloop/rescue/{run}/");
+    let kept = gix.references().context("refs cannot be read")?;
+    let kept = kept.prefixed(prefix.as_str()).context("refs cannot be read")?;
+    for reference in kept.filter_map(std::result::Result::ok) {
+        if reference.try_id().is_some_and(|id| contains(&gix, id.detach(), commit)) {
+            return Ok(None);
+        }
+    }
+    let now = time::OffsetDateTime::now_utc();
+    let date = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let stamp = now.format(&date).unwrap_or_default();
+    let name = format!("{prefix}{stamp}-{}", &commit.to_string()[..8]);
+    mover.swap(&[Change { name: name.clone(), new: Some(commit), old: Expect::Absent }])?;
+    Ok(Some(format!("{} would have been lost, and is kept as {name}", &commit.to_string()[..12])))
+}
+
+/// The message of the commit that keeps what stood in the user's checkout before the run.
+pub fn before_message(run: &RunId) -> String {
+    format!("agentloop: uncommitted changes before the run\n\n{RUN_TRAILER}: {run}\n")
+}
+
+/// The tree that the run began with: its start commit's, found along the first parents from `tip`.
+pub fn base_tree(gix: &gix::Repository, tip: &str, run: &RunId) -> Result<Option<String>> {
+    let mut at = Repository::id(tip)?;
+    loop {
+        let commit = gix.find_commit(at).context("the run's commits cannot be read")?;
+        let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
+        if trailer(&message, "Agentloop-Base").is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str()) {
+            return Ok(commit.tree_id().ok().map(|tree| tree.to_string()));
+        }
+        let Some(parent) = commit.parent_ids().next() else { return Ok(None) };
+        at = parent.detach();
+    }
+}

@@ -1,0 +1,84 @@
+//! The one way in which git itself is run: for what gix has not.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Output};
+
+use crate::error::{Error, Result};
+use crate::process;
+
+/// git with nothing of the caller's environment that could point it elsewhere, no hooks, no prompts, no signatures.
+pub(super) fn plumbing() -> Command {
+    let mut git = process::quiet("git");
+    git.env("LC_ALL", "C")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "true")
+        .env("SSH_ASKPASS", "true")
+        .env("GIT_EDITOR", "true")
+        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "commit.gpgSign=false"])
+        .args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "-c", "gc.auto=0"]);
+    git
+}
+
+/// git in `dir`.
+pub(super) fn git(dir: &Path) -> Command {
+    let mut git = plumbing();
+    git.arg("-C").arg(dir);
+    git
+}
+
+/// Runs it; its output, whatever its status.
+pub(super) fn output(git: &mut Command) -> Result<Output> {
+    process::output(git).map_err(cannot_start)
+}
+
+/// Runs it; what it printed. A status other than 0 is an error with git's own words.
+pub(super) fn run(git: &mut Command) -> Result<Vec<u8>> {
+    let output = output(git)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(failure(&name(git), output.status, &String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Runs it; the one word that it printed.
+pub(super) fn word(git: &mut Command) -> Result<String> {
+    run(git).map(|printed| String::from_utf8_lossy(&printed).trim_end().to_owned())
+}
+
+/// `git write-tree` and the like: the first word that is a subcommand.
+fn name(git: &Command) -> String {
+    let words: Vec<&OsStr> = git.get_args().collect();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        match word.to_str() {
+            Some("-c" | "-C" | "--git-dir" | "--work-tree") => {
+                rest.next();
+            }
+            Some(word) if !word.starts_with('-') => return format!("git {word}"),
+            _ => {}
+        }
+    }
+    "git".to_owned()
+}
+
+pub(super) fn cannot_start(error: std::io::Error) -> Error {
+    let error = Error::failed("git cannot be started").because(error);
+    error.hint("install git 2.39 or newer, and see that it is on PATH")
+}
+
+/// A failed git command, its own words as the cause, with what to do where the reason is a common one.
+pub(super) fn failure(what: &str, status: ExitStatus, stderr: &str) -> Error {
+    let said = stderr.trim();
+    let code = status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"));
+    let error = Error::failed(format!("{what} failed ({code})"));
+    let error = if said.is_empty() { error } else { error.because(said.to_owned()) };
+    // Locale C makes strerror(3)'s words stable.
+    if said.contains("No space left on device") {
+        error.hint("the disk is full: make room, then 'git agentloop resume' goes on")
+    } else if said.contains("Read-only file system") || said.contains("Permission denied") {
+        error.hint("the repository must be writable for you")
+    } else {
+        error
+    }
+}

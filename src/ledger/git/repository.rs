@@ -1,0 +1,245 @@
+//! A repository, opened; what it is set to; and what of it we cannot work in.
+
+use std::path::{Path, PathBuf};
+
+use gix::bstr::ByteSlice as _;
+use gix::{ObjectId, ThreadSafeRepository};
+
+use super::{command, list};
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
+
+/// The oldest git that has what we use (Debian 12's).
+const OLDEST_GIT: (u32, u32) = (2, 39);
+const FALLBACK_NAME: &str = "git-agentloop";
+const FALLBACK_EMAIL: &str = "agentloop@localhost";
+
+/// A repository on this machine.
+#[derive(Clone)]
+pub struct Repository {
+    shared: ThreadSafeRepository,
+    common_dir: PathBuf,
+    work_dir: Option<PathBuf>,
+}
+
+/// Who commits.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub(super) author: (String, String),
+    pub(super) committer: (String, String),
+    /// Whether git knows nobody, and we stand in.
+    pub is_fallback: bool,
+}
+
+impl Repository {
+    /// Opens the repository that `dir`, or the current directory, is in; `GIT_DIR` and its like hold as they do for git.
+    ///
+    /// # Errors
+    /// Where there is none, it is somebody else's, or it is of a kind that cannot be read.
+    pub fn open(dir: Option<&Path>) -> Result<Self> {
+        let found = match dir {
+            Some(dir) => ThreadSafeRepository::discover(dir),
+            None => ThreadSafeRepository::discover_with_environment_overrides("."),
+        };
+        let place = dir.map_or_else(|| "this directory".to_owned(), |dir| format!("'{}'", dir.display()));
+        let shared = found.map_err(|error| not_opened(&place, dir, error))?;
+        let gix = shared.to_thread_local();
+        if gix.config_snapshot().string("extensions.refStorage").is_some_and(|format| format.as_slice() == b"reftable")
+        {
+            return Err(reftable());
+        }
+        if gix.git_dir_trust() != gix::sec::Trust::Full {
+            let path = gix.workdir().unwrap_or(gix.git_dir()).display().to_string();
+            return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it"))
+                .hint(format!("'git config --global --add safe.directory {path}' says that you do")));
+        }
+        let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
+        let common_dir = absolute(gix.common_dir())?;
+        let work_dir = gix.workdir().map(absolute).transpose()?;
+        Ok(Self { shared, common_dir, work_dir })
+    }
+
+    /// A handle of the calling thread's own.
+    #[must_use]
+    pub fn gix(&self) -> gix::Repository {
+        self.shared.to_thread_local()
+    }
+
+    pub(super) fn shared(&self) -> &ThreadSafeRepository {
+        &self.shared
+    }
+
+    /// The directory that all worktrees share.
+    #[must_use]
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The user's checkout, where there is one.
+    #[must_use]
+    pub fn work_dir(&self) -> Option<&Path> {
+        self.work_dir.as_deref()
+    }
+
+    /// Where to stand to be in this repository.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.work_dir().unwrap_or(&self.common_dir)
+    }
+
+    /// Every value of `key` in git's configuration, the strongest last.
+    #[must_use]
+    pub fn config(&self, key: &str) -> Vec<String> {
+        let gix = self.gix();
+        let values = gix.config_snapshot().plumbing().strings(key).unwrap_or_default();
+        values.iter().map(|value| value.to_str_lossy().into_owned()).collect()
+    }
+
+    /// What stands between `prefix` and the last dot in configured keys: `agentloop.backend.` gives the backends.
+    #[must_use]
+    pub fn config_names(&self, prefix: &str) -> Vec<String> {
+        let Some((section, rest)) = prefix.split_once('.') else { return Vec::new() };
+        let gix = self.gix();
+        let snapshot = gix.config_snapshot();
+        let sections = snapshot.plumbing().sections_by_name(section).into_iter().flatten();
+        let mut names: Vec<String> = sections
+            .filter_map(|section| {
+                section.header().subsection_name()?.to_str().ok()?.strip_prefix(rest).map(ToOwned::to_owned)
+            })
+            .collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Who commits: the user, as git knows them.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let gix = self.gix();
+        let person = |found: Option<std::result::Result<gix::actor::SignatureRef<'_>, _>>| {
+            let found = found?.ok()?;
+            let known = !found.name.trim().is_empty() && !found.email.trim().is_empty();
+            known.then(|| (found.name.to_str_lossy().trim().to_owned(), found.email.to_str_lossy().trim().to_owned()))
+        };
+        let nobody = || (FALLBACK_NAME.to_owned(), FALLBACK_EMAIL.to_owned());
+        let (author, committer) = (person(gix.author()), person(gix.committer()));
+        Identity {
+            is_fallback: author.is_none(),
+            author: author.unwrap_or_else(nobody),
+            committer: committer.unwrap_or_else(nobody),
+        }
+    }
+
+    /// Holds the repository against what a run needs.
+    ///
+    /// # Errors
+    /// Where a run cannot work here, and what to do about it.
+    pub fn check_for_runs(&self) -> Result<()> {
+        let version = command::word(command::plumbing().arg("version"))?;
+        if git_version(&version).is_none_or(|found| found < OLDEST_GIT) {
+            let (major, minor) = OLDEST_GIT;
+            return Err(Error::usage(format!("'{version}' is too old: {major}.{minor} or newer is needed"))
+                .hint(format!("install git {major}.{minor} or newer, and see that it comes first on PATH")));
+        }
+        let gix = self.gix();
+        for (name, wanted) in
+            [("refs/notes/agentloop", "refs/notes/agentloop/<run>"), ("refs/heads/agentloop", "agentloop/<run>")]
+        {
+            if gix.try_find_reference(name).context("a ref cannot be read")?.is_some() {
+                return Err(Error::usage(format!("'{name}' stands in the way of '{wanted}'"))
+                    .hint(format!("rename it: git update-ref {name}-old {name} && git update-ref -d {name}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit that `revision`, or HEAD, names.
+    ///
+    /// # Errors
+    /// Where it names none.
+    pub fn resolve_base(&self, revision: Option<&str>) -> Result<String> {
+        let gix = self.gix();
+        if revision.is_none() && gix.head().context("HEAD cannot be read")?.is_unborn() {
+            return Err(
+                Error::usage("this repository has no commit yet").hint("make one: git commit --allow-empty -m 'first'")
+            );
+        }
+        let revision = revision.unwrap_or("HEAD");
+        let unknown = || {
+            Error::usage(format!("'{revision}' is no commit of this repository"))
+                .hint("'git log --all --oneline' shows what there is; --base takes any of git's names for a commit")
+        };
+        let id = gix.rev_parse_single(revision).map_err(|error| unknown().because(error))?;
+        let object = id.object().map_err(|error| unknown().because(error))?;
+        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown().because(error))?;
+        Ok(commit.id.to_string())
+    }
+
+    /// The run that `name` means: a full id, a prefix that fits one run only, or the newest run for `None`.
+    ///
+    /// # Errors
+    /// Where it means none, or more than one.
+    pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
+        list::resolve(self, name)
+    }
+
+    /// Whether the user's checkout holds changes that no commit has.
+    ///
+    /// # Errors
+    /// Where git cannot tell.
+    pub fn has_uncommitted_changes(&self) -> Result<bool> {
+        let Some(work_dir) = self.work_dir() else { return Ok(false) };
+        let mut git = command::git(work_dir);
+        git.env("GIT_OPTIONAL_LOCKS", "0").args(["status", "--porcelain", "-z", "--ignore-submodules=all"]);
+        Ok(!command::run(&mut git)?.is_empty())
+    }
+
+    /// `hex` as an object id of this repository's hash.
+    pub(super) fn id(hex: &str) -> Result<ObjectId> {
+        ObjectId::from_hex(hex.as_bytes()).context(format!("'{hex}' is no object id"))
+    }
+}
+
+impl Identity {
+    pub(super) fn author_now(&self) -> gix::actor::Signature {
+        signature(&self.author)
+    }
+
+    pub(super) fn committer_now(&self) -> gix::actor::Signature {
+        signature(&self.committer)
+    }
+}
+
+fn signature((name, email): &(String, String)) -> gix::actor::Signature {
+    gix::actor::Signature {
+        name: name.as_str().into(),
+        email: email.as_str().into(),
+        time: gix::date::Time::now_local_or_utc(),
+    }
+}
+
+fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let mut git = match dir {
+        Some(dir) => command::git(dir),
+        None => command::plumbing(),
+    };
+    // git knows formats that gix does not, and says so with a word that stays the same.
+    let format = command::word(git.args(["rev-parse", "--show-ref-format"]));
+    if format.is_ok_and(|format| format == "reftable") {
+        return reftable();
+    }
+    Error::usage(format!("{place} is in no git repository that can be read"))
+        .because(error)
+        .hint("go to one, or make one: git init && git commit --allow-empty -m 'first'")
+}
+
+fn reftable() -> Error {
+    Error::usage("this repository keeps its refs as a reftable, which cannot be read yet")
+        .hint("'git refs migrate --ref-format=files' turns it into one that can")
+}
+
+/// `git version 2.47.3` → (2, 47).
+fn git_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}

@@ -1,0 +1,201 @@
+//! Writes a workspace as a tree object, through an index of our own.
+//!
+//! Ours, so that it does not matter what a worker did to the worktree's: a held `index.lock`, a half-done merge, files
+//! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice as _};
+use gix::objs::tree::EntryKind;
+
+use super::command;
+use super::repository::Repository;
+use crate::error::{Context as _, Result};
+use crate::ledger::Tree;
+
+/// Lines of git's complaints that a remark repeats.
+const COMPLAINTS: usize = 5;
+/// Files of a nested repository that are captured; the rest is only counted.
+const MOST_NESTED: usize = 10_000;
+
+/// The index and the place that it describes.
+pub struct Tracked<'a> {
+    /// The repository.
+    pub repo: &'a Repository,
+    /// The workspace's files.
+    pub path: &'a Path,
+    /// Our index.
+    pub index: PathBuf,
+    /// The index to begin with, for its stat data.
+    pub seed: PathBuf,
+}
+
+impl Tracked<'_> {
+    /// Writes the workspace as a tree; `before` is the tree that it grew from.
+    pub fn write(&self, before: &str) -> Result<Tree> {
+        self.prepare()?;
+        let mut remarks = Vec::new();
+        let mut nested = Vec::new();
+        let added = command::output(self.git().args(["add", "-A"]))?;
+        if !added.status.success() {
+            // One nested repository without commits and nothing is staged; one unreadable file likewise.
+            nested = self.nested()?;
+            let mut git = self.git();
+            git.args(["add", "-A", "--ignore-errors", "--", "."]);
+            for path in &nested {
+                let mut pathspec = OsString::from(":(top,exclude,literal)");
+                pathspec.push(OsString::from_vec(path.to_vec()));
+                git.arg(pathspec);
+            }
+            let again = command::output(&mut git)?;
+            if !again.status.success() {
+                let said = String::from_utf8_lossy(&again.stderr).into_owned();
+                if said.contains("No space left on device") || said.contains("unable to write") {
+                    return Err(command::failure("git add", again.status, &said));
+                }
+                let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
+                remarks.push(format!("not everything could be captured: {}", lines.join("; ")));
+            }
+        }
+        let tree = command::word(self.git().arg("write-tree"))?;
+        let (id, more) = self.unnest(&tree, before, nested)?;
+        remarks.extend(more);
+        Ok(Tree { id, remarks })
+    }
+
+    /// Files that differ from the tree that was written last.
+    pub fn changed(&self) -> Result<Vec<String>> {
+        let mut git = self.git();
+        git.env("GIT_OPTIONAL_LOCKS", "0").args(["diff-files", "--name-only", "-z", "--ignore-submodules=all"]);
+        let printed = command::run(&mut git)?;
+        let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
+    }
+
+    fn git(&self) -> std::process::Command {
+        let mut git = command::git(self.path);
+        git.env("GIT_INDEX_FILE", &self.index);
+        git
+    }
+
+    /// Makes our index stand, from the workspace's own where there is none yet.
+    fn prepare(&self) -> Result<()> {
+        // We alone write here, under the run's lock: a lock file is what a killed git left.
+        let _ = std::fs::remove_file(self.index.with_extension("lock"));
+        if self.index.exists() || !self.seed.exists() {
+            return Ok(());
+        }
+        let staged = self.index.with_extension("new");
+        let copied = std::fs::copy(&self.seed, &staged).and_then(|_| std::fs::rename(&staged, &self.index));
+        copied.context("the run's index cannot be written")
+    }
+
+    /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
+    fn nested(&self) -> Result<Vec<BString>> {
+        let printed = command::run(self.git().args(["ls-files", "--others", "--exclude-standard", "-z"]))?;
+        let names = printed.split(|byte| *byte == 0);
+        Ok(names.filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
+    }
+
+    /// Puts the files of nested repositories into the tree, in the place of links to commits that nobody else has.
+    fn unnest(&self, tree: &str, before: &str, unborn: Vec<BString>) -> Result<(String, Vec<String>)> {
+        let gix = self.repo.gix();
+        let (new, old) = (Repository::id(tree)?, Repository::id(before)?);
+        let mut nested = unborn;
+        if new != old {
+            nested.extend(new_links(&gix, old, new)?);
+        }
+        nested.retain(|path| !is_submodule(&gix, new, path));
+        if nested.is_empty() {
+            return Ok((tree.to_owned(), Vec::new()));
+        }
+        let mut editor = gix.edit_tree(new).context("the tree cannot be edited")?;
+        let mut remarks = Vec::new();
+        for path in nested {
+            let root = self.path.join(std::ffi::OsStr::from_bytes(&path));
+            let files = files_below(&root);
+            editor.remove(path.as_bstr()).context("the tree cannot be edited")?;
+            for file in files.iter().take(MOST_NESTED) {
+                let Some((kind, content)) = content(file) else { continue };
+                let Ok(relative) = file.strip_prefix(self.path) else { continue };
+                let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
+                let name: &gix::bstr::BStr = relative.as_os_str().as_bytes().as_bstr();
+                editor.upsert(name, kind, blob).context("the tree cannot be edited")?;
+            }
+            let left = files.len().saturating_sub(MOST_NESTED);
+            let rest = if left > 0 { format!("; {left} more are left out") } else { String::new() };
+            remarks.push(format!(
+                "'{path}' is a repository of its own: its {} files are captured as files{rest}",
+                files.len().min(MOST_NESTED)
+            ));
+        }
+        let written = editor.write().context("the tree cannot be written")?;
+        Ok((written.to_string(), remarks))
+    }
+}
+
+/// Paths that `new` has as links to commits and `old` has not.
+fn new_links(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<BString>> {
+    let changes = changes(gix, old, new)?;
+    let links = changes.into_iter().filter(|change| change.entry_mode().is_commit());
+    let added = links.filter(|change| matches!(change, gix::object::tree::diff::ChangeDetached::Addition { .. }));
+    Ok(added.map(|change| change.location().to_owned()).collect())
+}
+
+/// What differs between two trees, renames as what they are: a file gone and a file come.
+pub(super) fn changes(
+    gix: &gix::Repository,
+    old: ObjectId,
+    new: ObjectId,
+) -> Result<Vec<gix::object::tree::diff::ChangeDetached>> {
+    let tree = |id: ObjectId| gix.find_object(id).and_then(gix::Object::peel_to_tree).context("a tree cannot be read");
+    let (old, new) = (tree(old)?, tree(new)?);
+    let options = gix::diff::Options::default().with_rewrites(None);
+    gix.diff_tree_to_tree(Some(&old), Some(&new), options).context("two trees cannot be compared")
+}
+
+/// Whether the tree's `.gitmodules` names `path`.
+fn is_submodule(gix: &gix::Repository, tree: ObjectId, path: &BString) -> bool {
+    let modules = || {
+        let entry = gix.find_tree(tree).ok()?.lookup_entry_by_path(".gitmodules").ok()??;
+        Some(entry.object().ok()?.detach().data)
+    };
+    let Some(modules) = modules() else { return false };
+    modules.lines().any(|line| {
+        let (key, value) = line.split_once_str("=").unwrap_or((line, b""));
+        key.trim() == b"path" && value.trim() == path.as_slice()
+    })
+}
+
+/// Every file below a nested repository, without its `.git`.
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name() == ".git" {
+                continue;
+            }
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() || kind.is_symlink() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn content(file: &Path) -> Option<(EntryKind, Vec<u8>)> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let about = file.symlink_metadata().ok()?;
+    if about.is_symlink() {
+        return Some((EntryKind::Link, std::fs::read_link(file).ok()?.into_os_string().into_vec()));
+    }
+    let kind = if about.permissions().mode() & 0o100 == 0 { EntryKind::Blob } else { EntryKind::BlobExecutable };
+    Some((kind, std::fs::read(file).ok()?))
+}

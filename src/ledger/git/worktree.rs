@@ -1,0 +1,212 @@
+//! A run's worktree: made beside the repository, repaired when its making was cut short, removed only when empty-handed.
+
+use std::path::{Path, PathBuf};
+
+use super::repository::Repository;
+use super::{command, lock};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::Found;
+use crate::run::goal::RunId;
+
+/// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
+const READY: &str = "agentloop-ready";
+
+/// What git keeps of an operation that is under way in a worktree; a checkpoint ends every such operation.
+const UNDER_WAY: [&str; 9] = [
+    "MERGE_HEAD",
+    "MERGE_MODE",
+    "MERGE_MSG",
+    "AUTO_MERGE",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "rebase-merge",
+    "rebase-apply",
+    "sequencer",
+];
+
+/// A worktree of ours.
+#[derive(Clone, Debug)]
+pub struct Worktree {
+    /// Its files.
+    pub path: PathBuf,
+    /// Its own git directory, below the repository's.
+    pub admin: PathBuf,
+}
+
+/// The folder for `run`'s worktree.
+///
+/// # Errors
+/// Where no place for worktrees can be made.
+pub fn place(repo: &Repository, run: &RunId) -> Result<PathBuf> {
+    if let Some(dir) = repo.config("agentloop.worktreeDir").pop() {
+        let dir = repo.home().join(shellexpand_home(&dir));
+        return Ok(dir.join(run.as_str()));
+    }
+    // Beside the main worktree, also where the run was started in a linked one.
+    let common = repo.common_dir();
+    let main =
+        if common.file_name().is_some_and(|name| name == ".git") { common.parent().unwrap_or(common) } else { common };
+    let name = main.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy().into_owned());
+    let beside = main.with_file_name(format!("{name}.agentloop"));
+    if std::fs::create_dir_all(&beside).is_ok() && is_writable(&beside) {
+        return Ok(beside.join(run.as_str()));
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
+    let state = state.ok_or_else(|| {
+        Error::failed(format!("'{}' cannot be written, and there is no HOME", beside.display()))
+            .hint("'git config agentloop.worktreeDir DIR' says where worktrees go")
+    })?;
+    let mark = common
+        .to_string_lossy()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    Ok(state.join("git-agentloop").join(format!("{name}-{mark:016x}")).join(run.as_str()))
+}
+
+fn shellexpand_home(dir: &str) -> PathBuf {
+    match (dir.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
+        _ => PathBuf::from(dir),
+    }
+}
+
+fn is_writable(dir: &Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+impl Worktree {
+    /// The worktree at `path`, where it is one of this repository's.
+    #[must_use]
+    pub fn at(repo: &Repository, path: &Path) -> Option<Self> {
+        let link = std::fs::read_to_string(path.join(".git")).ok()?;
+        let admin = PathBuf::from(link.strip_prefix("gitdir: ")?.trim_end());
+        let admin = if admin.is_absolute() { admin } else { path.join(admin) };
+        let admin = admin.canonicalize().ok()?;
+        admin.starts_with(repo.common_dir().join("worktrees")).then(|| Self { path: path.to_owned(), admin })
+    }
+
+    /// Makes the worktree of `run` stand at `tip`, unless it stands with whatever edits it holds.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or something of somebody else's is in its place.
+    pub fn ensure(repo: &Repository, run: &RunId, tip: &str) -> Result<(Self, Found)> {
+        let path = place(repo, run)?;
+        if let Some(worktree) = Self::at(repo, &path).filter(Self::is_ready) {
+            worktree.lock(repo, run)?;
+            return Ok((worktree, Found::Kept));
+        }
+        let worktree = {
+            let _registering = lock::registration(repo.common_dir())?;
+            clear(repo, &path)?;
+            let mut git = command::git(repo.home());
+            // Twice forced: also over the registration of a worktree whose folder somebody deleted.
+            git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
+            git.arg(reason(run)).arg(&path).arg(tip);
+            command::run(&mut git)?;
+            Self::at(repo, &path)
+                .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
+        };
+        // Nobody waits for another's checkout: from here on only this worktree is touched.
+        let mut git = command::git(&path);
+        git.args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "HEAD"]);
+        command::run(&mut git)?;
+        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
+        Ok((worktree, Found::Made))
+    }
+
+    fn is_ready(&self) -> bool {
+        self.admin.join(READY).exists()
+    }
+
+    fn lock(&self, repo: &Repository, run: &RunId) -> Result<()> {
+        if self.admin.join("locked").exists() {
+            return Ok(());
+        }
+        let mut git = command::git(repo.home());
+        git.args(["worktree", "lock", "--reason"]).arg(reason(run)).arg(&self.path);
+        command::run(&mut git).map(|_| ())
+    }
+
+    /// Lets `git worktree` move, prune and remove it again.
+    pub fn unlock(&self, repo: &Repository) -> Result<()> {
+        if !self.admin.join("locked").exists() {
+            return Ok(());
+        }
+        let mut git = command::git(repo.home());
+        command::run(git.args(["worktree", "unlock"]).arg(&self.path)).map(|_| ())
+    }
+
+    /// Removes it, with everything in it.
+    pub fn remove(&self, repo: &Repository) -> Result<()> {
+        let _registering = lock::registration(repo.common_dir())?;
+        remove(repo, &self.path)
+    }
+
+    /// The commit that its HEAD names, also through a branch that somebody switched to.
+    pub fn head(&self, repo: &gix::Repository) -> Option<gix::ObjectId> {
+        let text = std::fs::read_to_string(self.admin.join("HEAD")).ok()?;
+        match text.trim_end().strip_prefix("ref: ") {
+            None => gix::ObjectId::from_hex(text.trim_end().as_bytes()).ok(),
+            Some(name) => repo.try_find_reference(name).ok()??.try_id().map(gix::Id::detach),
+        }
+    }
+
+    /// Every commit that its HEAD has stood at, oldest first.
+    pub fn head_log(&self) -> Vec<gix::ObjectId> {
+        let text = std::fs::read_to_string(self.admin.join("logs/HEAD")).unwrap_or_default();
+        text.lines().filter_map(|line| gix::ObjectId::from_hex(line.split(' ').nth(1)?.as_bytes()).ok()).collect()
+    }
+
+    /// Brings HEAD to `commit`, and the index to `index`, so that a worker sees what changed since; no file is touched.
+    pub fn settle(&self, commit: &str, index: &Path) -> Result<()> {
+        let mut git = command::git(&self.path);
+        git.args(["update-ref", "--no-deref", "-m", "agentloop", "HEAD", commit]);
+        command::run(&mut git)?;
+        for name in UNDER_WAY {
+            let path = self.admin.join(name);
+            let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            match gone {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).context(format!("'{}' cannot be removed", path.display()));
+                }
+                _ => {}
+            }
+        }
+        // Every worker is done: a lock that one left is stale. The rename is how git itself replaces an index.
+        let staged = self.admin.join("index.lock");
+        let replaced = std::fs::copy(index, &staged).and_then(|_| std::fs::rename(&staged, self.admin.join("index")));
+        replaced.context("the worktree's index cannot be written")
+    }
+}
+
+fn reason(run: &RunId) -> String {
+    format!("agentloop: the run {run} works here")
+}
+
+/// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.
+fn clear(repo: &Repository, path: &Path) -> Result<()> {
+    if Worktree::at(repo, path).is_some() {
+        return remove(repo, path);
+    }
+    let is_empty = match std::fs::read_dir(path) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => return Err(error).context(format!("'{}' cannot be read", path.display())),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    Err(Error::failed(format!("'{}' is in the way: the run's worktree goes there", path.display()))
+        .hint("move it away, or 'git config agentloop.worktreeDir DIR' to work elsewhere"))
+}
+
+fn remove(repo: &Repository, path: &Path) -> Result<()> {
+    let mut git = command::git(repo.home());
+    command::run(git.args(["worktree", "remove", "-f", "-f"]).arg(path))?;
+    // The folder of this repository's worktrees goes with its last one.
+    if let Some(parent) = path.parent() {
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
+}

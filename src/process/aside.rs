@@ -1,0 +1,68 @@
+//! Short-lived programs that are tools of ours and no call's: git.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::{Child, Command, Output, Stdio};
+
+use super::{environment, tree};
+use crate::error::{Error, Result};
+
+/// A program in a process group of its own, so that a Ctrl-C meant for us does not end it half-way, without git's local
+/// environment, reading nothing.
+#[must_use]
+pub fn quiet(program: impl AsRef<OsStr>) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = Command::new(program);
+    for name in environment::git_env_to_remove() {
+        command.env_remove(name);
+    }
+    command.process_group(0).stdin(Stdio::null());
+    command
+}
+
+/// A program that is to outlive us in a session that it makes itself: it leads no group yet, which setsid(2) asks for,
+/// and carries no run's mark, so that nobody takes it for something that a run left behind.
+#[must_use]
+pub fn outliving(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for name in environment::git_env_to_remove() {
+        command.env_remove(name);
+    }
+    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR).stdin(Stdio::null());
+    command
+}
+
+/// Starts it; it is not taken for something that a call left behind.
+///
+/// # Errors
+/// Where it cannot be started.
+pub fn spawn_aside(command: &mut Command) -> io::Result<Child> {
+    tree::detach(|| {
+        command.spawn().map(|child| {
+            let id = child.id();
+            (child, id)
+        })
+    })
+    .map(|(child, _)| child)
+}
+
+/// Runs it to its end and returns what it printed.
+///
+/// # Errors
+/// Where it cannot be started or read.
+pub fn output(command: &mut Command) -> io::Result<Output> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    spawn_aside(command)?.wait_with_output()
+}
+
+/// Asks a process of ours to come to its end.
+///
+/// # Errors
+/// Where it cannot be signalled; that it is gone already is none.
+pub fn terminate(pid: u32) -> Result<()> {
+    let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
+    match rustix::process::kill_process(process, rustix::process::Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(Error::failed(format!("process {pid} cannot be told to stop")).because(error)),
+    }
+}

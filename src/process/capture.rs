@@ -1,0 +1,219 @@
+//! Output of any length in bounded room: the head and the tail are kept, the middle is counted.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Bytes of a spool file's head, and as many again of its tail.
+const SPOOL_HALF: u64 = 8 << 20;
+
+/// The head and tail of a stream, and how long it was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Captured {
+    kept: Vec<u8>,
+    cut: usize,
+    total: u64,
+}
+
+impl Captured {
+    /// A stream of these bytes, for tests of what reads one.
+    #[cfg(test)]
+    pub(crate) fn whole(bytes: &[u8]) -> Self {
+        Self { kept: bytes.to_vec(), total: bytes.len() as u64, ..Self::default() }
+    }
+
+    /// Bytes the process wrote, kept or not.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether every byte was kept.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.left_out() == 0
+    }
+
+    /// The kept bytes. Where the stream was not kept whole they are its head and its tail with nothing between them:
+    /// ask [`Captured::is_whole`] before parsing them.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// The kept bytes as lossy UTF-8, with a line that says how many bytes were left out where some were.
+    #[must_use]
+    pub fn text(&self) -> String {
+        if self.is_whole() {
+            return String::from_utf8_lossy(&self.kept).into_owned();
+        }
+        let (head, tail) = self.kept.split_at(self.cut);
+        let (head, tail) = (String::from_utf8_lossy(head), String::from_utf8_lossy(tail));
+        format!("{head}{}{tail}", marker(self.left_out()))
+    }
+
+    fn left_out(&self) -> u64 {
+        self.total - self.kept.len() as u64
+    }
+}
+
+/// The line that stands for what was cut. It starts on a line of its own, whatever came before it.
+fn marker(bytes: u64) -> String {
+    format!("\n[{bytes} bytes left out]\n")
+}
+
+/// Collects a stream into a [`Captured`]. Memory grows with the stream, up to the bytes asked for.
+pub(super) struct Capture {
+    head: Vec<u8>,
+    head_room: usize,
+    tail: Vec<u8>,
+    tail_room: usize,
+    /// Where the oldest byte of a full tail is, and the next one goes.
+    oldest: usize,
+    total: u64,
+}
+
+impl Capture {
+    pub(super) fn new(keep: usize) -> Self {
+        let tail_room = keep / 2;
+        Self { head: Vec::new(), head_room: keep - tail_room, tail: Vec::new(), tail_room, oldest: 0, total: 0 }
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.total += bytes.len() as u64;
+        let (head, rest) = bytes.split_at(bytes.len().min(self.head_room - self.head.len()));
+        self.head.extend_from_slice(head);
+        let rest = &rest[rest.len().saturating_sub(self.tail_room)..];
+        let (grow, wrap) = rest.split_at(rest.len().min(self.tail_room - self.tail.len()));
+        self.tail.extend_from_slice(grow);
+        let (first, second) = wrap.split_at(wrap.len().min(self.tail.len() - self.oldest));
+        self.tail[self.oldest..][..first.len()].copy_from_slice(first);
+        self.tail[..second.len()].copy_from_slice(second);
+        if !wrap.is_empty() {
+            self.oldest = (self.oldest + wrap.len()) % self.tail_room;
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Captured {
+        self.tail.rotate_left(self.oldest);
+        let cut = self.head.len();
+        self.head.append(&mut self.tail);
+        Captured { kept: self.head, cut, total: self.total }
+    }
+}
+
+/// A file that follows a process's output while it runs. Up to 16 MiB it is a plain copy; what is longer keeps its
+/// first 8 MiB, and its last 8 MiB in a region that is written round and round until [`Spool::finish`] puts it in order.
+pub(super) struct Spool {
+    file: File,
+    half: u64,
+    total: u64,
+    failed: Option<io::Error>,
+}
+
+impl Spool {
+    /// Creates the file, or empties it.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        Self::with_half(path, SPOOL_HALF)
+    }
+
+    fn with_half(path: &Path, half: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Self { file, half, total: 0, failed: None })
+    }
+
+    /// Appends. After a failed write (a full disk) the rest is dropped: a log that stops early must not stop the work.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && self.failed.is_none() {
+            let (at, room) = self.place();
+            let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+            match self.file.write_all_at(now, at) {
+                Ok(()) => self.total += now.len() as u64,
+                Err(error) => self.failed = Some(error),
+            }
+            bytes = later;
+        }
+    }
+
+    /// Where the next byte goes, and how many fit from there in one piece.
+    fn place(&self) -> (u64, u64) {
+        let Some(past) = self.total.checked_sub(self.half) else { return (self.total, self.half - self.total) };
+        let turn = past % self.half;
+        (self.half + turn, self.half - turn)
+    }
+
+    /// Puts a tail that went round in order, after a line that says how many bytes were cut before it.
+    ///
+    /// # Errors
+    /// The first write that failed, or a failure to put the tail in order.
+    pub(super) fn finish(self) -> io::Result<()> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let Some(cut) = self.total.checked_sub(2 * self.half).filter(|&cut| cut > 0) else { return Ok(()) };
+        let mut tail = vec![0; usize::try_from(self.half).map_err(io::Error::other)?];
+        self.file.read_exact_at(&mut tail, self.half)?;
+        let (newest, oldest) = tail.split_at(usize::try_from(cut % self.half).map_err(io::Error::other)?);
+        let mut at = self.half;
+        for part in [marker(cut).as_bytes(), oldest, newest] {
+            self.file.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn captured(keep: usize, bytes: &[u8], chunk: usize) -> Captured {
+        let mut capture = Capture::new(keep);
+        bytes.chunks(chunk).for_each(|chunk| capture.push(chunk));
+        capture.finish()
+    }
+
+    #[test]
+    fn a_capture_keeps_head_and_tail_however_the_bytes_arrive() {
+        let bytes: Vec<u8> = (b'a'..=b'z').collect();
+        for chunk in 1..=bytes.len() {
+            for keep in 0..bytes.len() {
+                let captured = captured(keep, &bytes, chunk);
+                let tail = keep / 2;
+                let expected = [&bytes[..keep - tail], &bytes[bytes.len() - tail..]].concat();
+                assert_eq!((captured.bytes(), captured.total()), (&expected[..], 26), "keep {keep}, chunk {chunk}");
+                assert!(!captured.is_whole());
+            }
+            let whole = captured(bytes.len(), &bytes, chunk);
+            assert!(whole.is_whole());
+            assert_eq!(whole.text(), "abcdefghijklmnopqrstuvwxyz");
+        }
+    }
+
+    #[test]
+    fn a_text_names_the_bytes_left_out() {
+        assert_eq!(captured(4, b"abcdefgh", 3).text(), "ab\n[4 bytes left out]\ngh");
+        assert_eq!(captured(0, b"abc", 3).text(), "\n[3 bytes left out]\n");
+        assert_eq!(captured(9, b"a\xffb", 3).text(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn a_spool_holds_head_marker_and_ordered_tail() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("spool");
+        let bytes: Vec<u8> = (b'a'..=b'z').collect();
+        for chunk in 1..=bytes.len() {
+            for half in 1..30 {
+                let mut spool = Spool::with_half(&path, half as u64).unwrap();
+                bytes.chunks(chunk).for_each(|chunk| spool.push(chunk));
+                spool.finish().unwrap();
+                let expected = match bytes.len().checked_sub(2 * half) {
+                    None | Some(0) => bytes.clone(),
+                    Some(cut) => [&bytes[..half], marker(cut as u64).as_bytes(), &bytes[bytes.len() - half..]].concat(),
+                };
+                assert_eq!(std::fs::read(&path).unwrap(), expected, "half {half}, chunk {chunk}");
+            }
+        }
+    }
+}

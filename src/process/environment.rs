@@ -1,0 +1,58 @@
+//! Git's local environment variables, which no child may inherit.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// What `git rev-parse --local-env-vars` prints (git 2.47; `local_repo_env` in git's environment.c), and
+/// `GIT_INTERNAL_SUPER_PREFIX`, which older ones add. `git -C` and `git --git-dir` hand them down to aliases and
+/// external commands such as ours, and a child's `git add` would then act on the user's checkout.
+const LOCAL: [&str; 16] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_CONFIG_COUNT",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_PREFIX",
+    "GIT_SHALLOW_FILE",
+    "GIT_COMMON_DIR",
+    "GIT_INTERNAL_SUPER_PREFIX",
+];
+
+/// The variables that every child starts without: git's own list of what belongs to one repository, and the
+/// `GIT_CONFIG_KEY_<n>` and `GIT_CONFIG_VALUE_<n>` of our environment, which `GIT_CONFIG_COUNT` counts (git-config(1)).
+#[must_use]
+pub fn git_env_to_remove() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    LOCAL.iter().map(OsString::from).chain(names.filter(|name| is_config_pair(name.as_bytes()))).collect()
+}
+
+fn is_config_pair(name: &[u8]) -> bool {
+    let number = name.strip_prefix(b"GIT_CONFIG_KEY_").or_else(|| name.strip_prefix(b"GIT_CONFIG_VALUE_"));
+    number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_covers_what_the_installed_git_prints() {
+        let output = std::process::Command::new("git").args(["rev-parse", "--local-env-vars"]).output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let unknown: Vec<_> = printed.lines().filter(|name| !LOCAL.contains(name)).collect();
+        assert!(!printed.is_empty() && unknown.is_empty(), "git has new local variables: {unknown:?}");
+    }
+
+    #[test]
+    fn config_pairs_are_told_by_their_number() {
+        assert!(is_config_pair(b"GIT_CONFIG_KEY_0") && is_config_pair(b"GIT_CONFIG_VALUE_12"));
+        assert!(!is_config_pair(b"GIT_CONFIG_KEY_") && !is_config_pair(b"GIT_CONFIG_GLOBAL"));
+    }
+}

@@ -1,0 +1,233 @@
+//! What the system tells about processes, and how it lets them be signalled: the one seam between systems.
+
+use rustix::process::{Pid, Signal};
+use std::fmt;
+
+/// A process, told apart from a later one with the same id by when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Process {
+    pub(super) pid: i32,
+    /// Clock ticks since boot; always 0 where the system does not say.
+    pub(super) started: u64,
+}
+
+impl Process {
+    /// Its process id.
+    #[must_use]
+    pub fn pid(self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn of(pid: i32) -> Self {
+        Self { pid, started: started(pid) }
+    }
+
+    /// The same process, still running (a zombie is not).
+    pub(super) fn runs(self) -> bool {
+        row(self.pid).is_some_and(|row| row.process == self && !row.dead)
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pid.fmt(f)
+    }
+}
+
+/// A line of the process table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    pub process: Process,
+    pub parent: i32,
+    pub group: i32,
+    pub session: i32,
+    /// Ended, and not yet reaped by its parent.
+    pub dead: bool,
+}
+
+pub(super) use system::{adopt_orphans, children, environ, marked, row, signal, started, table};
+
+fn raw(pid: i32) -> rustix::io::Result<Pid> {
+    Some(pid).filter(|&pid| pid > 0).and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)
+}
+
+/// Linux: `/proc` (proc(5)), pidfds and the child subreaper.
+#[cfg(target_os = "linux")]
+mod system {
+    use super::{Process, Row, Signal, raw};
+    use rustix::io::{Errno, Result};
+    use rustix::process::{PidfdFlags, getpid, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper};
+    use std::collections::HashSet;
+    use std::fs;
+    use std::io::Read;
+
+    /// Every process that can be seen.
+    pub(in super::super) fn table() -> Vec<Row> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        entries.flatten().filter_map(|entry| row(entry.file_name().to_str()?.parse().ok()?)).collect()
+    }
+
+    /// One process, if there is one.
+    pub(in super::super) fn row(pid: i32) -> Option<Row> {
+        // One read: a stat line is made whole at the first, and is far shorter than this.
+        let mut line = [0; 1024];
+        let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+        parse(pid, &line[..length])
+    }
+
+    /// When a process started, in clock ticks since boot; 0 where there is none.
+    pub(in super::super) fn started(pid: i32) -> u64 {
+        row(pid).map_or(0, |row| row.process.started)
+    }
+
+    /// Reads a stat line: the name, in parentheses, may itself hold spaces and parentheses.
+    fn parse(pid: i32, line: &[u8]) -> Option<Row> {
+        let name_ends = line.iter().rposition(|&byte| byte == b')')?;
+        let fields: Vec<&str> = str::from_utf8(&line[name_ends + 1..]).ok()?.split_ascii_whitespace().collect();
+        let number = |index: usize| fields.get(index)?.parse::<i32>().ok();
+        let threads = number(17)?;
+        Some(Row {
+            process: Process { pid, started: fields.get(19)?.parse().ok()? },
+            parent: number(1)?,
+            group: number(2)?,
+            session: number(3)?,
+            // A process whose first thread has ended while others run reads as a zombie too.
+            dead: matches!(fields[0], "Z" | "X" | "x") && threads <= 1,
+        })
+    }
+
+    /// The environment a process was started with, as NUL-separated assignments; `None` where we may not see it.
+    pub(in super::super) fn environ(pid: i32) -> Option<Vec<u8>> {
+        fs::read(format!("/proc/{pid}/environ")).ok()
+    }
+
+    /// Which of these were started with every one of these assignments in their environment.
+    pub(in super::super) fn marked(rows: &[Row], assignments: &[Vec<u8>]) -> HashSet<i32> {
+        let carries = |row: &&Row| {
+            environ(row.process.pid).is_some_and(|environ| {
+                let has = |wanted: &Vec<u8>| environ.split(|&byte| byte == 0).any(|found| found == wanted);
+                assignments.iter().all(has)
+            })
+        };
+        rows.iter().filter(|row| !row.dead).filter(carries).map(|row| row.process.pid).collect()
+    }
+
+    /// Our own children, the adopted ones included; `None` where the kernel does not list them.
+    pub(in super::super) fn children() -> Option<Vec<i32>> {
+        let mut found = Vec::new();
+        // Twice: a listing may miss a process when another ends in the middle of it (proc_tid_children(5)).
+        for _ in 0..2 {
+            for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+                match fs::read_to_string(thread.path().join("children")) {
+                    Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+                    Err(_) if thread.path().exists() => return None,
+                    Err(_) => {}
+                }
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        Some(found)
+    }
+
+    /// Signals this very process: never a later one that was given its id.
+    pub(in super::super) fn signal(process: Process, signal: Signal) -> Result<()> {
+        let pid = raw(process.pid)?;
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => Some(handle),
+            // A kernel before 5.3, or a sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => None,
+            Err(error) => return Err(error),
+        };
+        if !process.runs() {
+            return Err(Errno::SRCH);
+        }
+        match handle {
+            Some(handle) => pidfd_send_signal(handle, signal),
+            None => kill_process(pid, signal),
+        }
+    }
+
+    /// Makes orphans below us our children; whether it could be done.
+    pub(in super::super) fn adopt_orphans() -> bool {
+        // To pid 1 come the orphans of everything in its namespace: those are not all ours.
+        getpid().as_raw_nonzero().get() != 1 && set_child_subreaper(Some(getpid())).is_ok()
+    }
+
+    #[cfg(test)]
+    #[test]
+    fn a_stat_line_is_read_past_any_name() {
+        let line = |state, threads| {
+            format!("7 (a) Z 1 (b c) {state} 5 6 4 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 {threads} 0 12345 1 2\n")
+        };
+        let row = Row { process: Process { pid: 7, started: 12345 }, parent: 5, group: 6, session: 4, dead: false };
+        assert_eq!(parse(7, line("S", 1).as_bytes()), Some(row));
+        assert_eq!(parse(7, line("Z", 1).as_bytes()), Some(Row { dead: true, ..row }));
+        assert_eq!(parse(7, line("Z", 2).as_bytes()), Some(row));
+        assert_eq!(parse(7, b"7 (cut"), None);
+    }
+}
+
+/// Elsewhere: what ps(1) prints. It is weaker than Linux: start times are not known, so a reused process id is not
+/// noticed; orphans go to pid 1, so one that made its own session is found by its mark alone; and marks are not shown
+/// for programs the system protects. What is in the process group is always found.
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use super::{Process, Row, Signal, raw};
+    use rustix::io::Result;
+    use std::collections::HashSet;
+    use std::process::{Command, Stdio};
+
+    fn ps(arguments: &[&str]) -> String {
+        let output = Command::new("ps").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    }
+
+    pub(in super::super) fn table() -> Vec<Row> {
+        ps(&["-A", "-o", "pid=,ppid=,pgid=,stat="]).lines().filter_map(parse).collect()
+    }
+
+    pub(in super::super) fn row(pid: i32) -> Option<Row> {
+        ps(&["-o", "pid=,ppid=,pgid=,stat=", "-p", &pid.to_string()]).lines().find_map(parse)
+    }
+
+    fn parse(line: &str) -> Option<Row> {
+        let mut fields = line.split_ascii_whitespace();
+        let mut number = || fields.next()?.parse::<i32>().ok();
+        let (pid, parent, group) = (number()?, number()?, number()?);
+        let dead = fields.next()?.starts_with('Z');
+        Some(Row { process: Process { pid, started: 0 }, parent, group, session: 0, dead })
+    }
+
+    pub(in super::super) fn started(_: i32) -> u64 {
+        0
+    }
+
+    /// Asked of adopted orphans only, and here there are none.
+    pub(in super::super) fn environ(_: i32) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// `-E` prints the environment after the command line, as words.
+    pub(in super::super) fn marked(_: &[Row], assignments: &[Vec<u8>]) -> HashSet<i32> {
+        let carries = |line: &str| {
+            let words: HashSet<&[u8]> = line.split_ascii_whitespace().map(str::as_bytes).collect();
+            assignments.iter().all(|wanted| words.contains(&wanted[..]))
+        };
+        let list = ps(&["-A", "-E", "-ww", "-o", "pid=,command="]);
+        let found = list.lines().filter(|line| carries(line));
+        found.filter_map(|line| line.split_ascii_whitespace().next()?.parse().ok()).collect()
+    }
+
+    pub(in super::super) fn children() -> Option<Vec<i32>> {
+        None
+    }
+
+    pub(in super::super) fn signal(process: Process, signal: Signal) -> Result<()> {
+        rustix::process::kill_process(raw(process.pid)?, signal)
+    }
+
+    pub(in super::super) fn adopt_orphans() -> bool {
+        false
+    }
+}

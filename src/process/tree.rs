@@ -1,0 +1,365 @@
+//! Everything a call has started, wherever it has gone: told from other calls' processes, and stopped.
+//!
+//! Agents run their tools in sessions of their own, so signalling a process group leaves orphans. A process belongs to
+//! a call by descent, by a process group or session that a process of the call leads, or by the mark in its
+//! environment. What has shaken off all three (a daemon with a cleaned environment) is re-parented to us where we are
+//! its subreaper; it then belongs to a call that has ended as soon as no call still in flight could have started it.
+
+use super::os::{self, Process, Row};
+use super::{CALL_VAR, Mark, RUN_VAR};
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpgrp, getpid, kill_process_group, test_kill_process_group, waitpid,
+};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::process::Child;
+
+/// How long SIGKILL is repeated before a process is given up: one that hangs in the kernel does not die of it.
+const LAST_RESORT: Duration = Duration::from_secs(5);
+/// How long a SIGKILL is waited for before it is repeated, and what was started meanwhile is looked for.
+const KILL_AGAIN: Duration = Duration::from_millis(200);
+
+/// What this process has in flight. Held while a child is spawned, so that no other call ever sees one that is not
+/// yet listed here and takes it for an orphan.
+static FLIGHT: Mutex<Flight> = Mutex::new(Flight { adopts: false, roots: Vec::new(), detached: Vec::new() });
+
+struct Flight {
+    adopts: bool,
+    roots: Vec<Root>,
+    /// Children that are meant to outlive us.
+    detached: Vec<Process>,
+}
+
+/// A call's first process.
+#[derive(Clone)]
+struct Root {
+    process: Process,
+    mark: Vec<Vec<u8>>,
+}
+
+fn flight() -> MutexGuard<'static, Flight> {
+    FLIGHT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Flight {
+    /// A child of ours that was adopted, not started: it is in no list, and not in our process group either, where
+    /// children that other code starts are.
+    fn adopted(&self, row: &Row) -> bool {
+        self.adopts
+            && row.parent == own_pid()
+            && row.group != own_group()
+            && !self.detached.contains(&row.process)
+            && self.roots.iter().all(|root| root.process != row.process)
+    }
+
+    /// Reaps an adopted orphan that has ended. By its id alone: to wait for any child would take the statuses of the
+    /// children that others wait for.
+    fn reap(&self, row: &Row) -> bool {
+        row.dead
+            && self.adopted(row)
+            && matches!(waitpid(Pid::from_raw(row.process.pid), WaitOptions::NOHANG), Ok(Some(_)))
+    }
+}
+
+fn own_pid() -> i32 {
+    getpid().as_raw_nonzero().get()
+}
+
+fn own_group() -> i32 {
+    getpgrp().as_raw_nonzero().get()
+}
+
+/// Makes us the parent of orphaned descendants.
+pub(super) fn adopt_orphans() {
+    flight().adopts = os::adopt_orphans();
+}
+
+/// Spawns a child that no call owns.
+pub(super) fn detach<T>(spawn: impl FnOnce() -> io::Result<(T, u32)>) -> io::Result<(T, Process)> {
+    let mut flight = flight();
+    let (child, id) = spawn()?;
+    let process = Process::of(i32::try_from(id).map_err(io::Error::other)?);
+    flight.detached.retain(|process| process.runs());
+    flight.detached.push(process);
+    Ok((child, process))
+}
+
+fn pid_of(child: &Child) -> io::Result<i32> {
+    child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(|| io::Error::other("the child has no process id"))
+}
+
+/// The processes of one call, or what is left of a run.
+pub(super) struct Tree {
+    root: Option<Process>,
+    /// Assignments that a process of this tree carries in its environment, unless it cleaned it; none when unmarked.
+    mark: Vec<Vec<u8>>,
+    /// Every process found so far, ended or not: what it started is still of this tree.
+    known: HashMap<i32, u64>,
+    /// Processes that we may not signal, or that do not die.
+    given_up: HashSet<Process>,
+    in_flight: bool,
+    finished: bool,
+}
+
+impl Tree {
+    /// Spawns a call's first process, which must lead a process group.
+    pub(super) fn start(mark: Option<&Mark>, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<(Child, Self)> {
+        let mut flight = flight();
+        let child = spawn()?;
+        let root = Process::of(pid_of(&child)?);
+        let mark = mark.map_or_else(Vec::new, |mark| vec![assign(RUN_VAR, &mark.run), assign(CALL_VAR, &mark.call)]);
+        flight.roots.push(Root { process: root, mark: mark.clone() });
+        let known = HashMap::from([(root.pid, root.started)]);
+        let given_up = HashSet::new();
+        Ok((child, Self { root: Some(root), mark, known, given_up, in_flight: true, finished: false }))
+    }
+
+    /// What carries the mark of a run.
+    pub(super) fn of_run(run: &str) -> Self {
+        let mark = vec![assign(RUN_VAR, run)];
+        Self { root: None, mark, known: HashMap::new(), given_up: HashSet::new(), in_flight: false, finished: true }
+    }
+
+    /// To be told once the first process has been reaped: its id may be another's from now on.
+    pub(super) fn reaped(&mut self) {
+        self.in_flight = false;
+        flight().roots.retain(|root| Some(root.process) != self.root);
+    }
+
+    /// To be told when nothing is left to stop: dropped before that, a tree is killed.
+    pub(super) fn finish(mut self) {
+        self.finished = true;
+    }
+
+    /// Whether something may be left once the first process is reaped; cheap where the answer is no.
+    pub(super) fn may_remain(&mut self) -> bool {
+        let leads_group = self.root.and_then(|root| Pid::from_raw(root.pid));
+        match Self::adopted_children() {
+            // Whatever is left descends from an orphan, and the orphan is ours now.
+            Some(adopted) if adopted > 0 => true,
+            _ if leads_group.is_some_and(|group| test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)) => {
+                true
+            }
+            Some(_) => false,
+            None => !self.mark.is_empty() && !self.find().is_empty(),
+        }
+    }
+
+    /// Adopted orphans that still run; `None` where we adopt none.
+    fn adopted_children() -> Option<usize> {
+        let flight = flight();
+        if !flight.adopts {
+            return None;
+        }
+        loop {
+            let rows: Vec<Row> = os::children()?.into_iter().filter_map(os::row).collect();
+            // One that ended may just have left us its own children.
+            if rows.iter().filter(|row| flight.reap(row)).count() == 0 {
+                return Some(rows.iter().filter(|row| !row.dead && flight.adopted(row)).count());
+            }
+        }
+    }
+
+    /// Processes of this tree that run now.
+    pub(super) fn find(&mut self) -> Vec<Process> {
+        let rows = os::table();
+        let own = lineage(own_pid(), &rows);
+        // After the table: what was spawned in between is not in it, what was being spawned is listed now.
+        let (others, orphans) = {
+            let flight = flight();
+            for row in &rows {
+                flight.reap(row);
+            }
+            let others: Vec<Root> =
+                flight.roots.iter().filter(|root| Some(root.process) != self.root).cloned().collect();
+            let orphans: Vec<Row> =
+                rows.iter().filter(|row| self.root.is_some() && flight.adopted(row)).copied().collect();
+            (others, orphans)
+        };
+        let ambiguous = others.iter().any(|other| other.mark == self.mark);
+        let mut seeds = if self.mark.is_empty() || ambiguous { HashSet::new() } else { os::marked(&rows, &self.mark) };
+        seeds.extend(orphans.iter().filter(|row| is_stray(row, &others)).map(|row| row.process.pid));
+        let mut theirs = others.iter().map(|root| (root.process.pid, root.process.started)).collect();
+        let theirs = descent(&rows, &mut theirs, &HashSet::new(), &own);
+        let spared = theirs.union(&own).copied().collect();
+        let mine = descent(&rows, &mut self.known, &seeds, &spared);
+        let running = rows.iter().filter(|row| !row.dead && mine.contains(&row.process.pid)).map(|row| row.process);
+        running.filter(|process| !self.given_up.contains(process)).collect()
+    }
+
+    /// Processes that carry the mark, without what descends from them.
+    pub(super) fn marked(&self) -> Vec<Process> {
+        let rows = os::table();
+        let own = lineage(own_pid(), &rows);
+        let marked = os::marked(&rows, &self.mark);
+        let others = rows.iter().map(|row| row.process).filter(|process| !own.contains(&process.pid));
+        others.filter(|process| marked.contains(&process.pid)).collect()
+    }
+
+    /// SIGTERM for every process of this tree, SIGKILL after `grace` for what is left of it and for what that starts
+    /// meanwhile, until nothing is. How many were stopped.
+    pub(super) async fn stop(&mut self, grace: Duration) -> usize {
+        let begun = Instant::now();
+        let mut asked = HashSet::new();
+        loop {
+            let found = self.find();
+            let spent = begun.elapsed();
+            if found.is_empty() {
+                return asked.difference(&self.given_up).count();
+            }
+            for &process in &found {
+                let new = asked.insert(process);
+                if spent >= grace {
+                    self.send(process, Signal::KILL);
+                } else if new {
+                    self.send(process, Signal::TERM);
+                    // A stopped process acts on no signal until it goes on.
+                    self.send(process, Signal::CONT);
+                }
+            }
+            if spent >= grace + LAST_RESORT {
+                self.give_up(found);
+            } else {
+                let left = grace.checked_sub(spent).filter(|left| !left.is_zero());
+                gone(&found, left.unwrap_or(KILL_AGAIN)).await;
+            }
+        }
+    }
+
+    fn send(&mut self, process: Process, signal: Signal) {
+        if os::signal(process, signal) == Err(rustix::io::Errno::PERM) {
+            self.give_up([process]);
+        }
+    }
+
+    fn give_up(&mut self, processes: impl IntoIterator<Item = Process>) {
+        for process in processes {
+            tracing::warn!(pid = process.pid, "a process of ours could not be stopped");
+            self.given_up.insert(process);
+        }
+    }
+}
+
+impl Drop for Tree {
+    /// The last resort, where nobody waited for the call to end. It cannot wait, so it looks three times for what was
+    /// started while it killed.
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        if let Some(group) = self.root.filter(|_| self.in_flight).and_then(|root| Pid::from_raw(root.pid)) {
+            _ = kill_process_group(group, Signal::KILL);
+        }
+        for _ in 0..3 {
+            self.find().into_iter().for_each(|process| self.send(process, Signal::KILL));
+        }
+        self.reaped();
+    }
+}
+
+fn assign(name: &str, value: &str) -> Vec<u8> {
+    format!("{name}={value}").into_bytes()
+}
+
+/// Waits until all of these have ended, or for so long.
+async fn gone(processes: &[Process], at_most: Duration) {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while processes.iter().any(|process| process.runs()) {
+        let Some(left) = at_most.checked_sub(begun.elapsed()) else { return };
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// Whether an adopted orphan belongs to a call that has ended: no call in flight is old enough to have started it, and
+/// it carries no mark that is not our own.
+fn is_stray(orphan: &Row, others: &[Root]) -> bool {
+    let run = |assignment: &[u8]| assignment.strip_prefix(RUN_VAR.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+    let ours = std::env::var_os(RUN_VAR);
+    others.iter().all(|root| root.process.started > orphan.process.started)
+        && os::environ(orphan.process.pid)
+            .and_then(|environ| environ.split(|&byte| byte == 0).find_map(run))
+            .is_none_or(|run| ours.is_some_and(|ours| ours.as_bytes() == run))
+}
+
+/// A process and its ancestors: never to be signalled by itself.
+fn lineage(pid: i32, rows: &[Row]) -> HashSet<i32> {
+    let parents: HashMap<i32, i32> = rows.iter().map(|row| (row.process.pid, row.parent)).collect();
+    let mut found = HashSet::new();
+    let mut next = Some(pid);
+    while let Some(pid) = next.filter(|&pid| found.insert(pid)) {
+        next = parents.get(&pid).copied();
+    }
+    found
+}
+
+/// What belongs to a tree whose `known` processes are these: they, the seeds, their descendants, and the members of the
+/// process groups and sessions they lead. Never what is spared, nor what is found through that alone. Adds what it
+/// finds to `known`, so that it still counts once it has ended.
+fn descent(rows: &[Row], known: &mut HashMap<i32, u64>, seeds: &HashSet<i32>, spared: &HashSet<i32>) -> HashSet<i32> {
+    let present: HashMap<i32, u64> = rows.iter().map(|row| (row.process.pid, row.process.started)).collect();
+    let mut found = HashSet::new();
+    loop {
+        let before = found.len();
+        for row in rows {
+            let Process { pid, started } = row.process;
+            // A leader may have ended, but its id must not be another's by now.
+            let leads = |leader: &i32| {
+                known.get(leader).is_some_and(|since| present.get(leader).is_none_or(|now| now == since))
+            };
+            let belongs = known.get(&pid) == Some(&started)
+                || seeds.contains(&pid)
+                || found.contains(&row.parent)
+                || leads(&row.group)
+                || leads(&row.session);
+            if belongs && !spared.contains(&pid) && found.insert(pid) {
+                known.insert(pid, started);
+            }
+        }
+        if found.len() == before {
+            return found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(pid: i32, started: u64, parent: i32, group: i32, session: i32) -> Row {
+        Row { process: Process { pid, started }, parent, group, session, dead: false }
+    }
+
+    fn found(rows: &[Row], known: &[(i32, u64)], spared: &[i32]) -> Vec<i32> {
+        let mut known = known.iter().copied().collect();
+        let mut found: Vec<_> =
+            descent(rows, &mut known, &HashSet::new(), &spared.iter().copied().collect()).into_iter().collect();
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn descendants_and_members_of_led_groups_and_sessions_belong() {
+        let rows = [
+            row(5, 50, 4, 4, 4),
+            row(4, 40, 2, 4, 4),
+            row(2, 20, 1, 2, 1),
+            row(3, 30, 1, 2, 1),
+            row(6, 60, 1, 7, 4),
+            row(8, 10, 1, 8, 1),
+        ];
+        assert_eq!(found(&rows, &[(2, 20)], &[]), [2, 3, 4, 5, 6]);
+        assert_eq!(found(&rows, &[(2, 20)], &[4]), [2, 3], "nor what is reached through a spared one");
+    }
+
+    #[test]
+    fn a_reused_id_leads_nothing() {
+        let rows = [row(2, 99, 1, 2, 2), row(3, 100, 2, 2, 2)];
+        assert!(found(&rows, &[(2, 20)], &[]).is_empty());
+        assert_eq!(found(&rows[1..], &[(2, 20)], &[]), [3], "the ended leader's group is still its own");
+    }
+}

@@ -1,0 +1,409 @@
+//! What the user has set: flag > environment > `git config agentloop.*` > default, from one table of keys.
+//!
+//! Flags are the command line's: it asks here for what no flag says.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::ledger::{Cleanup, Durability};
+use crate::run::goal::{Check, Permissions};
+
+/// The longest time that a setting may name, in seconds: about 31 years.
+const LONGEST: f64 = 1e9;
+
+/// A setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its flag's name, without dashes, where it has a flag.
+    pub name: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// Its key in git's configuration.
+    pub config: &'static str,
+    /// Its value where nothing is set; empty is none.
+    pub default: &'static str,
+    /// What it is, in a line.
+    pub meaning: &'static str,
+}
+
+/// Defines every key once; `Index` numbers them.
+macro_rules! keys {
+    ($($id:ident $name:literal $env:literal $config:literal $default:literal $meaning:literal;)*) => {
+        #[derive(Clone, Copy)]
+        enum Index { $($id,)* }
+
+        /// Every setting, in the order of `git agentloop config`.
+        pub const KEYS: &[Key] =
+            &[$(Key { name: $name, env: $env, config: $config, default: $default, meaning: $meaning },)*];
+    };
+}
+
+keys! {
+    Backend "backend" "AGENTLOOP_BACKEND" "agentloop.backend" "auto" "the agent that plans, works and reviews";
+    Model "model" "AGENTLOOP_MODEL" "agentloop.model" "" "the model that the agent uses; empty = its own choice";
+    MaxIterations "max-iterations" "AGENTLOOP_MAX_ITERATIONS" "agentloop.maxIterations" "4" "iterations a run may take";
+    MaxTaskRetries "max-task-retries" "AGENTLOOP_MAX_TASK_RETRIES" "agentloop.maxTaskRetries" "1"
+        "further attempts at a subgoal after its first";
+    MaxSeconds "max-seconds" "AGENTLOOP_MAX_SECONDS" "agentloop.maxSeconds" "" "seconds a run may take; empty = no limit";
+    MaxAgentCalls "max-agent-calls" "AGENTLOOP_MAX_AGENT_CALLS" "agentloop.maxAgentCalls" ""
+        "agent calls a run may make; empty = no limit";
+    Timeout "timeout" "AGENTLOOP_TIMEOUT" "agentloop.timeout" "" "seconds one agent call may take; empty = no limit";
+    Verify "verify" "AGENTLOOP_VERIFY" "agentloop.verify" "" "a command that must pass; may be set several times";
+    VerifyTimeout "verify-timeout" "AGENTLOOP_VERIFY_TIMEOUT" "agentloop.verifyTimeout" ""
+        "seconds one check may take; empty = no limit";
+    Permissions "permissions" "AGENTLOOP_PERMISSIONS" "agentloop.permissions" "edit"
+        "what agents may do unasked: ask, edit or all";
+    Jobs "jobs" "AGENTLOOP_JOBS" "agentloop.jobs" "4" "workers at a time";
+    MaxSubgoals "max-subgoals" "AGENTLOOP_MAX_SUBGOALS" "agentloop.maxSubgoals" "32" "subgoals an iteration";
+    Patience "patience" "AGENTLOOP_PATIENCE" "agentloop.patience" "5"
+        "iterations without a change before a run is stopped as stuck; 0 = never";
+    Durable "durable" "AGENTLOOP_DURABLE" "agentloop.durable" "answers"
+        "what is synced to disk at once: answers, always or never";
+    Cleanup "cleanup" "AGENTLOOP_CLEANUP" "agentloop.cleanup" "auto"
+        "when an ended run's worktree is removed: auto, always or never";
+    WorktreeDir "worktree-dir" "AGENTLOOP_WORKTREE_DIR" "agentloop.worktreeDir" ""
+        "where worktrees go; empty = beside the repository";
+    Sign "sign" "AGENTLOOP_SIGN" "agentloop.sign" "false" "whether checkpoints are signed as commit.gpgSign says";
+    AllowNested "allow-nested" "AGENTLOOP_ALLOW_NESTED" "agentloop.allowNested" "false"
+        "whether a worker may start runs of its own";
+    Prompts "prompts" "AGENTLOOP_PROMPTS" "agentloop.prompts" "" "a folder of prompts that replace the built-in ones";
+    ReviewBytes "review-bytes" "AGENTLOOP_REVIEW_BYTES" "agentloop.reviewBytes" "65536"
+        "bytes of an iteration's diff that the reviewer sees";
+}
+
+/// Where a value comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// An environment variable.
+    Environment,
+    /// git's configuration.
+    Config,
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Environment => "environment",
+            Self::Config => "git config",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// A setting as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its key in git's configuration.
+    pub key: &'static str,
+    /// Its values; more than one only where it may be set several times, none where nothing is set.
+    pub values: Vec<String>,
+    /// Where they come from.
+    pub origin: Origin,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// What it is.
+    pub meaning: &'static str,
+}
+
+/// What the user has set, as it was read; a value is judged when it is asked for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    entries: Vec<Entry>,
+    home: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads every key: `config` gives a key's values in git's configuration, the strongest last; `env` a variable.
+    ///
+    /// An empty variable is one that is not set. As in git, an empty value in the configuration clears those before it.
+    pub fn new(config: impl Fn(&str) -> Vec<String>, env: impl Fn(&str) -> Option<String>) -> Self {
+        let read = |key: &Key| {
+            let from_env: Vec<String> =
+                env(key.env).iter().flat_map(|text| lines(text)).map(ToOwned::to_owned).collect();
+            let from_config = || {
+                let values = config(key.config);
+                let cleared = values.iter().rposition(|value| value.trim().is_empty()).map_or(0, |at| at + 1);
+                values[cleared..].to_vec()
+            };
+            let (mut values, mut origin) = (from_env, Origin::Environment);
+            if values.is_empty() {
+                (values, origin) = (from_config(), Origin::Config);
+            }
+            if values.is_empty() {
+                values = lines(key.default).map(ToOwned::to_owned).collect();
+                origin = Origin::Default;
+            }
+            if key.config != KEYS[Index::Verify as usize].config {
+                values = values.pop().into_iter().collect();
+            }
+            Entry { key: key.config, values, origin, env: key.env, meaning: key.meaning }
+        };
+        Self { entries: KEYS.iter().map(read).collect(), home: env("HOME").map(PathBuf::from) }
+    }
+
+    /// Every setting as it stands, in the order of the table.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Who answers; `auto` picks.
+    #[must_use]
+    pub fn backend(&self) -> String {
+        self.text(Index::Backend).unwrap_or("auto").to_owned()
+    }
+
+    /// The model, where one is named.
+    #[must_use]
+    pub fn model(&self) -> Option<String> {
+        self.text(Index::Model).map(ToOwned::to_owned)
+    }
+
+    /// Iterations a run may take.
+    ///
+    /// # Errors
+    /// Where the value is not a number of at least 1.
+    pub fn max_iterations(&self) -> Result<u32> {
+        self.count(Index::MaxIterations, 1)
+    }
+
+    /// Further attempts at a subgoal after its first.
+    ///
+    /// # Errors
+    /// Where the value is not a number.
+    pub fn max_task_retries(&self) -> Result<u32> {
+        self.count(Index::MaxTaskRetries, 0)
+    }
+
+    /// Seconds a run may take.
+    ///
+    /// # Errors
+    /// Where the value is not a number of seconds.
+    pub fn max_seconds(&self) -> Result<Option<f64>> {
+        self.parse(Index::MaxSeconds, seconds)
+    }
+
+    /// Agent calls a run may make.
+    ///
+    /// # Errors
+    /// Where the value is not a number of at least 1.
+    pub fn max_agent_calls(&self) -> Result<Option<u64>> {
+        self.parse(Index::MaxAgentCalls, |text| whole(text, 1))
+    }
+
+    /// Seconds one agent call may take.
+    ///
+    /// # Errors
+    /// Where the value is not a number of seconds.
+    pub fn timeout(&self) -> Result<Option<f64>> {
+        self.parse(Index::Timeout, seconds)
+    }
+
+    /// The checks, in order.
+    ///
+    /// # Errors
+    /// Where a command cannot be split into words.
+    pub fn verify(&self) -> Result<Vec<Check>> {
+        let entry = &self.entries[Index::Verify as usize];
+        entry.values.iter().map(|text| check(text).map_err(|why| bad(entry, text, &why))).collect()
+    }
+
+    /// Seconds one check may take.
+    ///
+    /// # Errors
+    /// Where the value is not a number of seconds.
+    pub fn verify_timeout(&self) -> Result<Option<f64>> {
+        self.parse(Index::VerifyTimeout, seconds)
+    }
+
+    /// What agents may do without being asked.
+    ///
+    /// # Errors
+    /// Where the value is none of the words.
+    pub fn permissions(&self) -> Result<Permissions> {
+        self.word(Index::Permissions)
+    }
+
+    /// Workers at a time.
+    ///
+    /// # Errors
+    /// Where the value is not a number of at least 1.
+    pub fn jobs(&self) -> Result<u32> {
+        self.count(Index::Jobs, 1)
+    }
+
+    /// Subgoals an iteration.
+    ///
+    /// # Errors
+    /// Where the value is not a number of at least 1.
+    pub fn max_subgoals(&self) -> Result<u32> {
+        self.count(Index::MaxSubgoals, 1)
+    }
+
+    /// Iterations without a change before a run is stuck; 0 is never.
+    ///
+    /// # Errors
+    /// Where the value is not a number.
+    pub fn patience(&self) -> Result<u32> {
+        self.count(Index::Patience, 0)
+    }
+
+    /// What of the record must survive a power cut before the run goes on.
+    ///
+    /// # Errors
+    /// Where the value is none of the words.
+    pub fn durable(&self) -> Result<Durability> {
+        self.word(Index::Durable)
+    }
+
+    /// When an ended run's worktree is removed.
+    ///
+    /// # Errors
+    /// Where the value is none of the words.
+    pub fn cleanup(&self) -> Result<Cleanup> {
+        self.word(Index::Cleanup)
+    }
+
+    /// Where worktrees go.
+    #[must_use]
+    pub fn worktree_dir(&self) -> Option<PathBuf> {
+        self.path(Index::WorktreeDir)
+    }
+
+    /// Whether `commit.gpgSign` is honoured.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn sign(&self) -> Result<bool> {
+        Ok(self.parse(Index::Sign, truth)?.unwrap_or(false))
+    }
+
+    /// Whether a worker may start runs.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn allow_nested(&self) -> Result<bool> {
+        Ok(self.parse(Index::AllowNested, truth)?.unwrap_or(false))
+    }
+
+    /// A folder of prompts that replace the built-in ones.
+    ///
+    /// # Errors
+    /// Where there is no such folder.
+    pub fn prompts(&self) -> Result<Option<PathBuf>> {
+        match self.path(Index::Prompts) {
+            Some(path) if !path.is_dir() => {
+                let entry = &self.entries[Index::Prompts as usize];
+                Err(bad(entry, &path.to_string_lossy(), "there is no such folder"))
+            }
+            path => Ok(path),
+        }
+    }
+
+    /// Bytes of an iteration's diff that the reviewer sees.
+    ///
+    /// # Errors
+    /// Where the value is not a number.
+    pub fn review_bytes(&self) -> Result<usize> {
+        self.parse(Index::ReviewBytes, |text| whole(text, 0)).map(Option::unwrap_or_default)
+    }
+
+    fn text(&self, index: Index) -> Option<&str> {
+        self.entries[index as usize].values.last().map(|value| value.trim())
+    }
+
+    fn parse<T>(&self, index: Index, parse: impl Fn(&str) -> Result<T, String>) -> Result<Option<T>> {
+        let entry = &self.entries[index as usize];
+        self.text(index).map(|text| parse(text).map_err(|why| bad(entry, text, &why))).transpose()
+    }
+
+    fn count(&self, index: Index, least: u32) -> Result<u32> {
+        self.parse(index, |text| whole(text, least)).map(|number| number.unwrap_or(least))
+    }
+
+    fn word<T: FromStr<Err = String> + Default>(&self, index: Index) -> Result<T> {
+        self.parse(index, str::parse).map(Option::unwrap_or_default)
+    }
+
+    /// A leading `~/` is the home directory, as in git's own path settings.
+    fn path(&self, index: Index) -> Option<PathBuf> {
+        let text = self.text(index)?;
+        let below_home = text.strip_prefix("~/").and_then(|rest| Some(self.home.as_ref()?.join(rest)));
+        Some(below_home.unwrap_or_else(|| PathBuf::from(text)))
+    }
+}
+
+fn bad(entry: &Entry, value: &str, why: &str) -> Error {
+    let (place, mend) = match entry.origin {
+        Origin::Environment => (format!("the environment variable {}", entry.env), format!("unset {}", entry.env)),
+        Origin::Config | Origin::Default => {
+            (format!("'git config {}'", entry.key), format!("git config --unset-all {}", entry.key))
+        }
+    };
+    let why = if why.contains(value) { why.to_owned() } else { format!("'{value}': {why}") };
+    Error::usage(format!("{place} cannot be used: {why}"))
+        .hint(format!("'{mend}' takes it away; 'git agentloop config' shows every setting and where it comes from"))
+}
+
+/// The lines of a variable that hold anything: several checks are a line each.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+/// A whole number of at least `least`.
+///
+/// # Errors
+/// Why `text` is none.
+pub fn whole<T: FromStr + PartialOrd + fmt::Display + Copy>(text: &str, least: T) -> Result<T, String> {
+    match text.parse::<T>() {
+        Ok(number) if number >= least => Ok(number),
+        _ => Err(format!("'{text}' is not a whole number of at least {least}")),
+    }
+}
+
+/// A number of seconds above 0.
+///
+/// # Errors
+/// Why `text` is none.
+pub fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number <= LONGEST => Ok(number),
+        _ => Err(format!("'{text}' is not a number of seconds above 0")),
+    }
+}
+
+/// A verify command, split as a shell would split it.
+///
+/// # Errors
+/// Why `text` is none.
+pub fn check(text: &str) -> Result<Check, String> {
+    if text.contains('\0') {
+        return Err("the command holds a NUL byte".to_owned());
+    }
+    match shell_words::split(text) {
+        Ok(argv) if argv.first().is_some_and(|program| !program.is_empty()) => {
+            Ok(Check { name: text.trim().to_owned(), argv })
+        }
+        Ok(_) => Err("the command is empty".to_owned()),
+        Err(_) => Err(format!("'{text}' has a quote that is not closed")),
+    }
+}
+
+/// A yes or a no in git's words.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(format!("'{text}' is neither true nor false")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Bad input gets a clear error or a recorded failure, and nothing is lost or left behind.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::support::{PROGRAM, Ran, Repo};
+
+/// No run was opened: no ref, no worktree, no folder beside the repository.
+#[track_caller]
+fn assert_untouched(repo: &Repo) {
+    assert_eq!(repo.git(&["for-each-ref", "--format=%(refname)"]), "refs/heads/main");
+    assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 1);
+    assert!(!repo.home().join("repo.agentloop").exists());
+}
+
+fn with_stdin(repo: &Repo, arguments: &[&str], input: &[u8]) -> Ran {
+    let mut command = repo.command(PROGRAM);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input); // a program that refuses early does not read it all
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn goals_that_are_none_are_refused() {
+    let repo = Repo::new();
+    for goal in ["", "  ", "\n\t"] {
+        let refused = repo.agentloop(&["run", "--backend", "mock", goal]).expect(2);
+        assert!(refused.stderr.starts_with("error: "), "{}", refused.stderr);
+        assert!(refused.stderr.contains("hint: "), "{}", refused.stderr);
+    }
+    let from_stdin: [&[u8]; 3] = [b"", b"a\0b", b"\xff\xfe"];
+    for goal in from_stdin {
+        with_stdin(&repo, &["run", "--backend", "mock", "-F", "-"], goal).expect(2);
+    }
+    with_stdin(&repo, &["run", "--backend", "mock", "-F", "-"], &vec![b'x'; 1024 * 1024 + 1]).expect(2);
+    repo.agentloop(&["run", "--backend", "mock", "-F", "no-such-file"]).expect(2);
+    assert_untouched(&repo);
+}
+
+#[test]
+fn goals_of_every_kind_are_kept_to_the_letter() {
+    let repo = Repo::new();
+    let goals = [
+        "two\nlines",
+        "\"quotes\" 'and' `ticks`",
+        "$(touch pwned); ${HOME}",
+        "💥 emoji",
+        "修复",
+        "---\nAgentloop-Run: forged",
+    ];
+    for goal in goals {
+        let result = repo.mock_run(goal, &["--max-iterations", "2"]);
+        let run = result["run_id"].as_str().unwrap();
+        assert_eq!(repo.events(run)[0]["data"]["goal"]["text"], goal);
+        let start = repo.git(&["rev-list", "--max-count=1", "--reverse", &format!("main..agentloop/{run}")]);
+        let trailers = repo.git(&["log", "-1", "--format=%(trailers:key=Agentloop-Run,valueonly)", &start]);
+        assert_eq!(trailers.trim(), run);
+    }
+    let dashes = repo.agentloop(&["run", "--backend", "mock", "--json", "--", "--looks like a flag"]).expect(0).json();
+    assert_eq!(repo.events(dashes["run_id"].as_str().unwrap())[0]["data"]["goal"]["text"], "--looks like a flag");
+    let long = "x".repeat(1024 * 1024);
+    let result =
+        with_stdin(&repo, &["run", "--backend", "mock", "--json", "-F", "-"], long.as_bytes()).expect(0).json();
+    let goal = &repo.events(result["run_id"].as_str().unwrap())[0]["data"]["goal"]["text"];
+    assert_eq!(goal.as_str().unwrap().len(), long.len());
+    assert!(!repo.path().join("pwned").exists());
+    repo.assert_sound();
+}
+
+#[test]
+fn usage_errors_say_what_and_what_next() {
+    let repo = Repo::new();
+    let cases: [&[&str]; 9] = [
+        &["run", "x", "--backend", "no-such-backend"],
+        &["run", "x", "--backend", "mock", "--verify", "unclosed 'quote"],
+        &["run", "x", "--backend", "mock", "--max-iterations", "0"],
+        &["run", "x", "--backend", "mock", "--max-seconds", "-1"],
+        &["run", "x", "--backend", "mock", "--no-isolate", "--skip-permissions"],
+        &["run", "x", "--backend", "mock", "--base", "nowhere"],
+        &["status", "no-such-run"],
+        &["resume", "../../etc"],
+        &["frobnicate"],
+    ];
+    for case in cases {
+        let refused = repo.agentloop(case).expect(2);
+        assert!(refused.stderr.starts_with("error: "), "{case:?}: {}", refused.stderr);
+        assert!(refused.stderr.contains("\nhint: "), "{case:?}: {}", refused.stderr);
+        assert_eq!(refused.stdout, "", "{case:?}");
+    }
+    assert_untouched(&repo);
+}
+
+#[test]
+fn an_ambiguous_prefix_names_the_candidates() {
+    let repo = Repo::new();
+    let one = repo.mock_run("same words", &[])["run_id"].as_str().unwrap().to_owned();
+    let two = repo.mock_run("same words", &[])["run_id"].as_str().unwrap().to_owned();
+    let refused = repo.agentloop(&["status", "same"]).expect(2);
+    assert!(refused.stderr.contains(&one) && refused.stderr.contains(&two), "{}", refused.stderr);
+    repo.agentloop(&["status", &one[..one.len() - 1]]).expect(0);
+}
+
+/// The only iteration's record of a run whose worker is `body`.
+fn worked_by(body: &str, arguments: &[&str]) -> (Repo, serde_json::Value) {
+    let repo = Repo::new();
+    let script = format!(
+        "read -r role\ncase \"$role\" in\n*criteria*) cat > /dev/null; echo 'it works' ;;\n\
+         *decomposer*) cat > /dev/null; echo '[\"work\"]' ;;\n\
+         *reviewer*) cat > /dev/null; echo '{{\"gates_passed\":true,\"goal_complete\":true}}' ;;\n*)\n{body}\n;;\nesac"
+    );
+    let agent = repo.script("agent", &script);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let all = [&["run", "a goal", "--backend", "scripted", "--max-iterations", "1", "--json"], arguments].concat();
+    let result = repo.agentloop(&all).json();
+    (repo, result)
+}
+
+#[test]
+fn an_agent_that_exits_0_with_nothing_has_failed() {
+    let (_, result) = worked_by("cat > /dev/null; exit 0", &[]);
+    let task = &result["history"][0]["results"][0];
+    assert_eq!((task["ok"].as_bool(), task["attempts"].as_u64()), (Some(false), Some(2)));
+    assert_eq!(task["error"], "the agent answered nothing");
+}
+
+#[test]
+fn output_that_is_not_utf_8_is_read_as_far_as_it_goes() {
+    let (_, result) = worked_by(r"cat > /dev/null; printf 'caf\351 done'", &[]);
+    assert_eq!(result["history"][0]["results"][0]["ok"], true);
+    assert!(result["final_output"].as_str().unwrap().contains("caf\u{fffd} done"));
+}
+
+#[test]
+fn an_agent_that_ignores_sigterm_is_out_of_time_all_the_same() {
+    let (repo, result) = worked_by(
+        "cat > /dev/null; trap '' TERM; while :; do sleep 1; done",
+        &["--timeout", "1", "--max-task-retries", "0"],
+    );
+    let task = &result["history"][0]["results"][0];
+    assert_eq!(task["ok"], false);
+    let run = result["run_id"].as_str().unwrap();
+    let failed = repo.events(run).into_iter().find(|event| event["data"]["error"]["kind"] == "timeout");
+    assert!(failed.is_some(), "{task}");
+}
+
+#[test]
+fn a_background_child_that_holds_stdout_holds_nobody_up() {
+    let (repo, result) = worked_by("cat > /dev/null; sleep 1002 & echo done", &[]);
+    assert_eq!(result["completed"], true);
+    assert!(crate::support::processes_with(result["run_id"].as_str().unwrap()).is_empty());
+    repo.assert_sound();
+}
+
+#[test]
+fn checks_that_are_missing_or_hang_are_red_with_the_reason() {
+    let repo = Repo::new();
+    let arguments = [
+        "run",
+        "a goal",
+        "--backend",
+        "mock",
+        "--max-iterations",
+        "1",
+        "--json",
+        "--verify",
+        "no-such-program-x",
+        "--verify",
+        "sleep 1003",
+        "--verify-timeout",
+        "1",
+    ];
+    let result = repo.agentloop(&arguments).expect(1).json();
+    let checks = &result["history"][0]["verification"];
+    assert!(checks[0]["error"].as_str().unwrap().contains("no-such-program-x"), "{checks}");
+    assert!(checks[1]["error"].as_str().unwrap().contains("timed out"), "{checks}");
+    assert_eq!((checks[0]["ok"].as_bool(), checks[1]["ok"].as_bool()), (Some(false), Some(false)));
+}
+
+#[test]
+fn plans_of_every_kind_are_settled() {
+    let nested = r#"{"plan": [{"task": "a"}, {"goal": "b"}]}"#;
+    let hostile =
+        r#"[{"id": "../x", "description": "a"}, {"id": "a b", "description": "b"}, {"id": "", "description": "c"}]"#;
+    let long = serde_json::to_string(&(0..10_000).map(|n| format!("task {n}")).collect::<Vec<_>>()).unwrap();
+    let cases = [
+        ("no plan at all", 1),
+        ("[]", 1),
+        (nested, 2),
+        (hostile, 3),
+        ("```json\n[\"x\", \"y\"]\n```\nHope this helps!", 2),
+        (&long, 32),
+    ];
+    for (answer, subgoals) in cases {
+        let repo = Repo::new();
+        let plan = repo.home().join("plan");
+        std::fs::write(&plan, answer).unwrap();
+        let body = format!(
+            "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) cat {} ;;\n\
+             *reviewer*) echo '{{\"gates_passed\":true,\"goal_complete\":true}}, I think' ;;\n*) echo fine ;;\nesac",
+            plan.display()
+        );
+        let agent = repo.script("agent", &body);
+        repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+        let result = repo.agentloop(&["run", "g", "--backend", "scripted", "--json"]).expect(0).json();
+        assert_eq!(
+            result["history"][0]["subgoals"].as_array().unwrap().len(),
+            subgoals,
+            "{}",
+            &answer[..answer.len().min(80)]
+        );
+    }
+}
+
+#[test]
+fn foreign_torn_and_future_lines_in_the_notes_harm_nobody() {
+    let repo = Repo::new();
+    let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();
+    let before = repo.kinds(&run);
+    let future = r#"{"seq":1000,"ts":2000000000,"session":"zzzzzz","kind":"from_the_future","data":{"x":1}}"#;
+    for line in ["a remark", r#"{"seq":12,"ts"#, r#"{"seq":"x"}"#, future] {
+        repo.git(&["notes", &format!("--ref=agentloop/{run}"), "append", "-m", line, &format!("agentloop/{run}")]);
+    }
+    let after = repo.kinds(&run);
+    assert_eq!(after[..before.len()], before);
+    assert_eq!(after[before.len()..], ["from_the_future"]);
+    assert_eq!(repo.status(&run)["state"], "completed");
+}
+
+#[test]
+fn a_key_in_the_environment_is_nowhere_in_the_repository() {
+    let repo = Repo::new();
+    let key = "very-secret-value-0123456789";
+    let body = "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"x\"]' ;;\n\
+                *reviewer*) echo \"$SOME_API_KEY\"; echo '{\"gates_passed\":true,\"goal_complete\":true}' ;;\n*) echo \"key: $SOME_API_KEY\"; echo \"$SOME_API_KEY\" >&2 ;;\nesac";
+    let agent = repo.script("agent", body);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let arguments = [
+        "run",
+        "a goal",
+        "--backend",
+        "scripted",
+        "--verify",
+        "sh -c 'echo $SOME_API_KEY; false'",
+        "--max-iterations",
+        "1",
+        "--json",
+    ];
+    let ran = repo.agentloop_with(&arguments, &[("SOME_API_KEY", key)]).expect(1);
+    assert!(!ran.stdout.contains(key) && !ran.stderr.contains(key), "{}\n{}", ran.stdout, ran.stderr);
+    let objects = repo.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname) %(objecttype)"]);
+    for line in objects.lines() {
+        let (object, kind) = line.split_once(' ').unwrap();
+        let content = repo.command("git").args(["cat-file", kind, object]).output().unwrap().stdout;
+        assert!(!content.windows(key.len()).any(|window| window == key.as_bytes()), "{line}");
+    }
+    let grep = repo.command("grep").args(["-rlF", key, ".git"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
+}

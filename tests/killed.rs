@@ -1,0 +1,180 @@
+//! The driver is SIGKILLed at random instants; nothing that was acknowledged is lost and nothing is left in the way.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{Repo, processes_with, wait_for};
+
+fn kill(child: &mut Child) {
+    let _ = kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL);
+    child.wait().unwrap();
+}
+
+/// A repository whose mock runs take many events: six subgoals, four iterations, edits in each.
+fn eventful() -> Repo {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.plan", r#"["a","b","c","d","e","f"]"#]);
+    repo.git(&["config", "agentloop.mock.acceptIteration", "4"]);
+    repo.git(&["config", "agentloop.mock.edit", "out-{subgoal}.txt={iteration}\n"]);
+    repo.git(&["config", "agentloop.mock.delay", "3"]);
+    repo
+}
+
+const ARGUMENTS: [&str; 7] = ["run", "many events", "--backend", "mock", "--verify", "true", "--progress"];
+
+/// The trees of the branch's iterations: what the end of a run is, whatever way it took.
+fn trees(repo: &Repo, run: &str) -> Vec<String> {
+    let log = repo.git(&[
+        "log",
+        "--first-parent",
+        "--reverse",
+        "--format=%T %(trailers:key=Agentloop-Verdict,valueonly)",
+        &format!("agentloop/{run}"),
+    ]);
+    log.lines()
+        .filter(|line| line.ends_with("complete"))
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
+}
+
+fn assert_git_is_free(repo: &Repo) {
+    repo.git(&["commit", "-q", "--allow-empty", "-m", "the user goes on"]);
+    repo.git(&["branch", "x"]);
+    repo.git(&["branch", "-q", "-D", "x"]);
+    repo.git(&["fsck", "--strict", "--no-dangling"]);
+}
+
+/// Kills a run after each of `delays`, resumes it, and holds the end against the one of a run that was left alone.
+fn kill_at(delays: impl Iterator<Item = Duration>) {
+    let repo = eventful();
+    let whole = repo.mock_run("left alone", &["--verify", "true"]);
+    let wanted = trees(&repo, whole["run_id"].as_str().unwrap());
+    assert_eq!(wanted.len(), 4);
+    let mut known = repo.agentloop(&["list", "--json"]).expect(0).json().as_array().unwrap().len();
+    let mut resumed = 0;
+    for (round, delay) in delays.enumerate() {
+        let mut child = repo.command(crate::support::PROGRAM);
+        let mut child =
+            child.args(ARGUMENTS).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(delay); // the instant of death is the point of this test
+        kill(&mut child);
+        let mut acknowledged = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut acknowledged).unwrap();
+        let listed = repo.agentloop(&["list", "--json"]).expect(0).json();
+        let listed = listed.as_array().unwrap();
+        assert_git_is_free(&repo);
+        if listed.len() == known {
+            continue; // killed before the run was opened
+        }
+        known = listed.len();
+        let run = listed[0]["run_id"].as_str().unwrap();
+        let seqs: Vec<u64> = repo.events(run).iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+        assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "round {round}: the log has gaps");
+        let finished = repo.kinds(run).iter().filter(|kind| *kind == "iteration_finished").count();
+        // A line of progress is printed when its iteration is on record.
+        let progress = acknowledged.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
+        assert!(finished + 1 >= progress, "round {round}: an acknowledged iteration is missing: {acknowledged}");
+        if listed[0]["state"] != "completed" {
+            assert_eq!(listed[0]["state"], "interrupted", "round {round}");
+            repo.agentloop(&["resume", run, "--json"]).expect(0);
+            resumed += 1;
+        }
+        assert_eq!(trees(&repo, run), wanted, "round {round}: another end");
+    }
+    assert!(resumed > 0, "no run was interrupted: the delays are wrong");
+    repo.git(&["gc", "-q"]);
+    repo.assert_sound();
+}
+
+/// Delays over the length of a run, from a fixed seed so that a failure can be met again.
+fn delays(count: u32, seed: u64) -> impl Iterator<Item = Duration> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    (0..count).map(move |_| Duration::from_micros(random.u64(3_000..450_000)))
+}
+
+#[test]
+fn a_driver_killed_at_any_instant_loses_nothing_1() {
+    kill_at(delays(35, 1));
+}
+
+#[test]
+fn a_driver_killed_at_any_instant_loses_nothing_2() {
+    kill_at(delays(35, 2));
+}
+
+#[test]
+fn a_driver_killed_at_any_instant_loses_nothing_3() {
+    kill_at(delays(35, 3));
+}
+
+#[test]
+fn orphans_are_stopped_before_a_resumed_run_goes_on() {
+    let repo = Repo::new();
+    let (ready, stale) = (repo.home().join("ready"), repo.home().join("stale"));
+    let body = format!(
+        "read -r role; cat > /dev/null\ncase \"$role\" in\n*criteria*) echo ok ;;\n*decomposer*) echo '[\"x\"]' ;;\n\
+         *reviewer*) echo '{{\"gates_passed\":true,\"goal_complete\":true}}' ;;\n\
+         *) if [ -e {ready} ]; then [ -z \"$(pgrep -f {stale})\" ] || echo still there > orphan.txt; echo done\n\
+         else touch {ready}; setsid sh -c 'while :; do sleep 1; done # {stale}'; fi ;;\nesac",
+        ready = ready.display(),
+        stale = stale.display(),
+    );
+    let agent = repo.script("agent", &body);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let mut child = repo.spawn(&["run", "a goal", "--backend", "scripted"]);
+    wait_for("the worker", || ready.exists().then_some(()));
+    kill(&mut child);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    assert!(!processes_with(&run).is_empty());
+    let result = repo.agentloop(&["resume", &run, "--json"]).expect(0).json();
+    assert_eq!(result["worktree"]["changed_files"], serde_json::json!([]), "the orphan was alive beside its successor");
+}
+
+#[test]
+fn other_people_s_notes_live_beside_a_run() {
+    let repo = eventful();
+    let mut child = repo.spawn(&["run", "a goal", "--backend", "mock"]);
+    let run = wait_for("the run", || {
+        let listed = repo.agentloop(&["list", "--json"]).expect(0).json();
+        Some(listed.as_array()?.first()?["run_id"].as_str()?.to_owned())
+    });
+    let (notes, branch) = (format!("--ref=agentloop/{run}"), format!("agentloop/{run}"));
+    let start = repo.git(&["rev-list", "--first-parent", "--reverse", &format!("main..{branch}")]);
+    let start = start.lines().next().unwrap();
+    // What `git notes edit` does: read the note, leave it open, write it back over whatever came since.
+    let open = repo.git(&["notes", &notes, "show", start]);
+    let mut remarks = 0;
+    while child.try_wait().unwrap().is_none() {
+        let remark = format!("remark {remarks}");
+        if repo.try_git(&["notes", &notes, "append", "-m", &remark, start]).code == 0 {
+            remarks += 1;
+        }
+    }
+    repo.git(&["notes", &notes, "add", "-f", "-m", &format!("{open}\nedited by hand"), start]);
+    assert!(remarks > 0);
+    let kinds = repo.kinds(&run);
+    assert_eq!(kinds.last().map(String::as_str), Some("run_finished"), "{kinds:?}");
+    let seqs: Vec<u64> = repo.events(&run).iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    assert_eq!(repo.status(&run)["state"], "completed");
+    repo.assert_sound();
+}
+
+#[test]
+fn the_next_driver_heals_a_notes_ref_that_was_edited_by_hand() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.acceptIteration", "9"]);
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    let (notes, tip) = (format!("--ref=agentloop/{run}"), format!("agentloop/{run}"));
+    repo.git(&["notes", &notes, "add", "-f", "-m", "a person's words", &tip]);
+    let before = repo.kinds(&run);
+    assert_eq!(before.last().map(String::as_str), Some("run_finished"), "events were lost to readers");
+    repo.agentloop(&["resume", &run, "--max-iterations", "2"]).expect(1);
+    let pages = repo.git(&["log", "--format=%N", &format!("--notes=agentloop/{run}"), &tip]);
+    assert!(pages.contains("a person's words"), "{pages}");
+    assert_eq!(pages.matches("\"kind\":\"run_finished\"").count(), 2, "{pages}");
+}

@@ -1,0 +1,15 @@
+//! The tests: one program, each test on repositories and processes of its own, all in parallel.
+
+mod support;
+
+mod agents;
+mod bad_input;
+mod detached;
+mod fold;
+mod killed;
+mod layers;
+mod no_isolate;
+mod reading;
+mod repositories;
+mod stopped;
+mod story;

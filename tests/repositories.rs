@@ -1,0 +1,235 @@
+//! Repositories of every kind: worked in, or refused with what, why and what next.
+
+use crate::support::{PROGRAM, Ran, Repo};
+
+/// A mock run that edits files completes, is sound, and leaves the user's things alone.
+#[track_caller]
+fn assert_works(repo: &Repo) {
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+    let before = repo.fingerprint();
+    let result = repo.mock_run("a goal", &["--verify", "test -f README"]);
+    assert_eq!(result["completed"], true);
+    assert_eq!(result["worktree"]["changed_files"].as_array().unwrap().len(), 3);
+    assert_eq!(repo.fingerprint(), before);
+    repo.assert_sound();
+}
+
+#[track_caller]
+fn assert_refused(ran: Ran, why: &str) {
+    let ran = ran.expect(2);
+    assert!(ran.stderr.starts_with("error: ") && ran.stderr.contains(why), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\nhint: "), "{}", ran.stderr);
+}
+
+#[test]
+fn a_sha_256_repository() {
+    assert_works(&Repo::init("repo", &["--object-format=sha256"]));
+}
+
+#[test]
+fn packed_refs() {
+    let repo = Repo::new();
+    repo.git(&["pack-refs", "--all"]);
+    assert_works(&repo);
+}
+
+#[test]
+fn a_path_with_spaces_and_letters_of_the_world() {
+    assert_works(&Repo::init("mein Ordner ünïcode 日本", &[]));
+}
+
+#[test]
+fn a_detached_head() {
+    let repo = Repo::new();
+    repo.git(&["checkout", "-q", "--detach"]);
+    assert_works(&repo);
+}
+
+#[test]
+fn line_endings_are_git_s_business() {
+    let repo = Repo::new();
+    repo.git(&["config", "core.autocrlf", "true"]);
+    assert_works(&repo);
+}
+
+#[test]
+fn a_linked_worktree() {
+    let repo = Repo::new();
+    let linked = repo.home().join("linked");
+    repo.git(&["worktree", "add", "-q", "-b", "side", linked.to_str().unwrap()]);
+    let ran = repo
+        .command(PROGRAM)
+        .current_dir(&linked)
+        .args(["run", "a goal", "--backend", "mock", "--json"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(repo.status("a-goal")["state"], "completed");
+    repo.assert_sound();
+}
+
+#[test]
+fn a_shallow_and_a_partial_clone() {
+    let origin = Repo::new();
+    origin.write("README", "second\n");
+    origin.git(&["commit", "-qam", "second"]);
+    origin.git(&["config", "uploadpack.allowFilter", "true"]);
+    for option in ["--depth=1", "--filter=blob:none"] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("repo");
+        let url = format!("file://{}", origin.path().display());
+        origin.git(&["clone", "-q", option, &url, path.to_str().unwrap()]);
+        let clone = Repo::at(home, path);
+        clone.git(&["config", "user.name", "A User"]);
+        clone.git(&["config", "user.email", "user@example.com"]);
+        clone.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+        assert_eq!(clone.mock_run("a goal", &[])["completed"], true, "{option}");
+        clone.git(&["fsck", "--no-dangling"]);
+    }
+}
+
+#[test]
+fn submodules_stay_what_they_are() {
+    let inner = Repo::new();
+    let repo = Repo::new();
+    repo.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        inner.path().to_str().unwrap(),
+        "inner",
+    ]);
+    repo.git(&["commit", "-qm", "a submodule"]);
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+    let result = repo.mock_run("a goal", &[]);
+    let run = result["run_id"].as_str().unwrap();
+    let link = repo.git(&["ls-tree", &format!("agentloop/{run}"), "inner"]);
+    assert!(link.starts_with("160000 commit"), "{link}");
+    assert_eq!(result["worktree"]["changed_files"].as_array().unwrap().len(), 3);
+    repo.assert_sound();
+}
+
+#[test]
+fn filters_run_and_cannot_prompt() {
+    let repo = Repo::new();
+    let filter = repo.script("upper", "[ -t 0 ] && read -r answer < /dev/tty\ntr a-z A-Z");
+    repo.git(&["config", "filter.upper.smudge", &filter]);
+    repo.git(&["config", "filter.upper.clean", "tr A-Z a-z"]);
+    repo.git(&["config", "filter.upper.required", "true"]);
+    repo.write(".gitattributes", "*.up filter=upper\n");
+    repo.write("a.up", "words\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "filtered"]);
+    assert_works(&repo);
+}
+
+#[test]
+fn git_s_own_environment_reaches_no_worker() {
+    let repo = Repo::new();
+    let body = "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"x\"]' ;;\n\
+                *reviewer*) echo '{\"gates_passed\":true,\"goal_complete\":true}' ;;\n\
+                *) echo x > by-worker; git add -A; git commit -qm 'by a worker'; env | grep '^GIT_DIR\\|^GIT_WORK_TREE'; echo done ;;\nesac";
+    let agent = repo.script("agent", body);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let before = repo.fingerprint();
+    let bin = std::path::Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let outside = tempfile::tempdir().unwrap();
+    let git_dir = repo.path().join(".git");
+    let ran = repo
+        .command("git")
+        .current_dir(outside.path())
+        .env("PATH", path)
+        .arg(format!("--git-dir={}", git_dir.display()))
+        .arg(format!("--work-tree={}", repo.path().display()))
+        .args(["agentloop", "run", "a goal", "--backend", "scripted", "--json"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(repo.fingerprint(), before);
+    assert_eq!(repo.git(&["log", "--format=%s", "main"]), "first", "the worker's commit is on the user's branch");
+    let run = repo.status("a-goal")["run_id"].as_str().unwrap().to_owned();
+    let all = repo.git(&["log", "--format=%s", &format!("main..agentloop/{run}")]);
+    assert!(all.contains("by a worker"), "{all}");
+    repo.assert_sound();
+}
+
+#[test]
+fn no_identity_is_no_obstacle() {
+    let repo = Repo::new();
+    repo.git(&["config", "--unset", "user.name"]);
+    repo.git(&["config", "--unset", "user.email"]);
+    repo.git(&["config", "user.useConfigOnly", "true"]);
+    let ran = repo.agentloop(&["run", "a goal", "--backend", "mock"]).expect(0);
+    assert_eq!(ran.stderr.matches("agentloop@localhost").count(), 1, "{}", ran.stderr);
+    let run = repo.status("a-goal")["run_id"].as_str().unwrap().to_owned();
+    let author = repo.git(&["log", "-1", "--format=%an <%ae>", &format!("agentloop/{run}")]);
+    assert_eq!(author, "git-agentloop <agentloop@localhost>");
+}
+
+#[test]
+fn nested_repositories_of_a_worker_are_no_reason_to_lose_the_rest() {
+    let repo = Repo::new();
+    let body = "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"x\"]' ;;\n\
+                *reviewer*) echo '{\"gates_passed\":true,\"goal_complete\":true}' ;;\n\
+                *) echo kept > plain; git init -q empty; echo a > empty/a; git init -q full; echo b > full/b; \
+                git -C full add b; git -C full -c user.name=x -c user.email=x commit -qm b; echo done ;;\nesac";
+    let agent = repo.script("agent", body);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let result = repo.agentloop(&["run", "a goal", "--backend", "scripted", "--json"]).expect(0).json();
+    let run = result["run_id"].as_str().unwrap();
+    let files = repo.git(&["ls-tree", "-r", "--name-only", &format!("agentloop/{run}")]);
+    assert!(files.lines().any(|name| name == "plain"), "{files}");
+    for nested in ["empty/a", "full/b"] {
+        let said = repo.events(run).iter().any(|event| event.to_string().contains(nested.split('/').next().unwrap()));
+        assert!(files.lines().any(|name| name == nested) || said, "{nested} is neither captured nor reported");
+    }
+    repo.assert_sound();
+}
+
+#[test]
+fn what_cannot_be_worked_in_is_refused() {
+    let repo = Repo::new();
+    let run = ["run", "a goal", "--backend", "mock"];
+    let outside = tempfile::tempdir().unwrap();
+    let nowhere = repo.command(PROGRAM).current_dir(outside.path()).args(run).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("hint: "));
+
+    let unborn = tempfile::tempdir().unwrap();
+    let path = unborn.path().join("unborn");
+    repo.git(&["init", "-q", path.to_str().unwrap()]);
+    assert_refused(Repo::at(unborn, path).agentloop(&run), "no commit");
+
+    let taken = Repo::new();
+    taken.git(&["branch", "agentloop"]);
+    assert_refused(taken.agentloop(&run), "agentloop");
+
+    let noted = Repo::new();
+    noted.git(&["update-ref", "refs/notes/agentloop", "HEAD"]);
+    assert_refused(noted.agentloop(&run), "refs/notes/agentloop");
+}
+
+#[test]
+fn a_reftable_repository_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("repo");
+    let probe = Repo::new();
+    if probe.try_git(&["init", "-q", "--ref-format=reftable", path.to_str().unwrap()]).code != 0 {
+        eprintln!("left out: this git makes no reftable repositories (2.45 and newer do)");
+        return;
+    }
+    let repo = Repo::at(home, path);
+    assert_refused(repo.agentloop(&["run", "a goal", "--backend", "mock"]), "reftable");
+}
+
+#[test]
+fn a_git_that_is_too_old_is_refused() {
+    let repo = Repo::new();
+    std::fs::create_dir(repo.home().join("bin")).unwrap();
+    repo.script("bin/git", "[ \"$1\" = --version ] && echo 'git version 2.30.1' && exit\nexit 1");
+    let path = format!("{}/bin:{}", repo.home().display(), std::env::var("PATH").unwrap());
+    assert_refused(repo.agentloop_with(&["run", "a goal", "--backend", "mock"], &[("PATH", &path)]), "2.39");
+}

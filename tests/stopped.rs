@@ -1,0 +1,111 @@
+//! Cancel and Ctrl-C: no process of the run is left, and what was there is a commit.
+
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Repo, processes_with, wait_for};
+
+/// A worker that writes a file, starts children in sessions of their own that ignore SIGTERM, and never ends.
+const WORKER: &str = r#"
+read -r role
+cat > /dev/null
+case "$role" in
+*criteria*) echo 'it works' ;;
+*decomposer*) echo '["work for ever"]' ;;
+*subagent*)
+    echo partial > partial.txt
+    setsid sh -c 'trap "" TERM; while :; do sleep 1; done' &
+    setsid env -i sh -c 'trap "" TERM; setsid sleep 1001 & while :; do sleep 1; done' &
+    trap "" TERM
+    touch "$READY"
+    while :; do sleep 1; done ;;
+esac
+"#;
+
+fn busy_repo() -> (Repo, String) {
+    let repo = Repo::new();
+    let ready = repo.home().join("ready");
+    let body = WORKER.replace("$READY", ready.to_str().unwrap());
+    let agent = repo.script("worker", &body);
+    repo.git(&["config", "agentloop.backend.busy.command", &agent]);
+    (repo, ready.to_str().unwrap().to_owned())
+}
+
+fn assert_stopped(repo: &Repo, run: &str) {
+    let result = repo.agentloop(&["result", run, "--json"]).expect(4).json();
+    assert_eq!(result["status"], "cancelled");
+    assert_eq!(result["stop_reason"], "cancelled");
+    let branch = format!("agentloop/{run}");
+    assert_eq!(repo.git(&["show", &format!("{branch}:partial.txt")]), "partial");
+    assert!(repo.git(&["log", "-1", "--format=%(trailers)", &branch]).contains("Agentloop-Verdict: partial"));
+    wait_for("the end of every process of the run", || {
+        let own = repo.home().to_str().unwrap();
+        (processes_with(run).is_empty() && processes_with(own).is_empty()).then_some(())
+    });
+    repo.assert_sound();
+}
+
+fn newest(repo: &Repo) -> String {
+    repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned()
+}
+
+fn interrupt(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), signal).unwrap();
+}
+
+#[test]
+fn ctrl_c_stops_everything_and_keeps_the_work() {
+    let (repo, ready) = busy_repo();
+    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy"]);
+    wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
+    interrupt(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_stopped(&repo, &newest(&repo));
+}
+
+#[test]
+fn cancel_stops_a_detached_run() {
+    let (repo, ready) = busy_repo();
+    repo.agentloop(&["run", "-d", "never ends", "--backend", "busy"]).expect(0);
+    wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
+    let run = newest(&repo);
+    repo.agentloop(&["cancel", &run]).expect(0);
+    assert_stopped(&repo, &run);
+    let again = repo.agentloop(&["cancel", &run]).expect(2);
+    assert!(again.stderr.contains("has ended"), "{}", again.stderr);
+}
+
+#[test]
+fn cancel_ends_a_run_whose_driver_was_killed() {
+    let (repo, ready) = busy_repo();
+    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy"]);
+    wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
+    interrupt(&child, Signal::KILL);
+    child.wait().unwrap();
+    let run = newest(&repo);
+    assert_eq!(repo.status(&run)["state"], "interrupted");
+    assert!(!processes_with(&run).is_empty(), "the orphans that this test is about");
+    repo.agentloop(&["cancel", &run]).expect(0);
+    let result = repo.agentloop(&["result", &run, "--json"]).expect(4).json();
+    assert_eq!(result["status"], "cancelled");
+    assert_eq!(repo.git(&["show", &format!("agentloop/{run}:partial.txt")]), "partial");
+    wait_for("the end of every process that carries the run's id", || processes_with(&run).is_empty().then_some(()));
+}
+
+#[test]
+fn a_cancelled_run_can_be_resumed() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.delay", "500"]);
+    repo.git(&["config", "agentloop.mock.edit", "file-{subgoal}=x\n"]);
+    repo.agentloop(&["run", "-d", "a goal", "--backend", "mock"]).expect(0);
+    let run = newest(&repo);
+    repo.await_status(&run, |status| status["phase"] == "execute");
+    repo.agentloop(&["cancel", &run]).expect(0);
+    assert_eq!(repo.status(&run)["state"], "cancelled");
+    repo.git(&["config", "agentloop.mock.delay", "0"]);
+    let result = repo.agentloop(&["resume", &run, "--json"]).expect(0).json();
+    assert_eq!(result["completed"], true);
+    let again = repo.agentloop(&["resume", &run]).expect(2);
+    assert!(again.stderr.contains("has reached its goal"), "{}", again.stderr);
+}
