@@ -1,4 +1,4 @@
-//! The driver is SIGKILLed at random instants; nothing that was acknowledged is lost and nothing is left in the way.
+//! The driver is killed at random instants; nothing that was acknowledged is lost and nothing is left in the way.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;

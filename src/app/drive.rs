@@ -104,6 +104,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
         worktree: String::new(),
+        dirty: false,
         options,
     };
     let engine = Engine::resume(parts, branch(&id), run, resumed).await?;
@@ -160,7 +161,8 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
     if status.completed.is_some() {
-        return Err(Error::usage(format!("{id} has ended: {}", status.state)));
+        return Err(Error::usage(format!("{id} has ended: {}", status.state))
+            .hint(format!("'git agentloop result {id}' shows what it came to")));
     }
     let deadline = Instant::now() + STOP_WAIT;
     let mut told = None;

@@ -157,8 +157,10 @@ pub fn backends(site: &Site) -> Result<Vec<BackendView>> {
 /// What the user should know before a run begins, a line each.
 ///
 /// # Errors
-/// Where the repository cannot be looked at.
+/// Where a run cannot begin here.
 pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
+    site.repo.check_for_runs()?;
+    site.repo.resolve_base(new.base.as_deref())?;
     let mut notices = Vec::new();
     if site.repo.identity().is_fallback {
         notices.push("git does not know your name: commits are by git-agentloop <agentloop@localhost>".to_owned());

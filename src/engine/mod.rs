@@ -114,6 +114,8 @@ impl Engine {
         let workspace = engine.blocking(|ledger| ledger.workspace()).await?;
         workspace.found.name().clone_into(&mut resumed.worktree);
         engine.workspace = workspace.path;
+        let found = engine.blocking(|ledger| ledger.write_tree()).await?;
+        resumed.dirty = engine.recorder.with(|run| run.tip.tree != found.id);
         engine.recorder.record([resumed.into()]).await?;
         engine.adopt().await?;
         Ok(engine)

@@ -2,7 +2,9 @@
 //!
 //! No I/O, no clock, no async. [`Run::replay`] and [`Run::apply`] fold; [`Run::next_step`] decides (in `step.rs`).
 
+mod codec;
 pub mod event;
+mod fold;
 pub mod goal;
 pub mod message;
 mod snapshot;
@@ -15,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use self::snapshot::{Snapshot, State};
 pub use self::step::{Intake, Phase, Step};
 
-use self::event::{AgentFinished, Event, Fact, RunStarted, Timestamp};
+use self::event::Timestamp;
 use self::goal::{Budget, Goal, Options, Role, RunId, StopReason};
-use self::work::{Failure, FailureKind, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
+use self::work::{Failure, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
 
 /// One goal being pursued: everything its events say, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -185,243 +187,6 @@ pub struct Ended {
 }
 
 impl Run {
-    /// The run that `events` tell of.
-    #[must_use]
-    pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
-        let mut run = Self::default();
-        for event in events {
-            run.apply(event);
-        }
-        run
-    }
-
-    /// Takes in one event. Events come in order; one that is not newer than the newest is not taken in twice.
-    pub fn apply(&mut self, event: &Event) {
-        if event.seq <= self.seq {
-            return;
-        }
-        self.seq = event.seq;
-        self.now = self.now.max(event.ts);
-        self.open_session(event);
-        match &event.fact {
-            Fact::RunStarted(data) => self.start(data),
-            Fact::RunResumed(data) => {
-                self.format = self.format.max(data.format);
-                self.resume(data.options.as_ref(), data.worktree == "rebuilt");
-            }
-            Fact::Integrated(data) if data.subgoal.is_none() => {
-                self.tip = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
-                // Evidence belongs to a tree, and this one is new.
-                if let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) {
-                    iteration.verification = None;
-                    iteration.review = None;
-                }
-            }
-            Fact::Steered(data) => self.steering.push(data.text.clone()),
-            Fact::RunCancelled(_) => self.cancelled = true,
-            Fact::RunError(data) => self.error = Some((data.message.clone(), data.hint.clone())),
-            Fact::RunFinished(data) => {
-                self.ended = data.stop_reason.map(|reason| Ended {
-                    reason,
-                    summary: data.summary.clone(),
-                    hint: data.hint.clone(),
-                });
-            }
-            Fact::AgentStarted(data) => self.agent_calls = self.agent_calls.max(data.call),
-            Fact::AgentFinished(data) => self.agent_finished(data),
-            fact if self.apply_intake(fact) => {}
-            fact => self.apply_work(fact),
-        }
-        if let Some(session) = self.sessions.last_mut() {
-            session.last = self.now;
-        }
-    }
-
-    fn open_session(&mut self, event: &Event) {
-        let host = match &event.fact {
-            Fact::RunStarted(data) => &data.host,
-            Fact::RunResumed(data) => &data.host,
-            _ => return,
-        };
-        self.sessions.push(Session {
-            id: event.session.clone(),
-            host: host.clone(),
-            started: event.ts,
-            last: event.ts,
-            suspended: 0.0,
-        });
-    }
-
-    fn start(&mut self, data: &RunStarted) {
-        self.format = data.format;
-        self.id.clone_from(&data.run_id);
-        self.goal = data.goal.clone();
-        self.options = data.options.clone();
-        self.base.clone_from(&data.base);
-        self.tip = Checkpoint { commit: data.start.clone(), tree: data.tree.clone() };
-    }
-
-    /// What the last driver had under way is void; what it had recorded is not, unless its edits went with the worktree.
-    fn resume(&mut self, options: Option<&Options>, rebuilt: bool) {
-        if let Some(options) = options {
-            self.options = options.clone();
-        }
-        self.ended = None;
-        self.cancelled = false;
-        self.error = None;
-        self.fatal = None;
-        self.role_failure = None;
-        self.pauses.clear();
-        self.patience_from = self.iterations.len();
-        let lost = rebuilt && std::mem::take(&mut self.touched);
-        let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) else {
-            return;
-        };
-        for task in &mut iteration.tasks {
-            task.running = false;
-            if lost {
-                *task = Task { id: std::mem::take(&mut task.id), ..Task::default() };
-            }
-        }
-        if lost {
-            iteration.verification = None;
-            iteration.review = None;
-        }
-    }
-
-    fn agent_finished(&mut self, data: &AgentFinished) {
-        self.usage.add(&data.usage);
-        if let Some(iteration) = self.iterations.last_mut() {
-            iteration.usage.add(&data.usage);
-        }
-        if let Some(role) = data.role {
-            self.usage_by_role.entry(role).or_default().add(&data.usage);
-        }
-        let backend = &data.agent.backend;
-        let Some(failure) = &data.error else {
-            self.pauses.remove(backend);
-            if data.role != Some(Role::Subagent) {
-                self.role_failure = None;
-            }
-            return;
-        };
-        // Neither a limit nor a stop nor a missing login says anything about the attempt: it does not count.
-        let counts =
-            failure.retry_at.is_none() && !failure.kind.is_permanent() && failure.kind != FailureKind::Cancelled;
-        if let Some(task) = data.subgoal.as_deref().filter(|_| !counts).and_then(|id| self.task_mut(id)) {
-            task.running = false;
-        }
-        if let Some(until) = failure.retry_at {
-            let pause = self.pauses.entry(backend.clone()).or_insert(Pause { until, streak: 0, reason: String::new() });
-            pause.until = pause.until.max(until);
-            pause.streak += 1;
-            pause.reason.clone_from(&failure.message);
-            return;
-        }
-        match data.role {
-            // A clarifier that fails never blocks: intake goes on without questions.
-            Some(Role::Clarifier) | None => {}
-            Some(_) if failure.kind == FailureKind::Cancelled => {}
-            Some(_) if failure.kind.is_permanent() => self.fatal = Some(failure.clone()),
-            Some(Role::Subagent | Role::Integrator) => {}
-            Some(role) => {
-                let times =
-                    self.role_failure.as_ref().filter(|last| last.role == role).map_or(1, |last| last.times + 1);
-                self.role_failure = Some(RoleFailure { role, times, failure: failure.clone() });
-            }
-        }
-    }
-
-    fn apply_intake(&mut self, fact: &Fact) -> bool {
-        match fact {
-            Fact::IntakeStarted(_) => self.intake.started = true,
-            Fact::CriteriaProposed(data) => self.goal.criteria.clone_from(&data.criteria),
-            Fact::NeedsInput(data) => {
-                self.intake.questions.clone_from(&data.questions);
-                self.intake.token = Some(data.token.clone());
-                self.intake.asked_at = self.now;
-            }
-            Fact::AnswersGiven(data) => {
-                self.intake.answers = Some(data.answers.clone());
-                if let Some(session) = self.sessions.last_mut() {
-                    let asked = self.intake.asked_at.max(session.started);
-                    session.suspended += self.now.since(asked);
-                }
-            }
-            Fact::IntakeFinished(data) => {
-                self.intake.started = true;
-                self.intake.finished = true;
-                self.goal = data.goal.clone();
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    fn apply_work(&mut self, fact: &Fact) {
-        match fact {
-            Fact::IterationStarted(data) => {
-                let number = self.iterations.last().map_or(1, |iteration| iteration.number + 1);
-                self.steering.clear();
-                self.role_failure = None;
-                self.iterations.push(Iteration { number, feedback: data.feedback.clone(), ..Iteration::default() });
-            }
-            Fact::Decomposed(data) => {
-                if let Some(iteration) = self.iterations.last_mut() {
-                    let task = |id: &String| Task { id: id.clone(), ..Task::default() };
-                    iteration.tasks = data.plan.subgoals.iter().map(|subgoal| task(&subgoal.id)).collect();
-                    iteration.plan = Some(data.plan.clone());
-                }
-            }
-            Fact::SubagentStarted(data) => {
-                self.touched = true;
-                if let Some(task) = self.task_mut(&data.id) {
-                    task.running = true;
-                    task.begun = true;
-                }
-            }
-            Fact::SubagentFinished(data) => {
-                if let Some(task) = self.task_mut(&data.id) {
-                    task.running = false;
-                    task.attempts = data.attempt;
-                    task.output = Some(data.output.clone());
-                    task.error = None;
-                }
-            }
-            Fact::SubagentFailed(data) => {
-                if let Some(task) = self.task_mut(&data.id) {
-                    task.running = false;
-                    task.attempts = data.attempt;
-                    task.error = Some(data.error.clone());
-                }
-            }
-            Fact::Verified(data) => {
-                if let Some(iteration) = self.iterations.last_mut() {
-                    iteration.verification = Some(data.verification.clone());
-                }
-            }
-            Fact::Reviewed(data) => {
-                if let Some(iteration) = self.iterations.last_mut() {
-                    iteration.review = Some(data.review.clone());
-                }
-            }
-            Fact::Checkpointed(data) => {
-                let checkpoint = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
-                self.touched = false;
-                self.tip = checkpoint.clone();
-                self.checkpoints.push(checkpoint.clone());
-                if let Some(iteration) = self.iterations.last_mut().filter(|_| !data.partial) {
-                    iteration.checkpoint = Some(checkpoint);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn task_mut(&mut self, id: &str) -> Option<&mut Task> {
-        self.iterations.last_mut()?.tasks.iter_mut().find(|task| task.id == id)
-    }
-
     /// The pass under way, or the last one.
     #[must_use]
     pub fn iteration(&self) -> Option<&Iteration> {

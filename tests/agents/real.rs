@@ -15,7 +15,7 @@ use crate::support::agent_home;
 use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Request, Role, Usage, Work};
 
 /// Far more than the slowest agent takes for one call on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 const SYSTEM: &str = "You are a subagent.\nWork on one subgoal.";
 const PROMPT: &str = "--- \"quoted\" $(id) ---\nSubgoal: write the greeting.\n";

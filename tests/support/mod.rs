@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Nothing in a test takes this long; what does has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_git-agentloop");
@@ -37,7 +37,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -117,14 +117,14 @@ impl Repo {
     /// git, which must succeed; what it printed, without the last newline.
     #[track_caller]
     pub fn git(&self, arguments: &[&str]) -> String {
-        let ran = Ran::of(self.command("git").args(arguments).output().unwrap());
+        let ran = Ran::of(&self.command("git").args(arguments).output().unwrap());
         assert_eq!(ran.code, 0, "git {arguments:?}\n{}{}", ran.stdout, ran.stderr);
         ran.stdout.trim_end_matches('\n').to_owned()
     }
 
     /// git, whatever comes of it.
     pub fn try_git(&self, arguments: &[&str]) -> Ran {
-        Ran::of(self.command("git").args(arguments).output().unwrap())
+        Ran::of(&self.command("git").args(arguments).output().unwrap())
     }
 
     /// The program under test, to its end.
@@ -136,7 +136,7 @@ impl Repo {
     pub fn agentloop_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
         let mut command = self.command(PROGRAM);
         command.args(arguments).envs(env.iter().copied()).stdin(Stdio::null());
-        Ran::of(command.output().unwrap())
+        Ran::of(&command.output().unwrap())
     }
 
     /// The program under test, left running.

@@ -1,6 +1,7 @@
 //! A repository, opened; what it is set to; and what of it we cannot work in.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use gix::bstr::ByteSlice as _;
 use gix::{ObjectId, ThreadSafeRepository};
@@ -20,6 +21,8 @@ pub struct Repository {
     shared: ThreadSafeRepository,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
+    /// Set once the repository was found fit for runs.
+    checked: Arc<OnceLock<()>>,
 }
 
 /// Who commits.
@@ -56,7 +59,7 @@ impl Repository {
         let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
         let common_dir = absolute(gix.common_dir())?;
         let work_dir = gix.workdir().map(absolute).transpose()?;
-        Ok(Self { shared, common_dir, work_dir })
+        Ok(Self { shared, common_dir, work_dir, checked: Arc::default() })
     }
 
     /// A handle of the calling thread's own.
@@ -135,6 +138,9 @@ impl Repository {
     /// # Errors
     /// Where a run cannot work here, and what to do about it.
     pub fn check_for_runs(&self) -> Result<()> {
+        if self.checked.get().is_some() {
+            return Ok(());
+        }
         let version = command::word(command::plumbing().arg("version"))?;
         if git_version(&version).is_none_or(|found| found < OLDEST_GIT) {
             let (major, minor) = OLDEST_GIT;
@@ -150,6 +156,7 @@ impl Repository {
                     .hint(format!("rename it: git update-ref {name}-old {name} && git update-ref -d {name}")));
             }
         }
+        let _ = self.checked.set(()); // another thread found the same
         Ok(())
     }
 
