@@ -8,6 +8,7 @@ mod detached;
 mod fold;
 mod killed;
 mod layers;
+mod ledger_contract;
 mod no_isolate;
 mod reading;
 mod repositories;

@@ -167,13 +167,14 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     let deadline = Instant::now() + STOP_WAIT;
     let mut told = None;
     while let Some(holder) = lock::holder(site.repo.common_dir(), &id) {
-        if told != Some(holder.pid) {
-            process::terminate(holder.pid)?;
-            told = Some(holder.pid);
+        if let Some(pid) = holder.pid.filter(|pid| told != Some(*pid)) {
+            process::terminate(pid)?;
+            told = Some(pid);
         }
         if Instant::now() > deadline {
-            return Err(Error::failed(format!("the driver of {id}, process {}, does not stop", holder.pid))
-                .hint(format!("'kill -9 {}', then 'git agentloop cancel {id}' again", holder.pid)));
+            let pid = holder.pid.unwrap_or_default();
+            return Err(Error::failed(format!("the driver of {id}, process {pid}, does not stop"))
+                .hint(format!("'kill -9 {pid}', then 'git agentloop cancel {id}' again")));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

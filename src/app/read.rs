@@ -70,7 +70,7 @@ fn snapshot(site: &Site, id: &RunId) -> Result<(Snapshot, bool)> {
 /// # Errors
 /// Where the repository cannot be read.
 pub fn list(site: &Site) -> Result<Vec<Listed>> {
-    let listed = records::list(&site.repo)?.into_iter().map(|noted| {
+    let listed = records::list(&site.repo.gix())?.into_iter().map(|noted| {
         let ended = noted.snapshot.state.is_final();
         // Only a run that has not ended can have a driver: nobody's lock is looked at for the rest.
         let (snapshot, live) = if ended { (noted.snapshot, false) } else { snapshot(site, &noted.run)? };
@@ -120,7 +120,7 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
 /// Where there is no such run or transcript.
 pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Transcript> {
     let id = site.repo.resolve(run)?;
-    let mut paths = transcripts::paths(&site.repo.gix(), &id)?;
+    let mut paths = transcripts::paths(&site.repo.gix(), &id);
     let scratch = GitLedger::scratch_of(&site.repo, &id);
     let live: Vec<String> = live_paths(&scratch);
     paths.extend(live.iter().filter(|path| !paths.contains(path)).cloned().collect::<Vec<_>>());
@@ -135,7 +135,7 @@ pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Tra
         Error::usage(format!("{id} has no transcript '{which}'"))
             .hint(format!("'git agentloop output {id}' lists what it has"))
     })?;
-    let text = match transcripts::read(&site.repo.gix(), &id, &newest)? {
+    let text = match transcripts::read(&site.repo.gix(), &id, &newest) {
         Some(text) => Some(text),
         None => std::fs::read(scratch.join(&newest)).ok(),
     };

@@ -1,7 +1,9 @@
-//! A ledger in memory, for tests and for users of the library who want a run without a repository.
+//! A run's record in memory: for tests, and for programs that drive a run without a repository.
 
-use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,69 +12,103 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
 use crate::run::event::{Event, parse_log};
 
-/// A run's record in memory, its workspace a directory that the caller owns.
+/// The files of a tree, by path.
+type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A [`Ledger`] that is gone with the process. Agents work in the directory that it is given.
+#[derive(Debug)]
 pub struct Memory {
-    workspace: PathBuf,
-    state: Mutex<State>,
+    directory: PathBuf,
+    kept: Mutex<Kept>,
 }
 
-#[derive(Default)]
-struct State {
+#[derive(Debug, Default)]
+struct Kept {
     log: String,
     snapshot: Option<Snapshot>,
-    commits: Vec<(String, String)>,
-    trees: BTreeMap<String, BTreeMap<PathBuf, Vec<u8>>>,
+    trees: BTreeMap<String, Files>,
+    commits: Vec<Commit>,
     outputs: BTreeMap<String, Vec<u8>>,
-    written: Option<String>,
+    /// The tree that was written last.
+    written: Files,
+    found: bool,
+    closed: bool,
+}
+
+/// A commit that a [`Memory`] holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its id.
+    pub id: String,
+    /// What it is on top of.
+    pub parent: String,
+    /// Its tree.
+    pub tree: String,
+    /// Its message.
+    pub message: String,
 }
 
 impl Memory {
-    /// A record without events; agents work in `workspace`.
+    /// An empty record, whose workspace is `directory`.
     #[must_use]
-    pub fn new(workspace: impl Into<PathBuf>) -> Self {
-        Self { workspace: workspace.into(), state: Mutex::default() }
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), kept: Mutex::default() }
     }
 
-    /// The messages and trees of the commits made, oldest first.
+    /// The log's text, an event a line.
     #[must_use]
-    pub fn commits(&self) -> Vec<(String, String)> {
-        self.state().commits.clone()
+    pub fn log(&self) -> String {
+        self.kept().log.clone()
+    }
+
+    /// The state after the newest event, as its driver handed it in.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        self.kept().snapshot.clone()
+    }
+
+    /// The commits, oldest first.
+    #[must_use]
+    pub fn commits(&self) -> Vec<Commit> {
+        self.kept().commits.clone()
     }
 
     /// The transcript under `path`.
     #[must_use]
     pub fn output(&self, path: &str) -> Option<Vec<u8>> {
-        self.state().outputs.get(path).cloned()
+        self.kept().outputs.get(path).cloned()
     }
 
-    /// The snapshot that the newest batch came with.
+    /// Whether the workspace's life was ended.
     #[must_use]
-    pub fn snapshot(&self) -> Option<Snapshot> {
-        self.state().snapshot.clone()
+    pub fn is_closed(&self) -> bool {
+        self.kept().closed
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Ledger for Memory {
     fn append(&self, batch: &Batch<'_>) -> Result<()> {
-        let mut state = self.state();
+        let mut kept = self.kept();
         for event in batch.events {
-            state.log.push_str(&event.to_line());
-            state.log.push('\n');
+            kept.log.push_str(&event.to_line());
+            kept.log.push('\n');
         }
-        state.snapshot = Some(batch.snapshot.clone());
+        kept.snapshot = Some(batch.snapshot.clone());
         Ok(())
     }
 
     fn events(&self) -> Result<Vec<Event>> {
-        Ok(parse_log([self.state().log.as_str()]))
+        Ok(parse_log([self.kept().log.as_str()]))
     }
 
     fn workspace(&self) -> Result<Workspace> {
-        Ok(Workspace { path: self.workspace.clone(), found: Found::Kept, before: None })
+        fs::create_dir_all(&self.directory).context("cannot make the workspace")?;
+        let found = if std::mem::replace(&mut self.kept().found, true) { Found::Kept } else { Found::Made };
+        Ok(Workspace { path: self.directory.clone(), found, before: None })
     }
 
     fn adopt(&self, _tip: &str) -> Result<Option<Adopted>> {
@@ -80,80 +116,123 @@ impl Ledger for Memory {
     }
 
     fn write_tree(&self) -> Result<Tree> {
-        let mut files = BTreeMap::new();
-        collect(&self.workspace, &self.workspace, &mut files)?;
-        let mut hasher = DefaultHasher::new();
-        files.hash(&mut hasher);
-        let id = format!("{:016x}", hasher.finish());
-        let mut state = self.state();
-        state.trees.insert(id.clone(), files);
-        state.written = Some(id.clone());
+        let mut files = Files::new();
+        collect(&self.directory, Path::new(""), &mut files).context("cannot read the workspace")?;
+        let id = hash(files.iter().flat_map(|(path, content)| [path.as_os_str().as_encoded_bytes(), content]));
+        let mut kept = self.kept();
+        kept.written.clone_from(&files);
+        kept.trees.insert(id.clone(), files);
         Ok(Tree { id, remarks: Vec::new() })
     }
 
     fn changed_since_tree(&self) -> Result<Vec<String>> {
-        let mut files = BTreeMap::new();
-        collect(&self.workspace, &self.workspace, &mut files)?;
-        let state = self.state();
-        let written = state.written.as_ref().and_then(|id| state.trees.get(id)).cloned().unwrap_or_default();
-        Ok(differing(&written, &files))
+        let mut files = Files::new();
+        collect(&self.directory, Path::new(""), &mut files).context("cannot read the workspace")?;
+        let kept = self.kept();
+        Ok(changes(&kept.written, &files).into_iter().map(|path| path.to_string_lossy().into_owned()).collect())
     }
 
     fn commit(&self, draft: &Draft<'_>) -> Result<Committed> {
-        let mut state = self.state();
-        let before = state.commits.last().map(|(_, tree)| tree.clone()).unwrap_or_default();
-        let empty = BTreeMap::new();
-        let old = state.trees.get(&before).unwrap_or(&empty);
-        let new = state.trees.get(draft.tree).ok_or_else(|| Error::failed(format!("no tree {}", draft.tree)))?;
-        let changed = differing(old, new).len() as u64;
-        state.commits.push((draft.message.to_owned(), draft.tree.to_owned()));
-        let mut hasher = DefaultHasher::new();
-        (draft.tip, draft.message, draft.tree).hash(&mut hasher);
-        Ok(Committed { commit: format!("{:016x}", hasher.finish()), changed, remarks: Vec::new() })
+        let mut kept = self.kept();
+        let parent = match kept.commits.last() {
+            Some(newest) if newest.id != draft.tip => {
+                return Err(Error::failed(format!("the branch stands at {}, not at {}", newest.id, draft.tip)));
+            }
+            newest => newest.map(|newest| newest.tree.clone()),
+        };
+        let files = |tree: &str| kept.trees.get(tree).cloned().unwrap_or_default();
+        let changed = changes(&files(parent.as_deref().unwrap_or_default()), &files(draft.tree)).len() as u64;
+        let number = kept.commits.len().to_string();
+        let id = hash([draft.tip, draft.tree, draft.message, &number].map(str::as_bytes));
+        kept.commits.push(Commit {
+            id: id.clone(),
+            parent: draft.tip.to_owned(),
+            tree: draft.tree.to_owned(),
+            message: draft.message.to_owned(),
+        });
+        Ok(Committed { commit: id, changed, remarks: Vec::new() })
     }
 
     fn store_output(&self, path: &str, content: &[u8]) -> Result<()> {
-        self.state().outputs.insert(path.to_owned(), content.to_vec());
+        self.kept().outputs.insert(path.to_owned(), content.to_owned());
         Ok(())
     }
 
     fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String> {
-        let state = self.state();
-        let empty = BTreeMap::new();
-        let tree = |id: &str| state.trees.get(id).unwrap_or(&empty);
-        let mut text = differing(tree(from), tree(to)).join("\n");
-        text.truncate(text.floor_char_boundary(limit));
-        Ok(text)
+        let kept = self.kept();
+        let empty = Files::new();
+        let files = |id: &str| {
+            let commit = kept.commits.iter().find(|commit| commit.id == id);
+            kept.trees.get(commit.map_or(id, |commit| &commit.tree)).unwrap_or(&empty)
+        };
+        let (from, to) = (files(from), files(to));
+        let (mut patch, mut left_out) = (String::new(), String::new());
+        for path in changes(from, to) {
+            let part = file_diff(path, from.get(path), to.get(path));
+            if patch.len() + part.len() <= limit {
+                patch.push_str(&part);
+            } else {
+                let _ = writeln!(left_out, " {} | {} bytes", path.display(), part.len());
+            }
+        }
+        Ok(patch + &left_out)
     }
 
     fn close(&self) -> Result<()> {
+        self.kept().closed = true;
         Ok(())
     }
 
     fn scratch(&self) -> PathBuf {
-        self.workspace.join(".git/agentloop")
+        self.directory.join(".git").join("agentloop")
     }
 }
 
-fn differing(old: &BTreeMap<PathBuf, Vec<u8>>, new: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<String> {
-    let mut names: Vec<&PathBuf> =
-        new.iter().filter(|(name, content)| old.get(*name) != Some(content)).map(|(name, _)| name).collect();
-    names.extend(old.keys().filter(|name| !new.contains_key(*name)));
-    names.sort();
-    names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()
+/// The paths at which two trees differ.
+fn changes<'a>(from: &'a Files, to: &'a Files) -> BTreeSet<&'a Path> {
+    from.keys().chain(to.keys()).filter(|path| from.get(*path) != to.get(*path)).map(PathBuf::as_path).collect()
 }
 
-fn collect(root: &Path, dir: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) -> Result<()> {
-    for entry in std::fs::read_dir(dir).context(format!("'{}' cannot be read", dir.display()))? {
-        let entry = entry.context("a file cannot be read")?;
-        let path = entry.path();
-        let kind = entry.file_type().context("a file cannot be read")?;
-        if kind.is_dir() && entry.file_name() != ".git" {
-            collect(root, &path, files)?;
+fn file_diff(path: &Path, from: Option<&Vec<u8>>, to: Option<&Vec<u8>>) -> String {
+    let path = path.display();
+    let mut text = format!("diff --git a/{path} b/{path}\n");
+    for (sign, content) in [('-', from), ('+', to)] {
+        for line in String::from_utf8_lossy(content.map_or(&[][..], Vec::as_slice)).lines() {
+            let _ = writeln!(text, "{sign}{line}");
+        }
+    }
+    text
+}
+
+/// Reads every file below `directory` but git's own.
+fn collect(directory: &Path, prefix: &Path, files: &mut Files) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let path = prefix.join(&name);
+        if kind.is_dir() && name != ".git" {
+            collect(&entry.path(), &path, files)?;
         } else if kind.is_file() {
-            let content = std::fs::read(&path).context(format!("'{}' cannot be read", path.display()))?;
-            files.insert(path.strip_prefix(root).unwrap_or(&path).to_owned(), content);
+            files.insert(path, fs::read(entry.path())?);
+        } else if kind.is_symlink() {
+            files.insert(path, fs::read_link(entry.path())?.into_os_string().into_encoded_bytes());
         }
     }
     Ok(())
+}
+
+/// 40 hexadecimal digits, as git's ids have; not a cryptographic hash.
+fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hashers: [DefaultHasher; 3] = Default::default();
+    for part in parts {
+        for (number, hasher) in (0_u8..).zip(&mut hashers) {
+            hasher.write_u8(number);
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+    }
+    let [a, b, c] = hashers.map(|hasher| hasher.finish());
+    let mut text = format!("{a:016x}{b:016x}{c:016x}");
+    text.truncate(40);
+    text
 }

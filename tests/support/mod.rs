@@ -83,6 +83,11 @@ impl Repo {
         Self { home, path }
     }
 
+    /// The folder that holds everything, and goes with it.
+    pub fn into_home(self) -> TempDir {
+        self.home
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,7 +6,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::command;
-use super::refs::{Change, Expect, RefMover};
+use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::{Identity, Repository};
 use super::worktree::Worktree;
 use crate::error::{Context as _, Error, Result};
@@ -119,7 +119,9 @@ pub fn rescue(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, commit: Obj
     let date = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
     let stamp = now.format(&date).unwrap_or_default();
     let name = format!("{prefix}{stamp}-{}", &commit.to_string()[..8]);
-    mover.swap(&[Change { name: name.clone(), new: Some(commit), old: Expect::Absent }])?;
+    if mover.swap(&[Change { name: name.clone(), new: Some(commit), old: Expect::Absent }])? == Swap::Lost {
+        return Err(Error::failed(format!("{commit} would be lost, and '{name}' is taken")));
+    }
     Ok(Some(format!("{} would have been lost, and is kept as {name}", &commit.to_string()[..12])))
 }
 

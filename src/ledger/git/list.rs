@@ -1,100 +1,208 @@
-//! Lists runs by their snapshots, and finds the one that a name means.
+//! The runs of a repository, and which one a name means.
 
-use gix::ObjectId;
-use gix::bstr::ByteSlice as _;
+use std::cmp::Reverse;
+use std::collections::HashSet;
 
-use super::read::{self, Noted};
-use super::repository::Repository;
-use crate::error::{Context as _, Error, Result};
-use crate::run::Snapshot;
-use crate::run::event::Timestamp;
+use gix::{Repository, ThreadSafeRepository};
+
+use super::read::{self, LOCAL, Noted, Place, REMOTE};
+use crate::error::{Error, Result};
 use crate::run::goal::RunId;
 
-const NAMESPACE: &str = "refs/notes/agentloop/";
-/// Runs below which a second thread costs more than it brings.
-const WORTH_A_THREAD: usize = 256;
-/// Candidates that an ambiguous name is answered with.
+/// Runs that one thread reads as quickly as several.
+const FEW_RUNS: usize = 500;
+/// How many runs an error names.
 const NAMED: usize = 5;
 
-/// Every run of the repository, newest first.
+/// Every run, newest first: this repository's own, and those that were only fetched.
 ///
 /// # Errors
-/// Where refs or commits cannot be read.
+/// Where refs cannot be listed. A run whose log cannot be read is left out.
 pub fn list(repo: &Repository) -> Result<Vec<Noted>> {
-    let refs = refs(&repo.gix(), "")?;
-    let threads =
-        if refs.len() < WORTH_A_THREAD { 1 } else { std::thread::available_parallelism().map_or(1, Into::into) };
-    let share = refs.len().div_ceil(threads).max(1);
-    let read = |part: &[(RunId, ObjectId)]| -> Result<Vec<Noted>> {
-        let gix = repo.shared().to_thread_local();
-        let mut buffer = Vec::new();
-        part.iter().filter_map(|(run, tip)| one(&gix, run, *tip, &mut buffer).transpose()).collect()
-    };
-    let (own, others) = refs.split_at(share.min(refs.len()));
-    let mut noted = std::thread::scope(|scope| -> Result<Vec<Noted>> {
-        let others: Vec<_> = others.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
-        let mut all = read(own)?;
-        for other in others {
-            all.extend(other.join().map_err(|_| Error::failed("a thread that lists runs died"))??);
-        }
-        Ok(all)
-    })?;
-    noted.sort_by(|a, b| b.snapshot.started.cmp(&a.snapshot.started).then_with(|| a.run.cmp(&b.run)));
-    Ok(noted)
+    let mut runs = noted(repo, places(repo)?)?;
+    runs.sort_unstable_by(|a, b| order(b).cmp(&order(a)));
+    Ok(runs)
 }
 
-/// The snapshot on one notes ref, straight from the commit's bytes.
-fn one(gix: &gix::Repository, run: &RunId, tip: ObjectId, buffer: &mut Vec<u8>) -> Result<Option<Noted>> {
-    use gix::prelude::FindExt as _;
-    let Ok(commit) = gix.objects.find(&tip, buffer) else { return read::snapshot(gix, run) };
-    let Some(snapshot) = commit.data.to_str().ok().and_then(Snapshot::from_message) else {
-        return read::snapshot(gix, run);
-    };
-    let committed = commit.data.lines().find_map(|line| line.strip_prefix(b"committer "));
-    let seconds = committed.and_then(|line| line.to_str().ok()?.rsplit(' ').nth(1)?.parse::<i64>().ok()).unwrap_or(0);
-    Ok(Some(Noted { run: run.clone(), snapshot, updated: Timestamp(seconds.saturating_mul(1000)) }))
+/// What newest means: commit times are whole seconds, and runs are started in the same one.
+fn order(noted: &Noted) -> (i64, i64, Reverse<&RunId>) {
+    (noted.updated.0, noted.snapshot.started.0, Reverse(&noted.run))
 }
 
-/// Notes refs of runs whose id begins with `prefix`. Names that are no run's are somebody else's.
-fn refs(gix: &gix::Repository, prefix: &str) -> Result<Vec<(RunId, ObjectId)>> {
-    let platform = gix.references().context("refs cannot be read")?;
-    let wanted = format!("{NAMESPACE}{prefix}");
-    let found = platform.prefixed(wanted.as_str()).context("refs cannot be read")?;
-    let run = |reference: gix::Reference<'_>| {
-        let name = reference.name().as_bstr().to_str().ok()?.strip_prefix(NAMESPACE)?.parse().ok()?;
-        Some((name, reference.try_id()?.detach()))
-    };
-    Ok(found.filter_map(std::result::Result::ok).filter_map(run).collect())
-}
-
-/// The run that `name` means: a full id, a prefix that fits one run only, or the newest run for `None`.
+/// The run that a person means by `name`: its id, the start of it if no other run's starts so, or the newest run where no
+/// name is given.
 ///
 /// # Errors
-/// Where it means none, or more than one.
+/// Where no run or more than one is meant, with a hint; where refs cannot be listed.
 pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
-    let gix = repo.gix();
     let Some(name) = name else {
-        let newest = list(repo)?.into_iter().next();
-        return newest.map(|noted| noted.run).ok_or_else(|| {
-            Error::usage("this repository has no runs").hint("'git agentloop run \"goal\"' starts one")
+        let newest = list(repo)?.into_iter().next().map(|noted| noted.run);
+        return newest.ok_or_else(|| {
+            Error::usage("this repository has no runs").hint("'git agentloop run \"<goal>\"' starts one")
         });
     };
+    // An id needs no list, however many runs there are.
     if let Ok(run) = name.parse::<RunId>()
-        && read::tip(&gix, &run)?.is_some()
+        && read::find(repo, &run)?.is_some()
     {
         return Ok(run);
     }
-    let sound = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let mut found = if sound { refs(&gix, name)? } else { Vec::new() };
-    match found.len() {
-        0 => Err(Error::usage(format!("no run matches '{}'", crate::run::work::one_line(name, 80)))
-            .hint("'git agentloop list' shows this repository's runs")),
-        1 => Ok(found.remove(0).0),
-        count => {
-            let named: Vec<&str> = found.iter().take(NAMED).map(|(run, _)| run.as_str()).collect();
-            let more = if count > NAMED { format!(" and {} more", count - NAMED) } else { String::new() };
-            Err(Error::usage(format!("'{name}' matches {count} runs"))
-                .hint(format!("say more of one: {}{more}", named.join(", "))))
+    let is_start_of_an_id = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let mut matching = Vec::new();
+    if is_start_of_an_id(name) {
+        matching = read::places(repo, &format!("{LOCAL}{name}"))?;
+        if matching.is_empty() {
+            matching = read::places(repo, REMOTE)?;
+            matching.retain(|(run, _)| run.as_str().starts_with(name));
+            matching.sort_by(|(a, _), (b, _)| a.cmp(b));
+            matching.dedup_by(|(a, _), (b, _)| a == b);
+        }
+    }
+    match matching.len() {
+        0 => {
+            Err(Error::usage(format!("no run matches '{name}'"))
+                .hint("'git agentloop list' shows this repository's runs"))
+        }
+        1 => Ok(matching.swap_remove(0).0),
+        count => Err(Error::usage(format!("'{name}' matches {count} runs")).hint(candidates(&matching))),
+    }
+}
+
+fn candidates(matching: &[(RunId, Place)]) -> String {
+    let mut names: Vec<&str> = matching.iter().take(NAMED).map(|(run, _)| run.as_str()).collect();
+    let more = format!("{} more", matching.len().saturating_sub(NAMED));
+    if matching.len() > NAMED {
+        names.push(&more);
+    }
+    format!("it could be {}", names.join(", "))
+}
+
+/// Where each run is: at home, else where it was fetched to.
+fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
+    let mut all = read::places(repo, LOCAL)?;
+    let mut fetched = read::places(repo, REMOTE)?;
+    if !fetched.is_empty() {
+        let own: HashSet<&RunId> = all.iter().map(|(run, _)| run).collect();
+        fetched.retain(|(run, _)| !own.contains(run));
+        all.extend(fetched);
+    }
+    Ok(all)
+}
+
+fn noted(repo: &Repository, places: Vec<(RunId, Place)>) -> Result<Vec<Noted>> {
+    let read = |repo: &Repository, places: Vec<(RunId, Place)>| -> Vec<Noted> {
+        let noted = |(run, place): (RunId, Place)| read::noted(repo, run, &place.name, place.tip, place.remote);
+        places.into_iter().filter_map(noted).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.len().div_ceil(FEW_RUNS));
+    let mut runs = if threads < 2 { read(repo, places) } else { in_parallel(repo, places, threads, &read)? };
+    dedup_fetched(&mut runs);
+    Ok(runs)
+}
+
+fn in_parallel(
+    repo: &Repository,
+    mut places: Vec<(RunId, Place)>,
+    threads: usize,
+    read: &(impl Fn(&Repository, Vec<(RunId, Place)>) -> Vec<Noted> + Sync),
+) -> Result<Vec<Noted>> {
+    let shared: ThreadSafeRepository = repo.clone().into_sync();
+    let share = places.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let mut parts = Vec::new();
+        while !places.is_empty() {
+            let part = places.split_off(places.len().saturating_sub(share));
+            let shared = &shared;
+            parts.push(scope.spawn(move || read(&shared.to_thread_local(), part)));
+        }
+        let mut runs = Vec::new();
+        for part in parts {
+            runs.extend(part.join().map_err(|_| Error::failed("a thread that read the runs died"))?);
+        }
+        Ok(runs)
+    })
+}
+
+/// A run that was fetched from several remotes is listed once: as the one that knows most of it.
+fn dedup_fetched(runs: &mut Vec<Noted>) {
+    if runs.iter().all(|noted| noted.remote.is_none()) {
+        return;
+    }
+    runs.sort_by(|a, b| a.run.cmp(&b.run).then_with(|| b.snapshot.seq.cmp(&a.snapshot.seq)));
+    runs.dedup_by(|a, b| a.run == b.run);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::git::fixture::{Fixture, append, run_id};
+
+    fn error(repo: &Repository, name: Option<&str>) -> String {
+        resolve(repo, name).unwrap_err().report()
+    }
+
+    #[test]
+    fn runs_are_listed_newest_first_wherever_they_are() {
+        let fixture = Fixture::new();
+        let repo = fixture.repo();
+        assert_eq!(list(&repo).unwrap(), []);
+        let none = "error: this repository has no runs\nhint: 'git agentloop run \"<goal>\"' starts one";
+        assert_eq!(error(&repo, None), none);
+        let (old, new, far) = (run_id("old"), run_id("new"), run_id("far"));
+        append(&fixture.record(&new), 5..=5);
+        append(&fixture.record(&old), 1..=2);
+        fixture.git(["pack-refs", "--all"]);
+        append(&fixture.record(&far), 9..=9);
+        let (at, to) = (format!("{LOCAL}{far}"), format!("{REMOTE}up/stream/{far}"));
+        fixture.git(["update-ref", &to, &at]);
+        fixture.git(["update-ref", &format!("{REMOTE}other/{far}"), &at]);
+        let listed = |repo: &Repository| -> Vec<(RunId, Option<String>)> {
+            list(repo).unwrap().into_iter().map(|noted| (noted.run, noted.remote)).collect()
+        };
+        let home = [(far.clone(), None), (new.clone(), None), (old.clone(), None)];
+        assert_eq!(listed(&repo), home);
+        fixture.git(["update-ref", "-d", &at]);
+        let found = listed(&repo);
+        assert!(found[0].0 == far && found[0].1.is_some() && found.len() == 3, "{found:?}");
+        // What is not ours there is passed over.
+        for name in ["UPPER", "no-id", "a/b-0123ab", "x-0123a"] {
+            fixture.git(["update-ref", &format!("{LOCAL}{name}"), "HEAD"]);
+        }
+        std::fs::write(fixture.git_dir().join(LOCAL).join("torn-0123ab"), "rubbish").unwrap();
+        fixture.git(["notes", &format!("--ref=agentloop/{old}"), "append", "-m", "words", "HEAD"]);
+        assert_eq!(listed(&repo), found);
+        assert_eq!(resolve(&repo, None).unwrap(), far);
+    }
+
+    #[test]
+    fn a_name_means_one_run_or_says_which() {
+        let fixture = Fixture::new();
+        let repo = fixture.repo();
+        let runs: Vec<RunId> = (0..7).map(|random| RunId::new("fix it", random)).collect();
+        for run in &runs {
+            append(&fixture.record(run), 1..=1);
+        }
+        let longer = RunId::new(runs[0].as_str(), 99);
+        append(&fixture.record(&longer), 1..=1);
+        let far = run_id("far");
+        append(&fixture.record(&far), 1..=1);
+        fixture.git(["update-ref", &format!("{REMOTE}o/{far}"), &format!("{LOCAL}{far}")]);
+        fixture.git(["update-ref", "-d", &format!("{LOCAL}{far}")]);
+        fixture.git(["pack-refs", "--all"]);
+        assert_eq!(resolve(&repo, Some("fix-it-000000")).unwrap(), runs[0]);
+        assert_eq!(resolve(&repo, Some("fix-it-000000-")).unwrap(), longer);
+        assert_eq!(resolve(&repo, Some("fix-it-3")).unwrap(), runs[3]);
+        assert_eq!(resolve(&repo, Some("fa")).unwrap(), far);
+        assert_eq!(resolve(&repo, Some(far.as_str())).unwrap(), far);
+        let ambiguous = "error: 'fix' matches 8 runs\n\
+            hint: it could be fix-it-000000, fix-it-000000-330000, fix-it-100000, fix-it-200000, fix-it-300000, 3 more";
+        assert_eq!(error(&repo, Some("fix")), ambiguous);
+        for name in ["3fa", "", "../x", "fix/", "FIX", "fix-it-zzzzzz", "-", "\0", "é"] {
+            let none =
+                format!("error: no run matches '{name}'\nhint: 'git agentloop list' shows this repository's runs");
+            assert_eq!(error(&repo, Some(name)), none);
         }
     }
 }

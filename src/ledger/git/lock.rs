@@ -1,89 +1,214 @@
-//! The lock that says that a run has a driver: held for as long as it lives, gone with it however it ends.
+//! Who drives a run: a file lock that the kernel lets go of when its holder dies, however it dies.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
+use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
-/// Readers look at the lock by sharing it for a moment, which an exclusive try can meet (4 of 4,005 times, measured).
+/// How often, and how long apart, what another process does for a moment only is waited for.
 const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// The exclusive lock on a run. Its file closes on exec: no child inherits it.
+/// The right to drive a run. Held until it is dropped or the process is gone; no child inherits it.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
 }
 
-/// A live driver, as it describes itself.
+/// The living driver of a run. Both facts are missing in the instant in which it takes the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process id; 0 in the instant before it has written it down.
-    pub pid: u32,
-}
-
-/// The folder of what belongs to a run on this machine.
-#[must_use]
-pub fn run_dir(common_dir: &Path, run: &RunId) -> PathBuf {
-    common_dir.join("agentloop").join(run.as_str())
+    /// Its process.
+    pub pid: Option<u32>,
+    /// When it took the lock.
+    pub started: Option<Timestamp>,
 }
 
 impl RunLock {
-    /// Takes the lock; `None` where a driver holds it.
+    /// Takes the lock of `run` in the repository with this common directory; nothing where another driver lives.
     ///
     /// # Errors
-    /// Where the lock's file cannot be made.
+    /// Where the lock's file cannot be made or written.
     pub fn acquire(common_dir: &Path, run: &RunId) -> Result<Option<Self>> {
-        let dir = run_dir(common_dir, run);
-        let mut file = std::fs::create_dir_all(&dir)
-            .and_then(|()| {
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join("lock"))
-            })
-            .map_err(|error| {
-                Error::failed(format!("the run's lock cannot be made in '{}'", dir.display()))
-                    .because(error)
-                    .hint("the git directory must be writable for you, and its disk not full")
-            })?;
+        let path = lock_path(common_dir, run);
+        let failed = format!("cannot lock {}", path.display());
         for _ in 0..TRIES {
+            let file = open(&path).context(failed.as_str())?;
             match file.try_lock() {
-                Ok(()) => {
-                    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-                    written.context("the run's lock cannot be written")?;
-                    return Ok(Some(Self { _file: file }));
+                Ok(()) if is_at(&file, &path) => {
+                    let mut lock = Self { file };
+                    lock.sign().context(failed)?;
+                    return Ok(Some(lock));
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
-                Err(TryLockError::Error(error)) => return Err(error).context("the run cannot be locked"),
+                // The run's directory was removed between opening and locking.
+                Ok(()) => {}
+                // Readers probe with a shared lock, for an instant.
+                Err(TryLockError::WouldBlock) => sleep(PAUSE),
+                Err(TryLockError::Error(error)) => return Err(error).context(failed),
             }
         }
         Ok(None)
     }
-}
 
-/// The driver that holds the run's lock, where one does.
-#[must_use]
-pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
-    let mut file = File::open(run_dir(common_dir, run).join("lock")).ok()?;
-    match file.try_lock_shared() {
-        Ok(()) | Err(TryLockError::Error(_)) => None,
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let _ = file.rewind().and_then(|()| file.read_to_string(&mut text)); // an unreadable pid is an unknown one
-            Some(Holder { pid: text.trim().parse().unwrap_or(0) })
-        }
+    fn sign(&mut self) -> std::io::Result<()> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        self.file.set_len(0)?;
+        // One write: a reader sees the whole line or none of it.
+        self.file.write_all(format!("{} {now}\n", std::process::id()).as_bytes())
     }
 }
 
-/// Held while a worktree is registered: of twenty `git worktree add`s at once, some would fail (measured).
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // The next holder must not be taken for this one while it has yet to sign.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The living driver of `run`; nothing where it has none.
+#[must_use]
+pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
+    let path = lock_path(common_dir, run);
+    let mut unsigned = Holder { pid: None, started: None };
+    for _ in 0..TRIES {
+        let mut file = File::open(&path).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => {}
+            Ok(()) | Err(TryLockError::Error(_)) => return None,
+        }
+        let mut text = String::new();
+        let _ = file.read_to_string(&mut text);
+        unsigned = signature(&text);
+        // A driver that was killed left its signature; whoever has the lock now is about to put its own there.
+        if unsigned.pid.is_some_and(is_alive) {
+            return Some(unsigned);
+        }
+        sleep(PAUSE);
+    }
+    unsigned.pid = None;
+    Some(unsigned)
+}
+
+fn signature(text: &str) -> Holder {
+    let mut words = text.split_whitespace();
+    let pid = words.next().and_then(|word| word.parse().ok()).filter(|pid| *pid > 0);
+    let started = words.next().and_then(|word| word.parse().ok()).map(Timestamp);
+    Holder { pid, started }
+}
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // Refused permission is a process, of another user.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Waits for the right to register a worktree; it ends when the file is dropped. Concurrent `git worktree add`s fail
+/// each other.
 ///
 /// # Errors
 /// Where the lock's file cannot be made.
-pub fn registration(common_dir: &Path) -> Result<File> {
-    let dir = common_dir.join("agentloop");
-    let locked = std::fs::create_dir_all(&dir)
-        .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).open(dir.join("worktrees.lock")))
-        .and_then(|file| file.lock().map(|()| file));
-    locked.context("worktrees cannot be registered")
+pub fn registration_lock(common_dir: &Path) -> Result<File> {
+    let path = common_dir.join("agentloop").join("worktrees.lock");
+    let file = open(&path).and_then(|file| file.lock().map(|()| file));
+    file.context(format!("cannot lock {}", path.display()))
+}
+
+fn lock_path(common_dir: &Path, run: &RunId) -> PathBuf {
+    common_dir.join("agentloop").join(run.as_str()).join("lock")
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    // Not truncated: it may be another's, who is alive. Append, so that a signature starts where the file ends.
+    OpenOptions::new().create(true).append(true).read(true).open(path)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let (locked, there) = (file.metadata().map(place), fs::metadata(path).map(place));
+    matches!((locked, there), (Ok(locked), Ok(there)) if locked == there)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::git::fixture::run_id;
+
+    #[test]
+    fn one_driver_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run_id("goal");
+        assert_eq!(holder(dir.path(), &run), None);
+        let lock = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
+        assert!(RunLock::acquire(dir.path(), &run).unwrap().is_none());
+        let held = holder(dir.path(), &run).unwrap();
+        assert_eq!(held.pid, Some(std::process::id()));
+        assert!(held.started.unwrap().0 > 1_700_000_000_000);
+        assert_eq!(holder(dir.path(), &run_id("other")), None);
+        drop(lock);
+        assert_eq!(holder(dir.path(), &run), None);
+        assert!(RunLock::acquire(dir.path(), &run).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_dead_driver_signed_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run_id("goal");
+        let mut lock = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
+        let mut dead = std::process::Command::new("true").spawn().unwrap();
+        dead.wait().unwrap();
+        lock.file.set_len(0).unwrap();
+        lock.file.write_all(format!("{} 5\n", dead.id()).as_bytes()).unwrap();
+        assert_eq!(holder(dir.path(), &run).unwrap().pid, None);
+    }
+
+    #[test]
+    fn probes_do_not_keep_a_driver_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run_id("goal");
+        drop(RunLock::acquire(dir.path(), &run).unwrap());
+        std::thread::scope(|scope| {
+            let probes: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| (0..500).for_each(|_| _ = holder(dir.path(), &run)))).collect();
+            for _ in 0..200 {
+                assert!(RunLock::acquire(dir.path(), &run).unwrap().is_some());
+            }
+            for probe in probes {
+                probe.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn children_do_not_inherit_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run_id("goal");
+        let lock = RunLock::acquire(dir.path(), &run).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("5").spawn().unwrap();
+        drop(lock);
+        assert_eq!(holder(dir.path(), &run), None);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn registrations_wait_for_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = registration_lock(dir.path()).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| registration_lock(dir.path()).map(drop));
+            sleep(Duration::from_millis(30));
+            assert!(!second.is_finished());
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
+    }
 }

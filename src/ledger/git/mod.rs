@@ -5,28 +5,32 @@
 mod branch;
 mod command;
 mod diff;
+#[cfg(test)]
+mod fixture;
 pub mod list;
 pub mod lock;
+mod notes;
+mod objects;
 pub mod output;
 pub mod read;
-mod record;
-mod refs;
+pub mod record;
+pub mod refs;
 mod repository;
 mod tree;
+mod union;
 mod worktree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gix::ObjectId;
 
-pub use self::refs::RefMover;
 pub use self::repository::{Identity, Repository};
 
-use self::lock::{RunLock, run_dir};
+use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
-use self::refs::{Change, Expect, Swap};
+use self::refs::{Change, Expect, RefMover, Swap};
 use self::tree::Tracked;
 use self::worktree::Worktree;
 use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Tree, Workspace};
@@ -89,7 +93,7 @@ impl GitLedger {
         let start = branch::commit(&gix, &identity, &new.message, tree, vec![base])?;
         std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
             .context("the run cannot be marked")?;
-        let ledger = Self::assemble(repo, new.run, start.to_string(), new.isolation, lock, identity)?;
+        let ledger = Self::assemble(repo, new.run, start.to_string(), new.isolation, lock, identity, Record::create)?;
         let change = Change { name: branch::name(&ledger.run), new: Some(start), old: Expect::Absent };
         match ledger.mover.swap(&[change])? {
             Swap::Done => Ok(ledger),
@@ -104,7 +108,7 @@ impl GitLedger {
     pub fn open(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
         let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(&repo, run))?;
         let identity = repo.identity();
-        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity)
+        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)
     }
 
     fn assemble(
@@ -114,15 +118,19 @@ impl GitLedger {
         isolation: Isolation,
         lock: RunLock,
         identity: Identity,
+        record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
     ) -> Result<Self> {
-        let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()));
-        let durability = setting(&repo, "agentloop.durable")?;
+        let durability: Durability = setting(&repo, "agentloop.durable")?;
+        let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
+        let mover = Arc::new(mover);
         let cleanup = setting(&repo, "agentloop.cleanup")?;
         let page = Repository::id(&tip)?;
         let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
         let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
-        let record = Record::new(repo.gix(), Arc::clone(&mover), run.clone(), page, identity.clone(), durability);
-        let output = Output::new(repo.gix(), Arc::clone(&mover), run.clone(), identity.clone());
+        let (name, email) = identity.committer.clone();
+        let record = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
+        let record = record.by(record::Identity { name, email }).durability(durability);
+        let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
         Ok(Self {
             repo,
             run,
@@ -293,7 +301,7 @@ impl Ledger for GitLedger {
         let worktree = self.worktree();
         let written = self.tracked(worktree.as_ref())?.write(&self.tip().tree)?;
         if self.durability != Durability::Never {
-            record::sync_objects(&self.repo.gix(), &[Repository::id(&written.id)?])?;
+            objects::sync_objects(&self.repo.gix(), &[Repository::id(&written.id)?])?;
         }
         Ok(written)
     }
@@ -318,7 +326,7 @@ impl Ledger for GitLedger {
             branch::commit(&gix, &self.identity, message, tree, parents)?
         };
         if self.durability != Durability::Never {
-            record::sync_objects(&gix, &[commit])?;
+            objects::sync_objects(&gix, &[commit])?;
         }
         let mut remarks = Vec::new();
         for lost in worktree.iter().flat_map(Worktree::head_log) {
@@ -370,6 +378,11 @@ impl Ledger for GitLedger {
     }
 }
 
+/// The folder of what belongs to a run on this machine.
+fn run_dir(common_dir: &Path, run: &RunId) -> PathBuf {
+    common_dir.join("agentloop").join(run.as_str())
+}
+
 /// A setting that the ledger itself goes by.
 fn setting<T: std::str::FromStr<Err = String> + Default>(repo: &Repository, key: &str) -> Result<T> {
     let Some(text) = repo.config(key).pop() else { return Ok(T::default()) };
@@ -378,8 +391,8 @@ fn setting<T: std::str::FromStr<Err = String> + Default>(repo: &Repository, key:
 }
 
 fn driven(repo: &Repository, run: &RunId) -> Error {
-    let by =
-        lock::holder(repo.common_dir(), run).map_or_else(String::new, |holder| format!(", process {}", holder.pid));
+    let by = lock::holder(repo.common_dir(), run).and_then(|holder| holder.pid);
+    let by = by.map_or_else(String::new, |pid| format!(", process {pid}"));
     Error::usage(format!("{run} has a driver already{by}"))
         .hint(format!("'git agentloop tail -f {run}' follows it; 'git agentloop cancel {run}' stops it"))
 }

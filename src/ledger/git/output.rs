@@ -1,101 +1,155 @@
-//! Transcripts of workers, apart from the log: `refs/agentloop/run/<run>/output`, a tree of `iter<N>/<subgoal>/<attempt>.out`.
+//! Whole transcripts, on a ref of their own that is pushed only when asked: `refs/agentloop/run/<run>/output`.
+//!
+//! The ref stands at a tree, `iter<N>/<subgoal>/<attempt>.out`; plain git shows one with
+//! `git cat-file blob refs/agentloop/run/<run>/output:iter1/s1/1.out`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gix::bstr::ByteSlice as _;
 use gix::objs::tree::EntryKind;
+use gix::{ObjectId, Repository};
 
 use super::refs::{Change, Expect, RefMover, Swap};
-use super::repository::Identity;
+use super::union;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
-/// Writes a run's transcripts, one after the other.
-pub struct Output {
-    run: RunId,
-    mover: Arc<RefMover>,
-    identity: Identity,
-    repo: Mutex<gix::Repository>,
-}
+/// Longest transcript, in bytes; longer ones are cut at head and tail.
+pub const OUTPUT_LIMIT: usize = 16 * 1024 * 1024;
+/// How often a store goes on after another process was quicker.
+const TRIES: usize = 100;
 
-fn output_ref(run: &RunId) -> String {
-    format!("refs/agentloop/run/{run}/output")
+/// The writer of one run's transcripts.
+#[derive(Debug)]
+pub struct Output {
+    mover: Arc<RefMover>,
+    name: String,
+    /// Workers of one driver take turns; only other processes can get in between.
+    repo: Mutex<Repository>,
 }
 
 impl Output {
-    /// The writer of `run`'s transcripts.
-    pub fn new(repo: gix::Repository, mover: Arc<RefMover>, run: RunId, identity: Identity) -> Self {
-        Self { run, mover, identity, repo: Mutex::new(repo) }
+    /// The transcripts of `run`.
+    #[must_use]
+    pub fn new(repo: &Repository, mover: Arc<RefMover>, run: &RunId) -> Self {
+        Self { mover, name: ref_name(run), repo: Mutex::new(repo.clone()) }
     }
 
-    /// Keeps `content` under `path`.
+    /// Keeps `content` under `path`, in place of what was there.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Where `path` is not relative and made of plain names, or the transcript cannot be written.
     pub fn store(&self, path: &str, content: &[u8]) -> Result<()> {
+        let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.eq_ignore_ascii_case(".git");
+        if !path.split('/').all(is_plain) || path.contains(['\0', '\\']) {
+            return Err(Error::usage(format!("'{path}' is no path of a transcript")));
+        }
+        let failed = format!("cannot keep the transcript {path}");
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
-        let blob = repo.write_blob(content).context("a transcript cannot be written")?.detach();
-        let name = output_ref(&self.run);
-        loop {
-            let old = repo.try_find_reference(name.as_str()).context("the transcripts' ref cannot be read")?;
-            let old = old.and_then(|reference| reference.try_id().map(gix::Id::detach));
+        let blob = match clip(content) {
+            Some(short) => repo.write_blob(short),
+            None => repo.write_blob(content),
+        };
+        let blob = blob.context(failed.as_str())?.detach();
+        for _ in 0..TRIES {
+            let old = union::tip(&repo, &self.name)?;
             let tree = match old {
-                Some(old) => {
-                    repo.find_commit(old).and_then(|commit| commit.tree()).context("the transcripts cannot be read")?
-                }
-                None => repo.empty_tree(),
+                Some(id) => repo.find_object(id).and_then(gix::Object::peel_to_tree).context(failed.as_str())?.id,
+                None => ObjectId::empty_tree(repo.object_hash()),
             };
-            let mut editor = tree.edit().context("the transcripts cannot be read")?;
-            editor.upsert(path, EntryKind::Blob, blob).context("the transcript's path is not one")?;
-            let tree = editor.write().context("the transcripts' tree cannot be written")?.detach();
-            let commit = gix::objs::Commit {
-                message: format!("agentloop: {path}\n").into(),
-                tree,
-                author: self.identity.author_now(),
-                committer: self.identity.committer_now(),
-                encoding: None,
-                parents: old.into_iter().collect(),
-                extra_headers: Vec::new(),
-            };
-            let new = repo.write_object(commit).context("the transcripts' commit cannot be written")?.detach();
-            let expected = old.map_or(Expect::Absent, Expect::Is);
-            let swap = self.mover.swap(&[Change { name: name.clone(), new: Some(new), old: expected }])?;
-            if swap == Swap::Done {
+            let mut editor = repo.edit_tree(tree).context(failed.as_str())?;
+            editor.upsert(path, EntryKind::Blob, blob).context(failed.as_str())?;
+            let new = Some(editor.write().context(failed.as_str())?.detach());
+            let change = Change { name: self.name.clone(), new, old: old.map_or(Expect::Absent, Expect::Is) };
+            if self.mover.swap(&[change])? == Swap::Done {
                 return Ok(());
             }
         }
+        Err(Error::failed(failed).hint(format!("another process changes {} all the time", self.name)))
     }
 }
 
-/// The transcript under `path`, where it is on record.
-///
-/// # Errors
-/// Where git's objects cannot be read.
-pub fn read(repo: &gix::Repository, run: &RunId, path: &str) -> Result<Option<Vec<u8>>> {
-    let Some(tree) = tree(repo, run)? else { return Ok(None) };
-    let entry = tree.lookup_entry_by_path(path).context("the transcripts cannot be read")?;
-    let Some(entry) = entry.filter(|entry| entry.mode().is_blob()) else { return Ok(None) };
-    let object = entry.object().context("a transcript cannot be read")?;
-    Ok(Some(object.detach().data))
+/// The transcript of `run` under `path`; nothing where there is none.
+#[must_use]
+pub fn read(repo: &Repository, run: &RunId, path: &str) -> Option<Vec<u8>> {
+    let tree = repo.find_object(union::tip(repo, &ref_name(run)).ok()??).ok()?.peel_to_tree().ok()?;
+    let entry = tree.lookup_entry_by_path(path).ok()??;
+    if !entry.mode().is_blob() {
+        return None;
+    }
+    entry.object().ok().map(gix::Object::into_blob).map(|mut blob| blob.take_data())
 }
 
-/// Every transcript of the run.
-///
-/// # Errors
-/// Where git's objects cannot be read.
-pub fn paths(repo: &gix::Repository, run: &RunId) -> Result<Vec<String>> {
-    let Some(tree) = tree(repo, run)? else { return Ok(Vec::new()) };
-    let files = tree
-        .traverse()
-        .breadthfirst
-        .files()
-        .map_err(|error| Error::failed("the transcripts cannot be read").because(error))?;
-    let blobs = files.into_iter().filter(|entry| entry.mode.is_blob());
-    Ok(blobs.map(|entry| entry.filepath.to_str_lossy().into_owned()).collect())
+/// The paths of all transcripts of `run`, sorted as git sorts them.
+#[must_use]
+pub fn paths(repo: &Repository, run: &RunId) -> Vec<String> {
+    let collect = || {
+        let tip = union::tip(repo, &ref_name(run)).ok()??;
+        repo.find_object(tip).ok()?.peel_to_tree().ok()?.traverse().breadthfirst.files().ok()
+    };
+    let mut entries = collect().unwrap_or_default();
+    entries.retain(|entry| entry.mode.is_blob());
+    entries.into_iter().map(|entry| entry.filepath.to_str_lossy().into_owned()).collect()
 }
 
-fn tree<'repo>(repo: &'repo gix::Repository, run: &RunId) -> Result<Option<gix::Tree<'repo>>> {
-    let found = repo.try_find_reference(output_ref(run).as_str()).context("the transcripts' ref cannot be read")?;
-    let Some(id) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) else { return Ok(None) };
-    repo.find_commit(id).and_then(|commit| commit.tree()).context("the transcripts cannot be read").map(Some)
+fn ref_name(run: &RunId) -> String {
+    format!("refs/agentloop/run/{run}/output")
+}
+
+/// The head and tail of what is too long, around a line that counts what was left out.
+fn clip(content: &[u8]) -> Option<Vec<u8>> {
+    let missing = content.len().checked_sub(OUTPUT_LIMIT).filter(|missing| *missing > 0)?;
+    let half = OUTPUT_LIMIT / 2;
+    let mut short = content[..half].to_vec();
+    short.extend_from_slice(format!("\n[… {missing} bytes left out …]\n").as_bytes());
+    short.extend_from_slice(&content[content.len() - half..]);
+    Some(short)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::git::fixture::{Fixture, run_id};
+
+    #[test]
+    fn parallel_workers_and_processes_keep_all_of_them() {
+        for kind in ["sha1", "sha256"] {
+            let fixture = Fixture::of_kind(kind);
+            let (run, repo) = (run_id("goal"), fixture.repo());
+            assert!(paths(&repo, &run).is_empty());
+            assert_eq!(read(&repo, &run, "iter1/s0/1.out"), None);
+            // Two writers stand for two processes.
+            let outputs: [Output; 2] = std::array::from_fn(|_| Output::new(&repo, fixture.mover(), &run));
+            std::thread::scope(|scope| {
+                for worker in 0..6 {
+                    let output = &outputs[worker % 2];
+                    scope.spawn(move || {
+                        for attempt in 0..4 {
+                            let text = format!("{worker} {attempt}\n");
+                            output.store(&format!("iter1/s{worker}/{attempt}.out"), text.as_bytes()).unwrap();
+                        }
+                    });
+                }
+            });
+            assert_eq!(paths(&repo, &run).len(), 24);
+            assert_eq!(read(&repo, &run, "iter1/s3/2.out").as_deref(), Some(b"3 2\n".as_slice()));
+            assert_eq!(read(&repo, &run, "iter1/s3"), None);
+            let shown = fixture.git(["cat-file", "blob", &format!("refs/agentloop/run/{run}/output:iter1/s5/3.out")]);
+            assert_eq!(shown, "5 3\n");
+            fixture.git(["fsck", "--strict"]);
+        }
+    }
+
+    #[test]
+    fn hostile_paths_are_refused_and_long_transcripts_cut() {
+        let fixture = Fixture::new();
+        let run = run_id("goal");
+        let output = Output::new(&fixture.repo(), fixture.mover(), &run);
+        for path in ["", "/a", "a/", "a//b", "../a", "a/../b", ".git/config", "a/.GIT/b", "./a", "a\\b"] {
+            assert!(output.store(path, b"x").is_err(), "{path}");
+        }
+        output.store("iter1/s1/1.out", &vec![b'x'; OUTPUT_LIMIT + 10]).unwrap();
+        let kept = read(&fixture.repo(), &run, "iter1/s1/1.out").unwrap();
+        assert!(kept.len() < OUTPUT_LIMIT + 60 && kept.windows(14).any(|part| part == "10 bytes left ".as_bytes()));
+    }
 }

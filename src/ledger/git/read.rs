@@ -1,185 +1,170 @@
-//! Reads a run's log and snapshot, also where a person's `git notes` has overwritten some of it.
-//!
-//! `git notes append|edit` works out its tree first and then makes it the child of whatever the ref holds by then, and
-//! moves the ref whatever it held: notes of other writers drop out of the newest tree while history looks linear. They
-//! are still in the commits before it, or in the reflog. So where the newest commit is not one of ours, every commit
-//! back to the newest of ours is read, along history and along the reflog, and their notes are united.
+//! Reading a run's record: its events, and its state from one commit.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashSet;
 
-use gix::ObjectId;
-use gix::bstr::{BString, ByteSlice as _};
-use gix::objs::tree::EntryKind;
+use gix::{ObjectId, Repository, ThreadSafeRepository};
 
-use crate::error::{Context as _, Result};
+use super::notes::{self, Note};
+use super::refs::git_child;
+use super::union::{self, Log};
+use crate::error::{Context as _, Error, Result};
+use crate::process;
 use crate::run::Snapshot;
 use crate::run::event::{Event, Timestamp, parse_log};
 use crate::run::goal::RunId;
 
-/// Commits of other hands that are read through at most.
-const MOST_FOREIGN: usize = 10_000;
+/// Where our logs are.
+pub(super) const LOCAL: &str = "refs/notes/agentloop/";
+/// Where fetched logs are: below it `<remote>/<run>`.
+pub(super) const REMOTE: &str = "refs/notes/agentloop-remote/";
+/// Pages that one thread reads as quickly as several.
+const FEW_PAGES: usize = 8;
 
-/// A run's newest snapshot.
+/// A run as the newest commit of ours on its notes ref tells of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noted {
     /// The run.
     pub run: RunId,
     /// Where it stands.
     pub snapshot: Snapshot,
-    /// When its record was last written.
+    /// When its newest event happened, to the second: the commit's time.
     pub updated: Timestamp,
+    /// The remote it was fetched from; none where it is this repository's own.
+    pub remote: Option<String>,
 }
 
-/// A notes tree: the note on each commit, and what else somebody put there.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Notes {
-    /// Blobs by the commit that they are noted on.
-    pub blobs: BTreeMap<ObjectId, ObjectId>,
-    /// Entries that are no notes, kept as they are.
-    pub others: Vec<gix::objs::tree::Entry>,
+/// Every event of `run`, in order; nothing where there is no such run. Where this repository has no log of its own for
+/// it, a fetched one is read.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
+    match find(repo, run)? {
+        Some(place) => union::load(repo, &place.name)?.map(|log| parse(repo, &log)).transpose(),
+        None => Ok(None),
+    }
 }
 
-/// The record as it is to be read: one tree, or several to unite.
-pub(super) struct Record {
-    /// What the ref holds.
+/// Where `run` stands; nothing where there is no such run. One commit is read, unless other hands made the newest one.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub fn snapshot(repo: &Repository, run: &RunId) -> Result<Option<Noted>> {
+    let Some(place) = find(repo, run)? else { return Ok(None) };
+    Ok(noted(repo, run.clone(), &place.name, place.tip, place.remote))
+}
+
+/// Where a run's log is.
+pub(super) struct Place {
+    pub name: String,
     pub tip: ObjectId,
-    /// The notes, ours first where there are several.
-    pub layers: Vec<Notes>,
-    /// The newest snapshot.
-    pub snapshot: Option<(Snapshot, Timestamp)>,
+    pub remote: Option<String>,
 }
 
-/// The ref that holds `run`'s log.
-pub(super) fn notes_ref(run: &RunId) -> String {
-    format!("refs/notes/agentloop/{run}")
-}
-
-/// Every event of `run`, in order; `None` where there is no such run.
-///
-/// # Errors
-/// Where git's objects cannot be read.
-pub fn events(repo: &gix::Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
-    let Some(record) = record(repo, run)? else { return Ok(None) };
-    let mut pages = Vec::new();
-    let mut seen = HashSet::new();
-    for blob in record.layers.iter().flat_map(|notes| notes.blobs.values()) {
-        if seen.insert(*blob) {
-            pages.push(text(repo, *blob)?);
-        }
+/// The ref that holds the log of `run`: ours, else the fetched one that knows most.
+pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
+    let name = format!("{LOCAL}{run}");
+    if let Some(tip) = union::tip(repo, &name)? {
+        return Ok(Some(Place { name, tip, remote: None }));
     }
-    Ok(Some(parse_log(pages.iter().map(String::as_str))))
+    let fetched = places(repo, REMOTE)?.into_iter().filter(|(found, _)| found == run).map(|(_, place)| place);
+    let seq =
+        |place: &Place| noted(repo, run.clone(), &place.name, place.tip, None).map_or(0, |noted| noted.snapshot.seq);
+    Ok(fetched.max_by_key(seq))
 }
 
-/// The newest snapshot of `run`; `None` where there is no such run. Reads one commit where the newest is ours.
-///
-/// # Errors
-/// Where git's objects cannot be read.
-pub fn snapshot(repo: &gix::Repository, run: &RunId) -> Result<Option<Noted>> {
-    let Some(tip) = tip(repo, run)? else { return Ok(None) };
-    let found = match commit(repo, tip)? {
-        (Some(snapshot), time, _) => Some((snapshot, time)),
-        (None, ..) => record(repo, run)?.and_then(|record| record.snapshot),
+/// The runs whose refs start with `prefix`. What is no run's ref there is somebody else's, and passed over.
+pub(super) fn places(repo: &Repository, prefix: &str) -> Result<Vec<(RunId, Place)>> {
+    let unreadable = "cannot list the refs of runs";
+    let packed = repo.refs.cached_packed_buffer().context(unreadable)?;
+    let relative: &gix::path::RelativePath = prefix.try_into().context(unreadable)?;
+    let refs = repo.refs.iter_prefixed_packed(relative, packed.as_ref().map(|buffer| &***buffer));
+    Ok(refs.context(unreadable)?.filter_map(|reference| place(&reference.ok()?)).collect())
+}
+
+fn place(reference: &gix::refs::Reference) -> Option<(RunId, Place)> {
+    let name = std::str::from_utf8(reference.name.as_bstr()).ok()?;
+    let tip = reference.target.try_id()?.to_owned();
+    let (remote, run) = match name.strip_prefix(LOCAL) {
+        Some(run) => (None, run),
+        None => name.strip_prefix(REMOTE)?.rsplit_once('/').map(|(remote, run)| (Some(remote.to_owned()), run))?,
     };
-    Ok(found.map(|(snapshot, updated)| Noted { run: run.clone(), snapshot, updated }))
+    Some((run.parse().ok()?, Place { name: name.to_owned(), tip, remote }))
 }
 
-/// Where `run`'s log stands.
-pub(super) fn tip(repo: &gix::Repository, run: &RunId) -> Result<Option<ObjectId>> {
-    let reference = repo.try_find_reference(notes_ref(run).as_str()).context("the run's notes ref cannot be read")?;
-    Ok(reference.and_then(|reference| reference.try_id().map(gix::Id::detach)))
+/// The state that the newest commit of ours under `name` carries; nothing where none of them is ours.
+pub(super) fn noted(repo: &Repository, run: RunId, name: &str, tip: ObjectId, remote: Option<String>) -> Option<Noted> {
+    let found = union::commit(repo, tip);
+    let (snapshot, updated) = match found {
+        Some(union::Commit { snapshot: Some(snapshot), time, .. }) => (snapshot, time),
+        _ => union::others(repo, name, tip, found.as_ref())
+            .into_iter()
+            .filter_map(|commit| commit.snapshot.map(|snapshot| (snapshot, commit.time)))
+            .max_by_key(|(snapshot, _)| snapshot.seq)?,
+    };
+    Some(Noted { run, snapshot, updated, remote })
 }
 
-/// The record of `run`; `None` where there is none.
-pub(super) fn record(repo: &gix::Repository, run: &RunId) -> Result<Option<Record>> {
-    let Some(tip) = tip(repo, run)? else { return Ok(None) };
-    if let (Some(snapshot), time, _) = commit(repo, tip)? {
-        let layers = vec![notes(repo, tip)?];
-        return Ok(Some(Record { tip, layers, snapshot: Some((snapshot, time)) }));
+/// The events in a log, its gaps filled.
+pub(super) fn parse(repo: &Repository, log: &Log) -> Result<Vec<Event>> {
+    let mut pages = notes::all(repo, &log.root)?;
+    pages.retain(|page| !log.mended.contains_key(&page.on));
+    let mut parts = read_pages(repo, &pages)?;
+    parts.extend(log.mended.values().map(|text| parse_page(text)));
+    if parts.len() == 1 {
+        return Ok(parts.remove(0));
     }
-    let mut newest: Option<(Snapshot, Timestamp)> = None;
-    let (mut ours, mut foreign, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
-    let mut pending = vec![tip];
-    let mut logged = reflog(repo, run).into_iter();
-    loop {
-        let (id, logged_id) = match pending.pop() {
-            Some(id) => (id, false),
-            None => match logged.next() {
-                Some(id) => (id, true),
-                None => break,
-            },
-        };
-        if !seen.insert(id) || seen.len() > MOST_FOREIGN {
-            continue;
-        }
-        // An entry of the reflog may have been collected since; what it held is then in no later commit either.
-        let Ok((snapshot, time, parents)) = commit(repo, id) else { continue };
-        match snapshot {
-            Some(snapshot) if newest.as_ref().is_none_or(|(known, _)| known.seq < snapshot.seq) => {
-                newest = Some((snapshot, time));
-                ours.insert(0, notes(repo, id)?);
-            }
-            // Back where our own record was whole.
-            Some(_) if logged_id => break,
-            Some(_) => {}
-            None => {
-                foreign.push(notes(repo, id)?);
-                pending.extend(parents);
-            }
-        }
+    let mut seen = HashSet::new();
+    let mut events: Vec<Event> = parts.into_iter().flatten().collect();
+    // As `parse_log` orders them; it did so for each part.
+    events.sort_by(|a, b| a.seq.cmp(&b.seq).then_with(|| a.ts.cmp(&b.ts)).then_with(|| a.session.cmp(&b.session)));
+    events.retain(|event| seen.insert((event.seq, event.session.clone())));
+    Ok(events)
+}
+
+fn parse_page(text: &[u8]) -> Vec<Event> {
+    parse_log([&*String::from_utf8_lossy(text)])
+}
+
+/// The events of each page. Inflating and parsing is all the work there is, so all cores do it.
+fn read_pages(repo: &Repository, pages: &[Note]) -> Result<Vec<Vec<Event>>> {
+    let read = |repo: &Repository, pages: &[Note]| -> Result<Vec<Vec<Event>>> {
+        pages.iter().map(|page| blob(repo, page.blob).map(|text| parse_page(&text))).collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pages.len().div_ceil(FEW_PAGES));
+    if threads < 2 {
+        return read(repo, pages);
     }
-    ours.truncate(2);
-    ours.extend(foreign);
-    Ok(Some(Record { tip, layers: ours, snapshot: newest }))
-}
-
-/// What the notes ref held before, newest first: the reflog's lines are `old new who time\twhy`.
-fn reflog(repo: &gix::Repository, run: &RunId) -> Vec<ObjectId> {
-    let path: PathBuf = repo.common_dir().join("logs").join(notes_ref(run));
-    let Ok(text) = std::fs::read(path) else { return Vec::new() };
-    text.lines().rev().filter_map(|line| ObjectId::from_hex(line.split(|byte| *byte == b' ').nth(1)?).ok()).collect()
-}
-
-/// A commit's snapshot, its time, and its parents.
-fn commit(repo: &gix::Repository, id: ObjectId) -> Result<(Option<Snapshot>, Timestamp, Vec<ObjectId>)> {
-    let found = repo.find_commit(id).context("a commit of the run's log cannot be read")?;
-    let snapshot = Snapshot::from_message(&found.message_raw_sloppy().to_str_lossy());
-    let time = found.time().map_or(0, |time| time.seconds);
-    let parents = found.parent_ids().map(gix::Id::detach).collect();
-    Ok((snapshot, Timestamp(time.saturating_mul(1000)), parents))
-}
-
-/// The notes in the tree of commit `id`.
-pub(super) fn notes(repo: &gix::Repository, id: ObjectId) -> Result<Notes> {
-    let mut notes = Notes::default();
-    let tree = repo.find_commit(id).and_then(|commit| commit.tree_id()).context("the run's log cannot be read")?;
-    collect(repo, tree.detach(), &mut BString::default(), &mut notes)?;
-    Ok(notes)
-}
-
-/// Walks a notes tree: git splits the names of many notes into folders of two digits.
-fn collect(repo: &gix::Repository, tree: ObjectId, prefix: &mut BString, notes: &mut Notes) -> Result<()> {
-    let tree = repo.find_tree(tree).context("the run's log cannot be read")?;
-    let decoded = tree.decode().context("the run's log holds a broken tree")?;
-    for entry in &decoded.entries {
-        let length = prefix.len();
-        prefix.extend_from_slice(entry.filename);
-        let kind = entry.mode.kind();
-        let is_part = entry.filename.len() == 2 && entry.filename.iter().all(u8::is_ascii_hexdigit);
-        if kind == EntryKind::Tree && is_part {
-            collect(repo, entry.oid.to_owned(), prefix, notes)?;
-        } else if let (EntryKind::Blob, Ok(noted)) = (kind, ObjectId::from_hex(prefix)) {
-            notes.blobs.insert(noted, entry.oid.to_owned());
-        } else if length == 0 {
-            notes.others.push(gix::objs::tree::Entry::from(*entry));
+    let shared: ThreadSafeRepository = repo.clone().into_sync();
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = pages
+            .chunks(pages.len().div_ceil(threads))
+            .map(|pages| scope.spawn(|| read(&shared.to_thread_local(), pages)))
+            .collect();
+        let mut events = Vec::with_capacity(pages.len());
+        for part in parts {
+            events.extend(part.join().map_err(|_| Error::failed("a thread that read the log died"))??);
         }
-        prefix.truncate(length);
-    }
-    Ok(())
+        Ok(events)
+    })
 }
 
-/// A note's text.
-pub(super) fn text(repo: &gix::Repository, blob: ObjectId) -> Result<String> {
-    let blob = repo.find_blob(blob).context("a page of the run's log cannot be read")?;
-    Ok(String::from_utf8_lossy(&blob.data).into_owned())
+/// The content of blob `id`.
+pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
+    let found = match repo.find_blob(id) {
+        Err(_) if fetch(repo, id) => repo.find_blob(id),
+        found => found,
+    };
+    found.map(|mut blob| blob.take_data()).context(format!("cannot read the page {id}"))
+}
+
+/// Gets an object that a partial clone has left with its remote; git alone can do that. Says whether it tried.
+pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
+    let config = repo.config_snapshot();
+    let mut remotes = config.plumbing().sections_by_name("remote").into_iter().flatten();
+    if !remotes.any(|remote| remote.value("promisor").is_some()) {
+        return false;
+    }
+    let mut git = git_child(repo.common_dir());
+    process::output(git.args(["cat-file", "-e", &id.to_string()])).is_ok()
 }

@@ -1,221 +1,285 @@
-//! Writes a run's log: groups of events, appended to bounded pages, on a ref that others may move too.
+//! Writing a run's record: events into pages, pages into notes, the state after them into the commit.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use gix::ObjectId;
+use gix::actor::Signature;
 use gix::bstr::BString;
-use gix::objs::tree::{Entry, EntryKind};
+use gix::objs::Tree;
+use gix::{ObjectId, Repository};
 
-use super::read::{self, notes_ref};
+use super::notes::{self, Note};
+use super::read::{self, LOCAL, blob};
 use super::refs::{Change, Expect, RefMover, Swap};
-use super::repository::Identity;
+use super::union::{self, Log};
+use super::{objects, read::Place};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Batch, Durability};
-use crate::run::event::{Event, parse_log};
+use crate::run::event::Event;
 use crate::run::goal::RunId;
 
-/// A page that has passed this many bytes takes no more events.
-const PAGE: usize = 64 * 1024;
-/// Races lost in a row before something is taken to be wrong.
-const MOST_LOST: u32 = 1000;
+/// A page that is longer, in bytes, is closed.
+pub const PAGE_LIMIT: usize = 64 * 1024;
+/// How often a flush goes on after another hand was quicker.
+const TRIES: usize = 1000;
 
-/// The one writer of a run's log.
+/// Who authors the commits of the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// The mail address.
+    pub email: String,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { name: "git-agentloop".to_owned(), email: "agentloop@localhost".to_owned() }
+    }
+}
+
+impl Identity {
+    /// The signature at `seconds` since the epoch. What would break a commit's header is left out, as git does.
+    fn at(&self, seconds: i64) -> Signature {
+        let clean = |text: &str| BString::from(text.replace(['<', '>', '\n', '\0'], "").trim());
+        let time = gix::date::Time::new(seconds.max(0), 0);
+        Signature { name: clean(&self.name), email: clean(&self.email), time }
+    }
+}
+
+/// The writer of one run's log. There is one: the driver that holds the run's lock.
+#[derive(Debug)]
 pub struct Record {
-    run: RunId,
     mover: Arc<RefMover>,
+    run: RunId,
+    name: String,
     identity: Identity,
     durability: Durability,
     state: Mutex<State>,
 }
 
+#[derive(Debug)]
 struct State {
-    repo: gix::Repository,
-    /// The commit on which events are noted.
+    repo: Repository,
+    /// Where the ref stands, as far as we know.
+    at: Expect,
+    /// What the next commit goes on top of.
+    parent: Option<ObjectId>,
+    root: Tree,
+    /// What the open page is noted on.
     page: ObjectId,
-    /// The log as we last saw it; none before the first look and after a lost race.
-    log: Option<Log>,
-}
-
-struct Log {
-    tip: Option<ObjectId>,
-    blobs: BTreeMap<ObjectId, ObjectId>,
-    others: Vec<Entry>,
-    /// The text of the page.
-    text: String,
+    /// The open page, once it was looked at.
+    text: Option<Vec<u8>>,
+    /// Written and not yet synced.
+    unsynced: Vec<ObjectId>,
 }
 
 impl Record {
-    /// The writer of `run`'s log; its events are noted on `page`, the run's newest commit.
-    pub fn new(
-        repo: gix::Repository,
-        mover: Arc<RefMover>,
-        run: RunId,
-        page: ObjectId,
-        identity: Identity,
-        durability: Durability,
-    ) -> Self {
-        Self { run, mover, identity, durability, state: Mutex::new(State { repo, page, log: None }) }
-    }
-
-    /// Appends a group of events.
+    /// The record of a new run, whose events are noted on `page`: its start commit. Nothing is written before the first
+    /// [`append`](Self::append).
     ///
     /// # Errors
-    /// Where an object or the ref cannot be written; the log is then as it was.
+    /// Where there is a log under this id, or none could be made.
+    pub fn create(repo: &Repository, mover: Arc<RefMover>, run: RunId, page: ObjectId) -> Result<Self> {
+        if union::tip(repo, &format!("{LOCAL}{run}"))?.is_some() {
+            return Err(Error::failed(format!("there is a run {run} already")));
+        }
+        let state = State {
+            repo: repo.clone(),
+            at: Expect::Absent,
+            parent: None,
+            root: Tree { entries: Vec::new() },
+            page,
+            text: None,
+            unsynced: Vec::new(),
+        };
+        Ok(Self::with(state, mover, run))
+    }
+
+    /// The record of a run that goes on, whose events are noted on `page`: its newest commit. What other hands took off
+    /// the log is back on it with the next append. A log that was only fetched goes on as this repository's own.
+    ///
+    /// # Errors
+    /// Where there is no such log, or it cannot be read.
+    pub fn open(repo: &Repository, mover: Arc<RefMover>, run: RunId, page: ObjectId) -> Result<Self> {
+        let missing = || Error::failed(format!("run {run} has no log"));
+        let Place { name, remote, .. } = read::find(repo, &run)?.ok_or_else(missing)?;
+        let log = union::load(repo, &name)?.ok_or_else(missing)?;
+        let mut state = State {
+            repo: repo.clone(),
+            at: Expect::Absent,
+            parent: None,
+            root: Tree { entries: Vec::new() },
+            page,
+            text: None,
+            unsynced: Vec::new(),
+        };
+        state.take_in(log)?;
+        if remote.is_some() {
+            state.at = Expect::Absent;
+        }
+        Ok(Self::with(state, mover, run))
+    }
+
+    fn with(state: State, mover: Arc<RefMover>, run: RunId) -> Self {
+        Self {
+            mover,
+            name: format!("{LOCAL}{run}"),
+            run,
+            identity: Identity::default(),
+            durability: Durability::default(),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Has `identity` author the commits.
+    #[must_use]
+    pub fn by(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Sets what must survive a power cut. `mover` should be [`synced`](RefMover::synced) unless that is nothing.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Appends `batch` in one commit and returns once the ref stands at it.
+    ///
+    /// # Errors
+    /// Where it could not be written; then none of the batch is on the record.
     pub fn append(&self, batch: &Batch<'_>) -> Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = &mut *state;
-        for _ in 0..MOST_LOST {
-            let log = match state.log.take() {
-                Some(log) => log,
-                None => load(&state.repo, &self.run, state.page)?,
-            };
-            if let Some(log) = self.write(state, log, batch)? {
-                state.log = Some(log);
-                return Ok(());
+        let mut state = self.state();
+        for _ in 0..TRIES {
+            let flush = self.write(&mut state, batch)?;
+            let sync = self.durability.wants(batch.durable);
+            if self.durability == Durability::Never {
+                state.unsynced.clear();
+            }
+            if sync {
+                objects::sync_objects(&state.repo, &state.unsynced)?;
+                state.unsynced.clear();
+            }
+            let change = Change { name: self.name.clone(), new: Some(flush.commit), old: state.at };
+            match self.mover.swap(&[change])? {
+                Swap::Done => {
+                    state.at = Expect::Is(flush.commit);
+                    state.parent = Some(flush.commit);
+                    state.root = flush.root;
+                    state.page = flush.page;
+                    state.text = Some(flush.text);
+                    return if sync { objects::sync_ref(self.mover.common_dir(), &self.name) } else { Ok(()) };
+                }
+                Swap::Lost => match union::load(&state.repo, &self.name)? {
+                    Some(log) => state.take_in(log)?,
+                    // Deleted under us. All we know is in memory.
+                    None => state.at = Expect::Absent,
+                },
             }
         }
-        Err(Error::failed(format!("'{}' is moved by somebody else without end", notes_ref(&self.run)))
-            .hint("stop what writes notes there; the run can be resumed"))
+        Err(Error::failed(format!("cannot append to {}", self.name)).hint("another process changes it all the time"))
     }
 
-    /// Notes what comes from here on `commit`.
-    pub fn turn_page(&self, commit: ObjectId) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.page = commit;
-        if let Some(log) = &mut state.log {
-            log.text = String::new();
-        }
-    }
-
-    /// Every event on record.
-    ///
-    /// # Errors
-    /// Where git's objects cannot be read.
-    pub fn events(&self) -> Result<Vec<Event>> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(read::events(&state.repo, &self.run)?.unwrap_or_default())
-    }
-
-    /// Writes `log` with `batch`; `None` where somebody else moved the ref meanwhile.
-    fn write(&self, state: &mut State, mut log: Log, batch: &Batch<'_>) -> Result<Option<Log>> {
-        let repo = &state.repo;
-        if let Some(tip) = log.tip.filter(|_| log.text.len() > PAGE) {
-            state.page = tip;
-            log.text.clear();
-        }
-        if !log.text.is_empty() && !log.text.ends_with('\n') {
-            log.text.push('\n');
+    fn write(&self, state: &mut State, batch: &Batch<'_>) -> Result<Flush> {
+        let (page, mut text) = state.open_page()?;
+        if !text.is_empty() && !text.ends_with(b"\n") {
+            text.push(b'\n');
         }
         for event in batch.events {
-            log.text.push_str(&event.to_line());
-            log.text.push('\n');
+            text.extend_from_slice(event.to_line().as_bytes());
+            text.push(b'\n');
         }
-        let blob = repo.write_blob(&log.text).context("a page of the log cannot be written")?.detach();
-        log.blobs.insert(state.page, blob);
-        let tree = repo.write_object(tree_of(&log)).context("the log's tree cannot be written")?.detach();
-        let count = batch.events.len();
-        let message = format!(
-            "agentloop: {count} event{}\n\n{}",
-            if count == 1 { "" } else { "s" },
-            batch.snapshot.to_trailers()
-        );
+        let repo = &state.repo;
+        let failed = "cannot write the run's log";
+        let note = Note { on: page, blob: repo.write_blob(&text).context(failed)?.detach() };
+        let mut root = state.root.clone();
+        let below = notes::put(repo, &mut root, note)?;
+        let tree = repo.write_object(&root).context(failed)?.detach();
+        let seconds = batch.events.last().map_or(batch.snapshot.started, |event| event.ts).0.div_euclid(1000);
+        let signature = self.identity.at(seconds);
+        let plural = if batch.events.len() == 1 { "" } else { "s" };
+        let message = format!("agentloop: {} event{plural}\n\n{}", batch.events.len(), batch.snapshot.to_trailers());
         let commit = gix::objs::Commit {
-            message: message.into(),
             tree,
-            author: self.identity.author_now(),
-            committer: self.identity.committer_now(),
+            parents: state.parent.into_iter().collect(),
+            author: signature.clone(),
+            committer: signature,
             encoding: None,
-            parents: log.tip.into_iter().collect(),
+            message: message.into(),
             extra_headers: Vec::new(),
         };
-        let commit = repo.write_object(commit).context("the log's commit cannot be written")?.detach();
-        let sync = self.durability.wants(batch.durable);
-        if sync {
-            sync_objects(repo, &[blob, tree, commit])?;
-        }
-        let name = notes_ref(&self.run);
-        let old = log.tip.map_or(Expect::Absent, Expect::Is);
-        if self.mover.swap(&[Change { name: name.clone(), new: Some(commit), old }])? == Swap::Lost {
-            return Ok(None);
-        }
-        if sync {
-            sync_file(&repo.common_dir().join(name))?;
-        }
-        log.tip = Some(commit);
-        Ok(Some(log))
+        let commit = repo.write_object(&commit).context(failed)?.detach();
+        state.unsynced.extend(below);
+        state.unsynced.extend([note.blob, tree, commit]);
+        Ok(Flush { commit, root, page, text })
+    }
+
+    /// Has later events noted on `commit`.
+    pub fn turn_page(&self, commit: ObjectId) {
+        let mut state = self.state();
+        state.page = commit;
+        state.text = None;
+    }
+
+    /// Everything recorded, in order.
+    ///
+    /// # Errors
+    /// Where the log cannot be read.
+    pub fn events(&self) -> Result<Vec<Event>> {
+        Ok(read::events(&self.state().repo, &self.run)?.unwrap_or_default())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The log as the ref has it now, healed where other hands have overwritten some of it.
-fn load(repo: &gix::Repository, run: &RunId, page: ObjectId) -> Result<Log> {
-    let Some(record) = read::record(repo, run)? else {
-        return Ok(Log { tip: None, blobs: BTreeMap::new(), others: Vec::new(), text: String::new() });
-    };
-    let mut layers = record.layers.into_iter();
-    let mut united = layers.next().unwrap_or_default();
-    for layer in layers {
-        united
-            .others
-            .extend(layer.others.into_iter().filter(|entry| !united.others.contains(entry)).collect::<Vec<_>>());
-        for (noted, blob) in layer.blobs {
-            let known = united.blobs.get(&noted).copied();
-            let blob = match known {
-                Some(known) if known != blob => unite(repo, known, blob)?,
-                _ => blob,
-            };
-            united.blobs.insert(noted, blob);
+/// What a flush has written.
+struct Flush {
+    commit: ObjectId,
+    root: Tree,
+    page: ObjectId,
+    text: Vec<u8>,
+}
+
+impl State {
+    /// The page that takes the next events, and what is on it.
+    fn open_page(&mut self) -> Result<(ObjectId, Vec<u8>)> {
+        let mut text = match self.text.take() {
+            Some(text) => text,
+            None => self.note(self.page)?,
+        };
+        let mut page = self.page;
+        // A note on our own history: it is there wherever the log is, and cannot be rewritten away.
+        if text.len() > PAGE_LIMIT
+            && let Some(tip) = self.parent
+        {
+            page = tip;
+            text = self.note(tip)?;
         }
+        Ok((page, text))
     }
-    let text = united.blobs.get(&page).map(|blob| read::text(repo, *blob)).transpose()?.unwrap_or_default();
-    Ok(Log { tip: Some(record.tip), blobs: united.blobs, others: united.others, text })
-}
 
-/// A note with the lines of both: events once, and the other's further lines behind.
-fn unite(repo: &gix::Repository, ours: ObjectId, theirs: ObjectId) -> Result<ObjectId> {
-    let (ours, theirs) = (read::text(repo, ours)?, read::text(repo, theirs)?);
-    let known: HashSet<&str> = ours.lines().collect();
-    let mut united = ours.clone();
-    if !united.is_empty() && !united.ends_with('\n') {
-        united.push('\n');
+    fn note(&self, on: ObjectId) -> Result<Vec<u8>> {
+        notes::find(&self.repo, &self.root, on)?.map_or(Ok(Vec::new()), |id| blob(&self.repo, id))
     }
-    for line in theirs.lines().filter(|line| !line.is_empty() && !known.contains(line)) {
-        united.push_str(line);
-        united.push('\n');
-    }
-    debug_assert!(parse_log([united.as_str()]).len() >= parse_log([ours.as_str()]).len());
-    Ok(repo.write_blob(&united).context("a page of the log cannot be written")?.detach())
-}
 
-fn tree_of(log: &Log) -> gix::objs::Tree {
-    let note = |(noted, blob): (&ObjectId, &ObjectId)| Entry {
-        mode: EntryKind::Blob.into(),
-        filename: BString::from(noted.to_string()),
-        oid: *blob,
-    };
-    let mut entries: Vec<Entry> = log.blobs.iter().map(note).chain(log.others.iter().cloned()).collect();
-    entries.sort();
-    gix::objs::Tree { entries }
-}
-
-/// Makes loose objects survive a power cut: their content, and their names in their folders.
-pub(super) fn sync_objects(repo: &gix::Repository, ids: &[ObjectId]) -> Result<()> {
-    let objects = repo.objects.store_ref().path().to_owned();
-    for id in ids {
-        let hex = id.to_string();
-        let folder = objects.join(&hex[..2]);
-        let path = folder.join(&hex[2..]);
-        // An object that was there before may be in a pack, which git has synced.
-        if path.exists() {
-            sync_file(&path)?;
-            sync_file(&folder)?;
+    /// Goes on from `log`, with what is missing on it put back.
+    fn take_in(&mut self, log: Log) -> Result<()> {
+        let mut root = log.root;
+        for (on, text) in log.mended {
+            let blob = self.repo.write_blob(&text).context("cannot mend the run's log")?.detach();
+            self.unsynced.push(blob);
+            self.unsynced.extend(notes::put(&self.repo, &mut root, Note { on, blob })?);
         }
+        self.at = Expect::Is(log.tip);
+        self.parent = Some(log.base);
+        self.root = root;
+        self.text = None;
+        Ok(())
     }
-    Ok(())
 }
 
-fn sync_file(path: &Path) -> Result<()> {
-    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
-    synced.context(format!("'{}' cannot be synced to disk", path.display()))
-}
+#[cfg(test)]
+mod tests;

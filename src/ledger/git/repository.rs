@@ -68,10 +68,6 @@ impl Repository {
         self.shared.to_thread_local()
     }
 
-    pub(super) fn shared(&self) -> &ThreadSafeRepository {
-        &self.shared
-    }
-
     /// The directory that all worktrees share.
     #[must_use]
     pub fn common_dir(&self) -> &Path {
@@ -187,7 +183,7 @@ impl Repository {
     /// # Errors
     /// Where it means none, or more than one.
     pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
-        list::resolve(self, name)
+        list::resolve(&self.gix(), name)
     }
 
     /// Whether the user's checkout holds changes that no commit has.

@@ -97,7 +97,7 @@ impl Worktree {
             return Ok((worktree, Found::Kept));
         }
         let worktree = {
-            let _registering = lock::registration(repo.common_dir())?;
+            let _registering = lock::registration_lock(repo.common_dir())?;
             clear(repo, &path)?;
             let mut git = command::git(repo.home());
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
@@ -139,7 +139,7 @@ impl Worktree {
 
     /// Removes it, with everything in it.
     pub fn remove(&self, repo: &Repository) -> Result<()> {
-        let _registering = lock::registration(repo.common_dir())?;
+        let _registering = lock::registration_lock(repo.common_dir())?;
         remove(repo, &self.path)
     }
 

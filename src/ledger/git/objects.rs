@@ -1,0 +1,46 @@
+//! What a power cut must not take: objects and refs, synced to disk. Neither gix nor git (by default) does that.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use gix::{ObjectId, Repository};
+
+use crate::error::{Context as _, Error, Result};
+
+/// Syncs that wait together.
+const AT_ONCE: usize = 8;
+
+/// Syncs loose objects, then the directories that name them. What is packed by now, its packer has synced.
+pub(super) fn sync_objects(repo: &Repository, ids: &[ObjectId]) -> Result<()> {
+    let store = gix::odb::loose::Store::at(repo.objects.store_ref().path(), repo.object_hash());
+    let files: Vec<PathBuf> = ids.iter().map(|id| store.object_path(id)).collect();
+    // A disk serves syncs that wait together at the price of one or two.
+    std::thread::scope(|scope| {
+        let share = files.len().div_ceil(AT_ONCE).max(1);
+        let all = |files: &[PathBuf]| files.iter().try_for_each(|file| sync(file));
+        let waiting: Vec<_> = files.chunks(share).map(|files| scope.spawn(move || all(files))).collect();
+        let died = |_| Err(Error::failed("a thread that synced objects died"));
+        waiting.into_iter().try_for_each(|sync| sync.join().unwrap_or_else(died))
+    })?;
+    let directories: BTreeSet<&Path> = files.iter().filter_map(|file| file.parent()).collect();
+    directories.into_iter().chain([store.path()]).try_for_each(sync)
+}
+
+/// Syncs a ref that was just moved, its directory and its reflog.
+pub(super) fn sync_ref(common_dir: &Path, name: &str) -> Result<()> {
+    let file = common_dir.join(name);
+    sync(&file)?;
+    file.parent().map_or(Ok(()), sync)?;
+    sync(&common_dir.join("logs").join(name))
+}
+
+fn sync(path: &Path) -> Result<()> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context(format!("cannot sync {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,175 @@
+//! The whole log, also where other hands overwrote parts of it.
+//!
+//! `git notes append|edit` reads a tree, lets time pass, and puts its result on whatever the ref is by then: what others
+//! added meanwhile is off the tip without a trace in the history's shape. So a log is healed by content. A commit of ours
+//! holds everything that was known when it was made; whatever came after it, by ancestry or by reflog, is united with it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use gix::bstr::ByteSlice as _;
+use gix::objs::Tree;
+use gix::{ObjectId, Repository};
+
+use super::notes::{self, Note};
+use super::read::blob;
+use super::refs::REFLOG_MESSAGE;
+use crate::error::{Context as _, Error, Result};
+use crate::run::Snapshot;
+use crate::run::event::Timestamp;
+
+/// A commit on a notes ref.
+#[derive(Clone, Debug)]
+pub(super) struct Commit {
+    pub id: ObjectId,
+    pub tree: ObjectId,
+    pub parents: Vec<ObjectId>,
+    pub time: Timestamp,
+    /// Ours have one.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// The commit `id`; nothing where it cannot be read, as past a shallow clone's boundary.
+pub(super) fn commit(repo: &Repository, id: ObjectId) -> Option<Commit> {
+    let object = repo.try_find_object(id).ok()??;
+    let commit = gix::objs::CommitRef::from_bytes(&object.data, repo.object_hash()).ok()?;
+    Some(Commit {
+        id,
+        tree: commit.tree(),
+        parents: commit.parents().collect(),
+        time: Timestamp(commit.committer().ok()?.seconds().saturating_mul(1000)),
+        snapshot: Snapshot::from_message(&commit.message.to_str_lossy()),
+    })
+}
+
+/// A run's log as it is, and as it must be.
+pub(super) struct Log {
+    /// Where the ref stands.
+    pub tip: ObjectId,
+    /// The newest commit that can be read: the tip, but for a damaged repository.
+    pub base: ObjectId,
+    /// The base's tree.
+    pub root: Tree,
+    /// The pages that are not whole in it, as they must be.
+    pub mended: BTreeMap<ObjectId, Vec<u8>>,
+}
+
+/// Where `name` stands.
+pub(super) fn tip(repo: &Repository, name: &str) -> Result<Option<ObjectId>> {
+    let unreadable = format!("cannot read {name}");
+    let Some(mut reference) = repo.try_find_reference(name).context(unreadable.as_str())? else { return Ok(None) };
+    // The short cut for what is always so, unless somebody made it symbolic.
+    if let Some(id) = reference.try_id() {
+        return Ok(Some(id.detach()));
+    }
+    reference.peel_to_id().map(|id| Some(id.detach())).context(unreadable)
+}
+
+/// The log under the notes ref `name`; nothing where there is no such ref.
+pub(super) fn load(repo: &Repository, name: &str) -> Result<Option<Log>> {
+    let Some(id) = tip(repo, name)? else { return Ok(None) };
+    let found = commit(repo, id);
+    let mut others = others(repo, name, id, found.as_ref());
+    let base = match found {
+        Some(commit) => commit,
+        None => others.pop().ok_or_else(|| Error::failed(format!("{name} stands at {id}, which cannot be read")))?,
+    };
+    let root = notes::read(repo, base.tree)?;
+    let mended = if others.is_empty() { BTreeMap::new() } else { mend(repo, &root, &others)? };
+    Ok(Some(Log { tip: id, base: base.id, root, mended }))
+}
+
+/// The commits that may hold what the tip does not, oldest first.
+pub(super) fn others(repo: &Repository, name: &str, tip: ObjectId, found: Option<&Commit>) -> Vec<Commit> {
+    let is_ours = |commit: &Commit| commit.snapshot.is_some();
+    let mut seen = HashSet::from([tip]);
+    let mut newest_first = Vec::new();
+    read_reflog(repo, name, |id, by_us| {
+        let known = if id == tip { found.cloned() } else { commit(repo, id) };
+        let settled = by_us && known.as_ref().is_some_and(is_ours);
+        newest_first.extend(known.filter(|_| seen.insert(id)));
+        // Our swap holds the ref's lock while it is logged: what is older was known to whoever made this one.
+        if settled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let mut ancestors = Vec::new();
+    let mut next = found.filter(|tip| !is_ours(tip)).map(|tip| tip.parents.clone()).unwrap_or_default();
+    while let Some(id) = next.pop() {
+        if let Some(commit) = Some(id).filter(|id| seen.insert(*id)).and_then(|id| commit(repo, id)) {
+            if !is_ours(&commit) {
+                next.extend(&commit.parents);
+            }
+            ancestors.push(commit);
+        }
+    }
+    ancestors.reverse();
+    ancestors.extend(newest_first.into_iter().rev());
+    ancestors
+}
+
+/// Tells where the ref stood, newest first, and whether it was our doing, until `visit` has heard enough.
+fn read_reflog(repo: &Repository, name: &str, mut visit: impl FnMut(ObjectId, bool) -> ControlFlow<()>) {
+    let mut buffer = vec![0; 16 * 1024];
+    let Ok(Some(lines)) = repo.refs.reflog_iter_rev(name, &mut buffer) else { return };
+    // A line that is being written, or that a crash tore, is no place the ref stood at.
+    for line in lines.flatten().filter(|line| !line.new_oid.is_null()) {
+        if visit(line.new_oid, line.message == REFLOG_MESSAGE).is_break() {
+            return;
+        }
+    }
+}
+
+/// The pages of `root` that miss lines which `others` hold.
+fn mend(repo: &Repository, root: &Tree, others: &[Commit]) -> Result<BTreeMap<ObjectId, Vec<u8>>> {
+    let here = notes::all(repo, root)?;
+    let known: HashSet<Note> = here.iter().copied().collect();
+    let mut theirs: BTreeMap<ObjectId, Vec<ObjectId>> = BTreeMap::new();
+    let mut seen = known;
+    for commit in others {
+        // An old tree that cannot be read any more (pruned, past a boundary) has nothing to give.
+        let notes = notes::read(repo, commit.tree).and_then(|tree| notes::all(repo, &tree)).unwrap_or_default();
+        for note in notes.into_iter().filter(|note| seen.insert(*note)) {
+            theirs.entry(note.on).or_default().push(note.blob);
+        }
+    }
+    let mut mended = BTreeMap::new();
+    for (on, blobs) in theirs {
+        let texts: Vec<Vec<u8>> = blobs.into_iter().filter_map(|id| blob(repo, id).ok()).collect();
+        let mut now = Vec::new();
+        for note in here.iter().filter(|note| note.on == on) {
+            now.extend_from_slice(&blob(repo, note.blob)?);
+        }
+        mended.extend(unite(&now, &texts).map(|text| (on, text)));
+    }
+    Ok(mended)
+}
+
+/// `now` with the lines of `others` that it misses, before its own; nothing where it misses none. A line that stands
+/// several times in one text does so in the result. Blank lines are separators (git-notes(1)) and nobody's.
+fn unite(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut held: HashMap<&[u8], usize> = HashMap::new();
+    for line in lines(now) {
+        *held.entry(line).or_default() += 1;
+    }
+    let mut missing = Vec::new();
+    for text in others {
+        let mut count: HashMap<&[u8], usize> = HashMap::new();
+        for line in lines(text) {
+            let count = count.entry(line).or_default();
+            *count += 1;
+            let held = held.entry(line).or_default();
+            if *count > *held {
+                *held += 1;
+                missing.extend_from_slice(line);
+                missing.push(b'\n');
+            }
+        }
+    }
+    (!missing.is_empty()).then(|| {
+        missing.extend_from_slice(now);
+        missing
+    })
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.lines().filter(|line| !line.trim().is_empty())
+}

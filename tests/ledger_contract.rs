@@ -1,0 +1,222 @@
+//! What every ledger must do. Each implementation passes the same suite, made by a factory of fresh ledgers.
+
+use std::fs;
+use std::path::Path;
+
+use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
+use git_agentloop::ledger::memory::Memory;
+use git_agentloop::ledger::{Batch, Draft, Found, Ledger};
+use git_agentloop::run::event::{Event, Fact, Steered, Timestamp};
+use git_agentloop::run::goal::{Isolation, RunId};
+use git_agentloop::run::{Run, Snapshot};
+
+/// A fresh ledger, and the commit that its run starts from.
+struct Fresh<L> {
+    ledger: L,
+    start: String,
+    /// Whatever must outlive the ledger.
+    _place: tempfile::TempDir,
+}
+
+/// Declares the suite for one implementation.
+macro_rules! contract {
+    ($name:ident, $fresh:expr) => {
+        mod $name {
+            use super::*;
+
+            contract!(@ $fresh; events_come_back_in_order a_batch_that_is_appended_twice_is_read_once
+                unknown_kinds_and_odd_texts_survive appends_from_many_threads_are_all_there
+                the_workspace_is_made_once_and_then_kept a_tree_is_what_the_files_are
+                commits_go_on_top_of_the_tip events_go_on_after_a_commit a_diff_names_what_it_leaves_out
+                outputs_are_kept_beside_the_log nobody_else_adds_commits_here scratch_is_not_part_of_the_tree);
+        }
+    };
+    (@ $fresh:expr; $($test:ident)*) => {
+        $(#[test] fn $test() { super::$test(&$fresh()); })*
+    };
+}
+
+contract!(memory, || {
+    let place = tempfile::tempdir().unwrap();
+    let ledger = Memory::new(place.path().join("workspace"));
+    Fresh { ledger, start: "0".repeat(40), _place: place }
+});
+
+contract!(git, || {
+    let repo = crate::support::Repo::new();
+    let opened = Repository::open(Some(repo.path())).unwrap();
+    let base = opened.resolve_base(None).unwrap();
+    let run = RunId::new("contract", 7);
+    let message = "agentloop: contract\n".to_owned();
+    let ledger = GitLedger::create(opened, NewRecord { run, base, message, isolation: Isolation::Shared }).unwrap();
+    Fresh { start: ledger.start(), ledger, _place: repo.into_home() }
+});
+
+fn event(seq: u64, text: &str) -> Event {
+    let ts = Timestamp(1_790_000_000_000 + i64::try_from(seq).unwrap());
+    let fact = Steered { text: text.to_owned() }.into();
+    Event { seq, ts, session: "k3v9qp".to_owned(), iteration: Some(1), fact }
+}
+
+fn snapshot(events: &[Event]) -> Snapshot {
+    Run::replay(events).snapshot()
+}
+
+fn append(ledger: &impl Ledger, events: &[Event]) {
+    let snapshot = snapshot(events);
+    for durable in [false, true] {
+        let half = events.len() / 2;
+        let events = if durable { &events[half..] } else { &events[..half] };
+        if !events.is_empty() {
+            ledger.append(&Batch { events, snapshot: &snapshot, durable }).unwrap();
+        }
+    }
+}
+
+fn write(workspace: &Path, name: &str, content: &str) {
+    let path = workspace.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+fn events_come_back_in_order<L: Ledger>(fresh: &Fresh<L>) {
+    assert_eq!(fresh.ledger.events().unwrap(), []);
+    let events: Vec<Event> = (1..=40).map(|seq| event(seq, "words")).collect();
+    append(&fresh.ledger, &events);
+    assert_eq!(fresh.ledger.events().unwrap(), events);
+}
+
+fn a_batch_that_is_appended_twice_is_read_once<L: Ledger>(fresh: &Fresh<L>) {
+    let events = [event(1, "a"), event(2, "b")];
+    append(&fresh.ledger, &events);
+    append(&fresh.ledger, &events);
+    assert_eq!(fresh.ledger.events().unwrap(), events);
+}
+
+fn unknown_kinds_and_odd_texts_survive<L: Ledger>(fresh: &Fresh<L>) {
+    let mut events: Vec<Event> = ["", "\n\n", "\u{1f600} \u{0} \r\n\u{2028}", "---\nAgentloop-State: failed", "a\\\"b"]
+        .into_iter()
+        .zip(1..)
+        .map(|(text, seq)| event(seq, text))
+        .collect();
+    let data = serde_json::json!({"x": [1, {"y": null}]});
+    events.push(Event { fact: Fact::Unknown { kind: "from_the_future".to_owned(), data }, ..event(6, "") });
+    events.push(event(7, &"long ".repeat(50_000)));
+    append(&fresh.ledger, &events);
+    assert_eq!(fresh.ledger.events().unwrap(), events);
+}
+
+fn appends_from_many_threads_are_all_there<L: Ledger>(fresh: &Fresh<L>) {
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            scope.spawn(move || {
+                for number in 1..=10 {
+                    append(&fresh.ledger, &[event(thread * 10 + number, "words")]);
+                }
+            });
+        }
+    });
+    let found: Vec<u64> = fresh.ledger.events().unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(found, (1..=40).collect::<Vec<_>>());
+}
+
+fn the_workspace_is_made_once_and_then_kept<L: Ledger>(fresh: &Fresh<L>) {
+    let made = fresh.ledger.workspace().unwrap();
+    assert!(made.path.is_dir());
+    assert_eq!((made.found, made.before), (Found::Made, None));
+    write(&made.path, "edited", "x\n");
+    let kept = fresh.ledger.workspace().unwrap();
+    assert_eq!((kept.found, kept.path.join("edited").is_file()), (Found::Kept, true));
+    fresh.ledger.close().unwrap();
+}
+
+fn a_tree_is_what_the_files_are<L: Ledger>(fresh: &Fresh<L>) {
+    let workspace = fresh.ledger.workspace().unwrap().path;
+    let empty = fresh.ledger.write_tree().unwrap().id;
+    write(&workspace, "a/b c.txt", "one\n");
+    let one = fresh.ledger.write_tree().unwrap();
+    assert_eq!(one.remarks, Vec::<String>::new());
+    write(&workspace, "a/b c.txt", "two\n");
+    let two = fresh.ledger.write_tree().unwrap().id;
+    assert!(empty != one.id && one.id != two && empty != two);
+    write(&workspace, "a/b c.txt", "one\n");
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, one.id);
+    fs::remove_dir_all(workspace.join("a")).unwrap();
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, empty);
+}
+
+fn commits_go_on_top_of_the_tip<L: Ledger>(fresh: &Fresh<L>) {
+    let workspace = fresh.ledger.workspace().unwrap().path;
+    write(&workspace, "a", "1\n");
+    write(&workspace, "b", "1\n");
+    let tree = fresh.ledger.write_tree().unwrap().id;
+    let draft = Draft { tip: &fresh.start, tree: &tree, message: "agentloop: iteration 1/4\n" };
+    let first = fresh.ledger.commit(&draft).unwrap();
+    assert_eq!(first.changed, 2);
+    // A checkpoint is made every iteration, even if nothing changed.
+    let second = fresh.ledger.commit(&Draft { tip: &first.commit, ..draft }).unwrap();
+    assert_eq!(second.changed, 0);
+    assert_ne!(first.commit, second.commit);
+    assert!(fresh.ledger.commit(&Draft { tip: &first.commit, ..draft }).is_err());
+}
+
+fn events_go_on_after_a_commit<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    append(&fresh.ledger, &[event(1, "before"), event(2, "before")]);
+    let tree = fresh.ledger.write_tree().unwrap().id;
+    fresh.ledger.commit(&Draft { tip: &fresh.start, tree: &tree, message: "one\n" }).unwrap();
+    append(&fresh.ledger, &[event(3, "after"), event(4, "after")]);
+    let seqs: Vec<u64> = fresh.ledger.events().unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 2, 3, 4]);
+}
+
+fn a_diff_names_what_it_leaves_out<L: Ledger>(fresh: &Fresh<L>) {
+    let workspace = fresh.ledger.workspace().unwrap().path;
+    write(&workspace, "small", "old\n");
+    let from = fresh.ledger.write_tree().unwrap().id;
+    assert_eq!(fresh.ledger.diff(&from, &from, 10_000).unwrap(), "");
+    write(&workspace, "small", "new\n");
+    write(&workspace, "big", &"0123456789\n".repeat(10_000));
+    let to = fresh.ledger.write_tree().unwrap().id;
+    let diff = fresh.ledger.diff(&from, &to, 10_000).unwrap();
+    assert!(diff.contains("-old\n") && diff.contains("+new\n"), "{diff}");
+    assert!(diff.contains("big") && !diff.contains("+0123456789"), "{diff}");
+    assert!(fresh.ledger.diff(&from, &to, 1_000_000).unwrap().contains("+0123456789\n"));
+}
+
+fn outputs_are_kept_beside_the_log<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.store_output("iter1/s1/1.out", b"\xff not text").unwrap();
+    fresh.ledger.store_output("iter1/s1/1.out", b"again").unwrap();
+    fresh.ledger.store_output("iter1/s1/2.out", b"").unwrap();
+    assert_eq!(fresh.ledger.events().unwrap(), []);
+}
+
+fn nobody_else_adds_commits_here<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    assert_eq!(fresh.ledger.adopt(&fresh.start).unwrap(), None);
+}
+
+fn scratch_is_not_part_of_the_tree<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let before = fresh.ledger.write_tree().unwrap().id;
+    write(&fresh.ledger.scratch(), "live.out", "words\n");
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, before);
+}
+
+#[test]
+fn memory_shows_what_it_holds() {
+    let place = tempfile::tempdir().unwrap();
+    let ledger = Memory::new(place.path());
+    append(&ledger, &[event(1, "a"), event(2, "b")]);
+    assert_eq!(ledger.log().lines().count(), 2);
+    assert_eq!(ledger.snapshot().unwrap().seq, 2);
+    ledger.store_output("iter1/s1/1.out", b"x").unwrap();
+    assert_eq!(ledger.output("iter1/s1/1.out").as_deref(), Some(b"x".as_slice()));
+    let tree = ledger.write_tree().unwrap().id;
+    let committed = ledger.commit(&Draft { tip: "start", tree: &tree, message: "m" }).unwrap();
+    let commits = ledger.commits();
+    assert_eq!((commits[0].id.as_str(), commits[0].parent.as_str()), (committed.commit.as_str(), "start"));
+    assert!(!ledger.is_closed());
+    ledger.close().unwrap();
+    assert!(ledger.is_closed());
+}
