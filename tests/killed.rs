@@ -147,12 +147,13 @@ fn other_people_s_notes_live_beside_a_run() {
     // What `git notes edit` does: read the note, leave it open, write it back over whatever came since.
     let open = repo.git(&["notes", &notes, "show", start]);
     let mut remarks = 0;
-    while child.try_wait().unwrap().is_none() {
+    while remarks < 100 && child.try_wait().unwrap().is_none() {
         let remark = format!("remark {remarks}");
         if repo.try_git(&["notes", &notes, "append", "-m", &remark, start]).code == 0 {
             remarks += 1;
         }
     }
+    child.wait().unwrap();
     repo.git(&["notes", &notes, "add", "-f", "-m", &format!("{open}\nedited by hand"), start]);
     assert!(remarks > 0);
     let kinds = repo.kinds(&run);

@@ -70,6 +70,7 @@ fn what_a_log_from_elsewhere_wants_to_run_is_asked_for_again() {
     assert!(!proof.exists(), "a command from a fetched log was run");
     assert_eq!(clone.kinds(&run), repo.kinds(&run), "a refused resume left something behind");
 
+    clone.git(&["config", "agentloop.mock.acceptIteration", "9"]);
     let given =
         ["resume", &run, "--max-iterations", "2", "--verify", "true", "--permissions", "ask", "--backend", "mock"];
     clone.agentloop(&given).expect(1);

@@ -190,7 +190,7 @@ impl Engine {
             }
             let now = self.recorder.now();
             let (step, stands) = self.recorder.with(|run| (run.next_step(now), run.phase()));
-            if stands != phase {
+            if stands != phase && step.is_some() {
                 phase = stands;
                 self.recorder.record([PhaseChanged { phase: phase.name().into() }.into()]).await?;
             }

@@ -1,6 +1,6 @@
 //! Differences between commits, for results and for reviewers.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use super::repository::Repository;
@@ -8,8 +8,12 @@ use super::{command, tree};
 use crate::error::{Context as _, Result};
 use crate::process;
 
-/// Bytes of the list of files that a reviewer gets at most.
-const STAT: u64 = 16 * 1024;
+/// Bytes of the list of files that a reviewer gets, more or less.
+const STAT: usize = 16 * 1024;
+/// Bytes of patches that are looked through for those that fit.
+const LOOKED_AT: usize = 64 * 1024 * 1024;
+/// Bytes of a line that are taken at a time.
+const LINE: u64 = 64 * 1024;
 
 /// Files that differ between two commits, sorted; none where one of them is not in this clone.
 pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<String>> {
@@ -26,44 +30,86 @@ pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<Str
     Ok(names)
 }
 
-/// What changed from `from` to `to`: every file by name and size of change, then patches of whole files within `limit`
-/// bytes.
+/// What changed from `from` to `to`: every file by name and size of change, then the patches of those files that fit into
+/// `limit` bytes, each of them whole.
 pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
-    let stat = head(repo, &["--stat=100"], from, to, STAT)?;
-    if stat.trim().is_empty() {
-        return Ok("nothing changed".to_owned());
+    let mut stat = Vec::new();
+    let cut = read(repo, "--stat=100", from, to, |line| {
+        stat.extend_from_slice(line);
+        stat.len() < STAT
+    })?;
+    let mut text = String::from_utf8_lossy(&stat).into_owned();
+    if text.trim().is_empty() {
+        return Ok(String::new());
     }
-    let printed = head(repo, &["-p"], from, to, limit as u64 + 1)?;
-    if printed.len() <= limit {
-        return Ok(format!("{stat}\n{printed}"));
+    text.push_str(if cut { "\n…\n\n" } else { "\n" });
+    let mut patches = Patches { limit, ..Patches::default() };
+    let cut = read(repo, "-p", from, to, |line| patches.take(line))?;
+    patches.close();
+    text.push_str(&String::from_utf8_lossy(&patches.whole));
+    if cut || patches.left_out {
+        text.push_str("[the rest is too long: the files above without a patch are in the worktree]\n");
     }
-    let whole =
-        printed.match_indices("\ndiff --git ").map(|(at, _)| at + 1).take_while(|at| *at <= limit).last().unwrap_or(0);
-    Ok(format!(
-        "{stat}\n{}[the rest is too long: the files above without a patch are in the worktree]\n",
-        &printed[..whole]
-    ))
+    Ok(text)
 }
 
-/// The first `limit` bytes of what git says differs. A patch can be larger than memory: git is stopped once there is
-/// enough.
-fn head(repo: &Repository, options: &[&str], from: &str, to: &str, limit: u64) -> Result<String> {
+/// Collects the patches that fit, file by file, and holds no more than they take.
+#[derive(Default)]
+struct Patches {
+    limit: usize,
+    whole: Vec<u8>,
+    file: Vec<u8>,
+    fits: bool,
+    left_out: bool,
+    seen: usize,
+}
+
+impl Patches {
+    /// Takes a line; `false` once enough was looked at.
+    fn take(&mut self, line: &[u8]) -> bool {
+        if line.starts_with(b"diff --git ") {
+            self.close();
+            self.fits = true;
+        }
+        self.seen += line.len();
+        self.fits &= self.whole.len() + self.file.len() + line.len() <= self.limit;
+        if self.fits {
+            self.file.extend_from_slice(line);
+        } else {
+            self.left_out = true;
+            self.file.clear();
+        }
+        self.seen < LOOKED_AT
+    }
+
+    fn close(&mut self) {
+        self.whole.append(&mut self.file);
+        self.fits = false;
+    }
+}
+
+/// Hands what git says differs to `take`, line by line and very long lines in pieces, until it has enough; whether it had.
+/// A patch can be larger than memory: git is stopped then.
+fn read(repo: &Repository, how: &str, from: &str, to: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<bool> {
     let mut git = command::git(repo.home());
-    git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color"]).args(options).args([from, to]);
+    git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", how, from, to]);
     git.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = process::spawn_aside(&mut git).map_err(command::cannot_start)?;
-    let mut printed = Vec::new();
+    let mut enough = false;
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(limit).read_to_end(&mut printed).context("git diff-tree cannot be read")?;
+        let mut reader = BufReader::new(stdout);
+        let mut line = Vec::new();
+        while !enough {
+            line.clear();
+            let read =
+                reader.by_ref().take(LINE).read_until(b'\n', &mut line).context("git diff-tree cannot be read")?;
+            if read == 0 {
+                break;
+            }
+            enough = !take(&line);
+        }
     }
     let status = child.wait().context("git diff-tree cannot be waited for")?;
     // Closed early, git is ended by SIGPIPE: that is no failure.
-    if !status.success() && (printed.len() as u64) < limit {
-        return Err(command::failure("git diff-tree", status, ""));
-    }
-    let mut text = String::from_utf8_lossy(&printed).into_owned();
-    if printed.len() as u64 == limit && options == ["--stat=100"] {
-        text.push_str("\n…\n");
-    }
-    Ok(text)
+    if status.success() || enough { Ok(enough) } else { Err(command::failure("git diff-tree", status, "")) }
 }

@@ -137,7 +137,7 @@ impl Repository {
         if self.checked.get().is_some() {
             return Ok(());
         }
-        let version = command::word(command::plumbing().arg("version"))?;
+        let version = command::word(crate::process::quiet("git").arg("--version"))?;
         if git_version(&version).is_none_or(|found| found < OLDEST_GIT) {
             let (major, minor) = OLDEST_GIT;
             return Err(Error::usage(format!("'{version}' is too old: {major}.{minor} or newer is needed"))
