@@ -1,206 +1,170 @@
-//! Claude Code, by its print mode: `claude -p --output-format json`.
+//! Claude Code in print mode: the prompt on stdin, one JSON object back.
 //!
-//! The flags and the answer's fields are those of version 2.1.330, seen on real runs. It exits 0 on failures that it
-//! explains in its answer, so the answer is judged first.
+//! Facts about its command line and its answers are from version 2.1.330, driven against a test server; answers as it
+//! gave them are under `tests/captures/claude`.
 
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::command::{self, Call};
+use super::explain;
+use super::program::{Invocation, crash, last_words};
 use super::{Agent, Reply, Request, Response};
-use crate::process::Finished;
-use crate::run::event::Timestamp;
+use crate::process::{Finished, Status};
+use crate::run::event::{Timestamp, clip};
 use crate::run::goal::Permissions;
 use crate::run::work::{Failure, FailureKind, Usage};
 
-/// Claude Code on this machine.
-#[derive(Clone, Debug, Default)]
-pub struct Claude;
+/// How much of what it said goes into a failure, in bytes.
+const SAID: usize = 2 << 10;
 
-/// What print mode answers; it has many more fields.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Answer {
-    r#type: String,
-    is_error: bool,
-    subtype: String,
-    result: Option<String>,
-    errors: Vec<String>,
-    api_error_status: Option<u16>,
-    session_id: Option<String>,
-    total_cost_usd: Option<f64>,
-    usage: Tokens,
+/// Claude Code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claude {
+    program: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Tokens {
-    #[serde(rename = "input_tokens")]
-    read: u64,
-    #[serde(rename = "output_tokens")]
-    written: u64,
-    #[serde(rename = "cache_creation_input_tokens")]
-    to_cache: u64,
-    #[serde(rename = "cache_read_input_tokens")]
-    from_cache: u64,
+impl Default for Claude {
+    fn default() -> Self {
+        Self::at("claude")
+    }
+}
+
+impl Claude {
+    /// The one whose program is this: a path, or a name to be found on `PATH`.
+    pub fn at(program: impl Into<String>) -> Self {
+        Self { program: program.into() }
+    }
+
+    fn invocation(&self, request: &Request, root: bool) -> Invocation {
+        let mut argv = vec![self.program.as_str(), "-p", "--output-format", "json"];
+        if !request.system.trim().is_empty() {
+            argv.extend(["--append-system-prompt", &request.system]);
+        }
+        if let Some(model) = &request.model {
+            argv.extend(["--model", model]);
+        }
+        match request.permissions {
+            Permissions::Ask => {}
+            Permissions::Edit => argv.extend(["--permission-mode", "acceptEdits"]),
+            Permissions::All => argv.push("--dangerously-skip-permissions"),
+        }
+        let set = |name, value: &str| (name, Some(value.to_owned()));
+        let mut env = vec![
+            set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1"),
+            set("DISABLE_AUTOUPDATER", "1"),
+            // The loop waits and retries by itself, visibly; a 401 would otherwise take three minutes.
+            set("CLAUDE_CODE_MAX_RETRIES", "0"),
+            // Set where another session of it has started us: it refuses to be nested while it sees this.
+            ("CLAUDECODE", None),
+        ];
+        if root && request.permissions == Permissions::All {
+            env.push(set("IS_SANDBOX", "1")); // without it root is refused everything
+        }
+        let argv = argv.into_iter().map(Into::into).collect();
+        Invocation { argv, stdin: request.prompt.clone(), env }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, Failure> {
+        let root = rustix::process::geteuid().is_root();
+        let finished = self.invocation(request, root).run(request).await?;
+        if !finished.stdout.is_whole() {
+            return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
+        }
+        match parse(&finished.stdout.text()) {
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
+            Some(Ok(_)) => Err(crash(&self.program, &finished)),
+            None => Err(unread(&self.program, &finished)),
+        }
+    }
 }
 
 impl Agent for Claude {
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
-        Box::pin(async move { read(&command::run(call(request), request).await?) })
+        Box::pin(self.answer(request))
     }
 }
 
-fn call(request: &Request) -> Call {
-    let mut argv: Vec<std::ffi::OsString> =
-        ["claude", "-p", "--output-format", "json", "--append-system-prompt"].map(Into::into).into();
-    argv.push((&request.system).into());
-    match request.permissions {
-        Permissions::Ask => {}
-        Permissions::Edit => argv.extend(["--permission-mode", "acceptEdits"].map(Into::into)),
-        Permissions::All => argv.push("--dangerously-skip-permissions".into()),
+/// The failure of a call that gave no result.
+fn unread(program: &str, finished: &Finished) -> Failure {
+    let words = last_words(finished);
+    match explain::kind(None, &words) {
+        FailureKind::Crashed if finished.status == Status::Exited(0) => {
+            Failure::new(FailureKind::Protocol, format!("'{program}' gave no result in JSON: {}", clip(&words, SAID)))
+        }
+        FailureKind::Crashed => crash(program, finished),
+        kind => failure(kind, &words, None),
     }
-    if let Some(model) = &request.model {
-        argv.extend(["--model".into(), model.into()]);
-    }
-    let mut env = vec![
-        ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".to_owned()),
-        ("DISABLE_AUTOUPDATER", "1".to_owned()),
-        // Waiting and trying again is the loop's to decide, and to record.
-        ("CLAUDE_CODE_MAX_RETRIES", "0".to_owned()),
-    ];
-    // As root it refuses to skip permissions unless it is told that it is in a sandbox; the worktree is one.
-    if request.permissions == Permissions::All && rustix::process::geteuid().is_root() {
-        env.push(("IS_SANDBOX", "1".to_owned()));
-    }
-    Call { argv, stdin: request.prompt.clone(), env }
 }
 
-/// Judges a call by what it printed.
-fn read(finished: &Finished) -> Result<Response, Failure> {
-    let Some(answer) = answer(&finished.stdout.text()) else {
-        let failure = command::crashed("claude", finished);
-        return Err(judge(failure.message, None, FailureKind::Protocol));
+/// What its output says: nothing where there is no result in it. What goes before the result, such as a banner or
+/// other messages, does not matter.
+fn parse(stdout: &str) -> Option<Result<Response, Failure>> {
+    let messages: Vec<Value> = match serde_json::from_str(stdout.trim()) {
+        Ok(Value::Array(messages)) => messages, // so with `"verbose": true` in its settings
+        Ok(message) => vec![message],
+        Err(_) => stdout.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect(),
     };
-    let usage = Usage {
-        tokens_in: answer.usage.read + answer.usage.from_cache + answer.usage.to_cache,
-        tokens_out: answer.usage.written,
-        tokens_cached: answer.usage.from_cache,
-        cost_usd: answer.total_cost_usd,
-    };
-    let failed = answer.is_error || !matches!(answer.subtype.as_str(), "success" | "");
-    let text = answer.result.filter(|text| !text.trim().is_empty());
-    if failed {
-        let said = text.or_else(|| (!answer.errors.is_empty()).then(|| answer.errors.join("; ")));
-        let said = said.unwrap_or_else(|| format!("it ended with '{}'", answer.subtype));
-        return Err(judge(said, answer.api_error_status, FailureKind::Crashed));
+    let result = messages.iter().rev().find(|message| message["type"] == "result")?;
+    let reset = messages.iter().rev().find_map(|message| message["rate_limit_info"]["resetsAt"].as_u64());
+    Some(outcome(result, reset.and_then(|seconds| explain::epoch(seconds.try_into().ok()?))))
+}
+
+fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure> {
+    let text = result["result"].as_str().unwrap_or_default();
+    let subtype = result["subtype"].as_str().unwrap_or_default();
+    let denied = result["permission_denials"].as_array().map_or(0, Vec::len);
+    // The subtype is `success` for errors of the API too; those of its own, such as `error_max_turns`, have no result.
+    let is_error = result["is_error"].as_bool().unwrap_or_else(|| !result["result"].is_string());
+    if !is_error && (denied == 0 || !text.trim().is_empty()) {
+        let session_id = result["session_id"].as_str().map(ToOwned::to_owned);
+        return Ok(Response { text: text.to_owned(), usage: usage(result), session_id });
     }
-    Ok(Response { text: text.unwrap_or_default(), usage, session_id: answer.session_id })
-}
-
-/// The answer in what was printed: the last object that says it is a result, whatever banner stands before it.
-fn answer(printed: &str) -> Option<Answer> {
-    let whole = serde_json::from_str::<Answer>(printed.trim()).ok();
-    let lines = || printed.lines().rev().filter_map(|line| serde_json::from_str::<Answer>(line.trim()).ok());
-    let cut = || serde_json::from_str::<Answer>(printed[printed.find("{\"")?..].trim()).ok();
-    whole
-        .or_else(|| lines().find(|answer| answer.r#type == "result"))
-        .or_else(cut)
-        .filter(|answer| answer.r#type == "result")
-}
-
-/// What kind of failure the words and the status of the service mean.
-fn judge(message: String, status: Option<u16>, otherwise: FailureKind) -> Failure {
-    let says = |words: &[&str]| words.iter().any(|word| message.to_ascii_lowercase().contains(word));
-    let kind = match status {
-        Some(401 | 403) => FailureKind::NotLoggedIn,
-        Some(404) => FailureKind::UnknownModel,
-        Some(429) => FailureKind::RateLimited,
-        Some(500..=599) => FailureKind::Overloaded,
-        _ if says(&["not logged in", "invalid api key", "please run /login", "authentication_error"]) => {
-            FailureKind::NotLoggedIn
-        }
-        _ if says(&["usage limit", "rate limit", "limit reached"]) => FailureKind::RateLimited,
-        _ if says(&["overloaded"]) => FailureKind::Overloaded,
-        _ if says(&["connection error", "connection to the api", "econnrefused", "unable to connect", "timed out"]) => {
-            FailureKind::Network
-        }
-        _ if says(&["issue with the selected model", "model not found", "model may not exist"]) => {
-            FailureKind::UnknownModel
-        }
-        _ => otherwise,
+    let errors = result["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let errors: Vec<&str> = errors.iter().filter_map(Value::as_str).collect();
+    let words = match (text.trim(), errors.is_empty()) {
+        ("", true) => subtype.to_owned(),
+        ("", false) => errors.join("; "),
+        (text, _) => text.to_owned(),
     };
-    let reset_at = (kind == FailureKind::RateLimited).then(|| reset(&message)).flatten();
-    let failure = Failure { reset_at, ..Failure::new(kind, message) };
-    match kind {
-        FailureKind::NotLoggedIn => {
-            failure.hint("log in with 'claude /login', or set ANTHROPIC_API_KEY to a key that is valid")
+    let status = result["api_error_status"].as_u64();
+    let kind = match explain::kind(status, &words) {
+        FailureKind::Crashed if denied > 0 => {
+            let message = format!("it was refused {denied} actions that it wanted to take: {}", clip(&words, SAID));
+            return Err(failure(FailureKind::PermissionDenied, &message, None));
         }
-        FailureKind::UnknownModel => failure.hint("name a model that 'claude --model' takes"),
-        _ => failure,
-    }
+        kind => kind,
+    };
+    Err(failure(kind, &words, reset))
 }
 
-/// `…limit reached|1790000000`: the second after which the limit is gone.
-fn reset(message: &str) -> Option<Timestamp> {
-    let seconds: i64 = message.rsplit_once('|')?.1.trim().split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
-    Some(Timestamp(seconds.checked_mul(1000)?))
+fn failure(kind: FailureKind, words: &str, reset: Option<Timestamp>) -> Failure {
+    let mut failure = Failure::new(kind, clip(words, SAID));
+    failure.hint = match kind {
+        FailureKind::NotLoggedIn => Some("run 'claude' and log in with /login, or set ANTHROPIC_API_KEY"),
+        FailureKind::UnknownModel => Some("name a model that it knows with '--model', such as 'sonnet' or 'opus'"),
+        FailureKind::PermissionDenied => {
+            Some("'--permissions edit' lets it edit files, '--permissions all' everything")
+        }
+        _ => None,
+    }
+    .map(ToOwned::to_owned);
+    if kind == FailureKind::RateLimited {
+        failure.reset_at = explain::reset(words).or(reset);
+    }
+    failure
+}
+
+fn usage(result: &Value) -> Usage {
+    let tokens = |key: &str| result["usage"][key].as_u64().unwrap_or(0);
+    let cached = tokens("cache_read_input_tokens");
+    Usage {
+        tokens_in: tokens("input_tokens").saturating_add(cached).saturating_add(tokens("cache_creation_input_tokens")),
+        tokens_out: tokens("output_tokens"),
+        tokens_cached: cached,
+        cost_usd: result["total_cost_usd"].as_f64(),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::process::{Captured, Status};
-
-    fn capture(name: &str) -> Result<Response, Failure> {
-        let path = format!("{}/tests/captures/claude/{name}.stdout", env!("CARGO_MANIFEST_DIR"));
-        let printed = std::fs::read(path).unwrap();
-        read_bytes(&printed)
-    }
-
-    fn read_bytes(printed: &[u8]) -> Result<Response, Failure> {
-        let stdout = Captured::whole(printed);
-        read(&Finished { status: Status::Exited(0), stdout, stderr: Captured::whole(b""), seconds: 0.0 })
-    }
-
-    #[test]
-    fn what_it_printed_on_real_runs_is_read() {
-        let done = capture("json_ok").unwrap();
-        assert_eq!(done.text, "done: hello.txt");
-        assert_eq!((done.usage.tokens_in, done.usage.tokens_out), (25151, 18));
-        assert_eq!(done.usage.cost_usd, Some(0.100_964));
-        assert!(done.session_id.is_some());
-        let failures = [
-            ("json_err401_retries0", FailureKind::NotLoggedIn),
-            ("json_err401_default_retries", FailureKind::NotLoggedIn),
-            ("json_nologin", FailureKind::NotLoggedIn),
-            ("json_err529_retries0", FailureKind::Overloaded),
-            ("json_err400", FailureKind::Crashed),
-            ("plain_nologin", FailureKind::NotLoggedIn),
-        ];
-        for (name, kind) in failures {
-            assert_eq!(capture(name).unwrap_err().kind, kind, "{name}");
-        }
-        for name in
-            ["json_ok_acceptEdits", "json_stdin_ok", "json_resume", "stream_json_ok", "v2.1.197_json_ok", "json_slow"]
-        {
-            assert!(!capture(name).unwrap().text.is_empty(), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_banner_is_skipped_and_a_torn_answer_is_none() {
-        let whole = br#"Update available!
-{"type":"result","subtype":"success","result":"fine","usage":{"input_tokens":1}}"#;
-        assert_eq!(read_bytes(whole).unwrap().text, "fine");
-        assert_eq!(read_bytes(&whole[..60]).unwrap_err().kind, FailureKind::Protocol);
-        assert_eq!(read_bytes(b"").unwrap_err().kind, FailureKind::Protocol);
-        let negative = br#"{"type":"result","subtype":"success","result":"x","usage":{"input_tokens":-1}}"#;
-        assert_eq!(read_bytes(negative).unwrap_err().kind, FailureKind::Protocol);
-    }
-
-    #[test]
-    fn a_limit_says_when_it_resets() {
-        let failure = judge("Claude AI usage limit reached|1790000000".into(), None, FailureKind::Crashed);
-        assert_eq!((failure.kind, failure.reset_at), (FailureKind::RateLimited, Some(Timestamp(1_790_000_000_000))));
-    }
-}
+#[path = "claude_tests.rs"]
+mod tests;

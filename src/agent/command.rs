@@ -1,186 +1,210 @@
-//! Agents that are programs: one runner for all of them, and a template for the user's own.
+//! An agent that is any command of the user's.
+//!
+//! `git config agentloop.backend.<name>.command 'my-agent --ask {prompt}'` makes one. Its words are split as a shell
+//! would split them, but no shell runs: what is put in for a placeholder is part of one argument, whatever it holds.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
+use super::program::{Invocation, combined, crash};
 use super::{Agent, Reply, Request, Response};
 use crate::error::{Error, Result};
-use crate::process::{self, Captured, Finished, Mark, SpawnError, Spec, Status, Stdin};
-use crate::run::event::clip;
+use crate::process::Status;
 use crate::run::work::{Failure, FailureKind};
 
-/// Bytes of an agent's output that are kept to be read; its transcript holds more.
-const KEEP: usize = 4 * 1024 * 1024;
-/// Bytes of an agent's complaints that a failure repeats.
-const COMPLAINT: usize = 2 * 1024;
-
-/// One call of a program.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Call {
-    /// The program and its arguments.
-    pub argv: Vec<OsString>,
-    /// What it reads.
-    pub stdin: String,
-    /// Further environment.
-    pub env: Vec<(&'static str, String)>,
-}
-
-/// Runs `call` for `request`. That it could not be started, was stopped or ran out of time is a failure; whatever else
-/// it did is for its backend to judge.
-pub(super) async fn run(call: Call, request: &Request) -> Result<Finished, Failure> {
-    let program = call.argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-    let own = call.env.into_iter().map(|(name, value)| (name.into(), Some(value.into())));
-    let given = request.env.iter().map(|(name, value)| (name.into(), Some(value.into())));
-    let spec = Spec {
-        argv: call.argv,
-        cwd: Some(request.cwd.clone()),
-        env: own.chain(given).collect(),
-        stdin: if call.stdin.is_empty() { Stdin::Null } else { Stdin::Bytes(call.stdin.into_bytes()) },
-        timeout: request.timeout,
-        keep: KEEP,
-        spool: request.transcript.clone(),
-        mark: Some(Mark { run: request.run.clone(), call: request.call.to_string() }),
-    };
-    let finished = process::run(spec, &request.cancel).await.map_err(|error| not_started(&program, &error))?;
-    match finished.status {
-        Status::Exited(_) | Status::Signaled(_) => Ok(finished),
-        Status::TimedOut => {
-            let seconds = request.timeout.unwrap_or_default().as_secs_f64();
-            Err(Failure::new(FailureKind::Timeout, format!("'{program}' was not done after {seconds} s")))
-        }
-        Status::Cancelled => Err(Failure::new(FailureKind::Cancelled, "stopped")),
-    }
-}
-
-fn not_started(program: &str, error: &SpawnError) -> Failure {
-    match error {
-        SpawnError::NotFound(_) | SpawnError::NotExecutable(_) => {
-            Failure::new(FailureKind::NotInstalled, error.to_string())
-                .hint(format!("install '{program}', or see that it is on PATH and may be run"))
-        }
-        _ => Failure::new(FailureKind::Crashed, error.to_string()),
-    }
-}
-
-/// A failure for a program that ended otherwise than well, in its own last words.
-pub(super) fn crashed(program: &str, finished: &Finished) -> Failure {
-    let how = match finished.status {
-        Status::Exited(code) => format!("exit code {code}"),
-        Status::Signaled(signal) => format!("killed by signal {signal}"),
-        Status::TimedOut | Status::Cancelled => "stopped".to_owned(),
-    };
-    let said = [&finished.stderr, &finished.stdout].map(Captured::text);
-    let said = said.iter().map(|text| text.trim()).find(|text| !text.is_empty()).unwrap_or("it said nothing");
-    Failure::new(FailureKind::Crashed, format!("'{program}' failed ({how}): {}", tail(said)))
-}
-
-fn tail(text: &str) -> String {
-    if text.len() <= COMPLAINT {
-        return text.to_owned();
-    }
-    format!("… {}", &text[text.ceil_char_boundary(text.len() - COMPLAINT)..])
-}
-
-/// A user's own agent: `git config agentloop.backend.<name>.command`.
+/// A command with placeholders.
 ///
-/// `{prompt}`, `{system}`, `{combined}` and `{model}` are replaced inside the words of the template, without a shell.
-/// Where neither `{prompt}` nor `{combined}` is named, system text and prompt go to standard input.
-#[derive(Clone, Debug)]
-pub struct Template {
+/// | placeholder | stands for |
+/// | --- | --- |
+/// | `{prompt}` | the task |
+/// | `{system}` | the role's text |
+/// | `{combined}` | the role's text, a blank line, the task |
+/// | `{model}` | the model; where none was chosen, its word is left out and so is a bare option before it |
+///
+/// Where neither `{prompt}` nor `{combined}` is named, the combined text is its standard input. Its answer is what it
+/// writes to standard output; any exit status but 0 is a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
     words: Vec<String>,
 }
 
-impl Template {
-    /// The template `text`, split into words as a shell would split it.
+impl Command {
+    /// The command that `template` stands for.
     ///
     /// # Errors
-    /// Where it is empty or its quotes do not match.
-    pub fn new(name: &str, text: &str) -> Result<Self> {
+    /// A template that is empty, or has a quote that is not closed.
+    pub fn new(name: &str, template: &str) -> Result<Self> {
         let key = format!("agentloop.backend.{name}.command");
-        let wrong = |why: String| {
-            Error::usage(format!("{key} {why}"))
-                .hint(format!("for instance: git config {key} 'my-agent --ask {{prompt}}'"))
-        };
-        let words = shell_words::split(text).map_err(|error| wrong(format!("is '{}': {error}", clip(text, 200))))?;
-        if words.is_empty() {
-            return Err(wrong("is empty".to_owned()));
+        let hint = format!("for example: git config {key} 'my-agent --ask {{prompt}}'");
+        let words = shell_words::split(template).map_err(|error| {
+            Error::usage(format!("{key} cannot be split into words")).because(error).hint(hint.clone())
+        })?;
+        if words.first().is_none_or(|program| program.trim().is_empty()) {
+            return Err(Error::usage(format!("{key} names no program")).hint(hint));
         }
         Ok(Self { words })
     }
 
-    /// The program that it names.
+    /// The program, as the template names it.
     #[must_use]
-    pub fn program(&self) -> PathBuf {
-        self.words.first().map(PathBuf::from).unwrap_or_default()
+    pub fn program(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
     }
 
-    fn call(&self, request: &Request) -> Call {
-        let combined = format!("{}\n\n{}", request.system.trim_end(), request.prompt);
+    fn names(&self, placeholder: &str) -> bool {
+        self.words.iter().any(|word| word.contains(placeholder))
+    }
+
+    fn invocation(&self, request: &Request) -> Invocation {
+        let both = combined(request);
         let model = request.model.as_deref().unwrap_or_default();
-        let values = [
+        let texts = [
             ("{prompt}", request.prompt.as_str()),
             ("{system}", &request.system),
-            ("{combined}", &combined),
+            ("{combined}", &both),
             ("{model}", model),
         ];
-        let names = |placeholder: &str| self.words.iter().any(|word| word.contains(placeholder));
-        let on_stdin = !names("{prompt}") && !names("{combined}");
-        Call {
-            argv: self.words.iter().map(|word| fill(word, &values).into()).collect(),
-            stdin: if on_stdin { combined } else { String::new() },
-            env: Vec::new(),
+        let mut argv: Vec<OsString> = Vec::new();
+        for (position, word) in self.words.iter().enumerate() {
+            if request.model.is_none() && word.contains("{model}") {
+                let option = position > 1 && word == "{model}" && self.words[position - 1].starts_with('-');
+                if option && !self.words[position - 1].contains('=') {
+                    argv.pop();
+                }
+                continue;
+            }
+            argv.push(fill(word, &texts).into());
         }
+        let on_stdin = !self.names("{prompt}") && !self.names("{combined}");
+        Invocation { argv, stdin: if on_stdin { both } else { String::new() }, env: Vec::new() }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, Failure> {
+        let invocation = self.invocation(request);
+        if invocation.argv.iter().any(|word| word.as_encoded_bytes().contains(&0)) {
+            return Err(Failure::new(FailureKind::Crashed, "the text holds a NUL, which no argument can")
+                .hint("a command without {prompt} and {combined} gets the text on its standard input"));
+        }
+        let finished = invocation.run(request).await?;
+        if finished.status != Status::Exited(0) {
+            return Err(crash(self.program(), &finished));
+        }
+        Ok(Response::text(finished.stdout.text()))
     }
 }
 
-/// Replaces placeholders in one pass: what a value holds is not looked at again.
-fn fill(word: &str, values: &[(&str, &str)]) -> String {
+impl Agent for Command {
+    fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
+        Box::pin(self.answer(request))
+    }
+}
+
+/// `word` with its placeholders filled in, once: what is put in is not looked at again.
+fn fill(word: &str, texts: &[(&str, &str)]) -> String {
     let mut filled = String::new();
     let mut rest = word;
-    while !rest.is_empty() {
-        let next = values
-            .iter()
-            .filter_map(|(name, value)| Some((rest.find(name)?, *name, *value)))
-            .min_by_key(|(at, ..)| *at);
-        let Some((at, name, value)) = next else { break };
+    while let Some(at) = rest.find('{') {
         filled.push_str(&rest[..at]);
-        filled.push_str(value);
-        rest = &rest[at + name.len()..];
+        rest = &rest[at..];
+        if let Some((name, text)) = texts.iter().find(|(name, _)| rest.starts_with(name)) {
+            filled.push_str(text);
+            rest = &rest[name.len()..];
+        } else {
+            filled.push('{');
+            rest = &rest[1..];
+        }
     }
-    filled + rest
-}
-
-impl Agent for Template {
-    fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
-        Box::pin(async move {
-            let finished = run(self.call(request), request).await?;
-            if finished.status != Status::Exited(0) {
-                return Err(crashed(&self.program().to_string_lossy(), &finished));
-            }
-            Ok(Response::text(finished.stdout.text()))
-        })
-    }
+    filled.push_str(rest);
+    filled
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::tests::{request, script};
+    use crate::run::goal::Role;
+    use std::time::Duration;
 
-    #[test]
-    fn values_are_whole_words_and_are_not_filled_again() {
-        let template = Template::new("x", "agent --model={model} '{system}' -- {prompt}").unwrap();
-        let request = super::super::tests::request("be {model}", "a \"quoted\" $(thing) {system}\n--flag");
-        let call = template.call(&request);
-        let words: Vec<_> = call.argv.iter().map(|word| word.to_str().unwrap()).collect();
-        assert_eq!(words, ["agent", "--model=m", "be {model}", "--", "a \"quoted\" $(thing) {system}\n--flag"]);
-        assert_eq!(call.stdin, "");
+    fn argv(template: &str, request: &Request) -> Vec<String> {
+        let invocation = Command::new("x", template).unwrap().invocation(request);
+        invocation.argv.into_iter().map(|word| word.into_string().unwrap()).collect()
     }
 
     #[test]
-    fn without_a_placeholder_for_the_prompt_it_goes_to_stdin() {
-        let template = Template::new("x", "agent {model}").unwrap();
-        assert_eq!(template.call(&super::super::tests::request("system\n", "prompt")).stdin, "system\n\nprompt");
-        assert!(Template::new("x", "  ").is_err());
-        assert!(Template::new("x", "unclosed '").is_err());
+    fn placeholders_become_parts_of_words() {
+        let request = Request {
+            system: "SYS".into(),
+            prompt: "$(rm) '{system}' -x\n{model}".into(),
+            model: Some("m".into()),
+            ..request(Role::Criteria, "/".as_ref())
+        };
+        let task = &request.prompt;
+        assert_eq!(
+            argv("'my agent' -s={system} {prompt} {other} {model} '{combined}'", &request),
+            ["my agent", "-s=SYS", task, "{other}", "m", &format!("SYS\n\n{task}")]
+        );
+        let none = Request { model: None, ..request };
+        assert_eq!(argv("a --model {model} -m={model} run {model} x", &none), ["a", "run", "x"]);
+        assert_eq!(argv("a -k=v {model}", &none), ["a", "-k=v"]);
+    }
+
+    #[test]
+    fn the_text_is_on_stdin_where_no_word_has_it() {
+        let request = request(Role::Criteria, "/".as_ref());
+        let stdin = |template| Command::new("x", template).unwrap().invocation(&request).stdin;
+        assert_eq!(stdin("a"), "You are the criteria of a test.\n\nthe task\n");
+        assert!(!stdin("a {system}").is_empty());
+        assert!(stdin("a {prompt}").is_empty() && stdin("a x{combined}").is_empty());
+    }
+
+    #[test]
+    fn a_template_that_is_no_command_is_refused() {
+        for template in ["", "  ", "'' x", "a 'b"] {
+            assert!(Command::new("x", template).unwrap_err().hint_text().is_some(), "{template}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_answers_on_stdout() {
+        let dir = tempfile::tempdir().unwrap();
+        let body =
+            "read -r role; echo \"$role\"; pwd; echo \"$EXTRA $AGENTLOOP_RUN $AGENTLOOP_CALL\"; printf '\\377'; cat";
+        let agent = Command::new("x", &script(dir.path(), body)).unwrap();
+        let transcript = dir.path().join("out");
+        let request = Request {
+            env: vec![("EXTRA".into(), "more".into())],
+            transcript: Some(transcript.clone()),
+            ..request(Role::Reviewer, dir.path())
+        };
+        let answer = agent.run(&request).await.unwrap().text;
+        let cwd = dir.path().canonicalize().unwrap();
+        let cwd = cwd.display();
+        let wanted = format!("You are the reviewer of a test.\n{cwd}\nmore a-run-1a2b3c 1\n\u{fffd}\nthe task\n");
+        assert_eq!(answer, wanted);
+        assert_eq!(String::from_utf8_lossy(&std::fs::read(transcript).unwrap()), wanted);
+    }
+
+    #[tokio::test]
+    async fn a_command_fails_in_known_ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let request = request(Role::Criteria, dir.path());
+        let fails = async |template: &str, request: &Request| {
+            Command::new("x", template).unwrap().run(request).await.unwrap_err()
+        };
+        let failure = fails(&script(dir.path(), "echo out; echo boom >&2; exit 3"), &request).await;
+        assert_eq!(failure.kind, FailureKind::Crashed);
+        assert!(failure.message.ends_with("exited with status 3: boom"), "{}", failure.message);
+        let failure = fails("no-such-agent-anywhere", &request).await;
+        assert_eq!(failure.kind, FailureKind::NotInstalled);
+        assert!(failure.hint.is_some());
+        let hang = script(dir.path(), "sleep 60");
+        let late = Request { timeout: Some(Duration::from_millis(50)), ..request.clone() };
+        assert_eq!(fails(&hang, &late).await.kind, FailureKind::Timeout);
+        let huge = Request { prompt: "x".repeat(8 << 20), ..request.clone() };
+        let failure = fails("true {prompt}", &huge).await;
+        assert!(failure.kind == FailureKind::Crashed && failure.hint.is_some(), "{failure}");
+        let torn = Request { prompt: "a\0b".into(), ..request.clone() };
+        assert!(fails("true {prompt}", &torn).await.message.contains("NUL"));
+        let (failure, ()) = tokio::join!(fails(&hang, &request), async { request.cancel.cancel() });
+        assert_eq!(failure.kind, FailureKind::Cancelled);
     }
 }

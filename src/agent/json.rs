@@ -1,125 +1,235 @@
-//! Finds the JSON in what a model says: alone, fenced, or in the midst of prose.
+//! JSON out of what a model wrote: alone, in a fence, or somewhere in prose.
 
-use serde_json::{Deserializer, Value};
+use serde_json::Value;
 
-/// How often, on average, a byte may be read in search of a value: hostile text must not cost more than its length.
-const READINGS: usize = 4;
-/// Bytes that a try counts for at least.
-const LEAST_READING: usize = 64;
-/// Keys that mark an object as the one that was asked for.
-const EXPECTED: [&str; 3] = ["goal_complete", "gates_passed", "subgoals"];
-/// Keys under which an object holds the list that was asked for.
-const LISTS: [&str; 5] = ["subgoals", "tasks", "plan", "goals", "steps"];
+/// Keys under which models put a plan, as [`crate::run::work::Plan::settle`] reads them.
+const PLAN_KEYS: [&str; 5] = ["subgoals", "tasks", "plan", "goals", "steps"];
+/// Keys of a review, as [`crate::run::work::Review::settle`] reads them.
+const REVIEW_KEYS: [&str; 3] = ["gates_passed", "goal_complete", "issues"];
+/// Deepest nesting that is looked into: `serde_json` reads no deeper.
+const DEEPEST: usize = 127;
+/// How many times its own length a text may cost to search, whatever is in it.
+const PASSES: usize = 32;
+/// What a search may cost however short the text is, in bytes.
+const LEAST_BUDGET: usize = 1 << 20;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A list; an object that holds one under a usual name will do.
+    /// An array of strings or objects; an object that holds a plan counts too, as it is.
     Array,
-    /// An object.
+    /// An object, best one with the keys of a review.
     Object,
 }
 
-/// The value of `shape` in `text`: the whole text, else what stands in a fence, else the last that fits best.
+/// The value of this shape that `text` most likely means as its answer: of those that fit best, the last.
+///
+/// The time is linear in the length of the text.
 #[must_use]
 pub fn find(text: &str, shape: Shape) -> Option<Value> {
-    if let Some(whole) = parse(text, shape) {
-        return Some(whole);
+    let mut best: Option<(u8, Value)> = None;
+    for value in Candidates::of(text) {
+        if let Some((rank, value)) = ranked(value, shape)
+            && best.as_ref().is_none_or(|(highest, _)| rank >= *highest)
+        {
+            best = Some((rank, value));
+        }
     }
-    let fenced = text.split("```").skip(1).step_by(2);
-    let bodies = fenced.map(|block| block.strip_prefix("json").or_else(|| block.strip_prefix("JSON")).unwrap_or(block));
-    bodies.filter_map(|body| parse(body, shape)).last().or_else(|| scan(text, shape))
+    best.map(|(_, value)| value)
 }
 
-fn parse(text: &str, shape: Shape) -> Option<Value> {
-    let value = serde_json::from_str(text.trim()).ok()?;
-    fits(&value, shape).then_some(value)
-}
-
-/// How well a value answers: not at all, or the better the higher.
-fn rank(value: &Value, shape: Shape) -> Option<u8> {
+/// How well `value` fits, and the part of it that does.
+fn ranked(value: Value, shape: Shape) -> Option<(u8, Value)> {
     match (shape, value) {
-        (Shape::Array, Value::Array(items)) => {
-            let usable = items.iter().filter(|item| item.is_string() || item.is_object()).count();
-            Some(if usable == 0 { 0 } else { 2 })
+        (Shape::Array, Value::Array(items)) => Some((array_rank(&items), Value::Array(items))),
+        (Shape::Array, Value::Object(mut fields)) => {
+            let holds_plan =
+                PLAN_KEYS.iter().filter_map(|key| fields.get(*key)?.as_array()).any(|items| array_rank(items) > 1);
+            if holds_plan {
+                return Some((3, Value::Object(fields)));
+            }
+            match fields.remove("questions") {
+                Some(Value::Array(items)) => Some((array_rank(&items), Value::Array(items))),
+                _ => None,
+            }
         }
-        (Shape::Array, Value::Object(fields)) => {
-            LISTS.iter().any(|key| fields.get(*key).is_some_and(Value::is_array)).then_some(1)
+        (Shape::Object, Value::Object(fields)) => {
+            let known = REVIEW_KEYS.iter().filter(|key| fields.contains_key(**key)).count();
+            Some((u8::try_from(known).unwrap_or(u8::MAX), Value::Object(fields)))
         }
-        (Shape::Object, Value::Object(fields)) => Some(u8::from(EXPECTED.iter().any(|key| fields.contains_key(*key)))),
+        (Shape::Object, Value::Array(items)) => items
+            .into_iter()
+            .filter(Value::is_object)
+            .filter_map(|item| ranked(item, shape))
+            .max_by_key(|(rank, _)| *rank)
+            .filter(|(rank, _)| *rank > 0),
         _ => None,
     }
 }
 
-fn fits(value: &Value, shape: Shape) -> bool {
-    rank(value, shape).is_some()
+/// A list of objects is what is asked for, a list of strings will do, an empty one may be the answer; what else stands
+/// in brackets is prose more often than not.
+fn array_rank(items: &[Value]) -> u8 {
+    match items {
+        [] => 1,
+        _ if items.iter().all(Value::is_object) => 3,
+        _ if items.iter().all(|item| item.is_object() || item.is_string()) => 2,
+        _ => 0,
+    }
 }
 
-/// Tries a value wherever one could begin. What parsed is stepped over.
-fn scan(text: &str, shape: Shape) -> Option<Value> {
-    let mut best: Option<(u8, Value)> = None;
-    let mut from = 0;
-    let mut readings = text.len().saturating_mul(READINGS).saturating_add(4096);
-    while let Some(start) = text[from..].find(['[', '{']).map(|at| from + at) {
-        let mut values = Deserializer::from_str(&text[start..]).into_iter::<Value>();
-        let read = match values.next() {
-            Some(Ok(value)) => {
-                let length = values.byte_offset();
-                from = start + length;
-                if let Some(rank) = rank(&value, shape)
-                    && best.as_ref().is_none_or(|(known, _)| *known <= rank)
-                {
-                    best = Some((rank, value));
-                }
-                length
-            }
-            Some(Err(error)) => {
-                from = start + 1;
-                let lines = text[start..].split_inclusive('\n').take(error.line().saturating_sub(1));
-                lines.map(str::len).sum::<usize>() + error.column()
-            }
-            None => break,
-        };
-        let Some(left) = readings.checked_sub(read.max(LEAST_READING)) else { break };
-        readings = left;
+/// The outermost JSON arrays and objects in a text, in its order.
+struct Candidates<'a> {
+    text: &'a str,
+    at: usize,
+    budget: usize,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { text, at: 0, budget: text.len().saturating_mul(PASSES).max(LEAST_BUDGET) }
     }
-    best.map(|(_, value)| value)
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Value> {
+        loop {
+            let bytes = self.text.as_bytes();
+            let start = self.at + bytes[self.at..].iter().position(|byte| matches!(byte, b'[' | b'{'))?;
+            self.at = start + 1;
+            let (length, balanced) = balance(&bytes[start..]);
+            self.budget = self.budget.checked_sub(length)?;
+            if !balanced {
+                continue;
+            }
+            let end = start + length;
+            if let Some(value) = self.text.get(start..end).and_then(|part| serde_json::from_str(part).ok()) {
+                self.at = end;
+                return Some(value);
+            }
+        }
+    }
+}
+
+/// How far the value that begins here was followed, and whether that is its end.
+fn balance(bytes: &[u8]) -> (usize, bool) {
+    let mut open = Vec::new();
+    let mut in_string = false;
+    let mut escaped = false;
+    for (position, byte) in bytes.iter().enumerate() {
+        let seen = position + 1;
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                0..=0x1f => return (seen, false), // RFC 8259, section 7: these must be escaped
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' if open.len() < DEEPEST => open.push(b']'),
+            b'{' if open.len() < DEEPEST => open.push(b'}'),
+            b'[' | b'{' => return (seen, false),
+            b']' | b'}' if open.pop() != Some(*byte) => return (seen, false),
+            _ => {}
+        }
+        if open.is_empty() {
+            return (seen, true);
+        }
+    }
+    (bytes.len(), false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::time::{Duration, Instant};
+
+    fn array(text: &str) -> Value {
+        find(text, Shape::Array).unwrap_or(Value::Null)
+    }
+
+    fn object(text: &str) -> Value {
+        find(text, Shape::Object).unwrap_or(Value::Null)
+    }
 
     #[test]
-    fn json_is_found_however_it_is_wrapped() {
-        let plan = json!([{"id": "a", "description": "b"}]);
+    fn an_answer_is_found_wherever_it_stands() {
+        let plan = json!([{"id": "a", "description": "say \"}]\" and [x]"}]);
+        let written = plan.to_string();
         for text in [
-            r#"[{"id": "a", "description": "b"}]"#,
-            "Sure! Here it is:\n```json\n[{\"id\": \"a\", \"description\": \"b\"}]\n```\nAnything else?",
-            r#"I looked at list[0] and {x}; the plan: [{"id": "a", "description": "b"}] as asked [1]."#,
-            "```\n[{\"id\": \"a\", \"description\": \"b\"}]\n```",
+            written.clone(),
+            format!("\u{feff} {written}\n"),
+            format!("Here is the plan:\n```json\n{written}\n```\nGood luck [1]!"),
+            format!("See [the readme](README.md), {{braces}} and [1, 2].\n{written}"),
+            format!("An example is [\"x\"]. Mine:\n{written}\nFiles: [\"a.rs\"]. Questions: []"),
+            format!("`fn main() {{ let a = [0; 3]; }}` {written}"),
+            format!("it said \"[ and went on {written}"),
         ] {
-            assert_eq!(find(text, Shape::Array), Some(plan.clone()), "{text}");
+            assert_eq!(array(&text), plan, "{text}");
         }
-        assert_eq!(find(r#"{"plan": ["x"]}"#, Shape::Array), Some(json!({"plan": ["x"]})));
-        assert_eq!(find("no JSON at all", Shape::Array), None);
-        assert_eq!(find("[1, 2", Shape::Array), None);
     }
 
     #[test]
-    fn the_verdict_is_told_from_other_objects() {
-        let text = r#"The config {"a": 1} is fine. {"gates_passed": true, "goal_complete": false} {"b": 2}"#;
-        assert_eq!(find(text, Shape::Object), Some(json!({"gates_passed": true, "goal_complete": false})));
+    fn an_array_may_stand_in_an_object() {
+        assert_eq!(array(r#"{"subgoals": [{"description": "x"}]}"#), json!({"subgoals": [{"description": "x"}]}));
+        assert_eq!(array(r#"ok {"questions": ["Which?"]}"#), json!(["Which?"]));
+        assert_eq!(array(r#"{"id": "a", "files": ["a.rs"]}"#), Value::Null);
+        assert_eq!(array(r#"{"subgoals": []} or ["x"]"#), json!(["x"]));
     }
 
     #[test]
-    fn hostile_text_takes_no_time() {
-        let started = std::time::Instant::now();
-        for text in ["[".repeat(1 << 20), "[{".repeat(1 << 19), "{\"a\":".repeat(1 << 18), "]}".repeat(1 << 19)] {
-            assert_eq!(find(&text, Shape::Array), None);
-            assert_eq!(find(&text, Shape::Object), None);
+    fn of_equals_the_last_is_the_answer() {
+        assert_eq!(array(r#"["draft"] then ["final"]"#), json!(["final"]));
+        assert_eq!(array("no questions: []"), json!([]));
+        assert_eq!(
+            object(
+                r#"{"gates_passed": false, "goal_complete": false} no: {"gates_passed": true, "goal_complete": true}"#
+            ),
+            json!({"gates_passed": true, "goal_complete": true})
+        );
+    }
+
+    #[test]
+    fn a_review_is_told_from_other_objects() {
+        let review = json!({"gates_passed": true, "goal_complete": false, "issues": ["x"]});
+        for text in [
+            format!("{{\"a\": 1}} {review} {{\"b\": [2]}}"),
+            format!("[{review}]"),
+            format!("```\n{review}\n```\ntrailing }} prose {{"),
+        ] {
+            assert_eq!(object(&text), review, "{text}");
         }
-        assert!(started.elapsed().as_secs() < 20, "not linear");
+        assert_eq!(object(r#"["x", {"y": 1}]"#), Value::Null);
+        assert_eq!(object(r#"{"y": 1}"#), json!({"y": 1}));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        for text in ["", "no", "\"[1]", "[", "{]", "[1,]", "{'a': 1}", "[\"a\nb\"]", "null", "12"] {
+            assert_eq!(find(text, Shape::Object), None, "{text}");
+            assert!(find(text, Shape::Array).is_none_or(|value| value == json!([1])), "{text}");
+        }
+    }
+
+    #[test]
+    fn hostile_input_costs_linear_time() {
+        let million = 1 << 20;
+        assert_eq!(find(&"[".repeat(million), Shape::Array), None);
+        let started = Instant::now();
+        for unit in ["[", "{", "[\"", "{\"a\":", "[\"[\\\"", "]", "[]", "[1,", "[{}", "\"[", "[[]", "ä[", "[\"a\","] {
+            let text = unit.repeat(million / 16 / unit.len());
+            let _ = find(&text, Shape::Array);
+            let _ = find(&text, Shape::Object);
+        }
+        assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
+        let items: Vec<Value> = (0..10_000).map(|n| json!({"id": n, "description": "x"})).collect();
+        assert_eq!(array(&json!(items).to_string()).as_array().map(Vec::len), Some(10_000));
     }
 }

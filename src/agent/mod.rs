@@ -1,13 +1,20 @@
 //! Seam 1: what answers a role.
 //!
-//! A backend is one method: [`Agent::run`]. The roles of the loop are the same agent with other prompts.
+//! A backend is one method: [`Agent::run`]. The three roles of the loop are the same agent with other prompts.
 
 pub mod claude;
 pub mod command;
+mod explain;
 pub mod json;
 pub mod mock;
+mod parse;
+pub mod presets;
+mod program;
 pub mod prompts;
 pub mod registry;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -80,31 +87,5 @@ impl Response {
     /// An answer of text alone.
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A worker's request with these words.
-    pub(crate) fn request(system: &str, prompt: &str) -> Request {
-        Request {
-            role: Role::Subagent,
-            system: system.into(),
-            prompt: prompt.into(),
-            model: Some("m".into()),
-            cwd: ".".into(),
-            permissions: Permissions::Edit,
-            timeout: None,
-            env: Vec::new(),
-            run: "run-000000".into(),
-            call: 1,
-            iteration: 1,
-            subgoal: Some("s1".into()),
-            attempt: 1,
-            transcript: None,
-            cancel: CancellationToken::new(),
-        }
     }
 }

@@ -1,5 +1,8 @@
-//! The backends by name: built in, and the user's own.
+//! The backends by name: the built-in ones, and the commands that the user has configured.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,144 +10,349 @@ use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::claude::Claude;
-use super::command::Template;
+use super::command::Command;
 use super::mock::Mock;
+use super::presets::{self, Described};
 use crate::error::{Error, Result};
 
-/// Programs that are agents, each with the environment that it gives to what it starts.
-const PROGRAMS: [Program; 1] = [Program {
-    backend: "claude_code",
-    command: "claude",
-    markers: &["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT"],
-    install: "npm install -g @anthropic-ai/claude-code",
-}];
+/// The name of the backend that needs no model.
+const MOCK: &str = "mock";
+/// The name that stands for whichever fits.
+const AUTO: &str = "auto";
+/// The keys of [`Mock::new`].
+const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "delay", "fail"];
 
-struct Program {
-    backend: &'static str,
-    command: &'static str,
-    markers: &'static [&'static str],
+/// An agent that we know how to drive.
+struct Known {
+    name: &'static str,
+    program: &'static str,
+    /// How one gets it.
     install: &'static str,
+    /// Variables that it sets for what it starts, by which one knows who is calling.
+    markers: &'static [&'static str],
+    make: fn() -> Arc<dyn Agent>,
 }
 
-/// Every value of a key in git's configuration.
-type Config<'a> = dyn Fn(&str) -> Vec<String> + 'a;
+/// In the order in which `auto` prefers them.
+const KNOWN: [Known; 6] = [
+    Known {
+        name: "claude_code",
+        program: "claude",
+        install: "npm install -g @anthropic-ai/claude-code",
+        markers: &["CLAUDECODE"],
+        make: || Arc::new(Claude::default()),
+    },
+    Known {
+        name: "codex",
+        program: "codex",
+        install: "npm install -g @openai/codex",
+        markers: &["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED", "CODEX_THREAD_ID", "CODEX_CI"],
+        make: || Arc::new(Described::new(&presets::CODEX)),
+    },
+    Known {
+        name: "opencode",
+        program: "opencode",
+        install: "npm install -g opencode-ai",
+        markers: &["OPENCODE"],
+        make: || Arc::new(Described::new(&presets::OPENCODE)),
+    },
+    Known {
+        name: "gemini",
+        program: "gemini",
+        install: "npm install -g @google/gemini-cli",
+        markers: &["GEMINI_CLI"],
+        make: || Arc::new(Described::new(&presets::GEMINI)),
+    },
+    Known {
+        name: "copilot",
+        program: "copilot",
+        install: "npm install -g @github/copilot",
+        markers: &[],
+        make: || Arc::new(Described::new(&presets::COPILOT)),
+    },
+    Known {
+        name: "aider",
+        program: "aider",
+        install: "pipx install aider-chat",
+        markers: &[],
+        make: || Arc::new(Described::new(&presets::AIDER)),
+    },
+];
 
-/// Finds backends.
-pub struct Registry<'a> {
-    config: Box<Config<'a>>,
-    custom: Vec<String>,
-}
-
-/// A backend as `backends` lists it.
+/// A backend as `git agentloop backends` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendView {
-    /// Its name for `--backend`.
+    /// What `--backend` takes.
     pub name: String,
-    /// `built_in`, `program` or `custom`.
+    /// `built-in`, `agent` or `command`.
     pub kind: String,
-    /// Whether it can be run here.
+    /// Whether its program can be found.
     pub installed: bool,
-    /// The program, where it is one.
+    /// Where.
     pub path: Option<String>,
-    /// What it is, or how to get it.
+    /// How to get it where it is missing; for a command of the user's, the command.
     pub detail: String,
 }
 
-impl<'a> Registry<'a> {
-    /// A registry over git's configuration; `custom` are the names under `agentloop.backend.`.
-    #[must_use]
-    pub fn new(config: impl Fn(&str) -> Vec<String> + 'a, custom: Vec<String>) -> Self {
-        Self { config: Box::new(config), custom }
+/// What there is to drive.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    custom: BTreeMap<String, String>,
+    mock: BTreeMap<String, Vec<String>>,
+    environment: Environment,
+}
+
+/// What is looked at of the process's environment.
+#[derive(Clone, Debug, Default)]
+struct Environment {
+    path: OsString,
+    markers: Vec<String>,
+}
+
+impl Environment {
+    fn of_process() -> Self {
+        let set = |name: &&&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let markers = KNOWN.iter().flat_map(|known| known.markers).filter(set).map(ToString::to_string).collect();
+        Self { path: std::env::var_os("PATH").unwrap_or_default(), markers }
     }
 
-    /// The backend called `name`.
-    ///
-    /// # Errors
-    /// Where there is none, or its configuration is wrong.
-    pub fn get(&self, name: &str) -> Result<Arc<dyn Agent>> {
-        if let Some(command) = self.command(name) {
-            return Ok(Arc::new(Template::new(name, &command)?));
+    /// Where `program` is; nothing is run for it.
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        let executable =
+            |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
+        if program.contains('/') {
+            return Some(PathBuf::from(program)).filter(|path| executable(path));
         }
-        match name {
-            "mock" => Ok(Arc::new(Mock::new(&*self.config)?)),
-            "claude_code" => Ok(Arc::new(Claude)),
-            _ => {
-                let known: Vec<String> = self.list().into_iter().map(|backend| backend.name).collect();
-                Err(Error::usage(format!("there is no backend '{}'", crate::run::work::one_line(name, 80))).hint(format!(
-                    "there are {}; a program of your own becomes one with 'git config agentloop.backend.NAME.command …'",
-                    known.join(", ")
-                )))
-            }
-        }
-    }
-
-    /// The agent that is calling, else the first that is installed.
-    ///
-    /// # Errors
-    /// Where there is none, and how to get one.
-    pub fn auto(&self) -> Result<String> {
-        let calling = |program: &&Program| program.markers.iter().any(|marker| std::env::var_os(marker).is_some());
-        let installed = |program: &&Program| on_path(Path::new(program.command)).is_some();
-        let found = PROGRAMS.iter().find(calling).or_else(|| PROGRAMS.iter().find(installed));
-        if let Some(program) = found {
-            return Ok(program.backend.to_owned());
-        }
-        if let [only] = self.custom.as_slice() {
-            return Ok(only.clone());
-        }
-        let ways: Vec<&str> = PROGRAMS.iter().map(|program| program.install).collect();
-        Err(Error::usage("no coding agent is installed").hint(format!(
-            "get one ('{}'), name one of your own with --backend, or see the loop at work with '--backend mock'",
-            ways.join("' or '")
-        )))
-    }
-
-    /// Every backend, built-in ones first.
-    #[must_use]
-    pub fn list(&self) -> Vec<BackendView> {
-        let mock = BackendView {
-            name: "mock".into(),
-            kind: "built_in".into(),
-            installed: true,
-            path: None,
-            detail: "plays every role without a model; shows the loop at work".into(),
-        };
-        let programs = PROGRAMS.iter().map(|program| {
-            let path = on_path(Path::new(program.command));
-            BackendView {
-                name: program.backend.into(),
-                kind: "program".into(),
-                installed: path.is_some(),
-                detail: if path.is_some() { String::new() } else { format!("to get it: {}", program.install) },
-                path: path.map(|path| path.to_string_lossy().into_owned()),
-            }
-        });
-        let custom = self.custom.iter().map(|name| {
-            let template = self.command(name).map(|command| (Template::new(name, &command), command));
-            let (path, detail) = match template {
-                Some((Ok(template), command)) => (on_path(&template.program()), command),
-                Some((Err(error), _)) => (None, error.to_string()),
-                None => (None, format!("agentloop.backend.{name}.command is not set")),
-            };
-            let path = path.map(|path| path.to_string_lossy().into_owned());
-            BackendView { name: name.clone(), kind: "custom".into(), installed: path.is_some(), path, detail }
-        });
-        std::iter::once(mock).chain(programs).chain(custom).collect()
-    }
-
-    fn command(&self, name: &str) -> Option<String> {
-        self.custom
-            .iter()
-            .any(|known| known == name)
-            .then(|| (self.config)(&format!("agentloop.backend.{name}.command")).pop())?
+        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|path| executable(path))
     }
 }
 
-/// Where a program is found, as a shell would find it.
-fn on_path(program: &Path) -> Option<PathBuf> {
-    let runs = |path: &PathBuf| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
-    if program.components().count() > 1 {
-        return Some(program.to_owned()).filter(runs);
+impl Registry {
+    /// The built-in backends and those named in `custom`, whose commands `config` knows as
+    /// `agentloop.backend.<name>.command`. A custom one hides a built-in one of its name.
+    pub fn new(config: &dyn Fn(&str) -> Vec<String>, custom: &[String]) -> Self {
+        Self::within(config, custom, Environment::of_process())
     }
-    std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(program)).find(runs)
+
+    fn within(config: &dyn Fn(&str) -> Vec<String>, custom: &[String], environment: Environment) -> Self {
+        let command = |name: &String| {
+            let template = config(&format!("agentloop.backend.{name}.command")).pop()?;
+            (name != AUTO).then(|| (name.clone(), template))
+        };
+        let mock = MOCK_KEYS.map(|key| format!("agentloop.mock.{key}"));
+        Self {
+            custom: custom.iter().filter_map(command).collect(),
+            mock: mock.into_iter().map(|key| (key.clone(), config(&key))).collect(),
+            environment,
+        }
+    }
+
+    /// The backend of this name; `auto` and no name are [`Registry::auto`].
+    ///
+    /// # Errors
+    /// A name that is not known, and a backend that is not usable as it is configured. Whether its program is installed
+    /// is not looked at: a call tells.
+    pub fn get(&self, name: &str) -> Result<Arc<dyn Agent>> {
+        if name == AUTO || name.is_empty() {
+            return self.named(&self.auto()?);
+        }
+        self.named(name)
+    }
+
+    fn named(&self, name: &str) -> Result<Arc<dyn Agent>> {
+        if let Some(template) = self.custom.get(name) {
+            return Ok(Arc::new(Command::new(name, template)?));
+        }
+        if name == MOCK {
+            return Ok(Arc::new(Mock::new(&|key| self.mock.get(key).cloned().unwrap_or_default())?));
+        }
+        match KNOWN.iter().find(|known| known.name == name) {
+            Some(known) => Ok((known.make)()),
+            None => Err(self.unknown(name)),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let names: Vec<String> = self.list().into_iter().map(|view| view.name).collect();
+        let alike = names.iter().map(|known| (distance(name, known), known)).min();
+        let message = match alike.filter(|(distance, _)| *distance <= 2) {
+            Some((_, alike)) => format!("no backend '{name}': did you mean '{alike}'?"),
+            None => format!("no backend '{name}': there are {}", names.join(", ")),
+        };
+        Error::usage(message).hint(format!(
+            "'git agentloop backends' lists them; 'git config agentloop.backend.{name}.command …' makes one"
+        ))
+    }
+
+    /// The name of the backend that fits best: the agent that is calling, else the first one installed.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn auto(&self) -> Result<String> {
+        let calling =
+            |known: &&Known| known.markers.iter().any(|name| self.environment.markers.iter().any(|set| set == name));
+        let installed = |known: &&Known| self.environment.find(known.program).is_some();
+        let found = KNOWN.iter().filter(calling).find(installed).or_else(|| KNOWN.iter().find(installed));
+        found.map(|known| known.name.to_owned()).ok_or_else(|| {
+            let mut hint = format!("install one ({}), or see the loop without any: --backend mock", KNOWN[0].install);
+            if let Some(name) = self.custom.keys().next() {
+                hint = format!("--backend {name} is the command that you configured; {hint}");
+            }
+            Error::usage("no coding agent is installed").hint(hint)
+        })
+    }
+
+    /// Every backend: the built-in ones, then the user's. Programs are looked for on `PATH`; none is run.
+    #[must_use]
+    pub fn list(&self) -> Vec<BackendView> {
+        let mut views = vec![BackendView {
+            name: MOCK.to_owned(),
+            kind: "built-in".to_owned(),
+            installed: true,
+            path: None,
+            detail: "shows the loop, without a model".to_owned(),
+        }];
+        views.extend(KNOWN.iter().map(|known| {
+            let path = self.environment.find(known.program);
+            let detail = if path.is_some() { "" } else { known.install };
+            view(known.name, "agent", path, detail)
+        }));
+        views.retain(|view| !self.custom.contains_key(&view.name));
+        views.extend(self.custom.iter().map(|(name, template)| match Command::new(name, template) {
+            Ok(command) => view(name, "command", self.environment.find(command.program()), template),
+            Err(error) => view(name, "command", None, &error.chain()),
+        }));
+        views
+    }
+}
+
+fn view(name: &str, kind: &str, path: Option<PathBuf>, detail: &str) -> BackendView {
+    BackendView {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        installed: path.is_some(),
+        path: path.map(|path| path.to_string_lossy().into_owned()),
+        detail: detail.to_owned(),
+    }
+}
+
+/// How far a name is from a known one: edits of a character (Levenshtein), less where it is the beginning of it.
+fn distance(name: &str, known: &str) -> usize {
+    if name.len() > 2 && known.starts_with(name) {
+        return 1;
+    }
+    let known: Vec<char> = known.chars().collect();
+    let mut row: Vec<usize> = (0..=known.len()).collect();
+    for (line, character) in name.chars().take(64).enumerate() {
+        let mut corner = row[0];
+        row[0] = line + 1;
+        for (column, other) in known.iter().enumerate() {
+            let changed = corner + usize::from(character != *other);
+            corner = row[column + 1];
+            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[known.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::tests::request;
+    use crate::error::Kind;
+    use crate::run::goal::Role;
+
+    /// A registry that finds these programs, under these markers, with these settings.
+    fn registry(programs: &[&str], markers: &[&str], settings: &[(&str, &str)]) -> (Registry, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        for program in programs {
+            let path = dir.path().join(program);
+            std::fs::write(&path, "#!/bin/sh\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        std::fs::write(dir.path().join("plain-file"), "").unwrap();
+        std::fs::create_dir(dir.path().join("folder")).unwrap();
+        let config = |key: &str| {
+            settings.iter().filter(|(name, _)| *name == key).map(|(_, value)| (*value).to_owned()).collect()
+        };
+        let name = |key: &str| Some(key.strip_prefix("agentloop.backend.")?.strip_suffix(".command")?.to_owned());
+        let custom: Vec<String> = settings.iter().filter_map(|(key, _)| name(key)).collect();
+        let markers = markers.iter().map(ToString::to_string).collect();
+        let environment = Environment { path: dir.path().into(), markers };
+        (Registry::within(&config, &custom, environment), dir)
+    }
+
+    fn error(result: Result<Arc<dyn Agent>>) -> Error {
+        result.err().unwrap()
+    }
+
+    #[test]
+    fn auto_is_the_caller_or_the_first_installed() {
+        assert_eq!(registry(&["claude"], &[], &[]).0.auto().unwrap(), "claude_code");
+        assert_eq!(registry(&["claude"], &["CLAUDECODE"], &[]).0.auto().unwrap(), "claude_code");
+        assert_eq!(registry(&["aider", "opencode", "codex"], &[], &[]).0.auto().unwrap(), "codex");
+        assert_eq!(registry(&["claude", "opencode"], &["OPENCODE"], &[]).0.auto().unwrap(), "opencode");
+        assert_eq!(registry(&["aider"], &["OPENCODE"], &[]).0.auto().unwrap(), "aider", "who calls is not on PATH");
+        assert!(registry(&["claude"], &[], &[]).0.get("auto").is_ok());
+        let (none, _dir) = registry(&[], &["CLAUDECODE"], &[("agentloop.backend.mine.command", "x")]);
+        let error = none.auto().unwrap_err();
+        let hint = error.hint_text().unwrap();
+        for words in ["npm install", "--backend mock", "--backend mine"] {
+            assert!(hint.contains(words), "{hint}");
+        }
+    }
+
+    #[tokio::test]
+    async fn backends_are_found_by_name() {
+        let (registry, dir) = registry(
+            &[],
+            &[],
+            &[
+                ("agentloop.backend.mine.command", "old"),
+                ("agentloop.backend.mine.command", "echo mine"),
+                ("agentloop.backend.bad.command", "'"),
+                ("agentloop.mock.plan", "[\"x\"]"),
+            ],
+        );
+        let request = request(Role::Decomposer, dir.path());
+        assert_eq!(registry.get("mock").unwrap().run(&request).await.unwrap().text, "[\"x\"]");
+        assert_eq!(registry.get("mine").unwrap().run(&request).await.unwrap().text, "mine\n");
+        assert!(KNOWN.iter().all(|known| registry.get(known.name).is_ok()));
+        assert!(error(registry.get("bad")).to_string().contains("agentloop.backend.bad.command"));
+        assert!(registry.get("auto").is_err());
+    }
+
+    #[test]
+    fn an_unknown_name_is_answered_with_those_there_are() {
+        let (registry, _dir) = registry(&[], &[], &[("agentloop.backend.mine.command", "x")]);
+        for (name, words) in
+            [("claude", "'claude_code'"), ("mok", "'mock'"), ("mein", "'mine'"), ("zzzzzzz", "mock, claude_code")]
+        {
+            let error = error(registry.get(name));
+            assert_eq!(error.kind(), Kind::Usage);
+            assert!(error.to_string().contains(words) && error.hint_text().is_some(), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_list_says_what_is_there() {
+        let settings = [
+            ("agentloop.backend.a.command", "claude --x {prompt}"),
+            ("agentloop.backend.b.command", "plain-file"),
+            ("agentloop.backend.c.command", "'"),
+            ("agentloop.backend.mock.command", "folder"),
+            ("agentloop.backend.auto.command", "claude"),
+        ];
+        let (registry, dir) = registry(&["claude"], &[], &settings);
+        let views = registry.list();
+        let claude = dir.path().join("claude").display().to_string();
+        let found = |name: &str| views.iter().find(|view| view.name == name).unwrap();
+        assert_eq!(found("claude_code").path.as_ref(), Some(&claude));
+        assert_eq!((found("a").path.as_ref(), found("a").detail.as_str()), (Some(&claude), "claude --x {prompt}"));
+        assert!(!found("b").installed && !found("mock").installed && found("mock").kind == "command");
+        assert!(found("c").detail.contains("cannot be split"));
+        assert!(views.iter().all(|view| view.name != "auto"));
+        let text = serde_json::to_string(&views).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<BackendView>>(&text).unwrap(), views);
+    }
 }

@@ -59,8 +59,8 @@ impl Site {
     }
 
     /// The backends that can be driven from here.
-    fn registry(&self) -> Registry<'_> {
-        Registry::new(|key| self.repo.config(key), self.repo.config_names("agentloop.backend."))
+    fn registry(&self) -> Registry {
+        Registry::new(&|key| self.repo.config(key), &self.repo.config_names("agentloop.backend."))
     }
 
     /// The agents that `options` name.

@@ -17,12 +17,6 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// A stream of these bytes, for tests of what reads one.
-    #[cfg(test)]
-    pub(crate) fn whole(bytes: &[u8]) -> Self {
-        Self { kept: bytes.to_vec(), total: bytes.len() as u64, ..Self::default() }
-    }
-
     /// Bytes the process wrote, kept or not.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -1,0 +1,166 @@
+//! What the agents that print JSON lines, or plain text, say: their answers under `tests/captures` are the reference.
+
+use serde_json::Value;
+
+use super::Response;
+use super::explain;
+use crate::run::event::clip;
+use crate::run::work::{Failure, FailureKind, Usage};
+
+/// How much of what an agent said goes into a failure, in bytes.
+const SAID: usize = 2 << 10;
+
+/// Reads an agent's stdout and stderr: nothing where there is neither an answer nor an error in them.
+pub(super) type Parse = fn(&str, &str) -> Option<Result<Response, Failure>>;
+
+/// The failure of a call whose service gave `status` and whose agent said `words`.
+fn failed(status: Option<u64>, words: &str) -> Failure {
+    let kind = explain::kind(status, words);
+    let mut failure = Failure::new(kind, clip(words.trim(), SAID));
+    if kind == FailureKind::RateLimited {
+        failure.reset_at = explain::reset(words);
+    }
+    failure
+}
+
+fn messages(stdout: &str) -> Vec<Value> {
+    stdout.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect()
+}
+
+fn last<'a>(messages: &'a [Value], kind: &str) -> Option<&'a Value> {
+    messages.iter().rev().find(|message| message["type"] == kind)
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or(0)
+}
+
+fn owned(value: &Value) -> Option<String> {
+    value.as_str().map(ToOwned::to_owned)
+}
+
+/// `codex exec --json`. Errors before `turn.failed` are warnings and attempts of its own.
+pub(super) fn codex(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
+    let messages = messages(stdout);
+    if let Some(end) = last(&messages, "turn.failed") {
+        let words = end["error"]["message"].as_str().unwrap_or("the turn failed");
+        return Some(Err(failed(status_in(words), words)));
+    }
+    let used = &last(&messages, "turn.completed")?["usage"];
+    let answer = messages.iter().rev().map(|message| &message["item"]).find(|item| item["type"] == "agent_message");
+    let usage = Usage {
+        tokens_in: number(&used["input_tokens"]), // those from the cache are in it
+        tokens_out: number(&used["output_tokens"]),
+        tokens_cached: number(&used["cached_input_tokens"]),
+        cost_usd: None,
+    };
+    let text = answer.and_then(|item| item["text"].as_str()).unwrap_or_default().to_owned();
+    let session_id = last(&messages, "thread.started").and_then(|message| owned(&message["thread_id"]));
+    Some(Ok(Response { text, usage, session_id }))
+}
+
+/// The status in `unexpected status 401 Unauthorized` or `exceeded retry limit, last status: 429 Too Many Requests`.
+fn status_in(words: &str) -> Option<u64> {
+    let (_, after) = words.split_once("status")?;
+    let digits = after.trim_start_matches([':', ' ']);
+    let end = digits.find(|character: char| !character.is_ascii_digit()).unwrap_or(digits.len());
+    digits[..end].parse().ok()
+}
+
+/// `opencode run --format json`.
+pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
+    let messages = messages(stdout);
+    if let Some(error) = last(&messages, "error") {
+        let data = &error["error"]["data"];
+        let words = data["message"].as_str().or(error["error"]["name"].as_str()).unwrap_or("it failed");
+        return Some(Err(failed(data["statusCode"].as_u64(), words)));
+    }
+    let text = last(&messages, "text").and_then(|message| owned(&message["part"]["text"]));
+    let mut usage = Usage::default();
+    for part in messages.iter().filter(|message| message["type"] == "step_finish").map(|message| &message["part"]) {
+        let tokens = &part["tokens"];
+        let cached = number(&tokens["cache"]["read"]);
+        let written = number(&tokens["cache"]["write"]);
+        usage.add(&Usage {
+            tokens_in: number(&tokens["input"]).saturating_add(cached).saturating_add(written),
+            tokens_out: number(&tokens["output"]).saturating_add(number(&tokens["reasoning"])),
+            tokens_cached: cached,
+            cost_usd: part["cost"].as_f64(),
+        });
+    }
+    let ended = last(&messages, "step_finish")?;
+    Some(Ok(Response { text: text.unwrap_or_default(), usage, session_id: owned(&ended["sessionID"]) }))
+}
+
+/// `gemini -o json`: the answer is all of stdout, an error the JSON at the end of stderr.
+pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Failure>> {
+    let answer = stdout.find('{').and_then(|at| serde_json::from_str::<Value>(&stdout[at..]).ok());
+    let Some(answer) = answer else {
+        let error: Value = serde_json::from_str(&stderr[stderr.rfind("\n{\n")? + 1..]).ok()?;
+        let words = error["error"]["message"].as_str().unwrap_or("it failed");
+        return Some(Err(failed(error["error"]["code"].as_u64().filter(|code| *code >= 400), words)));
+    };
+    let mut usage = Usage::default();
+    for tokens in answer["stats"]["models"].as_object()?.values().map(|model| &model["tokens"]) {
+        usage.add(&Usage {
+            tokens_in: number(&tokens["prompt"]), // those from the cache are in it
+            tokens_out: number(&tokens["candidates"]).saturating_add(number(&tokens["thoughts"])),
+            tokens_cached: number(&tokens["cached"]),
+            cost_usd: None,
+        });
+    }
+    let text = owned(&answer["response"]).unwrap_or_default();
+    Some(Ok(Response { text, usage, session_id: owned(&answer["session_id"]) }))
+}
+
+/// `copilot --output-format json`.
+pub(super) fn copilot(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
+    let messages = messages(stdout);
+    let end = last(&messages, "result")?;
+    if end["exitCode"].as_i64() != Some(0) {
+        let error = last(&messages, "session.error").map_or(&Value::Null, |error| &error["data"]);
+        let words = error["message"].as_str().unwrap_or("it failed without a reason");
+        return Some(Err(failed(error["statusCode"].as_u64(), words)));
+    }
+    let text = last(&messages, "assistant.message").and_then(|message| owned(&message["data"]["content"]));
+    let session_id = owned(&end["sessionId"]);
+    Some(Ok(Response { text: text.unwrap_or_default(), usage: Usage::default(), session_id }))
+}
+
+/// aider: plain text, and exit status 0 for errors of the API too. What it says before its answer stays in it, as nothing marks
+/// where one ends and the other begins.
+pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
+    if let Some(at) = stdout.find("litellm.").filter(|at| stdout[*at..].lines().next().is_some_and(is_error)) {
+        return Some(Err(failed(None, &stdout[at..])));
+    }
+    let asks = ["No LLM model was specified and no API keys", "Please open this URL in your browser"];
+    if asks.iter().any(|words| stdout.contains(words)) {
+        return Some(Err(Failure::new(FailureKind::NotLoggedIn, "aider has neither a model nor a key")));
+    }
+    if stdout.trim().is_empty() {
+        return None;
+    }
+    let mut usage = Usage::default();
+    for line in stdout.lines().filter_map(|line| line.strip_prefix("Tokens: ")) {
+        let before = |words: &str| rounded(line.split(words).next()?.rsplit([' ', ',']).next()?);
+        let cost = line.split_once("Cost: $").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        let (tokens_in, tokens_out) = (before(" sent").unwrap_or(0), before(" received").unwrap_or(0));
+        usage.add(&Usage { tokens_in, tokens_out, tokens_cached: 0, cost_usd: cost });
+    }
+    Some(Ok(Response { text: stdout.trim().to_owned(), usage, session_id: None }))
+}
+
+fn is_error(line: &str) -> bool {
+    line.split([' ', ':']).next().is_some_and(|name| name.ends_with("Error"))
+}
+
+/// `772`, `2.7k` or `1.2M` as a number.
+fn rounded(text: &str) -> Option<u64> {
+    let (digits, factor) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1e3),
+        None => text.strip_suffix('M').map_or((text, 1.0), |digits| (digits, 1e6)),
+    };
+    let value = digits.parse::<f64>().ok()? * factor;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // `as` saturates
+    Some(value.round() as u64)
+}

@@ -1,0 +1,226 @@
+//! The agents whose command line and answer are all there is to say about them: one row of data each.
+//!
+//! The command lines are those under which each was driven against a test server (`tests/agents.rs`); what they print is
+//! read by `parse`.
+
+use serde_json::json;
+
+use super::explain;
+use super::parse::{self, Parse};
+use super::program::{Invocation, combined, crash, last_words};
+use super::{Agent, Reply, Request, Response};
+use crate::process::Status;
+use crate::run::event::clip;
+use crate::run::goal::Permissions;
+use crate::run::work::{Failure, FailureKind};
+
+/// How much of what it said goes into a failure, in bytes.
+const SAID: usize = 2 << 10;
+
+/// An agent that is driven by a row of data.
+#[derive(Debug)]
+pub struct Preset {
+    /// Its program.
+    pub program: &'static str,
+    /// What every call has, before what depends on the request.
+    arguments: &'static [&'static str],
+    /// What a permission adds.
+    permissions: fn(Permissions) -> &'static [&'static str],
+    /// The option that names a model.
+    model: &'static str,
+    /// What every call ends with.
+    last: &'static [&'static str],
+    /// The place it has for the role's text; without one it stands before the task.
+    system: System,
+    env: &'static [(&'static str, &'static str)],
+    login: &'static str,
+    parse: Parse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum System {
+    /// A setting of its own, as a JSON string (which TOML reads too).
+    CodexConfig,
+    /// An agent in a configuration in its environment.
+    OpencodeAgent,
+    None,
+}
+
+/// `OpenAI` Codex.
+pub static CODEX: Preset = Preset {
+    program: "codex",
+    arguments: &["exec", "--json", "-c", "check_for_update_on_startup=false"],
+    permissions: |permissions| match permissions {
+        Permissions::Ask => &["--sandbox", "read-only"],
+        Permissions::Edit => &["--sandbox", "workspace-write"],
+        Permissions::All => &["--dangerously-bypass-approvals-and-sandbox"],
+    },
+    model: "-m",
+    last: &["-"],
+    system: System::CodexConfig,
+    env: &[],
+    login: "run 'codex login'",
+    parse: parse::codex,
+};
+
+/// opencode.
+pub static OPENCODE: Preset = Preset {
+    program: "opencode",
+    arguments: &["run", "--format", "json", "--title", "agentloop"],
+    // By itself it edits in its directory, and refuses what it would ask for.
+    permissions: |permissions| match permissions {
+        Permissions::Ask | Permissions::Edit => &[],
+        Permissions::All => &["--auto"],
+    },
+    model: "-m",
+    last: &[],
+    system: System::OpencodeAgent,
+    env: &[("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")],
+    login: "run 'opencode auth login'",
+    parse: parse::opencode,
+};
+
+/// Gemini CLI.
+pub static GEMINI: Preset = Preset {
+    program: "gemini",
+    arguments: &["--skip-trust", "-o", "json"],
+    permissions: |permissions| match permissions {
+        Permissions::Ask => &[],
+        Permissions::Edit => &["--approval-mode", "auto_edit"],
+        Permissions::All => &["--yolo"],
+    },
+    model: "-m",
+    last: &[],
+    system: System::None,
+    env: &[],
+    login: "run 'gemini' and log in, or set GEMINI_API_KEY",
+    parse: parse::gemini,
+};
+
+/// GitHub Copilot CLI.
+pub static COPILOT: Preset = Preset {
+    program: "copilot",
+    arguments: &["--output-format", "json"],
+    permissions: |permissions| match permissions {
+        Permissions::Ask => &[],
+        Permissions::Edit => &["--allow-tool", "write"],
+        Permissions::All => &["--allow-all-tools"],
+    },
+    model: "--model",
+    last: &[],
+    system: System::None,
+    env: &[("COPILOT_AUTO_UPDATE", "false")],
+    login: "run 'copilot' and '/login', or set GH_TOKEN",
+    parse: parse::copilot,
+};
+
+/// aider.
+pub static AIDER: Preset = Preset {
+    program: "aider",
+    arguments: &[
+        "--message-file",
+        "/dev/stdin",
+        "--no-auto-commits",
+        "--no-gitignore",
+        "--chat-history-file",
+        "/dev/null",
+        "--input-history-file",
+        "/dev/null",
+        "--no-check-update",
+        "--no-show-release-notes",
+        "--no-show-model-warnings",
+        "--no-pretty",
+        "--no-stream",
+        "--no-detect-urls",
+        "--map-tokens",
+        "0",
+    ],
+    // Without the first it waits for answers that nobody gives; commands are what it would only suggest.
+    permissions: |permissions| match permissions {
+        Permissions::Ask => &["--dry-run", "--yes-always", "--no-suggest-shell-commands"],
+        Permissions::Edit => &["--yes-always", "--no-suggest-shell-commands"],
+        Permissions::All => &["--yes-always"],
+    },
+    model: "--model",
+    last: &[],
+    system: System::None,
+    // It wraps what it prints at the width of the terminal, inside JSON strings too.
+    env: &[("COLUMNS", "100000"), ("AIDER_ANALYTICS_DISABLE", "1")],
+    login: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
+    parse: parse::aider,
+};
+
+/// An agent under the row that describes it.
+#[derive(Clone, Debug)]
+pub struct Described {
+    preset: &'static Preset,
+    program: String,
+}
+
+impl Described {
+    /// The agent that `preset` describes.
+    #[must_use]
+    pub fn new(preset: &'static Preset) -> Self {
+        Self { preset, program: preset.program.to_owned() }
+    }
+
+    fn invocation(&self, request: &Request) -> Invocation {
+        let preset = self.preset;
+        let mut argv = vec![self.program.clone()];
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(ToString::to_string));
+        add(preset.arguments);
+        add((preset.permissions)(request.permissions));
+        let mut env: Vec<_> = preset.env.iter().map(|(name, value)| (*name, Some((*value).to_owned()))).collect();
+        let system = if request.system.trim().is_empty() { System::None } else { preset.system };
+        match system {
+            System::CodexConfig => add(&["-c", &format!("developer_instructions={}", json!(request.system))]),
+            System::OpencodeAgent => {
+                add(&["--agent", "agentloop"]);
+                let agent = json!({"agent": {"agentloop": {"mode": "primary", "prompt": request.system}}});
+                env.push(("OPENCODE_CONFIG_CONTENT", Some(agent.to_string())));
+            }
+            System::None => {}
+        }
+        if let Some(model) = &request.model {
+            add(&[preset.model, model]);
+        }
+        add(preset.last);
+        let apart = system != System::None || request.system.trim().is_empty();
+        let stdin = if apart { request.prompt.clone() } else { combined(request) };
+        Invocation { argv: argv.into_iter().map(Into::into).collect(), stdin, env }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, Failure> {
+        let finished = self.invocation(request).run(request).await?;
+        if !finished.stdout.is_whole() && self.preset.program != "aider" {
+            return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
+        }
+        let read = (self.preset.parse)(&finished.stdout.text(), &finished.stderr.text());
+        let failure = match read {
+            Some(Ok(response)) if finished.status == Status::Exited(0) => return Ok(response),
+            Some(Err(failure)) => failure,
+            Some(Ok(_)) | None => {
+                let words = last_words(&finished);
+                match explain::kind(None, &words) {
+                    FailureKind::Crashed if finished.status == Status::Exited(0) => {
+                        let message = format!("'{}' gave no answer: {}", self.program, clip(&words, SAID));
+                        Failure::new(FailureKind::Protocol, message)
+                    }
+                    FailureKind::Crashed => crash(&self.program, &finished),
+                    kind => Failure::new(kind, words),
+                }
+            }
+        };
+        Err(if failure.kind == FailureKind::NotLoggedIn { failure.hint(self.preset.login) } else { failure })
+    }
+}
+
+impl Agent for Described {
+    fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
+        Box::pin(self.answer(request))
+    }
+}
+
+#[cfg(test)]
+#[path = "presets_tests.rs"]
+mod tests;

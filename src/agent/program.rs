@@ -1,0 +1,85 @@
+//! What all agents that are programs have in common: one call is one process, started and judged alike.
+
+use std::ffi::OsString;
+
+use super::Request;
+use crate::process::{self, Finished, Mark, SpawnError, Spec, Status, Stdin};
+use crate::run::work::{Failure, FailureKind};
+
+/// Bytes of each output stream that are kept in memory: the transcript holds more.
+const KEEP: usize = 4 << 20;
+/// How much of what a failed program said last goes into its failure, in bytes.
+const LAST_WORDS: usize = 2 << 10;
+
+/// A command line, what it reads, and what its environment has beside the request's: `None` removes a variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Invocation {
+    pub(super) argv: Vec<OsString>,
+    pub(super) stdin: String,
+    pub(super) env: Vec<(&'static str, Option<String>)>,
+}
+
+impl Invocation {
+    /// Runs it for `request` until it ends by itself; not being able to, or being stopped, is a failure.
+    pub(super) async fn run(self, request: &Request) -> Result<Finished, Failure> {
+        let own = self.env.into_iter().map(|(name, value)| (name.into(), value.map(OsString::from)));
+        let env = own.chain(request.env.iter().map(|(name, value)| (name.into(), Some(value.into())))).collect();
+        let program = self.argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
+        let spec = Spec {
+            argv: self.argv,
+            cwd: Some(request.cwd.clone()),
+            env,
+            stdin: Stdin::Bytes(self.stdin.into_bytes()),
+            timeout: request.timeout,
+            keep: KEEP,
+            spool: request.transcript.clone(),
+            mark: Some(Mark { run: request.run.clone(), call: request.call.to_string() }),
+        };
+        let finished = process::run(spec, &request.cancel).await.map_err(|error| unstarted(&error))?;
+        match finished.status {
+            Status::TimedOut => Err(Failure::new(FailureKind::Timeout, format!("'{program}' took longer than it may"))
+                .hint("'--timeout' says how long a call may take")),
+            Status::Cancelled => Err(Failure::new(FailureKind::Cancelled, "stopped")),
+            Status::Exited(_) | Status::Signaled(_) => Ok(finished),
+        }
+    }
+}
+
+fn unstarted(error: &SpawnError) -> Failure {
+    match error {
+        SpawnError::NotFound(_) => Failure::new(FailureKind::NotInstalled, error.to_string())
+            .hint("install it, or choose another with '--backend'; 'git agentloop backends' lists them"),
+        SpawnError::NotExecutable(_) => Failure::new(FailureKind::NotInstalled, error.to_string())
+            .hint("make the file executable, and see that what its first line names is installed"),
+        SpawnError::TooLong => Failure::new(FailureKind::Crashed, error.to_string())
+            .hint("a command without {prompt}, {combined} and {system} gets the text on its standard input instead"),
+        SpawnError::Other(source) => Failure::new(FailureKind::Crashed, format!("{error}: {source}")),
+        SpawnError::BadCwd(_) => Failure::new(FailureKind::Crashed, error.to_string()),
+    }
+}
+
+/// The failure of a program that exited other than with 0 and did not explain it in its own format: how it ended, and
+/// the last words of its errors or, where there are none, of its output.
+pub(super) fn crash(program: &str, finished: &Finished) -> Failure {
+    let ended = match finished.status {
+        Status::Exited(code) => format!("'{program}' exited with status {code}"),
+        Status::Signaled(signal) => format!("'{program}' was killed by signal {signal}"),
+        Status::TimedOut | Status::Cancelled => format!("'{program}' was stopped"),
+    };
+    let words = last_words(finished);
+    Failure::new(FailureKind::Crashed, if words.is_empty() { ended } else { format!("{ended}: {words}") })
+}
+
+/// The end of what a program wrote to its standard error or, where that is nothing, to its standard output.
+pub(super) fn last_words(finished: &Finished) -> String {
+    let errors = finished.stderr.text();
+    let said = if errors.trim().is_empty() { finished.stdout.text() } else { errors };
+    let said = said.trim();
+    let start = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
+    said[start..].trim_start().to_owned()
+}
+
+/// The role's text and the task as one, for programs that have one place for both.
+pub(super) fn combined(request: &Request) -> String {
+    format!("{}\n\n{}", request.system.trim_end(), request.prompt)
+}
