@@ -1,18 +1,14 @@
-//! The command line as clap reads it. The words here are what `-h` prints.
+//! What verbs take that drive a run.
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, ValueHint};
 
+use super::value::{at_least_none, at_least_one, at_least_one_u64, dollars, permissions, text, verify};
 use crate::run::goal::{Check, Permissions};
-use crate::settings::{check, seconds, whole};
+use crate::settings::seconds;
 
-/// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
-pub(super) const MARK: char = '\0';
-
-const EXAMPLE: &str = "Example: git agentloop run \"add a /health endpoint\" --verify \"cargo test\"";
-
-const RUN_EXAMPLES: &str = "\
+pub const EXAMPLES: &str = "\
 Examples:
   git agentloop run \"add a /health endpoint\" --verify \"cargo test\"
   git agentloop run -F goal.md --max-iterations 8 --max-seconds 3600 --detach
@@ -20,153 +16,6 @@ Examples:
 
 Exit codes: 0 goal complete, 1 stopped by a limit, 2 error, 3 questions wait,
 4 cancelled. Settings for every option: 'git agentloop config'.";
-
-/// Drives coding agents in a loop until the goal is reached; the record is git
-#[derive(Debug, Parser)]
-#[command(
-    name = "git-agentloop",
-    bin_name = "git agentloop",
-    version,
-    disable_help_subcommand = true,
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    max_term_width = 80,
-    after_help = EXAMPLE
-)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub verb: Verb,
-    /// Say on stderr what is being done inside
-    #[arg(short, long, global = true)]
-    pub verbose: bool,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// Start a run and see it to its end
-    #[command(after_help = RUN_EXAMPLES)]
-    Run(Box<RunArgs>),
-    /// Where a run stands
-    #[command(after_help = "Example:\n  git agentloop status fix-login-3k9vqp --json")]
-    Status(RunJson),
-    /// Every run, newest first
-    #[command(after_help = "Example:\n  git agentloop list")]
-    List(Json),
-    /// What happened in a run; with -f, what happens
-    #[command(after_help = "Example:\n  git agentloop tail -f")]
-    Tail(TailArgs),
-    /// What a run came to
-    #[command(after_help = "\
-Examples:
-  git agentloop result
-  git agentloop result fix-login-3k9vqp --wait --timeout 600 --json
-
-The exit code is the run's: 0 complete (or still running), 1 stopped by a
-limit, 2 failed, 3 questions wait, 4 cancelled.")]
-    Result(ResultArgs),
-    /// What a worker printed, to the letter
-    #[command(after_help = "\
-Examples:
-  git agentloop output fix-login-3k9vqp             lists the transcripts
-  git agentloop output fix-login-3k9vqp iter1/s1    prints one")]
-    Output(OutputArgs),
-    /// Answer the questions that a run waits with
-    #[command(after_help = "Example:\n  git agentloop answer fix-login-3k9vqp \"use OAuth\" \"keep the old page\"")]
-    Answer(AnswerArgs),
-    /// Go on with a run: after a crash, a cancel or a spent budget
-    #[command(after_help = "Example:\n  git agentloop resume fix-login-3k9vqp --max-iterations 8")]
-    Resume(Box<ResumeArgs>),
-    /// Stop a run; the work so far is committed
-    #[command(after_help = "Example:\n  git agentloop cancel fix-login-3k9vqp")]
-    Cancel(RunJson),
-    /// The agents that can be driven from here
-    #[command(after_help = "\
-Examples:
-  git agentloop backends
-  git config agentloop.backend.mine.command 'my-agent --ask {prompt}'")]
-    Backends(Json),
-    /// Every setting, its value and where it comes from
-    #[command(after_help = "Examples:\n  git agentloop config\n  git config agentloop.maxIterations 8")]
-    Config(Json),
-    /// The driver of a detached run; not for people
-    #[command(hide = true, after_help = "Example:\n  git agentloop run --detach \"a goal\"    starts one")]
-    Drive,
-}
-
-/// Options of verbs that read.
-#[derive(Debug, Args)]
-pub struct Json {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of verbs that read one run.
-#[derive(Debug, Args)]
-pub struct RunJson {
-    /// The run's id or its beginning [default: the newest run]
-    #[arg(value_parser = text)]
-    pub run: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `tail`.
-#[derive(Debug, Args)]
-pub struct TailArgs {
-    /// The run's id or its beginning [default: the newest run]
-    #[arg(value_parser = text)]
-    pub run: Option<String>,
-    /// Go on until the run ends
-    #[arg(short, long)]
-    pub follow: bool,
-    /// Start after this event
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub cursor: u64,
-    /// Print at most this many events
-    #[arg(long, value_name = "N", value_parser = at_least_one_usize)]
-    pub limit: Option<usize>,
-    /// Print JSON; with -f, one event a line
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `result`.
-#[derive(Debug, Args)]
-pub struct ResultArgs {
-    /// The run's id or its beginning [default: the newest run]
-    #[arg(value_parser = text)]
-    pub run: Option<String>,
-    /// Wait until the run ends, or waits for answers
-    #[arg(long)]
-    pub wait: bool,
-    /// Wait no longer than this many seconds
-    #[arg(long, value_name = "S", requires = "wait", value_parser = seconds)]
-    pub timeout: Option<f64>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `output`.
-#[derive(Debug, Args)]
-pub struct OutputArgs {
-    /// The run's id or its beginning [default: the newest run]
-    #[arg(value_parser = text)]
-    pub run: Option<String>,
-    /// The worker, like iter1/s1 or iter1/s1/2 for its second attempt
-    #[arg(value_name = "ITER/SUBGOAL", value_parser = text)]
-    pub which: Option<String>,
-    /// Go on while the worker runs
-    #[arg(short, long, requires = "which")]
-    pub follow: bool,
-    /// Print JSON
-    #[arg(long, conflicts_with = "follow")]
-    pub json: bool,
-}
 
 /// Options of `answer`.
 #[derive(Debug, Args)]
@@ -319,42 +168,4 @@ pub struct Driving {
     /// Show nothing while the run goes on
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
-}
-
-/// An argument as it was given.
-#[allow(clippy::unnecessary_wraps)] // what a value parser looks like
-fn text(text: &str) -> Result<String, String> {
-    Ok(unmarked(text).to_owned())
-}
-
-fn unmarked(text: &str) -> &str {
-    text.strip_prefix(MARK).unwrap_or(text)
-}
-
-fn verify(text: &str) -> Result<Check, String> {
-    check(unmarked(text))
-}
-
-fn permissions(text: &str) -> Result<Permissions, String> {
-    text.parse()
-}
-
-fn at_least_none(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 0)
-}
-
-fn at_least_one(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 1)
-}
-
-fn at_least_one_u64(text: &str) -> Result<u64, String> {
-    whole(unmarked(text), 1)
-}
-
-fn at_least_one_usize(text: &str) -> Result<usize, String> {
-    whole(unmarked(text), 1)
-}
-
-fn dollars(text: &str) -> Result<f64, String> {
-    seconds(unmarked(text)).map_err(|_| format!("'{}' is not an amount above 0", unmarked(text)))
 }

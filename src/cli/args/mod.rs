@@ -1,0 +1,107 @@
+//! The command line as clap reads it. The words here are what `-h` prints.
+
+mod read;
+mod run;
+mod value;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use self::read::{OutputArgs, ResultArgs, TailArgs};
+pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
+pub(super) use self::value::MARK;
+use self::value::text;
+
+const EXAMPLE: &str = "Example: git agentloop run \"add a /health endpoint\" --verify \"cargo test\"";
+
+/// Drives coding agents in a loop until the goal is reached; the record is git
+#[derive(Debug, Parser)]
+#[command(
+    name = "git-agentloop",
+    bin_name = "git agentloop",
+    version,
+    disable_help_subcommand = true,
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    max_term_width = 80,
+    after_help = EXAMPLE
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Say on stderr what is being done inside
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start a run and see it to its end
+    #[command(after_help = run::EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// Where a run stands
+    #[command(after_help = "Example:\n  git agentloop status fix-login-3k9vqp --json")]
+    Status(RunJson),
+    /// Every run, newest first
+    #[command(after_help = "Example:\n  git agentloop list")]
+    List(Json),
+    /// What happened in a run; with -f, what happens
+    #[command(after_help = "Example:\n  git agentloop tail -f")]
+    Tail(TailArgs),
+    /// What a run came to
+    #[command(after_help = "\
+Examples:
+  git agentloop result
+  git agentloop result fix-login-3k9vqp --wait --timeout 600 --json
+
+The exit code is the run's: 0 complete (or still running), 1 stopped by a
+limit, 2 failed, 3 questions wait, 4 cancelled.")]
+    Result(ResultArgs),
+    /// What a worker printed, to the letter
+    #[command(after_help = "\
+Examples:
+  git agentloop output fix-login-3k9vqp             lists the transcripts
+  git agentloop output fix-login-3k9vqp iter1/s1    prints one")]
+    Output(OutputArgs),
+    /// Answer the questions that a run waits with
+    #[command(after_help = "Example:\n  git agentloop answer fix-login-3k9vqp \"use OAuth\" \"keep the old page\"")]
+    Answer(AnswerArgs),
+    /// Go on with a run: after a crash, a cancel or a spent budget
+    #[command(after_help = "Example:\n  git agentloop resume fix-login-3k9vqp --max-iterations 8")]
+    Resume(Box<ResumeArgs>),
+    /// Stop a run; the work so far is committed
+    #[command(after_help = "Example:\n  git agentloop cancel fix-login-3k9vqp")]
+    Cancel(RunJson),
+    /// The agents that can be driven from here
+    #[command(after_help = "\
+Examples:
+  git agentloop backends
+  git config agentloop.backend.mine.command 'my-agent --ask {prompt}'")]
+    Backends(Json),
+    /// Every setting, its value and where it comes from
+    #[command(after_help = "Examples:\n  git agentloop config\n  git config agentloop.maxIterations 8")]
+    Config(Json),
+    /// The driver of a detached run; not for people
+    #[command(hide = true, after_help = "Example:\n  git agentloop run --detach \"a goal\"    starts one")]
+    Drive,
+}
+
+/// Options of verbs that read.
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of verbs that read one run.
+#[derive(Debug, Args)]
+pub struct RunJson {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,60 @@
+//! What verbs take that read a run.
+
+use clap::Args;
+
+use super::value::{at_least_one_usize, text};
+use crate::settings::seconds;
+
+/// Options of `tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// Go on until the run ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Start after this event
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub cursor: u64,
+    /// Print at most this many events
+    #[arg(long, value_name = "N", value_parser = at_least_one_usize)]
+    pub limit: Option<usize>,
+    /// Print JSON; with -f, one event a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `result`.
+#[derive(Debug, Args)]
+pub struct ResultArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// Wait until the run ends, or waits for answers
+    #[arg(long)]
+    pub wait: bool,
+    /// Wait no longer than this many seconds
+    #[arg(long, value_name = "S", requires = "wait", value_parser = seconds)]
+    pub timeout: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `output`.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// The worker, like iter1/s1 or iter1/s1/2 for its second attempt
+    #[arg(value_name = "ITER/SUBGOAL", value_parser = text)]
+    pub which: Option<String>,
+    /// Go on while the worker runs
+    #[arg(short, long, requires = "which")]
+    pub follow: bool,
+    /// Print JSON
+    #[arg(long, conflicts_with = "follow")]
+    pub json: bool,
+}

@@ -1,0 +1,45 @@
+//! One argument's text as a value.
+
+use crate::run::goal::{Check, Permissions};
+use crate::settings::{check, seconds, whole};
+
+/// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
+pub const MARK: char = '\0';
+
+/// An argument as it was given.
+#[allow(clippy::unnecessary_wraps)] // what a value parser looks like
+pub fn text(text: &str) -> Result<String, String> {
+    Ok(unmarked(text).to_owned())
+}
+
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+pub fn verify(text: &str) -> Result<Check, String> {
+    check(unmarked(text))
+}
+
+pub fn permissions(text: &str) -> Result<Permissions, String> {
+    text.parse()
+}
+
+pub fn at_least_none(text: &str) -> Result<u32, String> {
+    whole(unmarked(text), 0)
+}
+
+pub fn at_least_one(text: &str) -> Result<u32, String> {
+    whole(unmarked(text), 1)
+}
+
+pub fn at_least_one_u64(text: &str) -> Result<u64, String> {
+    whole(unmarked(text), 1)
+}
+
+pub fn at_least_one_usize(text: &str) -> Result<usize, String> {
+    whole(unmarked(text), 1)
+}
+
+pub fn dollars(text: &str) -> Result<f64, String> {
+    seconds(unmarked(text)).map_err(|_| format!("'{}' is not an amount above 0", unmarked(text)))
+}
