@@ -2,17 +2,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{answering, new_id, open, reopen};
 use super::{Changes, Drive, NewRun, Site, settle};
-use crate::engine::Unwatched;
 use crate::engine::redact::Redactor;
 use crate::error::{Context as _, Error, Result};
-use crate::interaction::Suspend;
 use crate::ledger::git::GitLedger;
 use crate::process;
 use crate::run::goal::RunId;
@@ -106,7 +103,7 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
     }
 }
 
-/// The detached driver itself: `request` is what [`hand_over`] wrote.
+/// The detached driver itself: `request` is what `hand_over` wrote.
 ///
 /// # Errors
 /// Where the run cannot be opened or its record can no longer be written.
@@ -130,7 +127,7 @@ async fn begin(request: &[u8], cancel: CancellationToken) -> Result<(RunId, crat
         Error::usage("'drive' is told what to do by 'run --detach'; it is not for people").because(error)
     })?;
     let site = Site::open(None)?;
-    let drive = Drive { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel };
+    let drive = Drive { cancel, ..Drive::default() };
     match request {
         Request::Run(new) => open(&site, *new, drive).await,
         Request::Resume { run, changes } => reopen(&site, &run, &changes, drive).await,

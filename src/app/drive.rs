@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested, settle};
 use crate::agent::prompts::Prompts;
 use crate::engine::redact::Redactor;
-use crate::engine::{Engine, Parts, Unwatched};
+use crate::engine::{Engine, Parts};
 use crate::error::{Error, Result};
-use crate::interaction::{Answers, Interaction, Suspend};
+use crate::interaction::{Answers, Interaction};
 use crate::ledger::Ledger;
 use crate::ledger::git::{GitLedger, NewRecord, lock, read};
 use crate::process;
@@ -184,7 +184,7 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     }
     let cancel = CancellationToken::new();
     cancel.cancel();
-    let drive = Drive { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel };
+    let drive = Drive { cancel, ..Drive::default() };
     let (_, engine) = reopen(
         site,
         id.as_str(),

@@ -16,9 +16,9 @@ pub use self::drive::{answer, cancel, resume, run};
 pub use self::read::{Listed, Transcript, list, output, result, status, tail};
 use crate::agent::Agent;
 use crate::agent::registry::{BackendView, Registry};
-use crate::engine::Watch;
+use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result};
-use crate::interaction::Interaction;
+use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
 use crate::run::event::Timestamp;
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, RunId};
@@ -92,7 +92,16 @@ pub struct NewRun {
     pub force: bool,
 }
 
-/// What the caller of a driver brings along.
+impl NewRun {
+    /// A run for `goal` by `backend`, with every option at its default.
+    #[must_use]
+    pub fn new(goal: impl Into<String>, backend: impl Into<String>) -> Self {
+        let agent = AgentChoice { backend: backend.into(), model: None };
+        Self { goal: goal.into(), options: Options { agent, ..Options::default() }, ..Self::default() }
+    }
+}
+
+/// What the caller of a driver brings along; by default nobody answers, looks on or stops it.
 pub struct Drive {
     /// Where the user answers.
     pub interaction: Arc<dyn Interaction>,
@@ -100,6 +109,12 @@ pub struct Drive {
     pub watch: Arc<dyn Watch>,
     /// Cancelled when the run must stop.
     pub cancel: CancellationToken,
+}
+
+impl Default for Drive {
+    fn default() -> Self {
+        Self { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel: CancellationToken::new() }
+    }
 }
 
 /// What a resumed run does differently from here on.

@@ -133,12 +133,7 @@ mod tests {
         assert!(run_of(&["x"], &[("AGENTLOOP_JOBS", "many")], false).is_err());
         assert_eq!(
             run_of(&["x"], &[], false).unwrap().options,
-            Options {
-                agent: AgentChoice { backend: "auto".into(), model: None },
-                jobs: 4,
-                max_subgoals: 32,
-                ..Options::default()
-            }
+            Options { agent: AgentChoice { backend: "auto".into(), model: None }, ..Options::default() }
         );
     }
 

@@ -273,7 +273,7 @@ pub enum Isolation {
 }
 
 /// Every option of a run, as its `run_started` records it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
     /// What bounds the run.
@@ -301,6 +301,25 @@ pub struct Options {
     pub playwright: bool,
     /// How questions are answered.
     pub asking: Asking,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            budget: Budget::default(),
+            agent: AgentChoice::default(),
+            roles: std::collections::BTreeMap::new(),
+            checks: Vec::new(),
+            check_timeout: None,
+            agent_timeout: None,
+            permissions: Permissions::default(),
+            isolation: Isolation::default(),
+            jobs: 4,
+            max_subgoals: 32,
+            playwright: false,
+            asking: Asking::default(),
+        }
+    }
 }
 
 impl Options {
