@@ -3,6 +3,7 @@
 mod detach;
 mod drive;
 mod read;
+mod review;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::detach::{answer_detached, drive, resume_detached, run_detached};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::read::{Listed, Transcript, list, output, result, status, tail};
+pub use self::review::{Diff, MergePreview, Span, diff, merge_preview, span};
 use crate::agent::Agent;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::{Unwatched, Watch};

@@ -12,6 +12,7 @@ pub mod lock;
 mod notes;
 mod objects;
 pub mod output;
+pub mod preview;
 pub mod read;
 pub mod record;
 pub mod refs;
@@ -183,6 +184,14 @@ impl GitLedger {
     /// Where trees cannot be read.
     pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<String>> {
         diff::changed_files(repo, base, tip)
+    }
+
+    /// The difference between two commits for a reader, at most `limit` bytes of patches, each whole.
+    ///
+    /// # Errors
+    /// Where one of them cannot be read.
+    pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
+        diff::patch(repo, from, to, limit)
     }
 
     fn tip(&self) -> Tip {

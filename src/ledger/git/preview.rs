@@ -1,0 +1,125 @@
+//! What a run's branch holds and what merging it would do, found out without touching ref, index or file.
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use serde::{Deserialize, Serialize};
+
+use super::repository::Repository;
+use super::{branch, command};
+use crate::error::{Error, Result};
+use crate::run::goal::RunId;
+
+/// A file that differs between two commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// Its path.
+    pub path: String,
+    /// Lines that came; none where it is binary.
+    pub added: Option<u64>,
+    /// Lines that went; none where it is binary.
+    pub removed: Option<u64>,
+}
+
+/// A merge that was tried on objects alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The tree that the merge makes; with markers in its files where there are conflicts.
+    pub tree: String,
+    /// Paths that conflict.
+    pub conflicts: Vec<String>,
+}
+
+/// Where a run's work is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BranchTip {
+    /// What to call it in a git command: the branch, a remote-tracking branch, or a commit.
+    pub name: String,
+    /// The commit.
+    pub commit: String,
+}
+
+/// The run's branch, here or as it was fetched; where neither is left, `known`, the newest commit on its record.
+///
+/// # Errors
+/// Where nothing of it is in this clone.
+pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchTip> {
+    let gix = repo.gix();
+    let local = std::iter::once((branch::name(run), format!("agentloop/{run}")));
+    let fetched = gix.remote_names().into_iter().map(|remote| {
+        let name = format!("{}/agentloop/{run}", remote.to_str_lossy());
+        (format!("refs/remotes/{name}"), name)
+    });
+    for (full, name) in local.chain(fetched) {
+        let found = gix.try_find_reference(full.as_str()).ok().flatten();
+        if let Some(id) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) {
+            return Ok(BranchTip { name, commit: id.to_string() });
+        }
+    }
+    if Repository::id(known).is_ok_and(|id| gix.has_object(id)) {
+        return Ok(BranchTip { name: known.to_owned(), commit: known.to_owned() });
+    }
+    Err(Error::failed(format!("the commits of {run} are not in this clone"))
+        .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
+}
+
+/// Files that differ between two commits, in git's order.
+///
+/// # Errors
+/// Where one of them cannot be read.
+pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
+    let mut git = command::git(repo.home());
+    let printed = command::run(git.args(["diff-tree", "-r", "--numstat", "-z", "--no-renames", from, to]))?;
+    let files = printed.split(|byte| *byte == 0).filter_map(|record| {
+        let mut fields = record.splitn(3, |byte| *byte == b'\t');
+        let number = |field: Option<&[u8]>| field.and_then(|text| text.to_str().ok()?.parse().ok());
+        let (added, removed) = (number(fields.next()), number(fields.next()));
+        Some(FileStat { path: fields.next()?.to_str_lossy().into_owned(), added, removed })
+    });
+    Ok(files.collect())
+}
+
+/// Merges `theirs` into `ours` in the object database (git-merge-tree(1)).
+///
+/// # Errors
+/// Where the two have no history in common, or cannot be read.
+pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
+    let mut git = command::git(repo.home());
+    git.args(["merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs]);
+    let output = command::output(&mut git)?;
+    // 0 is a clean merge, 1 one with conflicts, and anything else none.
+    if !matches!(output.status.code(), Some(0 | 1)) {
+        let error = command::failure("git merge-tree", output.status, &String::from_utf8_lossy(&output.stderr));
+        return Err(error.hint("a shallow clone may lack the commit that both grew from: git fetch --unshallow"));
+    }
+    let mut words = output.stdout.split(|byte| *byte == 0).map(|word| word.to_str_lossy().into_owned());
+    let tree = words.next().unwrap_or_default();
+    Ok(Trial { tree, conflicts: words.filter(|path| !path.is_empty()).collect() })
+}
+
+/// The user's HEAD: its commit, and the branch it is on.
+///
+/// # Errors
+/// Where there is no commit yet.
+pub fn head(repo: &Repository) -> Result<(String, Option<String>)> {
+    let commit = repo.resolve_base(None)?;
+    let name = repo.gix().head_name().ok().flatten().map(|name| name.shorten().to_str_lossy().into_owned());
+    Ok((commit, name))
+}
+
+/// Whether `commit` is in the history of `tip`.
+///
+/// # Errors
+/// Where one of them is no object id.
+pub fn is_reachable(repo: &Repository, commit: &str, tip: &str) -> Result<bool> {
+    let (commit, tip): (ObjectId, ObjectId) = (Repository::id(commit)?, Repository::id(tip)?);
+    Ok(branch::contains(&repo.gix(), tip, commit))
+}
+
+/// The newest commit that two have in common.
+///
+/// # Errors
+/// Where one of them is no object id.
+pub fn merge_base(repo: &Repository, one: &str, other: &str) -> Result<Option<String>> {
+    let (one, other) = (Repository::id(one)?, Repository::id(other)?);
+    Ok(repo.gix().merge_base(one, other).ok().flatten().map(|base| base.to_string()))
+}
