@@ -3,57 +3,17 @@
 //! The envelope (`seq`, `ts`, `session`, `iteration`) stands once, on [`Event`]; what happened is a [`Fact`]. A line is
 //! JSON: `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 pub use super::codec::parse_log;
 use super::goal::{AgentChoice, Goal, Options, Role, RunId, StopReason};
+pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip};
+pub use super::timestamp::Timestamp;
 use super::work::{Failure, Plan, Review, Usage, Verification};
 
 /// The log format that this program writes, and the newest that it goes on with.
 pub const FORMAT: u32 = 1;
-/// Longest text in an event, in bytes; longer ones are cut at head and tail.
-pub const VALUE_LIMIT: usize = 256 * 1024;
-/// Longest goal, in bytes.
-pub const GOAL_LIMIT: usize = 1024 * 1024;
-
-/// A moment: milliseconds since the Unix epoch. In JSON, seconds with three decimals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(pub i64);
-
-impl Timestamp {
-    /// The moment `seconds` later.
-    #[must_use]
-    pub fn plus(self, seconds: f64) -> Self {
-        #[allow(clippy::cast_possible_truncation)] // `as` saturates, which is what a far future should do
-        Self(self.0.saturating_add((seconds * 1000.0).round() as i64))
-    }
-
-    /// Seconds since `earlier`; negative where it is later.
-    #[must_use]
-    #[allow(clippy::cast_precision_loss)] // exact for 285,000 years
-    pub fn since(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 / 1000.0
-    }
-
-    /// Seconds since the Unix epoch.
-    #[must_use]
-    pub fn seconds(self) -> f64 {
-        self.since(Self(0))
-    }
-}
-
-impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(self.seconds())
-    }
-}
-
-impl<'de> Deserialize<'de> for Timestamp {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        f64::deserialize(deserializer).map(|seconds| Self(0).plus(seconds))
-    }
-}
 
 /// One fact of a run, stamped.
 #[derive(Clone, Debug, PartialEq)]
@@ -365,30 +325,5 @@ facts! {
         summary: String,
         /// What a person can do, where the reason calls for it.
         hint: Option<String>,
-    }
-}
-
-/// `text` within `limit` bytes: whole, or its head and tail around a line that counts what was left out.
-#[must_use]
-pub fn clip(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let half = limit / 2;
-    let head = text.floor_char_boundary(half);
-    let tail = text.ceil_char_boundary(text.len() - half);
-    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clipped_text_names_what_is_missing() {
-        let text = "é".repeat(100);
-        let short = clip(&text, 21);
-        assert!(short.starts_with("ééééé\n[… 180 bytes left out …]"), "{short}");
-        assert_eq!(clip("abc", 3), "abc");
     }
 }

@@ -7,8 +7,11 @@ pub mod event;
 mod fold;
 pub mod goal;
 pub mod message;
+mod plan;
 mod snapshot;
 mod step;
+mod text;
+mod timestamp;
 pub mod view;
 pub mod work;
 

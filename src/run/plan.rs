@@ -1,0 +1,151 @@
+//! A plan: what a planner's answer comes to.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::text::one_line;
+
+/// Longest subgoal id, in characters of `[a-z0-9_-]`.
+const ID_LENGTH: usize = 32;
+/// How many subgoals beyond the limit are named in the feedback, one line each.
+const DROPPED_NAMED: usize = 20;
+/// Longest line that names one, in characters.
+const DROPPED_LENGTH: usize = 160;
+
+/// A unit of planned work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subgoal {
+    /// `[a-z0-9_-]{1,32}`, unique in its iteration.
+    pub id: String,
+    /// What the worker is asked to do.
+    pub description: String,
+}
+
+/// What a planner's answer comes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The subgoals, in plan order.
+    pub subgoals: Vec<Subgoal>,
+    /// What the limit cut off: a line each, the last one counting what is not named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    /// Why the answer was not taken as it came, where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remark: Option<String>,
+}
+
+impl Plan {
+    /// Settles a planner's JSON. Subgoals may be objects (`description`, `task` or `goal`) or strings; ids that are
+    /// missing, hostile or taken become `s<n>`. What is not a non-empty array of them is one subgoal: the whole goal.
+    #[must_use]
+    pub fn settle(answer: Option<&Value>, goal: &str, max_subgoals: usize) -> Self {
+        let items = answer.and_then(plan_items).unwrap_or_default();
+        let described: Vec<(Option<&str>, &str)> = items.iter().filter_map(subgoal_parts).collect();
+        if described.is_empty() {
+            let whole = Subgoal { id: "s1".to_owned(), description: goal.to_owned() };
+            let remark = "the plan was not a list of subgoals: the whole goal is one".to_owned();
+            return Self { subgoals: vec![whole], dropped: Vec::new(), remark: Some(remark) };
+        }
+        let limit = max_subgoals.max(1);
+        let wished: BTreeSet<&str> =
+            described.iter().take(limit).filter_map(|(id, _)| *id).filter(|id| is_sound_id(id)).collect();
+        let mut taken = BTreeSet::new();
+        let mut subgoals = Vec::new();
+        for (position, (id, description)) in described.iter().take(limit).enumerate() {
+            let id = id
+                .filter(|id| is_sound_id(id) && !taken.contains(*id))
+                .map_or_else(|| numbered_id(position + 1, &wished, &taken), ToOwned::to_owned);
+            taken.insert(id.clone());
+            subgoals.push(Subgoal { id, description: (*description).to_owned() });
+        }
+        let rest = described.get(limit..).unwrap_or_default();
+        let mut dropped: Vec<String> =
+            rest.iter().take(DROPPED_NAMED).map(|(_, description)| one_line(description, DROPPED_LENGTH)).collect();
+        if rest.len() > DROPPED_NAMED {
+            dropped.push(format!("and {} more", rest.len() - DROPPED_NAMED));
+        }
+        Self { subgoals, dropped, remark: None }
+    }
+}
+
+/// The list in a planner's answer: the array itself, or the one an object holds under a usual name.
+fn plan_items(answer: &Value) -> Option<&[Value]> {
+    match answer {
+        Value::Array(items) => Some(items),
+        Value::Object(fields) => ["subgoals", "tasks", "plan", "goals", "steps"]
+            .iter()
+            .find_map(|key| fields.get(*key)?.as_array())
+            .map(Vec::as_slice),
+        _ => None,
+    }
+}
+
+fn subgoal_parts(item: &Value) -> Option<(Option<&str>, &str)> {
+    let (id, description) = match item {
+        Value::String(text) => (None, text.as_str()),
+        Value::Object(fields) => (
+            fields.get("id").and_then(Value::as_str),
+            ["description", "task", "goal"].iter().find_map(|key| fields.get(*key)?.as_str())?,
+        ),
+        _ => return None,
+    };
+    let description = description.trim();
+    (!description.is_empty()).then_some((id, description))
+}
+
+/// Whether `id` may stand in refs, paths and trailers.
+#[must_use]
+pub fn is_sound_id(id: &str) -> bool {
+    (1..=ID_LENGTH).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+}
+
+fn numbered_id(position: usize, wished: &BTreeSet<&str>, taken: &BTreeSet<String>) -> String {
+    let mut number = position;
+    loop {
+        let id = format!("s{number}");
+        if !wished.contains(id.as_str()) && !taken.contains(&id) {
+            return id;
+        }
+        number += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn ids(plan: &Plan) -> Vec<&str> {
+        plan.subgoals.iter().map(|subgoal| subgoal.id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_plan_that_is_no_list_is_the_whole_goal() {
+        for answer in [None, Some(json!([])), Some(json!({})), Some(json!("x")), Some(json!([1, null, {}, " "]))] {
+            let plan = Plan::settle(answer.as_ref(), "the goal", 32);
+            assert_eq!(plan.subgoals, [Subgoal { id: "s1".into(), description: "the goal".into() }]);
+            assert!(plan.remark.is_some());
+        }
+    }
+
+    #[test]
+    fn hostile_ids_are_replaced_and_sound_ones_kept() {
+        let answer = json!([
+            {"id": "../x", "description": "a"}, {"id": "a b", "task": "b"}, {"id": "", "goal": "c"},
+            {"id": "s1", "description": "d"}, {"id": "s1", "description": "e"}, "f"
+        ]);
+        assert_eq!(ids(&Plan::settle(Some(&answer), "g", 32)), ["s2", "s3", "s4", "s1", "s5", "s6"]);
+    }
+
+    #[test]
+    fn a_long_plan_is_cut_and_the_rest_is_named() {
+        let items: Vec<_> = (0..10_000).map(|n| json!(format!("task {n}"))).collect();
+        let plan = Plan::settle(Some(&Value::Array(items)), "g", 32);
+        assert_eq!(plan.subgoals.len(), 32);
+        assert_eq!(plan.dropped.len(), DROPPED_NAMED + 1);
+        assert_eq!(plan.dropped[DROPPED_NAMED], "and 9948 more");
+    }
+}

@@ -1,0 +1,44 @@
+//! Texts of people and agents, brought within bounds.
+
+/// Longest text in an event, in bytes; longer ones are cut at head and tail.
+pub const VALUE_LIMIT: usize = 256 * 1024;
+/// Longest goal, in bytes.
+pub const GOAL_LIMIT: usize = 1024 * 1024;
+
+/// `text` within `limit` bytes: whole, or its head and tail around a line that counts what was left out.
+#[must_use]
+pub fn clip(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let half = limit / 2;
+    let head = text.floor_char_boundary(half);
+    let tail = text.ceil_char_boundary(text.len() - half);
+    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
+}
+
+/// The first line of `text` that says something, control characters stripped, at most `limit` characters.
+#[must_use]
+pub fn one_line(text: &str, limit: usize) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let clean: String = line.chars().filter(|character| !character.is_control()).collect();
+    if clean.chars().count() <= limit {
+        return clean;
+    }
+    let mut cut: String = clean.chars().take(limit.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clipped_text_names_what_is_missing() {
+        let text = "é".repeat(100);
+        let short = clip(&text, 21);
+        assert!(short.starts_with("ééééé\n[… 180 bytes left out …]"), "{short}");
+        assert_eq!(clip("abc", 3), "abc");
+    }
+}
