@@ -12,5 +12,6 @@ mod ledger_contract;
 mod no_isolate;
 mod reading;
 mod repositories;
+mod review;
 mod stopped;
 mod story;

@@ -15,7 +15,9 @@ use tokio_util::sync::CancellationToken;
 pub use self::detach::{answer_detached, drive, resume_detached, run_detached};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::read::{Listed, Transcript, list, output, result, status, tail};
-pub use self::review::{Diff, MergePreview, Span, diff, merge_preview, span};
+pub use self::review::{
+    Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
+};
 use crate::agent::Agent;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::{Unwatched, Watch};

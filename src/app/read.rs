@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::drive::{in_checkout, replay};
 use super::{Site, branch};
 use crate::error::{Error, Result};
-use crate::ledger::git::{GitLedger, list as records, lock, output as transcripts, read};
+use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts, read};
 use crate::run::Snapshot;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
@@ -21,6 +21,8 @@ pub struct Listed {
     pub status: Status,
     /// When its record was last written.
     pub updated_at: Timestamp,
+    /// Whether its work is in the history of HEAD.
+    pub merged: bool,
 }
 
 /// What a worker printed.
@@ -70,12 +72,15 @@ fn snapshot(site: &Site, id: &RunId) -> Result<(Snapshot, bool)> {
 /// # Errors
 /// Where the repository cannot be read.
 pub fn list(site: &Site) -> Result<Vec<Listed>> {
-    let listed = records::list(&site.repo.gix())?.into_iter().map(|noted| {
+    let runs = records::list(&site.repo.gix())?;
+    let stand: Vec<(&RunId, &Snapshot)> = runs.iter().map(|noted| (&noted.run, &noted.snapshot)).collect();
+    let merged = merged::merged(&site.repo, &stand)?;
+    let listed = runs.into_iter().map(|noted| {
         let ended = noted.snapshot.state.is_final();
         // Only a run that has not ended can have a driver: nobody's lock is looked at for the rest.
         let (snapshot, live) = if ended { (noted.snapshot, false) } else { snapshot(site, &noted.run)? };
         let status = Status::of(noted.run.clone(), branch(&noted.run), snapshot, live);
-        Ok(Listed { status, updated_at: noted.updated })
+        Ok(Listed { status, updated_at: noted.updated, merged: merged.contains(&noted.run) })
     });
     listed.collect()
 }

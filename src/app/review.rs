@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::Site;
 use super::drive::replay;
 use crate::error::{Error, Result};
-use crate::ledger::git::GitLedger;
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
+use crate::ledger::git::{GitLedger, merged, read};
 use crate::run::Run;
 use crate::run::goal::RunId;
+use crate::run::work::{CheckResult, Usage};
 
 /// The difference that a run, or one iteration of it, made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,67 @@ pub struct MergePreview {
     pub command: String,
 }
 
+/// A run's history, for git's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The commit that the run started from.
+    pub base: String,
+    /// Its branch, or whatever is left of it.
+    pub branch: String,
+    /// The notes ref that holds its events.
+    pub notes: String,
+}
+
+/// A run as its reviewer wants to see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The run.
+    pub run_id: RunId,
+    /// Where it stands.
+    pub state: String,
+    /// The goal, whole.
+    pub goal: String,
+    /// What must hold for it to be reached.
+    pub criteria: String,
+    /// How it ended, or how far it has come, in a line.
+    pub summary: String,
+    /// Its iterations, oldest first.
+    pub iterations: Vec<ShownIteration>,
+    /// What the newest review found wanting.
+    pub issues: Vec<String>,
+    /// The newest checks.
+    pub checks: Vec<CheckResult>,
+    /// Agent calls made.
+    pub agent_calls: u64,
+    /// What they used.
+    pub usage: Usage,
+    /// Seconds of all its sessions together.
+    pub seconds: f64,
+    /// Its branch, or whatever is left of it.
+    pub branch: String,
+    /// The commit that it started from.
+    pub base: String,
+    /// Where its branch stands.
+    pub tip: String,
+    /// Whether its work is in the history of HEAD.
+    pub merged: bool,
+    /// The files that it changed.
+    pub files: Vec<FileStat>,
+    /// The command to go on with, where there is one.
+    pub next: Option<String>,
+}
+
+/// An iteration in a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownIteration {
+    /// Its number, from 1.
+    pub number: u32,
+    /// The commit that ended it.
+    pub commit: Option<String>,
+    /// Subgoals, checks and verdict.
+    pub summary: String,
+}
+
 /// Two commits of a run, and what to call the later one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -53,6 +115,66 @@ pub struct Span {
     pub from: String,
     /// The commit after.
     pub to: String,
+}
+
+/// Where git finds a run's commits and events.
+///
+/// # Errors
+/// Where there is no such run, or its commits are not in this clone.
+pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
+    let id = site.repo.resolve(run)?;
+    let run = replay(site, &id)?;
+    let branch = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.name;
+    let notes = read::notes_ref(&site.repo.gix(), &id)?.unwrap_or_default();
+    Ok(History { base: run.base, branch, notes })
+}
+
+/// A run as its reviewer wants to see it.
+///
+/// # Errors
+/// Where there is no such run, or its commits are not in this clone.
+pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
+    let id = site.repo.resolve(run)?;
+    let status = super::status(site, Some(id.as_str()))?;
+    let run = replay(site, &id)?;
+    let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
+    let merged = merged::merged(&site.repo, &[(&id, &run.snapshot())])?.contains(&id);
+    let files = preview::stat(&site.repo, &run.base, &commit)?;
+    let last = run.iterations.iter().rev().find(|iteration| iteration.plan.is_some());
+    let next = match status.state.as_str() {
+        "running" | "waiting" => Some(format!("git agentloop tail -f {id}")),
+        "needs_input" => Some(format!("git agentloop answer {id} TEXT…")),
+        "interrupted" => Some(format!("git agentloop resume {id}")),
+        _ if merged || files.is_empty() => None,
+        "completed" => Some(format!("git merge {name}")),
+        _ => Some(format!("git agentloop resume {id}")),
+    };
+    Ok(Shown {
+        state: status.state,
+        goal: run.goal.text.clone(),
+        criteria: run.goal.criteria.clone(),
+        summary: run.ended.as_ref().map_or_else(|| run.summary(None), |ended| ended.summary.clone()),
+        iterations: run.iterations.iter().map(ShownIteration::of).collect(),
+        issues: last.and_then(|iteration| iteration.review.clone()).map(|review| review.issues).unwrap_or_default(),
+        checks: last.and_then(|iteration| iteration.verification.clone()).map(|seen| seen.checks).unwrap_or_default(),
+        agent_calls: run.agent_calls,
+        usage: run.usage,
+        seconds: run.seconds(run.now),
+        branch: name,
+        base: run.base,
+        tip: commit,
+        merged,
+        files,
+        next,
+        run_id: id,
+    })
+}
+
+impl ShownIteration {
+    fn of(iteration: &crate::run::Iteration) -> Self {
+        let commit = iteration.checkpoint.as_ref().map(|checkpoint| checkpoint.commit.clone());
+        Self { number: iteration.number, commit, summary: iteration.summary() }
+    }
 }
 
 /// What the run, or its iteration `iteration`, changed: from which commit to which.

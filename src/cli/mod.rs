@@ -8,9 +8,13 @@ mod display;
 mod follow;
 mod goal;
 mod options;
+mod overview;
+mod pager;
 mod print;
 mod render;
+mod review;
 mod sanitize;
+mod shown;
 mod story;
 mod usage;
 
@@ -78,6 +82,9 @@ fn perform(cli: Cli) -> Result<u8> {
         }
         Verb::Tail(arguments) => follow::tail(&site, &arguments),
         Verb::Result(arguments) => follow::result(&site, &arguments),
+        Verb::Show(arguments) => review::show(&site, &arguments),
+        Verb::Log(arguments) => review::log(&site, &arguments),
+        Verb::Diff(arguments) => review::diff(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
         Verb::Cancel(RunJson { run, json }) => {
             let status = with_runtime(app::cancel(&site, run.as_deref()))?;

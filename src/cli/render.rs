@@ -70,7 +70,7 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
         let status = &listed.status;
         vec![
             status.run_id.to_string(),
-            status.state.replace('_', " "),
+            if listed.merged { "merged".to_owned() } else { status.state.replace('_', " ") },
             format!("{}/{}", status.iteration, status.max_iterations),
             span(now.since(status.started_at)),
             short(&status.goal, GOAL_WIDTH),

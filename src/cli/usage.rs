@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory as _, Parser as _};
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::args::{Cli, MARK};
+use super::overview;
 use crate::error::Error;
 
 /// A command line that asks for no verb.
@@ -25,10 +26,13 @@ pub enum Refusal {
 /// Where they ask for no verb.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
     let arguments = marked(arguments);
-    Cli::try_parse_from(&arguments).map_err(|error| match error.kind() {
+    let command = Cli::command();
+    let screen = overview::screen(&command);
+    let read = command.override_help(screen).try_get_matches_from(&arguments);
+    read.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Refusal::Help(Cli::command().render_help().to_string())
+            Refusal::Help(overview::screen(&Cli::command()))
         }
         _ => Refusal::Wrong(reworded(&error, &arguments)),
     })

@@ -66,3 +66,17 @@ pub fn terminate(pid: u32) -> Result<()> {
         Err(error) => Err(Error::failed(format!("process {pid} cannot be told to stop")).because(error)),
     }
 }
+
+/// A program that talks to the user in our place: it has our environment, our terminal and our working directory.
+#[must_use]
+pub fn in_our_place(program: impl AsRef<OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Becomes `command`; returns only where that fails.
+#[must_use]
+pub fn become_program(command: &mut Command) -> Error {
+    use std::os::unix::process::CommandExt as _;
+    let program = command.get_program().to_string_lossy().into_owned();
+    Error::failed(format!("'{program}' cannot be started")).because(command.exec())
+}

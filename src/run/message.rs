@@ -16,6 +16,10 @@ const BODY_LENGTH: usize = 120;
 
 /// The trailer that names a commit's run.
 pub const RUN_TRAILER: &str = "Agentloop-Run";
+/// The trailer of a start commit that names what the run started from.
+pub const BASE_TRAILER: &str = "Agentloop-Base";
+/// The trailer of a commit that takes a run's work in without being its child: the commit that was taken.
+pub const MERGED_TRAILER: &str = "Agentloop-Merged";
 /// The trailer that tells a checkpoint's verdict.
 pub const VERDICT_TRAILER: &str = "Agentloop-Verdict";
 
@@ -26,7 +30,7 @@ pub fn start(id: &RunId, goal: &Goal, base: &str, version: &str) -> String {
     if !goal.criteria.trim().is_empty() {
         let _ = write!(text, "\n    Criteria:\n{}\n", indent(&goal.criteria));
     }
-    let _ = write!(text, "\n{RUN_TRAILER}: {id}\nAgentloop-Base: {base}\nAgentloop-Version: {version}\n");
+    let _ = write!(text, "\n{RUN_TRAILER}: {id}\n{BASE_TRAILER}: {base}\nAgentloop-Version: {version}\n");
     text
 }
 

@@ -1,12 +1,14 @@
 //! The command line as clap reads it. The words here are what `-h` prints.
 
 mod read;
+mod review;
 mod run;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
+pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
 pub(super) use self::value::MARK;
 use self::value::text;
@@ -58,6 +60,15 @@ Examples:
 The exit code is the run's: 0 complete (or still running), 1 stopped by a
 limit, 2 failed, 3 questions wait, 4 cancelled.")]
     Result(ResultArgs),
+    /// A run at a glance: verdict, iterations, files, cost, what to do next
+    #[command(after_help = review::SHOW_EXAMPLES)]
+    Show(ShowArgs),
+    /// git's own log of a run's branch, its events beside its commits
+    #[command(after_help = review::LOG_EXAMPLES)]
+    Log(LogArgs),
+    /// What a run changed, or one iteration of it
+    #[command(after_help = review::DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// What a worker printed, to the letter
     #[command(after_help = "\
 Examples:

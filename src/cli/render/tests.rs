@@ -74,7 +74,7 @@ fn a_running_status_says_what_it_does_and_what_to_do() {
 
 #[test]
 fn a_list_is_aligned() {
-    let listed = |state: &str| Listed { status: a_status(state, false), updated_at: Timestamp(0) };
+    let listed = |state: &str| Listed { status: a_status(state, false), updated_at: Timestamp(0), merged: false };
     let text = list(&[listed("completed"), listed("needs_input")], Timestamp(7_300_000));
     assert_eq!(
         text,

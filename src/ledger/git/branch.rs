@@ -12,7 +12,7 @@ use super::worktree::Worktree;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Adopted;
 use crate::run::goal::RunId;
-use crate::run::message::{RUN_TRAILER, VERDICT_TRAILER, trailer};
+use crate::run::message::{BASE_TRAILER, RUN_TRAILER, VERDICT_TRAILER, trailer};
 
 /// The branch's full name.
 pub fn name(run: &RunId) -> String {
@@ -135,11 +135,35 @@ pub fn base_tree(gix: &gix::Repository, tip: &str, run: &RunId) -> Result<Option
     let mut at = Repository::id(tip)?;
     loop {
         let commit = gix.find_commit(at).context("the run's commits cannot be read")?;
-        let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
-        if trailer(&message, "Agentloop-Base").is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str()) {
+        if is_start(&commit, run) {
             return Ok(commit.tree_id().ok().map(|tree| tree.to_string()));
         }
         let Some(parent) = commit.parent_ids().next() else { return Ok(None) };
         at = parent.detach();
     }
+}
+
+/// The commits of the run that changed something, newest first: along the first parents from `tip` to its start commit.
+pub fn own_commits(gix: &gix::Repository, run: &RunId, tip: ObjectId) -> Result<Vec<ObjectId>> {
+    let mut own = Vec::new();
+    let mut at = tip;
+    loop {
+        let commit = gix.find_commit(at).context("the run's commits cannot be read")?;
+        if is_start(&commit, run) {
+            return Ok(own);
+        }
+        let Some(parent) = commit.parent_ids().next().map(gix::Id::detach) else { return Ok(own) };
+        let parent_tree = gix.find_commit(parent).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+        if parent_tree.context("the run's commits cannot be read")?
+            != commit.tree_id().context("a commit is damaged")?
+        {
+            own.push(at);
+        }
+        at = parent;
+    }
+}
+
+fn is_start(commit: &gix::Commit<'_>, run: &RunId) -> bool {
+    let message = commit.message_raw_sloppy().to_str_lossy();
+    trailer(&message, BASE_TRAILER).is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str())
 }

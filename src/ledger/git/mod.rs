@@ -9,6 +9,7 @@ mod diff;
 mod fixture;
 pub mod list;
 pub mod lock;
+pub mod merged;
 mod notes;
 mod objects;
 pub mod output;

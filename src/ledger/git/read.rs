@@ -54,6 +54,14 @@ pub fn snapshot(repo: &Repository, run: &RunId) -> Result<Option<Noted>> {
     Ok(noted(repo, run.clone(), &place.name, place.tip, place.remote))
 }
 
+/// The notes ref that holds the log of `run`; nothing where there is no such run.
+///
+/// # Errors
+/// Where refs cannot be read.
+pub fn notes_ref(repo: &Repository, run: &RunId) -> Result<Option<String>> {
+    Ok(find(repo, run)?.map(|place| place.name))
+}
+
 /// Where a run's log is.
 pub(super) struct Place {
     pub name: String,

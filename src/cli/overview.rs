@@ -1,0 +1,55 @@
+//! The one screen that `git agentloop -h` shows: too many verbs to describe them all, so the first ones are described
+//! and the rest are named by what they are for. The manual has them all.
+
+use std::fmt::Write as _;
+
+/// What everybody needs, in the order in which they will.
+const FIRST: [&str; 7] = ["run", "list", "tail", "show", "resume", "cancel", "result"];
+
+/// The others, by what they are for.
+const ALSO: [(&str, &[&str]); 3] = [
+    ("to read", &["status", "output", "log", "diff"]),
+    ("to drive", &["answer"]),
+    ("to set up", &["backends", "config"]),
+];
+
+/// The screen for `command`, whose verbs are its subcommands.
+pub fn screen(command: &clap::Command) -> String {
+    let mut text = format!(
+        "{}\n\nUsage: git agentloop <VERB> [OPTIONS]\n\n",
+        command.get_about().map(ToString::to_string).unwrap_or_default()
+    );
+    for name in FIRST {
+        let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+        let _ = writeln!(text, "  {name:<8} {}", about.map(ToString::to_string).unwrap_or_default());
+    }
+    text.push('\n');
+    for (what, names) in ALSO {
+        let _ = writeln!(text, "  {what:<10} {}", names.join(", "));
+    }
+    let _ = write!(
+        text,
+        "\n'git agentloop VERB -h' shows what a verb takes; -v says what is done inside.\n{}\n",
+        command.get_after_help().map(ToString::to_string).unwrap_or_default()
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::cli::args::Cli;
+
+    #[test]
+    fn every_verb_is_on_the_screen_once() {
+        let command = Cli::command();
+        let mut shown: Vec<&str> = FIRST.iter().chain(ALSO.iter().flat_map(|(_, names)| *names)).copied().collect();
+        let mut verbs: Vec<&str> =
+            command.get_subcommands().filter(|verb| !verb.is_hide_set()).map(clap::Command::get_name).collect();
+        shown.sort_unstable();
+        verbs.sort_unstable();
+        assert_eq!(shown, verbs, "a new verb belongs into FIRST or ALSO");
+    }
+}

@@ -1,0 +1,96 @@
+//! Verbs that show a run's work, by git's own means wherever git has them.
+
+use super::args::{DiffArgs, LogArgs, ShowArgs};
+use super::pager::Pager;
+use super::{print, render};
+use crate::app::{self, Site};
+use crate::error::{Error, Result};
+use crate::process;
+
+/// git's log of the run's branch, with its events.
+///
+/// # Errors
+/// Where there is no such run, or git cannot be started.
+pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
+    let words = Words::of(&arguments.words);
+    let history = app::history(site, words.run.as_deref())?;
+    let mut git = process::in_our_place("git");
+    git.args(["log", &format!("--notes={}", history.notes)]).args(words.options);
+    git.arg(format!("{}..{}", history.base, history.branch)).args(words.paths);
+    Err(process::become_program(&mut git))
+}
+
+/// What a run or an iteration changed, by git's diff.
+///
+/// # Errors
+/// Where there is no such run or iteration, or git cannot be started.
+pub fn diff(site: &Site, arguments: &DiffArgs) -> Result<u8> {
+    let mut words = Words::of(&arguments.words);
+    let iteration = match words.take_value("--iteration")? {
+        Some(number) => Some(number),
+        None => arguments.iteration,
+    };
+    let span = app::span(site, words.run.as_deref(), iteration)?;
+    let mut git = process::in_our_place("git");
+    git.arg("diff").args(words.options).args([span.from, span.to]).args(words.paths);
+    Err(process::become_program(&mut git))
+}
+
+/// A run as its reviewer wants to see it.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
+    let shown = app::show(site, arguments.run.as_deref())?;
+    if arguments.json {
+        print::out(render::json(&shown, print::person_reads())?)?;
+        return Ok(0);
+    }
+    let mut pager = Pager::start();
+    if pager.show(&super::shown::text(&shown))? && !shown.files.is_empty() {
+        let mut git = process::in_our_place("git");
+        git.args(["--no-pager", "diff", "--stat"]);
+        if arguments.patch {
+            git.arg("--patch");
+        }
+        pager.run(git.args([&shown.base, &shown.tip]))?;
+    }
+    pager.close();
+    Ok(0)
+}
+
+/// A run, and what is git's.
+struct Words {
+    run: Option<String>,
+    options: Vec<String>,
+    paths: Vec<String>,
+}
+
+impl Words {
+    fn of(words: &[String]) -> Self {
+        let mut words = words.to_vec();
+        let run = words.first().is_some_and(|first| !first.starts_with('-')).then(|| words.remove(0));
+        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+        let paths = words.split_off(end);
+        Self { run, options: words, paths }
+    }
+
+    /// Takes `flag N` or `flag=N` out of the options.
+    fn take_value(&mut self, flag: &str) -> Result<Option<u32>> {
+        let is_flag =
+            |word: &String| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));
+        let Some(at) = self.options.iter().position(is_flag) else { return Ok(None) };
+        let word = self.options.remove(at);
+        let value = match word.split_once('=') {
+            Some((_, value)) => value.to_owned(),
+            None if at < self.options.len() => self.options.remove(at),
+            None => String::new(),
+        };
+        value
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .map(Some)
+            .ok_or_else(|| Error::usage(format!("'{value}' is no iteration")).hint("iterations are numbered from 1"))
+    }
+}

@@ -1,0 +1,48 @@
+//! A run as its reviewer reads it.
+
+use std::fmt::Write as _;
+
+use super::render::{check_lines, span};
+use super::sanitize::{lines, short};
+use crate::app::Shown;
+
+/// Longest line that an agent's words make, in characters.
+const WIDTH: usize = 160;
+
+/// The whole of it but for what git prints below.
+pub fn text(shown: &Shown) -> String {
+    let mut text = format!("run       {}: {}\n", shown.run_id, shown.state.replace('_', " "));
+    let _ = writeln!(text, "goal      {}", hanging(&shown.goal));
+    if !shown.criteria.trim().is_empty() {
+        let _ = writeln!(text, "criteria  {}", hanging(&shown.criteria));
+    }
+    let _ = writeln!(text, "verdict   {}", short(&shown.summary, WIDTH));
+    for iteration in &shown.iterations {
+        let commit = iteration.commit.as_deref().and_then(|commit| commit.get(..12)).unwrap_or("not committed");
+        let _ = writeln!(text, "  {:>3}. {commit:<12}  {}", iteration.number, iteration.summary);
+    }
+    for issue in &shown.issues {
+        let _ = writeln!(text, "issue     {}", short(issue, WIDTH));
+    }
+    for check in &shown.checks {
+        text += &check_lines(check);
+    }
+    let cost = shown.usage.cost_usd.map(|cost| format!(", {cost:.2} USD")).unwrap_or_default();
+    let tokens = shown.usage.tokens();
+    let _ =
+        writeln!(text, "cost      {} agent calls, {tokens} tokens{cost}, {}", shown.agent_calls, span(shown.seconds));
+    let merged = if shown.merged { ", merged" } else { "" };
+    let _ = writeln!(text, "branch    {}{merged}", shown.branch);
+    if let Some(next) = &shown.next {
+        let _ = writeln!(text, "next      {next}");
+    }
+    if !shown.files.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// Lines below the first stand below its text.
+fn hanging(text: &str) -> String {
+    lines(text).trim().replace('\n', "\n          ")
+}

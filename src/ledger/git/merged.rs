@@ -1,0 +1,148 @@
+//! Which runs' work is in the history of HEAD: derived, never recorded.
+//!
+//! A merge is seen by reachability. A squash or a rebase leaves other commits behind, which name the run in a trailer:
+//! they are held against the run's own commits and against the files that the run changed.
+
+use std::collections::{HashMap, HashSet};
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use gix::revision::walk::Sorting;
+use gix::traverse::commit::simple::CommitTimeOrder;
+
+use super::repository::Repository;
+use super::{branch, tree};
+use crate::error::{Context as _, Result};
+use crate::run::Snapshot;
+use crate::run::goal::RunId;
+use crate::run::message::{MERGED_TRAILER, RUN_TRAILER, VERDICT_TRAILER, trailer};
+
+/// Clocks of two machines differ by less than this, in seconds.
+const CLOCK_SKEW: i64 = 24 * 3600;
+
+/// A commit in HEAD's history that names a run.
+struct Trace {
+    commit: ObjectId,
+    merged: Option<String>,
+    iteration: Option<u32>,
+    is_checkpoint: bool,
+    author: (i64, String),
+}
+
+/// Those of `runs` whose work is in HEAD's history.
+///
+/// # Errors
+/// Where the history cannot be read.
+pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet<RunId>> {
+    let gix = repo.gix();
+    // A run that has not ended is not merged, whatever is already taken of it.
+    let mut open: HashMap<&RunId, &Snapshot> = runs.iter().filter(|(_, at)| at.state.is_final()).copied().collect();
+    let head_name = gix.head_name().ok().flatten().map(|name| name.as_bstr().to_string());
+    open.retain(|run, _| head_name.as_deref() != Some(branch::name(run).as_str()));
+    let Some(oldest) = open.values().map(|snapshot| snapshot.started.0 / 1000).min() else { return Ok(HashSet::new()) };
+    let Ok(head) = gix.head_id() else { return Ok(HashSet::new()) };
+    let tips = tips(&gix)?;
+    let by_tip: HashMap<ObjectId, &RunId> =
+        open.keys().filter_map(|run| Some((*tips.get(run.as_str())?, *run))).collect();
+
+    let mut found = HashSet::new();
+    let mut traces: HashMap<String, Vec<Trace>> = HashMap::new();
+    let order = Sorting::ByCommitTimeCutoff { order: CommitTimeOrder::NewestFirst, seconds: oldest - CLOCK_SKEW };
+    let walk = gix.rev_walk([head.detach()]).sorting(order).all().context("HEAD's history cannot be walked")?;
+    // A history that ends too soon, in a shallow or damaged clone, has nothing more to say.
+    for info in walk.map_while(std::result::Result::ok) {
+        found.extend(by_tip.get(&info.id).map(|run| (*run).clone()));
+        let Ok(object) = gix.find_object(info.id) else { break };
+        if object.data.contains_str(RUN_TRAILER)
+            && let Some((run, trace)) = trace(&object.into_commit())
+        {
+            traces.entry(run).or_default().push(trace);
+        }
+    }
+    for (run, snapshot) in open {
+        if found.contains(run) {
+            continue;
+        }
+        let Some(traces) = traces.get(run.as_str()) else { continue };
+        let is_in = match tips.get(run.as_str()) {
+            Some(tip) => {
+                is_squashed(traces, *tip) || is_rebased(&gix, run, *tip, traces) || is_in_files(&gix, run, *tip, traces)
+            }
+            // Its branch was deleted, as one does after a merge: its last iteration says whether it came along.
+            None => traces.iter().any(|trace| {
+                trace.merged.is_some() || trace.is_checkpoint && trace.iteration == Some(snapshot.iteration)
+            }),
+        };
+        if is_in {
+            found.insert(run.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Where each run's branch stands.
+fn tips(gix: &gix::Repository) -> Result<HashMap<String, ObjectId>> {
+    let refs = gix.references().context("refs cannot be read")?;
+    let branches = refs.prefixed("refs/heads/agentloop/").context("refs cannot be read")?;
+    let tips = branches.filter_map(|reference| {
+        let reference = reference.ok()?;
+        let run = reference.name().as_bstr().to_str().ok()?.strip_prefix("refs/heads/agentloop/")?.to_owned();
+        Some((run, reference.try_id()?.detach()))
+    });
+    Ok(tips.collect())
+}
+
+fn trace(commit: &gix::Commit<'_>) -> Option<(String, Trace)> {
+    let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
+    let run = trailer(&message, RUN_TRAILER)?.trim().to_owned();
+    Some((
+        run,
+        Trace {
+            commit: commit.id,
+            merged: trailer(&message, MERGED_TRAILER).map(|tip| tip.trim().to_owned()),
+            iteration: trailer(&message, "Agentloop-Iteration").and_then(|number| number.trim().parse().ok()),
+            is_checkpoint: trailer(&message, VERDICT_TRAILER).is_some(),
+            author: author(commit, &message)?,
+        },
+    ))
+}
+
+/// What a rebase and a cherry-pick keep of a commit.
+fn author(commit: &gix::Commit<'_>, message: &str) -> Option<(i64, String)> {
+    Some((commit.author().ok()?.seconds(), message.lines().next().unwrap_or_default().to_owned()))
+}
+
+fn is_squashed(traces: &[Trace], tip: ObjectId) -> bool {
+    traces.iter().any(|trace| trace.merged.as_deref() == Some(tip.to_string().as_str()))
+}
+
+/// Whether every commit of the run that changed something has a copy.
+fn is_rebased(gix: &gix::Repository, run: &RunId, tip: ObjectId, traces: &[Trace]) -> bool {
+    let copies: HashSet<&(i64, String)> = traces.iter().map(|trace| &trace.author).collect();
+    let own = branch::own_commits(gix, run, tip).unwrap_or_default();
+    !own.is_empty()
+        && own.iter().all(|commit| {
+            let Ok(commit) = gix.find_commit(*commit) else { return false };
+            let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
+            author(&commit, &message).is_some_and(|author| copies.contains(&author))
+        })
+}
+
+/// Whether the files that the run changed stood, in one of the commits that name it, as the run left them.
+fn is_in_files(gix: &gix::Repository, run: &RunId, tip: ObjectId, traces: &[Trace]) -> bool {
+    let entries = |commit: ObjectId| gix.find_commit(commit).ok()?.tree().ok();
+    let changed = || -> Option<Vec<gix::bstr::BString>> {
+        let base = branch::base_tree(gix, &tip.to_string(), run).ok()??;
+        let changes = tree::changes(gix, Repository::id(&base).ok()?, tip).ok()?;
+        let files = changes.iter().filter(|change| !change.entry_mode().is_tree());
+        Some(files.map(|change| change.location().to_owned()).collect())
+    };
+    let (Some(changed), Some(left)) = (changed(), entries(tip)) else { return false };
+    let at = |tree: &gix::Tree<'_>, path: &gix::bstr::BString| {
+        tree.lookup_entry(path.split(|byte| *byte == b'/')).ok().flatten().map(|entry| entry.object_id())
+    };
+    !changed.is_empty()
+        && traces.iter().any(|trace| {
+            entries(trace.commit).is_some_and(|there| changed.iter().all(|path| at(&there, path) == at(&left, path)))
+        })
+}

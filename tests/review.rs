@@ -1,0 +1,131 @@
+//! `log`, `show`, `diff` and what a list says of merged runs, on real repositories and by git's own means.
+
+use serde_json::Value;
+
+use crate::support::{Ran, Repo};
+
+/// A run of two iterations that leaves three files; its id.
+pub fn run_with_files(repo: &Repo, goal: &str) -> String {
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}.txt={iteration}\n"]);
+    repo.mock_run(goal, &["--verify", "true"])["run_id"].as_str().unwrap().to_owned()
+}
+
+fn listed(repo: &Repo, run: &str) -> Value {
+    let all = repo.agentloop(&["list", "--json"]).expect(0).json();
+    all.as_array().unwrap().iter().find(|one| one["run_id"] == run).unwrap().clone()
+}
+
+#[test]
+fn log_is_git_s_own_with_the_events_beside_the_commits() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let range = format!("main..agentloop/{run}");
+    let notes = format!("--notes=agentloop/{run}");
+    let same = |ours: &[&str], theirs: &[&str]| {
+        let theirs = [&["log", notes.as_str()], theirs].concat();
+        assert_eq!(repo.agentloop(ours).expect(0).stdout.trim_end(), repo.git(&theirs), "{ours:?}");
+    };
+    same(&["log"], &[&range]);
+    same(&["log", &run, "--graph", "--stat"], &["--graph", "--stat", &range]);
+    same(&["log", "--oneline", "-2"], &["--oneline", "-2", &range]);
+    same(
+        &["log", &run[..5], "--format=%s %an", "--", "made-build.txt"],
+        &["--format=%s %an", &range, "--", "made-build.txt"],
+    );
+    let Ran { code, stderr, .. } = repo.agentloop(&["log", "none-of-ours"]);
+    assert_eq!(
+        (code, stderr.as_str()),
+        (2, "error: no run matches 'none-of-ours'\nhint: 'git agentloop list' shows this repository's runs\n")
+    );
+}
+
+#[test]
+fn diff_shows_the_run_or_one_iteration() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let branch = format!("agentloop/{run}");
+    let git = |arguments: &[&str]| repo.git(&[&["diff"], arguments].concat());
+    let ours =
+        |arguments: &[&str]| repo.agentloop(&[&["diff"], arguments].concat()).expect(0).stdout.trim_end().to_owned();
+    assert_eq!(ours(&[]), git(&["main", &branch]));
+    assert_eq!(ours(&[&run, "--iteration", "2", "--stat"]), git(&["--stat", &format!("{branch}^"), &branch]));
+    assert_eq!(ours(&["--iteration=1", "--name-only"]), git(&["--name-only", "main", &format!("{branch}^")]));
+    assert_eq!(ours(&[&run, "--", "made-test.txt"]), git(&["main", &branch, "--", "made-test.txt"]));
+    let refused = repo.agentloop(&["diff", &run, "--iteration", "7"]).expect(2).stderr;
+    assert!(refused.contains("nothing of an iteration 7") && refused.contains("hint: it has had 2"), "{refused}");
+    assert!(repo.agentloop(&["diff", &run, "--iteration", "x"]).expect(2).stderr.contains("'x' is no iteration"));
+}
+
+#[test]
+fn show_says_what_a_reviewer_asks_first() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let text = repo.agentloop(&["show"]).expect(0).stdout;
+    for line in [
+        format!("run       {run}: completed"),
+        "goal      write files".into(),
+        "verdict   goal complete after 2 iterations: 3/3 subgoals, checks pass, goal complete".into(),
+        "check passed: true".into(),
+        format!("branch    agentloop/{run}"),
+        format!("next      git merge agentloop/{run}"),
+        " 3 files changed, 3 insertions(+)".into(),
+    ] {
+        assert!(text.lines().any(|have| have.starts_with(&line)), "{line}\n{text}");
+    }
+    assert!(repo.agentloop(&["show", &run, "--patch"]).expect(0).stdout.contains("\n+2\n"));
+    let json = repo.agentloop(&["show", &run, "--json"]).expect(0).json();
+    assert_eq!(json["files"][0], serde_json::json!({"path": "made-build.txt", "added": 1, "removed": 0}));
+    assert_eq!((&json["merged"], json["iterations"].as_array().unwrap().len()), (&Value::Bool(false), 2));
+
+    // Its branch may be gone: the record knows where it stood.
+    repo.git(&["branch", "-qD", &format!("agentloop/{run}")]);
+    assert_eq!(repo.agentloop(&["show", &run, "--json"]).expect(0).json()["tip"], json["tip"]);
+    repo.agentloop(&["log", &run, "--oneline"]).expect(0);
+}
+
+#[test]
+fn merged_is_seen_however_the_work_was_taken() {
+    // Each way on a repository of its own, after which main went on with a file of the run's.
+    let ways: [(&str, &[&[&str]]); 5] = [
+        ("a merge", &[&["merge", "-q", "--no-edit", "BRANCH"]]),
+        ("a fast-forward", &[&["merge", "-q", "--ff-only", "BRANCH"]]),
+        (
+            "a squash that names the run",
+            &[&["merge", "-q", "--squash", "BRANCH"], &["commit", "-qm", "take it\n\nAgentloop-Run: RUN"]],
+        ),
+        ("a rebase", &[&["cherry-pick", "BRANCH~1", "BRANCH"]]),
+        ("a merge whose branch is deleted", &[&["merge", "-q", "--no-edit", "BRANCH"], &["branch", "-qD", "BRANCH"]]),
+    ];
+    for (what, commands) in ways {
+        let repo = Repo::new();
+        let run = run_with_files(&repo, "write files");
+        assert_eq!(listed(&repo, &run)["merged"], false, "{what}");
+        if !what.contains("fast-forward") {
+            repo.write("other", "x");
+            repo.git(&["add", "other"]);
+            repo.git(&["commit", "-qm", "main goes on"]);
+        }
+        for command in commands {
+            let words: Vec<String> = command
+                .iter()
+                .map(|word| word.replace("BRANCH", &format!("agentloop/{run}")).replace("RUN", &run))
+                .collect();
+            repo.git(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        repo.write("made-build.txt", "changed later\n");
+        repo.git(&["commit", "-qam", "main goes on"]);
+        assert_eq!(listed(&repo, &run)["merged"], true, "{what}");
+        assert!(repo.agentloop(&["list"]).expect(0).stdout.contains(&format!("{run}  merged ")), "{what}");
+    }
+}
+
+#[test]
+fn a_part_of_the_work_is_not_the_work() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    repo.git(&["cherry-pick", &format!("agentloop/{run}~1")]);
+    assert_eq!(listed(&repo, &run)["merged"], false);
+    // Nor is standing on the run's own branch a merge.
+    repo.git(&["switch", "-q", &format!("agentloop/{run}")]);
+    assert_eq!(listed(&repo, &run)["merged"], false);
+}
