@@ -15,3 +15,4 @@ mod repositories;
 mod review;
 mod stopped;
 mod story;
+mod taking;

@@ -1,5 +1,6 @@
 //! `log`, `show`, `diff` and what a list says of merged runs, on real repositories and by git's own means.
 
+use git_agentloop::app::{self, Site};
 use serde_json::Value;
 
 use crate::support::{Ran, Repo};
@@ -67,7 +68,7 @@ fn show_says_what_a_reviewer_asks_first() {
         "verdict   goal complete after 2 iterations: 3/3 subgoals, checks pass, goal complete".into(),
         "check passed: true".into(),
         format!("branch    agentloop/{run}"),
-        format!("next      git merge agentloop/{run}"),
+        format!("next      git agentloop merge {run}"),
         " 3 files changed, 3 insertions(+)".into(),
     ] {
         assert!(text.lines().any(|have| have.starts_with(&line)), "{line}\n{text}");
@@ -128,4 +129,28 @@ fn a_part_of_the_work_is_not_the_work() {
     // Nor is standing on the run's own branch a merge.
     repo.git(&["switch", "-q", &format!("agentloop/{run}")]);
     assert_eq!(listed(&repo, &run)["merged"], false);
+}
+
+#[test]
+fn a_merge_is_previewed_without_being_begun() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let preview = || app::merge_preview(&Site::open(Some(repo.path())).unwrap(), Some(&run)).unwrap();
+    let before = (repo.fingerprint(), repo.git(&["for-each-ref"]));
+    let clean = preview();
+    assert_eq!((clean.into.as_deref(), clean.up_to_date, clean.conflicts.len()), (Some("main"), false, 0));
+    let names: Vec<&str> = clean.files.iter().map(|file| file.path.as_str()).collect();
+    assert_eq!(
+        names.join(" "),
+        repo.git(&["diff", "--name-only", &format!("main...agentloop/{run}")]).replace('\n', " ")
+    );
+    assert_eq!((repo.fingerprint(), repo.git(&["for-each-ref"])), before);
+    repo.write("made-build.txt", "mine\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "the same file"]);
+    assert_eq!(preview().conflicts, ["made-build.txt"]);
+    repo.git(&["merge", "-q", "-X", "ours", "--no-edit", &format!("agentloop/{run}")]);
+    assert!(preview().up_to_date);
+    let patch = app::diff(&Site::open(Some(repo.path())).unwrap(), Some(&run), Some(2), 100_000).unwrap();
+    assert!(patch.text.contains("+2\n") && patch.files.len() == 3, "{}", patch.text);
 }

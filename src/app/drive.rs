@@ -21,7 +21,7 @@ use crate::run::message;
 use crate::run::view::{RunResult, Status};
 
 /// How long workers of a dead driver have to come to an end of their own.
-const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
 /// Starts a run and drives it to its end, or to questions for the user.
 ///

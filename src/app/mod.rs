@@ -2,7 +2,9 @@
 
 mod detach;
 mod drive;
+mod merge;
 mod read;
+mod removal;
 mod review;
 
 use std::collections::BTreeMap;
@@ -14,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::detach::{answer_detached, drive, resume_detached, run_detached};
 pub use self::drive::{answer, cancel, resume, run};
+pub use self::merge::{Merge, Way, merge};
 pub use self::read::{Listed, Transcript, list, output, result, status, tail};
+pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
     Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
 };

@@ -146,7 +146,7 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
         "needs_input" => Some(format!("git agentloop answer {id} TEXT…")),
         "interrupted" => Some(format!("git agentloop resume {id}")),
         _ if merged || files.is_empty() => None,
-        "completed" => Some(format!("git merge {name}")),
+        "completed" => Some(format!("git agentloop merge {id}")),
         _ => Some(format!("git agentloop resume {id}")),
     };
     Ok(Shown {
@@ -235,6 +235,6 @@ pub fn merge_preview(site: &Site, run: Option<&str>) -> Result<MergePreview> {
         let base = preview::merge_base(&site.repo, &head, &commit)?.unwrap_or_else(|| run.base.clone());
         (preview::stat(&site.repo, &base, &commit)?, preview::try_merge(&site.repo, &head, &commit)?.conflicts)
     };
-    let command = format!("git merge {name}");
+    let command = format!("git agentloop merge {id}");
     Ok(MergePreview { branch: name, into, up_to_date, files, conflicts, command, run_id: id })
 }

@@ -16,6 +16,7 @@ mod review;
 mod sanitize;
 mod shown;
 mod story;
+mod take;
 mod usage;
 
 use std::future::Future;
@@ -85,6 +86,9 @@ fn perform(cli: Cli) -> Result<u8> {
         Verb::Show(arguments) => review::show(&site, &arguments),
         Verb::Log(arguments) => review::log(&site, &arguments),
         Verb::Diff(arguments) => review::diff(&site, &arguments),
+        Verb::Merge(arguments) => take::merge(&site, &arguments),
+        Verb::Discard(arguments) => take::discard(&site, &arguments),
+        Verb::Prune(arguments) => take::prune(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
         Verb::Cancel(RunJson { run, json }) => {
             let status = with_runtime(app::cancel(&site, run.as_deref()))?;

@@ -4,12 +4,13 @@
 use std::fmt::Write as _;
 
 /// What everybody needs, in the order in which they will.
-const FIRST: [&str; 7] = ["run", "list", "tail", "show", "resume", "cancel", "result"];
+const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "cancel"];
 
 /// The others, by what they are for.
-const ALSO: [(&str, &[&str]); 3] = [
-    ("to read", &["status", "output", "log", "diff"]),
+const ALSO: [(&str, &[&str]); 4] = [
+    ("to read", &["status", "result", "output", "log", "diff"]),
     ("to drive", &["answer"]),
+    ("to tidy", &["discard", "prune"]),
     ("to set up", &["backends", "config"]),
 ];
 

@@ -41,3 +41,12 @@ pub fn person_listens() -> bool {
 pub fn person_answers() -> bool {
     std::io::stdin().is_terminal() && person_listens()
 }
+
+/// Whether the person at the terminal says yes.
+#[must_use]
+pub fn person_agrees(question: &str) -> bool {
+    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+    let mut answer = String::new();
+    let heard = std::io::stdin().read_line(&mut answer);
+    heard.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}

@@ -6,11 +6,14 @@
 use std::fmt::Write as _;
 
 use super::Run;
+use super::event::clip;
 use super::goal::{Goal, Role, RunId};
 use super::work::one_line;
 
 /// Longest goal in a start commit's subject, in characters.
 const SUBJECT_LENGTH: usize = 60;
+/// Longest goal in a merge's message, in bytes: it is an argument of git's.
+const GOAL_LENGTH: usize = 16 * 1024;
 /// Longest line in a checkpoint's body, in characters.
 const BODY_LENGTH: usize = 120;
 
@@ -72,6 +75,33 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
     if let Some(cost) = iteration.usage.cost_usd {
         let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
     }
+    text
+}
+
+/// The message of a merge that takes `branch`, the run's.
+#[must_use]
+pub fn merge(run: &Run, branch: &str) -> String {
+    let subject = one_line(&format!("Merge {branch}: {}", run.goal.text), SUBJECT_LENGTH + branch.len());
+    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n", account(run))
+}
+
+/// The message of a commit that holds all of the run's work up to `tip` and is no child of it.
+#[must_use]
+pub fn squash(run: &Run, tip: &str) -> String {
+    let subject = one_line(&run.goal.text, SUBJECT_LENGTH);
+    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n{MERGED_TRAILER}: {tip}\n", account(run))
+}
+
+/// The goal, where a subject does not hold it, and what the run came to.
+fn account(run: &Run) -> String {
+    let mut text = String::new();
+    if run.goal.text.trim() != one_line(&run.goal.text, SUBJECT_LENGTH) {
+        let _ = writeln!(text, "{}\n", indent(&clip(&run.goal.text, GOAL_LENGTH)));
+    }
+    let summary = run.ended.as_ref().map_or_else(|| run.summary(None), |ended| ended.summary.clone());
+    let _ = writeln!(text, "{}", one_line(&summary, BODY_LENGTH));
     text
 }
 

@@ -3,6 +3,7 @@
 mod read;
 mod review;
 mod run;
+mod take;
 mod value;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
+pub use self::take::{DiscardArgs, MergeArgs, PruneArgs};
 pub(super) use self::value::MARK;
 use self::value::text;
 
@@ -69,6 +71,15 @@ limit, 2 failed, 3 questions wait, 4 cancelled.")]
     /// What a run changed, or one iteration of it
     #[command(after_help = review::DIFF_EXAMPLES)]
     Diff(DiffArgs),
+    /// Take a run's work into your branch
+    #[command(after_help = take::MERGE_EXAMPLES)]
+    Merge(MergeArgs),
+    /// Take a run out of the repository; its work is kept on rescue refs
+    #[command(after_help = take::DISCARD_EXAMPLES)]
+    Discard(DiscardArgs),
+    /// Remove worktrees and branches of merged runs; says which unless --yes
+    #[command(after_help = take::PRUNE_EXAMPLES)]
+    Prune(PruneArgs),
     /// What a worker printed, to the letter
     #[command(after_help = "\
 Examples:

@@ -43,3 +43,19 @@ pub fn at_least_one_usize(text: &str) -> Result<usize, String> {
 pub fn dollars(text: &str) -> Result<f64, String> {
     seconds(unmarked(text)).map_err(|_| format!("'{}' is not an amount above 0", unmarked(text)))
 }
+
+/// A span of time, in seconds.
+pub fn age(text: &str) -> Result<f64, String> {
+    let text = unmarked(text);
+    let wrong = || format!("'{text}' is no span of time like 30m, 12h or 14d");
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
+    let seconds = match unit {
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        "w" => 604_800.0,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u32>().map(|number| f64::from(number) * seconds).map_err(|_| wrong())
+}

@@ -115,14 +115,17 @@ pub fn rescue(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, commit: Obj
             return Ok(None);
         }
     }
-    let now = time::OffsetDateTime::now_utc();
-    let date = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
-    let stamp = now.format(&date).unwrap_or_default();
-    let name = format!("{prefix}{stamp}-{}", &commit.to_string()[..8]);
+    let name = format!("{prefix}{}-{}", stamp(), &commit.to_string()[..8]);
     if mover.swap(&[Change { name: name.clone(), new: Some(commit), old: Expect::Absent }])? == Swap::Lost {
         return Err(Error::failed(format!("{commit} would be lost, and '{name}' is taken")));
     }
     Ok(Some(format!("{} would have been lost, and is kept as {name}", &commit.to_string()[..12])))
+}
+
+/// The time, as rescue refs are named by it.
+pub fn stamp() -> String {
+    let date = time::macros::format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
+    time::OffsetDateTime::now_utc().format(&date).unwrap_or_default()
 }
 
 /// The message of the commit that keeps what stood in the user's checkout before the run.

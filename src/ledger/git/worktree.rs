@@ -64,6 +64,37 @@ pub fn place(repo: &Repository, run: &RunId) -> Result<PathBuf> {
     Ok(state.join("git-agentloop").join(format!("{name}-{mark:016x}")).join(run.as_str()))
 }
 
+/// Every worktree of `run` that is ours: its own, and its workers', which are named `<run>.<subgoal>`.
+///
+/// # Errors
+/// Where the repository's worktrees cannot be listed.
+pub fn of_run(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
+    Ok(all(repo)?.into_iter().filter(|(name, _)| name == run).map(|(_, worktree)| worktree).collect())
+}
+
+/// Every worktree of ours, with the run that it belongs to.
+///
+/// # Errors
+/// Where the repository's worktrees cannot be listed.
+pub fn all(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
+    let dir = repo.common_dir().join("worktrees");
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(format!("'{}' cannot be read", dir.display())),
+    };
+    let ours = entries.flatten().filter_map(|entry| {
+        let admin = entry.path();
+        let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
+        let path = PathBuf::from(link.trim_end()).parent()?.to_owned();
+        let name = path.file_name()?.to_str()?;
+        let run = name.split('.').next()?.parse().ok()?;
+        // A person may look at a run's branch in a worktree that bears its name.
+        admin.join(READY).exists().then_some((run, Worktree { path, admin }))
+    });
+    Ok(ours.collect())
+}
+
 fn shellexpand_home(dir: &str) -> PathBuf {
     match (dir.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),

@@ -1,0 +1,96 @@
+//! Verbs that take runs out of the repository.
+
+use serde::Serialize;
+
+use super::drive::ORPHAN_GRACE;
+use super::{Listed, Site, now};
+use crate::error::{Error, Result};
+use crate::ledger::git::lock;
+use crate::ledger::git::removal::{self, Extent};
+use crate::process;
+use crate::run::goal::RunId;
+
+/// What was taken out of the repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Removal {
+    /// The run.
+    pub run_id: RunId,
+    /// Worktrees that went.
+    pub worktrees: Vec<String>,
+    /// Refs that went.
+    pub refs: Vec<String>,
+    /// What would have been lost with the worktrees, and where it is kept.
+    pub kept: Vec<String>,
+    /// The command that brings the refs back.
+    pub undo: Option<String>,
+}
+
+/// A run whose worktree and branch are no longer needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Prunable {
+    /// The run.
+    pub run_id: RunId,
+    /// Worktrees of it.
+    pub worktrees: Vec<String>,
+    /// Refs of it, its record left out.
+    pub refs: Vec<String>,
+    /// What was done about it; none where it was only looked at.
+    pub removal: Option<Removal>,
+}
+
+/// Takes a run out of the repository: worktrees, branch and record. What only they hold stays on rescue refs.
+///
+/// # Errors
+/// Where there is no such run, a driver works on it, or its branch is checked out.
+pub async fn discard(site: &Site, run: &str) -> Result<Removal> {
+    let id = site.repo.resolve(Some(run))?;
+    remove(site, &id, Extent::Everything).await
+}
+
+/// The ended runs whose work is in HEAD's history and that nothing happened to for `idle` seconds: with `apply`, their
+/// worktrees and branches go; their records stay.
+///
+/// # Errors
+/// Where the repository cannot be read, or one of them cannot be removed; those before it are then gone.
+pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>> {
+    let now = now();
+    let is_due = |listed: &Listed| listed.merged && now.since(listed.updated_at) >= idle;
+    let mut found = Vec::new();
+    for listed in super::list(site)?.into_iter().filter(is_due) {
+        let id = listed.status.run_id;
+        let held = removal::holdings(&site.repo, &id, Extent::Work)?;
+        if held.worktrees.is_empty() && held.refs.is_empty() {
+            continue;
+        }
+        let removal = if apply { Some(remove(site, &id, Extent::Work).await?) } else { None };
+        found.push(Prunable {
+            run_id: id,
+            worktrees: paths(&held.worktrees),
+            refs: held.refs.into_iter().map(|(name, _)| name).collect(),
+            removal,
+        });
+    }
+    Ok(found)
+}
+
+async fn remove(site: &Site, id: &RunId, extent: Extent) -> Result<Removal> {
+    super::refuse_nested(site)?;
+    if lock::holder(site.repo.common_dir(), id).is_some() {
+        return Err(Error::usage(format!("{id} is running"))
+            .hint(format!("'git agentloop cancel {id}' stops it; its work so far is then committed")));
+    }
+    process::become_subreaper();
+    process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
+    let removed = removal::remove(&site.repo, id, extent)?;
+    Ok(Removal {
+        run_id: id.clone(),
+        worktrees: paths(&removed.worktrees),
+        refs: removed.refs,
+        kept: removed.kept,
+        undo: removed.undo,
+    })
+}
+
+fn paths(paths: &[std::path::PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+}

@@ -1,0 +1,84 @@
+//! What verbs take that bring a run's work home, or put the run away.
+
+use clap::{ArgGroup, Args};
+
+use super::value::{age, text};
+
+pub const MERGE_EXAMPLES: &str = "\
+Examples:
+  git agentloop merge
+  git agentloop merge fix-login-3k9vqp --squash
+
+git does it, in your checkout: it stops at conflicts and before it would touch
+what you have not committed, and exits as it always does.";
+
+pub const DISCARD_EXAMPLES: &str = "\
+Examples:
+  git agentloop discard fix-login-3k9vqp
+
+Everything but files that git ignores is kept on refs under
+refs/agentloop/rescue/, and the command that brings it back is printed.";
+
+pub const PRUNE_EXAMPLES: &str = "\
+Examples:
+  git agentloop prune                      says what would go
+  git agentloop prune --older-than 3d --yes
+
+What goes is kept on refs under refs/agentloop/rescue/ first, and the command
+that brings it back is printed. Files that git ignores go with a worktree.";
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("way").args(["ff", "no_ff", "squash", "rebase"]))]
+#[allow(clippy::struct_excessive_bools)] // each is a flag
+pub struct MergeArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// Fast-forward where that is possible
+    #[arg(long)]
+    pub ff: bool,
+    /// Make a merge commit in any case
+    #[arg(long)]
+    pub no_ff: bool,
+    /// Make one commit of everything
+    #[arg(long)]
+    pub squash: bool,
+    /// Copy each checkpoint that changed something, without a merge
+    #[arg(long)]
+    pub rebase: bool,
+    /// Edit the message first [default: where you are at a terminal]
+    #[arg(short, long, overrides_with = "no_edit")]
+    pub edit: bool,
+    /// Take the drafted message as it is
+    #[arg(long, overrides_with = "edit")]
+    pub no_edit: bool,
+}
+
+/// Options of `discard`.
+#[derive(Debug, Args)]
+pub struct DiscardArgs {
+    /// The run's id or its beginning
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// Only runs that nothing happened to for so long, like 12h or 14d
+    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = age)]
+    pub older_than: f64,
+    /// Do it, instead of saying what would be done
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,100 @@
+//! Verbs that bring a run's work home, or put the run away.
+
+use std::fmt::Write as _;
+
+use super::args::{DiscardArgs, MergeArgs, PruneArgs};
+use super::{ERROR, print, render, sanitize, say, with_runtime};
+use crate::app::{self, Merge, Prunable, Removal, Site, Way};
+use crate::error::{Error, Result};
+
+/// Takes a run's work into the user's branch; exits as git does.
+///
+/// # Errors
+/// Where there is no such run, or it cannot be merged as it stands.
+pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
+    let way = match arguments {
+        MergeArgs { ff: true, .. } => Way::FastForward,
+        MergeArgs { no_ff: true, .. } => Way::NoFastForward,
+        MergeArgs { squash: true, .. } => Way::Squash,
+        MergeArgs { rebase: true, .. } => Way::Rebase,
+        _ => Way::Merge,
+    };
+    // As git merge itself has it (git-merge(1), GIT_MERGE_AUTOEDIT).
+    let auto =
+        std::env::var("GIT_MERGE_AUTOEDIT").map_or(true, |value| !matches!(value.as_str(), "no" | "false" | "0"));
+    let person = print::person_answers() && print::person_reads();
+    let edit = arguments.edit || (person && auto && !arguments.no_edit);
+    let (_, code) = app::merge(site, arguments.run.as_deref(), Merge { way, edit })?;
+    Ok(u8::try_from(code).unwrap_or(ERROR))
+}
+
+/// Takes a run out of the repository, once the user has said so.
+///
+/// # Errors
+/// Where there is no such run, it is running, or nobody says yes.
+pub fn discard(site: &Site, arguments: &DiscardArgs) -> Result<u8> {
+    let status = app::status(site, arguments.run.as_deref())?;
+    let id = status.run_id;
+    if !arguments.yes {
+        if !print::person_answers() {
+            return Err(Error::usage(format!("'{id}' would be taken out of the repository"))
+                .hint(format!("say so: git agentloop discard {id} --yes")));
+        }
+        print::note(&format!("{id}: {}", sanitize::short(&status.goal, 60)));
+        if !print::person_agrees("discard its branch, worktree and record?") {
+            print::note("nothing was done");
+            return Ok(1);
+        }
+    }
+    let removal = with_runtime(app::discard(site, id.as_str()))?;
+    say(arguments.json, &removal, || Ok(removed(&removal)))
+}
+
+/// Puts away what is merged and no longer needed, or says what that would be.
+///
+/// # Errors
+/// Where the repository cannot be read, or something cannot be removed.
+pub fn prune(site: &Site, arguments: &PruneArgs) -> Result<u8> {
+    let found = with_runtime(app::prune(site, arguments.older_than, arguments.yes))?;
+    say(arguments.json, &found, || Ok(pruned(&found, arguments.older_than)))
+}
+
+fn removed(removal: &Removal) -> String {
+    let mut text = format!("removed {}\n", removal.run_id);
+    for path in &removal.worktrees {
+        let _ = writeln!(text, "  worktree {}", sanitize::line(path));
+    }
+    for name in &removal.refs {
+        let _ = writeln!(text, "  {name}");
+    }
+    for kept in &removal.kept {
+        let _ = writeln!(text, "kept: {kept}");
+    }
+    if let Some(undo) = &removal.undo {
+        let _ = writeln!(text, "undo: {undo}");
+    }
+    text
+}
+
+fn pruned(found: &[Prunable], idle: f64) -> String {
+    if found.is_empty() {
+        return format!("nothing to prune: no merged run has been idle for {}\n", render::span(idle));
+    }
+    let mut text = String::new();
+    for one in found {
+        if let Some(removal) = &one.removal {
+            text += &removed(removal);
+            continue;
+        }
+        let _ = writeln!(text, "would remove {}", one.run_id);
+        for what in
+            one.worktrees.iter().map(|path| format!("worktree {}", sanitize::line(path))).chain(one.refs.clone())
+        {
+            let _ = writeln!(text, "  {what}");
+        }
+    }
+    if found.iter().any(|one| one.removal.is_none()) {
+        text += "'git agentloop prune --yes' removes them\n";
+    }
+    text
+}

@@ -1,0 +1,185 @@
+//! Taking a run out of the repository: what only it holds is kept on rescue refs before anything goes.
+//!
+//! Order is what makes a kill at any instant harmless: uncommitted work first becomes a commit on a rescue ref, then the
+//! worktrees go, then one transaction puts rescue refs in the place of the run's own, then the folder goes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::lock::RunLock;
+use super::read::{LOCAL, REMOTE};
+use super::refs::{Change, Expect, RefMover, Swap};
+use super::repository::Repository;
+use super::tree::Tracked;
+use super::worktree::{self, Worktree};
+use super::{STARTED_HERE, branch, command, driven, run_dir};
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
+
+/// How much of a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Worktrees, branch and workers' refs; the record stays.
+    Work,
+    /// The record too.
+    Everything,
+}
+
+/// What of a run there is to remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Its worktrees.
+    pub worktrees: Vec<PathBuf>,
+    /// Its refs.
+    pub refs: Vec<(String, ObjectId)>,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// The worktrees that went.
+    pub worktrees: Vec<PathBuf>,
+    /// The refs that went.
+    pub refs: Vec<String>,
+    /// What would have been lost with the worktrees, and where it is kept, in words.
+    pub kept: Vec<String>,
+    /// The command that brings the refs back; none where no ref went.
+    pub undo: Option<String>,
+}
+
+/// What of `run` there is to remove.
+///
+/// # Errors
+/// Where refs cannot be read.
+pub fn holdings(repo: &Repository, run: &RunId, extent: Extent) -> Result<Holdings> {
+    let worktrees = worktree::of_run(repo, run)?.into_iter().map(|worktree| worktree.path).collect();
+    Ok(Holdings { worktrees, refs: refs(repo, run, extent)? })
+}
+
+fn refs(repo: &Repository, run: &RunId, extent: Extent) -> Result<Vec<(String, ObjectId)>> {
+    let gix = repo.gix();
+    let unreadable = "refs cannot be read";
+    let platform = gix.references().context(unreadable)?;
+    let mut found = Vec::new();
+    let mut collect = |prefix: &str, wanted: &dyn Fn(&str) -> bool| -> Result<()> {
+        for reference in platform.prefixed(prefix).context(unreadable)?.filter_map(std::result::Result::ok) {
+            let name = reference.name().as_bstr().to_str_lossy().into_owned();
+            if let Some(id) = reference.try_id().filter(|_| wanted(&name)) {
+                found.push((name, id.detach()));
+            }
+        }
+        Ok(())
+    };
+    let (own, output) = (branch::name(run), format!("refs/agentloop/run/{run}/output"));
+    collect(&own, &|name| name == own)?;
+    collect(&format!("refs/agentloop/run/{run}/"), &|name| extent == Extent::Everything || name != output)?;
+    if extent == Extent::Everything {
+        let log = format!("{LOCAL}{run}");
+        collect(&log, &|name| name == log)?;
+        collect(REMOTE, &|name| name.rsplit('/').next() == Some(run.as_str()))?;
+    }
+    Ok(found)
+}
+
+/// Removes `run`, or its work alone.
+///
+/// # Errors
+/// Where a driver works on it, its branch is checked out somewhere, or something of it could not be kept first.
+pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed> {
+    let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo, run))?;
+    refuse_checked_out(repo, run)?;
+    let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
+    let mut removed = Removed::default();
+    for worktree in worktree::of_run(repo, run)? {
+        removed.kept.extend(keep(repo, &mover, run, &worktree)?);
+        worktree.remove(repo)?;
+        removed.worktrees.push(worktree.path);
+    }
+    let going = refs(repo, run, extent)?;
+    if !going.is_empty() {
+        let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
+        let kept = going.iter().map(|(name, id)| Change {
+            name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
+            new: Some(*id),
+            old: Expect::Absent,
+        });
+        let gone = going.iter().map(|(name, id)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
+        // Two steps, so that nothing goes before all of it is kept.
+        for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
+            if mover.swap(&changes)? == Swap::Lost {
+                return Err(Error::failed(format!("somebody moved a ref of {run} meanwhile"))
+                    .hint("look at what changed, then do it again"));
+            }
+        }
+        removed.refs = going.into_iter().map(|(name, _)| name).collect();
+        removed.undo = Some(format!(
+            "git for-each-ref --format='create refs/%(refname:lstrip=5) %(objectname)' {rescue} | git update-ref --stdin"
+        ));
+    }
+    clear_folder(repo, run, extent)?;
+    drop(lock);
+    Ok(removed)
+}
+
+/// As `git branch -d` has it.
+fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
+    let mut git = command::git(repo.home());
+    let place = command::word(git.args(["for-each-ref", "--format=%(worktreepath)", &branch::name(run)]))?;
+    if place.is_empty() {
+        return Ok(());
+    }
+    Err(Error::usage(format!("the branch 'agentloop/{run}' is checked out in '{place}'"))
+        .hint(format!("switch away from it first: git -C {place} switch -")))
+}
+
+/// Keeps what only the worktree holds: edits, and commits that its HEAD has stood at.
+fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
+    let gix = repo.gix();
+    let mut kept = Vec::new();
+    let tip = gix.try_find_reference(branch::name(run).as_str()).ok().flatten();
+    let tip = tip.and_then(|reference| reference.try_id().map(gix::Id::detach));
+    let head = worktree.head(&gix).filter(|head| gix.has_object(*head));
+    for commit in worktree.head_log().into_iter().chain(head) {
+        let is_safe = tip.is_some_and(|tip| branch::contains(&gix, tip, commit));
+        if !is_safe && gix.has_object(commit) {
+            kept.extend(branch::rescue(repo, mover, run, commit)?);
+        }
+    }
+    // A worktree whose folder somebody deleted holds nothing.
+    let Some(head) = head.filter(|_| worktree.path.is_dir()) else { return Ok(kept) };
+    let before = gix.find_commit(head).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+    let before = before.context(format!("the commit of '{}' cannot be read", worktree.path.display()))?.to_string();
+    let index = run_dir(repo.common_dir(), run).join("rescue-index");
+    let _ = std::fs::remove_file(&index);
+    let tracked = Tracked { repo, path: &worktree.path, index: index.clone(), seed: worktree.admin.join("index") };
+    let written = tracked.write(&before)?;
+    let _ = std::fs::remove_file(index);
+    if written.id != before {
+        let message = format!("agentloop: uncommitted in the worktree of {run}\n");
+        let tree = Repository::id(&written.id)?;
+        let commit = branch::commit(&gix, &repo.identity(), &message, tree, vec![head])?;
+        kept.extend(branch::rescue(repo, mover, run, commit)?);
+    }
+    Ok(kept)
+}
+
+/// Live files of the run go; that it was started here is known for as long as its record is.
+fn clear_folder(repo: &Repository, run: &RunId, extent: Extent) -> Result<()> {
+    let dir = run_dir(repo.common_dir(), run);
+    let failed = || format!("'{}' cannot be cleared", dir.display());
+    if extent == Extent::Everything {
+        return std::fs::remove_dir_all(&dir).context(failed());
+    }
+    for entry in std::fs::read_dir(&dir).context(failed())?.flatten() {
+        if entry.file_name() == STARTED_HERE || entry.file_name() == "lock" {
+            continue;
+        }
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let path = entry.path();
+        if is_dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.context(failed())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! `merge`, `discard`, `prune`: what they take, what they refuse, and what a SIGKILL at any instant leaves.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::review::run_with_files;
+use crate::support::{PROGRAM, Repo};
+
+/// A run with files, main having gone on since: a merge is no fast-forward.
+fn diverged(goal: &str) -> (Repo, String) {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, goal);
+    repo.write("other", "x");
+    repo.git(&["add", "other"]);
+    repo.git(&["commit", "-qm", "main goes on"]);
+    (repo, run)
+}
+
+fn is_merged(repo: &Repo, run: &str) -> bool {
+    repo.agentloop(&["show", run, "--json"]).expect(0).json()["merged"] == true
+}
+
+#[test]
+fn merge_takes_the_work_in_each_of_git_s_ways() {
+    for (flag, commits) in [("--ff", 1), ("--no-ff", 1), ("--squash", 1), ("--rebase", 2)] {
+        let (repo, run) = diverged("write files");
+        let main = repo.git(&["rev-parse", "HEAD"]);
+        assert!(!is_merged(&repo, &run));
+        repo.agentloop(&["merge", &run, flag]).expect(0);
+        assert!(is_merged(&repo, &run), "{flag}");
+        assert_eq!(repo.git(&["rev-list", "--count", "--first-parent", &format!("{main}..HEAD")]), commits.to_string());
+        assert_eq!(repo.git(&["diff", "--stat", &format!("agentloop/{run}"), "HEAD", "--", "made-build.txt"]), "");
+        assert_eq!(repo.git(&["status", "--porcelain"]), "");
+        let trailer = repo.git(&["log", "-1", "--format=%(trailers:key=Agentloop-Run,valueonly)"]);
+        assert_eq!(trailer.trim(), run, "{flag}");
+        let subject = repo.git(&["log", "-1", "--format=%s"]);
+        match flag {
+            "--squash" => assert_eq!(subject, "write files"),
+            "--rebase" => assert!(subject.starts_with("agentloop: iteration 2/4"), "{subject}"),
+            _ => assert_eq!(subject, format!("Merge agentloop/{run}: write files")),
+        }
+        // Once more is nothing to do.
+        let again = repo.git(&["rev-parse", "HEAD"]);
+        if flag != "--rebase" {
+            repo.agentloop(&["merge", &run, flag]).expect(0);
+            assert_eq!(repo.git(&["rev-parse", "HEAD"]), again, "{flag}");
+        }
+    }
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    repo.agentloop(&["merge"]).expect(0);
+    assert_eq!(repo.git(&["rev-parse", "HEAD"]), repo.git(&["rev-parse", &format!("agentloop/{run}")]));
+}
+
+#[test]
+fn merge_stops_where_git_stops() {
+    let (repo, run) = diverged("write files");
+    // What is not committed and would be overwritten.
+    repo.write("made-build.txt", "mine\n");
+    for way in ["--no-ff", "--squash", "--rebase"] {
+        let refused = repo.agentloop(&["merge", &run, way]);
+        assert_ne!(refused.code, 0, "{way}");
+        assert!(refused.stderr.contains("made-build.txt"), "{way}: {}", refused.stderr);
+        assert_eq!(std::fs::read_to_string(repo.path().join("made-build.txt")).unwrap(), "mine\n");
+        repo.try_git(&["cherry-pick", "--abort"]);
+    }
+    std::fs::remove_file(repo.path().join("made-build.txt")).unwrap();
+    // Staged changes of the user's do not get into a commit of ours.
+    repo.write("staged", "mine\n");
+    repo.git(&["add", "staged"]);
+    for way in ["--squash", "--rebase"] {
+        let refused = repo.agentloop(&["merge", &run, way]).expect(2).stderr;
+        assert!(refused.contains("staged changes") && refused.contains("git stash"), "{refused}");
+    }
+    repo.git(&["commit", "-qm", "staged"]);
+    // A conflict is left for the user, as git leaves it; the words of the commit are drafted already.
+    repo.write("made-build.txt", "ours\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "the same file"]);
+    let head = repo.git(&["rev-parse", "HEAD"]);
+    let preview = repo.agentloop(&["merge", &run, "--squash"]).expect(1);
+    assert!(preview.stdout.contains("CONFLICT") && preview.stdout.contains("made-build.txt"), "{preview:?}");
+    assert_eq!(repo.git(&["diff", "--name-only", "--diff-filter=U"]), "made-build.txt");
+    repo.write("made-build.txt", "both\n");
+    repo.git(&["add", "made-build.txt"]);
+    repo.git(&["commit", "-q", "--no-edit"]);
+    assert!(is_merged(&repo, &run), "the draft names what was taken");
+    repo.git(&["reset", "-q", "--hard", &head]);
+    repo.agentloop(&["merge", &run]).expect(1);
+    assert!(repo.path().join(".git/MERGE_HEAD").exists());
+    // In the middle of it, git refuses to begin another.
+    let refused = repo.agentloop(&["merge", &run]);
+    assert!(refused.code == 128 && refused.stderr.contains("unmerged files"), "{refused:?}");
+    repo.git(&["merge", "--abort"]);
+    assert_eq!(repo.git(&["rev-parse", "HEAD"]), head);
+}
+
+#[test]
+fn merge_refuses_what_is_not_whole() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.delay", "30"]);
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "-d"]).expect(0);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    for verb in ["merge", "discard"] {
+        let mut arguments = vec![verb, &run];
+        arguments.extend((verb == "discard").then_some("--yes"));
+        let refused = repo.agentloop(&arguments).expect(2).stderr;
+        assert!(refused.contains(&format!("{run} is running")), "{refused}");
+    }
+    repo.agentloop(&["cancel", &run]).expect(0);
+    assert!(repo.agentloop(&["discard", &run]).expect(2).stderr.contains("--yes"));
+    let bare = repo.home().join("bare");
+    repo.git(&["clone", "-q", "--bare", repo.path().to_str().unwrap(), bare.to_str().unwrap()]);
+    repo.git(&["--git-dir", bare.to_str().unwrap(), "fetch", "-q", ".", "HEAD"]);
+    repo.git(&[
+        "push",
+        "-q",
+        bare.to_str().unwrap(),
+        &format!("refs/notes/agentloop/{run}:refs/notes/agentloop/{run}"),
+    ]);
+    let mut command = repo.command(PROGRAM);
+    let refused = command.current_dir(&bare).args(["merge", &run]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("bare"), "{refused:?}");
+}
+
+/// Commits that are reachable from some ref.
+fn reachable(repo: &Repo) -> BTreeSet<String> {
+    repo.git(&["rev-list", "--all"]).lines().map(ToOwned::to_owned).collect()
+}
+
+/// Runs the printed command as a user would.
+fn undo(repo: &Repo, command: &str) {
+    let ran = repo.command("sh").args(["-ec", command]).output().unwrap();
+    assert!(ran.status.success(), "{command}: {ran:?}");
+}
+
+#[test]
+fn discard_keeps_everything_and_its_undo_works() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let worktree =
+        repo.agentloop(&["result", "--json"]).expect(0).json()["worktree"]["path"].as_str().unwrap().to_owned();
+    std::fs::write(format!("{worktree}/unsaved"), "precious\n").unwrap();
+    let (before, list) = (reachable(&repo), repo.agentloop(&["list", "--json"]).expect(0).stdout);
+    let tail = repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout;
+    let print = repo.fingerprint();
+
+    let removal = repo.agentloop(&["discard", &run, "--yes", "--json"]).expect(0).json();
+    assert_eq!(repo.fingerprint(), print);
+    assert!(!std::path::Path::new(&worktree).exists());
+    assert!(!repo.path().join(".git/agentloop").join(&run).exists());
+    assert_eq!(repo.agentloop(&["list", "--json"]).expect(0).json(), serde_json::json!([]));
+    assert_eq!(
+        repo.git(&["for-each-ref", "--format=%(refname)", "refs/heads/agentloop", "refs/notes", "refs/agentloop/run"]),
+        ""
+    );
+    assert!(before.is_subset(&reachable(&repo)), "something is unreachable");
+    let kept = removal["kept"][0].as_str().unwrap();
+    let rescue = kept.split(' ').find(|word| word.starts_with("refs/")).unwrap();
+    assert_eq!(repo.git(&["show", &format!("{rescue}:unsaved")]), "precious");
+
+    undo(&repo, removal["undo"].as_str().unwrap());
+    assert_eq!(repo.agentloop(&["list", "--json"]).expect(0).stdout, list);
+    assert_eq!(repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout, tail);
+    repo.assert_sound();
+}
+
+#[test]
+fn a_branch_that_is_checked_out_is_not_taken_away() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    repo.git(&["switch", "-q", &format!("agentloop/{run}")]);
+    let before = repo.fingerprint();
+    let refused = repo.agentloop(&["discard", &run, "--yes"]).expect(2).stderr;
+    assert!(refused.contains("is checked out in") && refused.contains("switch -"), "{refused}");
+    assert_eq!(repo.fingerprint(), before);
+    repo.agentloop(&["show", &run]).expect(0);
+}
+
+#[test]
+fn prune_says_first_and_takes_only_merged_runs() {
+    let repo = Repo::new();
+    let merged = run_with_files(&repo, "merge me");
+    repo.agentloop(&["merge", &merged]).expect(0);
+    let open = run_with_files(&repo, "leave me");
+    repo.git(&["config", "agentloop.mock.delay", "30"]);
+    repo.agentloop(&["run", "live", "--backend", "mock", "-d"]).expect(0);
+    assert!(repo.agentloop(&["prune"]).expect(0).stdout.starts_with("nothing to prune"));
+    let before = repo.git(&["for-each-ref"]);
+    let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
+    assert!(said.contains(&format!("would remove {merged}\n")) && said.contains("prune --yes"), "{said}");
+    assert!(!said.contains(&open) && !said.contains("live-"), "{said}");
+    assert_eq!(repo.git(&["for-each-ref"]), before);
+
+    let list = repo.agentloop(&["list", "--json"]).expect(0).stdout;
+    let done = repo.agentloop(&["prune", "--older-than", "0s", "--yes", "--json"]).expect(0).json();
+    assert_eq!(done.as_array().unwrap().len(), 1);
+    assert_eq!(done[0]["run_id"], merged.as_str());
+    assert_eq!(repo.git(&["branch", "--list", "--format=%(refname:lstrip=2)", "agentloop/*"]).lines().count(), 2);
+    // Its record stays, and still says that it is merged.
+    let now = |text: &str| -> Vec<Value> {
+        let all: Vec<Value> = serde_json::from_str(text).unwrap();
+        all.into_iter().filter(|one| one["running"] == false).collect()
+    };
+    assert_eq!(now(&repo.agentloop(&["list", "--json"]).expect(0).stdout), now(&list));
+    repo.agentloop(&["result", &merged]).expect(0);
+    undo(&repo, done[0]["removal"]["undo"].as_str().unwrap());
+    repo.git(&["rev-parse", &format!("agentloop/{merged}")]);
+    repo.agentloop(&["cancel"]).expect(0);
+    repo.assert_sound();
+    for wrong in ["x", "3y", "-1d", ""] {
+        assert!(
+            repo.agentloop(&["prune", "--older-than", wrong]).expect(2).stderr.contains("no span of time"),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
+    for round in 0..24_u64 {
+        let verb: &[&str] = match round % 3 {
+            0 => &["discard", "--yes"],
+            1 => &["prune", "--older-than", "0s", "--yes"],
+            _ => &["merge", "--squash"],
+        };
+        let (repo, run) = diverged("write files");
+        if verb[0] == "prune" {
+            repo.git(&["merge", "-q", "--no-edit", &format!("agentloop/{run}")]);
+        }
+        let before = reachable(&repo);
+        let mut child = repo
+            .command(PROGRAM)
+            .args(verb)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Spread over the time that the verb takes on this machine, the beginning and the end included.
+        std::thread::sleep(Duration::from_millis(3 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // A git that it had started comes to its own end.
+        crate::support::wait_for("git to end", || {
+            crate::support::processes_with(repo.home().to_str().unwrap()).is_empty().then_some(())
+        });
+        assert!(before.is_subset(&reachable(&repo)), "round {round}: something is unreachable");
+        repo.assert_sound();
+        // Doing it again finishes it, and its undo brings everything back.
+        match verb[0] {
+            "merge" => {
+                repo.git(&["reset", "-q", "--hard", "HEAD"]);
+                repo.agentloop(verb).expect(0);
+                assert!(is_merged(&repo, &run), "round {round}");
+            }
+            _ if repo.agentloop(&["list", "--json"]).expect(0).json() == serde_json::json!([]) => {}
+            _ => {
+                let again = repo.agentloop(&[verb, &["--json"]].concat()).expect(0).json();
+                let removal = if verb[0] == "prune" { again[0]["removal"].clone() } else { again };
+                if let Some(command) = removal["undo"].as_str() {
+                    undo(&repo, command);
+                    repo.git(&["rev-parse", "--verify", &format!("agentloop/{run}")]);
+                }
+                assert!(before.is_subset(&reachable(&repo)), "round {round}: something is unreachable");
+            }
+        }
+    }
+}
