@@ -1,4 +1,5 @@
-//! Agents against the test model server: `wire` is the server over plain sockets, `real` the agents' own command lines.
+//! Agents against the test model server: `wire` is the server over plain sockets, `real` the agents' own command lines,
+//! `whole` whole runs of the program through them.
 //!
 //! The real agents run where `AGENTLOOP_TEST_AGENTS` names a directory that `tests/agents/install.sh` filled; without
 //! it each of their tests says that it was left out. What follows was seen on the versions pinned there. Everywhere the
@@ -43,6 +44,20 @@
 //! | gemini | `.response` | `.stats.models.M.tokens`: `prompt` (cached in it), `candidates` | exit 145 (the status modulo 256), nothing on stdout, JSON at the end of stderr with `.error.code`; 2 s | exit 173 and 17; one request (over 150 s without `maxAttempts`) | exit 1, "terminated" | exit 1, "Incomplete JSON segment" |
 //! | copilot | last `assistant.message` → `.data.content` | none for models of one's own | exit 1, `session.error` → `.data.statusCode`, `.data.errorType` `authentication`; 3 requests | exit 1, `rate_limit` and `query`; 16-20 s, six requests | exit 1, no `statusCode`; 7 s, six requests | the same |
 //! | aider | stdout | `Tokens: 1.0k sent, 11 received.` (rounded) | exit **0**, `litellm.AuthenticationError`; 7 s | over 28 s | over 28 s | over 28 s |
+//!
+//! # Retries of their own
+//!
+//! How an agent says, while it works, that a request failed and that it makes it again; `parse` reads these, and the
+//! call is stopped where it goes on for too long.
+//!
+//! | agent | where | what |
+//! | --- | --- | --- |
+//! | codex | stdout | `{"type":"error","message":"Reconnecting... 1/5 (unexpected status 529 …)"}`, after five requests each |
+//! | opencode | stderr, with `--print-logs --log-level ERROR` | `… level=ERROR … message="stream error" … error.error="AI_APICallError: …"`, no status |
+//! | gemini | stderr | `Attempt 1 failed with status 429. Retrying with backoff... …` |
+//! | copilot | stdout | `{"type":"model.call_failure","data":{… "statusCode":529 … "source":"top_level" …}}` |
+//! | aider | stdout | `litellm.RateLimitError: …`, then `Retrying in 0.2 seconds...` |
 
 mod real;
+mod whole;
 mod wire;

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::explain;
-use super::program::{Invocation, crash, last_words};
+use super::program::{Invocation, announces_none, crash, last_words};
 use super::{Agent, Reply, Request, Response};
 use crate::process::{Finished, Status};
 use crate::run::event::{Timestamp, clip};
@@ -65,7 +65,7 @@ impl Claude {
 
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
         let root = rustix::process::geteuid().is_root();
-        let finished = self.invocation(request, root).run(request).await?;
+        let finished = self.invocation(request, root).run(request, announces_none).await?;
         if !finished.stdout.is_whole() {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }

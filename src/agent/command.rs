@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use super::program::{Invocation, combined, crash};
+use super::program::{Invocation, announces_none, combined, crash};
 use super::{Agent, Reply, Request, Response};
 use crate::error::{Error, Result};
 use crate::process::Status;
@@ -84,7 +84,7 @@ impl Command {
             return Err(Failure::new(FailureKind::Crashed, "the text holds a NUL, which no argument can")
                 .hint("a command without {prompt} and {combined} gets the text on its standard input"));
         }
-        let finished = invocation.run(request).await?;
+        let finished = invocation.run(request, announces_none).await?;
         if finished.status != Status::Exited(0) {
             return Err(crash(self.program(), &finished));
         }

@@ -4,14 +4,61 @@ use serde_json::Value;
 
 use super::Response;
 use super::explain;
+use crate::process::Source;
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage};
 
 /// How much of what an agent said goes into a failure, in bytes.
 const SAID: usize = 2 << 10;
 
+/// What Gemini CLI exits with, and puts in its error, where it has no login (its documentation, "Exit codes").
+const GEMINI_NO_AUTH: u64 = 41;
+
 /// Reads an agent's stdout and stderr: nothing where there is neither an answer nor an error in them.
 pub(super) type Parse = fn(&str, &str) -> Option<Result<Response, Failure>>;
+
+/// Codex's own retries: `{"type":"error","message":"Reconnecting... 1/5 (unexpected status 529 …)"}`.
+pub(super) fn codex_retries(source: Source, line: &str) -> Option<Failure> {
+    if source != Source::Stdout || !line.contains("\"Reconnecting... ") {
+        return None;
+    }
+    let message: Value = serde_json::from_str(line).ok()?;
+    let words = message["message"].as_str().filter(|_| message["type"] == "error")?;
+    Some(failed(status_in(words), words))
+}
+
+/// Opencode's: an error in its log, which `--print-logs` puts on stderr, for every request that failed.
+pub(super) fn opencode_retries(source: Source, line: &str) -> Option<Failure> {
+    if source != Source::Stderr || !line.contains("message=\"stream error\"") {
+        return None;
+    }
+    let (_, words) = line.split_once("error.error=")?;
+    Some(failed(None, words.trim_matches('"')))
+}
+
+/// Gemini's: `Attempt 1 failed with status 429. Retrying with backoff... `.
+pub(super) fn gemini_retries(source: Source, line: &str) -> Option<Failure> {
+    if source != Source::Stderr || !line.starts_with("Attempt ") || !line.contains("Retrying") {
+        return None;
+    }
+    Some(failed(status_in(line), line))
+}
+
+/// Copilot's: a message for every request that failed.
+pub(super) fn copilot_retries(source: Source, line: &str) -> Option<Failure> {
+    if source != Source::Stdout || !line.starts_with("{\"type\":\"model.call_failure\"") {
+        return None;
+    }
+    let message: Value = serde_json::from_str(line).ok()?;
+    let data = &message["data"];
+    let words = data["errorMessage"].as_str().unwrap_or("a request failed");
+    (data["source"] == "top_level").then(|| failed(data["statusCode"].as_u64(), words))
+}
+
+/// Aider's: the error, then `Retrying in 0.2 seconds...`. An error that it does not try to mend ends it anyway.
+pub(super) fn aider_retries(source: Source, line: &str) -> Option<Failure> {
+    (source == Source::Stdout && line.starts_with("litellm.") && is_error(line)).then(|| failed(None, line))
+}
 
 /// The failure of a call whose service gave `status` and whose agent said `words`.
 fn failed(status: Option<u64>, words: &str) -> Failure {
@@ -96,9 +143,14 @@ pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure
 pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Failure>> {
     let answer = stdout.find('{').and_then(|at| serde_json::from_str::<Value>(&stdout[at..]).ok());
     let Some(answer) = answer else {
-        let error: Value = serde_json::from_str(&stderr[stderr.rfind("\n{\n")? + 1..]).ok()?;
+        let at = if stderr.starts_with("{\n") { 0 } else { stderr.rfind("\n{\n")? + 1 };
+        let error: Value = serde_json::from_str(&stderr[at..]).ok()?;
         let words = error["error"]["message"].as_str().unwrap_or("it failed");
-        return Some(Err(failed(error["error"]["code"].as_u64().filter(|code| *code >= 400), words)));
+        let code = error["error"]["code"].as_u64();
+        if code == Some(GEMINI_NO_AUTH) {
+            return Some(Err(Failure::new(FailureKind::NotLoggedIn, clip(words, SAID))));
+        }
+        return Some(Err(failed(code.filter(|code| *code >= 400), words)));
     };
     let mut usage = Usage::default();
     for tokens in answer["stats"]["models"].as_object()?.values().map(|model| &model["tokens"]) {
@@ -127,8 +179,8 @@ pub(super) fn copilot(stdout: &str, _: &str) -> Option<Result<Response, Failure>
     Some(Ok(Response { text: text.unwrap_or_default(), usage: Usage::default(), session_id }))
 }
 
-/// aider: plain text, and exit status 0 for errors of the API too. What it says before its answer stays in it, as nothing marks
-/// where one ends and the other begins.
+/// aider: plain text, and exit status 0 for errors of the API too. What it says of itself before its answer ends with how
+/// it maps the repository; what it says after it (the files it edited) is part of the report.
 pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
     if let Some(at) = stdout.find("litellm.").filter(|at| stdout[*at..].lines().next().is_some_and(is_error)) {
         return Some(Err(failed(None, &stdout[at..])));
@@ -147,7 +199,9 @@ pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
         let (tokens_in, tokens_out) = (before(" sent").unwrap_or(0), before(" received").unwrap_or(0));
         usage.add(&Usage { tokens_in, tokens_out, tokens_cached: 0, cost_usd: cost });
     }
-    Some(Ok(Response { text: stdout.trim().to_owned(), usage, session_id: None }))
+    let said =
+        stdout.split_once("\nRepo-map: ").map_or(stdout, |(_, rest)| rest.split_once('\n').unwrap_or_default().1);
+    Some(Ok(Response { text: said.trim().to_owned(), usage, session_id: None }))
 }
 
 fn is_error(line: &str) -> bool {

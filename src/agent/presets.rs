@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::explain;
 use super::parse::{self, Parse};
-use super::program::{Invocation, combined, crash, last_words};
+use super::program::{Invocation, Retries, combined, crash, last_words};
 use super::{Agent, Reply, Request, Response};
 use crate::process::Status;
 use crate::run::event::clip;
@@ -35,6 +35,7 @@ pub struct Preset {
     env: &'static [(&'static str, &'static str)],
     login: &'static str,
     parse: Parse,
+    retries: Retries,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +62,14 @@ pub static CODEX: Preset = Preset {
     env: &[],
     login: "run 'codex login'",
     parse: parse::codex,
+    retries: parse::codex_retries,
 };
 
 /// opencode.
 pub static OPENCODE: Preset = Preset {
     program: "opencode",
-    arguments: &["run", "--format", "json", "--title", "agentloop"],
+    // Its retries are told in its log alone.
+    arguments: &["run", "--format", "json", "--title", "agentloop", "--print-logs", "--log-level", "ERROR"],
     // By itself it edits in its directory, and refuses what it would ask for.
     permissions: |permissions| match permissions {
         Permissions::Ask | Permissions::Edit => &[],
@@ -78,6 +81,7 @@ pub static OPENCODE: Preset = Preset {
     env: &[("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")],
     login: "run 'opencode auth login'",
     parse: parse::opencode,
+    retries: parse::opencode_retries,
 };
 
 /// Gemini CLI.
@@ -95,6 +99,7 @@ pub static GEMINI: Preset = Preset {
     env: &[],
     login: "run 'gemini' and log in, or set GEMINI_API_KEY",
     parse: parse::gemini,
+    retries: parse::gemini_retries,
 };
 
 /// GitHub Copilot CLI.
@@ -112,6 +117,7 @@ pub static COPILOT: Preset = Preset {
     env: &[("COPILOT_AUTO_UPDATE", "false")],
     login: "run 'copilot' and '/login', or set GH_TOKEN",
     parse: parse::copilot,
+    retries: parse::copilot_retries,
 };
 
 /// aider.
@@ -148,6 +154,7 @@ pub static AIDER: Preset = Preset {
     env: &[("COLUMNS", "100000"), ("AIDER_ANALYTICS_DISABLE", "1")],
     login: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
     parse: parse::aider,
+    retries: parse::aider_retries,
 };
 
 /// An agent under the row that describes it.
@@ -191,27 +198,33 @@ impl Described {
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
-        let finished = self.invocation(request).run(request).await?;
+        self.asked(request).await.map_err(|failure| match failure.kind {
+            FailureKind::NotLoggedIn => failure.hint(self.preset.login),
+            _ => failure,
+        })
+    }
+
+    async fn asked(&self, request: &Request) -> Result<Response, Failure> {
+        let finished = self.invocation(request).run(request, self.preset.retries).await?;
         if !finished.stdout.is_whole() && self.preset.program != "aider" {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
         let read = (self.preset.parse)(&finished.stdout.text(), &finished.stderr.text());
-        let failure = match read {
-            Some(Ok(response)) if finished.status == Status::Exited(0) => return Ok(response),
-            Some(Err(failure)) => failure,
+        match read {
+            Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
+            Some(Err(failure)) => Err(failure),
             Some(Ok(_)) | None => {
                 let words = last_words(&finished);
-                match explain::kind(None, &words) {
+                Err(match explain::kind(None, &words) {
                     FailureKind::Crashed if finished.status == Status::Exited(0) => {
                         let message = format!("'{}' gave no answer: {}", self.program, clip(&words, SAID));
                         Failure::new(FailureKind::Protocol, message)
                     }
                     FailureKind::Crashed => crash(&self.program, &finished),
                     kind => Failure::new(kind, words),
-                }
+                })
             }
-        };
-        Err(if failure.kind == FailureKind::NotLoggedIn { failure.hint(self.preset.login) } else { failure })
+        }
     }
 }
 

@@ -2,14 +2,32 @@
 
 use std::ffi::OsString;
 
+use tokio_util::sync::CancellationToken;
+
 use super::Request;
-use crate::process::{self, Finished, Mark, SpawnError, Spec, Status, Stdin};
+use crate::process::{self, Finished, Mark, Source, SpawnError, Spec, Status, Stdin};
 use crate::run::work::{Failure, FailureKind};
 
 /// Bytes of each output stream that are kept in memory: the transcript holds more.
 const KEEP: usize = 4 << 20;
 /// How much of what a failed program said last goes into its failure, in bytes.
 const LAST_WORDS: usize = 2 << 10;
+/// The longest line in which an agent's own retries are looked for, in bytes.
+const LONGEST_LINE: usize = 256 << 10;
+/// How often an agent may ask a service again that is overloaded or cannot be reached: what it has done so far is in its
+/// memory alone, so a hiccup is better left to it.
+const OWN_RETRIES: u32 = 2;
+/// How often after it was refused: it may have renewed its login meanwhile.
+const OWN_RETRIES_REFUSED: u32 = 1;
+
+/// What a line of an agent's output says of a request that failed and that it makes again by itself: `None` where it
+/// says nothing of the kind.
+pub(super) type Retries = fn(Source, &str) -> Option<Failure>;
+
+/// An agent that announces no retries, or makes none.
+pub(super) fn announces_none(_: Source, _: &str) -> Option<Failure> {
+    None
+}
 
 /// A command line, what it reads, and what its environment has beside the request's: `None` removes a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,8 +38,10 @@ pub(super) struct Invocation {
 }
 
 impl Invocation {
-    /// Runs it for `request` until it ends by itself; not being able to, or being stopped, is a failure.
-    pub(super) async fn run(self, request: &Request) -> Result<Finished, Failure> {
+    /// Runs it for `request` until it ends by itself; not being able to, or being stopped, is a failure. It is stopped
+    /// as well when `retries` shows that it goes on asking a service that refuses it: when to ask again, and whether, is
+    /// the loop's to decide, which says so and asks for all workers at once.
+    pub(super) async fn run(self, request: &Request, retries: Retries) -> Result<Finished, Failure> {
         let own = self.env.into_iter().map(|(name, value)| (name.into(), value.map(OsString::from)));
         let env = own.chain(request.env.iter().map(|(name, value)| (name.into(), Some(value.into())))).collect();
         let program = self.argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
@@ -35,13 +55,72 @@ impl Invocation {
             spool: request.transcript.clone(),
             mark: Some(Mark { run: request.run.clone(), call: request.call.to_string() }),
         };
-        let finished = process::run(spec, &request.cancel).await.map_err(|error| unstarted(&error))?;
+        let mut listener = Listener::new(retries, request.cancel.child_token());
+        let stop = listener.stop.clone();
+        let finished = process::run_heard(spec, &stop, &mut |source, bytes| listener.hear(source, bytes)).await;
+        let finished = finished.map_err(|error| unstarted(&error))?;
         match finished.status {
+            Status::Cancelled if listener.enough() && !request.cancel.is_cancelled() => {
+                Err(listener.failure.take().unwrap_or_else(|| Failure::new(FailureKind::Cancelled, "stopped")))
+            }
             Status::TimedOut => Err(Failure::new(FailureKind::Timeout, format!("'{program}' took longer than it may"))
                 .hint("'--timeout' says how long a call may take")),
             Status::Cancelled => Err(Failure::new(FailureKind::Cancelled, "stopped")),
             Status::Exited(_) | Status::Signaled(_) => Ok(finished),
         }
+    }
+}
+
+/// Follows an agent's output for retries of its own.
+struct Listener {
+    retries: Retries,
+    stop: CancellationToken,
+    /// The unfinished lines of stdout and stderr.
+    lines: [Vec<u8>; 2],
+    told: u32,
+    failure: Option<Failure>,
+}
+
+impl Listener {
+    fn new(retries: Retries, stop: CancellationToken) -> Self {
+        Self { retries, stop, lines: [Vec::new(), Vec::new()], told: 0, failure: None }
+    }
+
+    fn hear(&mut self, source: Source, bytes: &[u8]) {
+        let mut parts = bytes.split(|byte| *byte == b'\n');
+        let last = parts.next_back().unwrap_or_default();
+        let mut line = std::mem::take(&mut self.lines[source as usize]);
+        for part in parts {
+            line.extend_from_slice(part);
+            self.read(source, &line);
+            line.clear();
+        }
+        if line.len() + last.len() <= LONGEST_LINE {
+            line.extend_from_slice(last);
+        }
+        self.lines[source as usize] = line;
+    }
+
+    fn read(&mut self, source: Source, line: &[u8]) {
+        let Some(mut failure) = (self.retries)(source, &String::from_utf8_lossy(line)) else { return };
+        if failure.kind == FailureKind::Crashed {
+            failure.kind = FailureKind::Overloaded; // the agent holds it for something that passes
+        }
+        self.told += 1;
+        self.failure = Some(failure);
+        if self.enough() {
+            self.stop.cancel();
+        }
+    }
+
+    fn enough(&self) -> bool {
+        let patience = match &self.failure {
+            None => return false,
+            Some(failure) if failure.kind == FailureKind::RateLimited => 0,
+            Some(failure) if failure.kind.is_permanent() => OWN_RETRIES_REFUSED,
+            Some(_) => OWN_RETRIES,
+        };
+        self.told > patience
     }
 }
 

@@ -81,6 +81,17 @@ pub enum Stdin {
     Bytes(Vec<u8>),
 }
 
+/// Hears what a program writes, as it comes.
+pub type Hear<'a> = dyn FnMut(Source, &[u8]) + Send + 'a;
+
+/// Where a program wrote something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Source {
+    Stdout,
+    Stderr,
+}
+
 /// The run and the call that a tree of processes belongs to. It travels in their environment as [`RUN_VAR`] and
 /// [`CALL_VAR`], so that a later process of ours finds what is left of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +172,14 @@ impl std::error::Error for SpawnError {
 /// A program that cannot be started, and a spool file that cannot be created. Failures of the program itself are
 /// in [`Finished`].
 pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
+    run_heard(spec, cancel, &mut |_, _| {}).await
+}
+
+/// The same, with `hear` called for everything that the program writes, as it comes: whoever hears enough cancels.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'_>) -> Result<Finished, SpawnError> {
     if cancel.is_cancelled() {
         let (stdout, stderr) = Default::default();
         return Ok(Finished { status: Status::Cancelled, stdout, stderr, seconds: 0.0 });
@@ -172,6 +191,7 @@ pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, Spa
         stdout: Stream::new(child.stdout.take(), spec.keep),
         stderr: Stream::new(child.stderr.take(), spec.keep),
         spool,
+        hear,
     };
     let stdin = child.stdin.take();
     let talk = async {
@@ -335,20 +355,22 @@ impl<P: AsyncRead + Unpin> Stream<P> {
     }
 }
 
-struct Output {
+struct Output<'a, 'b> {
     stdout: Stream<ChildStdout>,
     stderr: Stream<ChildStderr>,
     spool: Option<Spool>,
+    hear: &'a mut Hear<'b>,
 }
 
-impl Output {
+impl Output<'_, '_> {
     /// Reads both streams to their ends. It can be dropped and called again.
     async fn drain(&mut self) {
         while self.stdout.pipe.is_some() || self.stderr.pipe.is_some() {
-            let bytes = tokio::select! {
-                bytes = self.stdout.fill() => bytes,
-                bytes = self.stderr.fill() => bytes,
+            let (from, bytes) = tokio::select! {
+                bytes = self.stdout.fill() => (Source::Stdout, bytes),
+                bytes = self.stderr.fill() => (Source::Stderr, bytes),
             };
+            (self.hear)(from, bytes);
             if let Some(spool) = &mut self.spool {
                 spool.push(bytes);
             }

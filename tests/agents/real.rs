@@ -2,7 +2,7 @@
 //! repository, and says in its machine output what it did and what that took.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -156,16 +156,19 @@ fn stdin(agent: &str) -> String {
     }
 }
 
-/// Runs an agent in a new repository, or says why it is left out.
-async fn drive(agent: &str, brain: Brain) -> Option<Outcome> {
-    let binary = match agent_home::installed(agent) {
-        Ok(binary) => binary,
-        Err(why) => {
+/// An agent's binary; where there is none, says why its test is left out.
+pub(super) fn left_out(agent: &str, installed: Result<PathBuf, String>) -> Option<PathBuf> {
+    installed
+        .map_err(|why| {
             // The harness hides what a passing test prints; nobody may take an agent that never ran for a green one.
             writeln!(std::io::stderr(), "left out: the real {agent}: {why}").ok();
-            return None;
-        }
-    };
+        })
+        .ok()
+}
+
+/// Runs an agent in a new repository, or says why it is left out.
+async fn drive(agent: &str, brain: Brain) -> Option<Outcome> {
+    let binary = left_out(agent, agent_home::installed(agent))?;
     let server = ModelServer::start(brain);
     let home = tempfile::tempdir().expect("a directory for a home");
     let repository = tempfile::tempdir().expect("a directory for a repository");

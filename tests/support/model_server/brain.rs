@@ -100,7 +100,14 @@ impl Reply {
 
     /// Fails with `status`, as the provider would.
     pub fn error(status: u16) -> Self {
-        Self::Error { status, kind: None, message: format!("scripted error {status}"), headers: Vec::new() }
+        // Clients that pass on nothing but the words tell the errors apart by them.
+        let words = match status {
+            401 => "Incorrect API key provided",
+            429 => "Rate limit reached",
+            529 => "Overloaded",
+            _ => "It failed",
+        };
+        Self::Error { status, kind: None, message: format!("{words}: scripted error {status}"), headers: Vec::new() }
     }
 
     /// Fails with `status` and a `retry-after` of that many seconds.
