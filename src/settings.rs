@@ -55,6 +55,12 @@ keys! {
     Verify "verify" "AGENTLOOP_VERIFY" "agentloop.verify" "" "a command that must pass; may be set several times";
     VerifyTimeout "verify-timeout" "AGENTLOOP_VERIFY_TIMEOUT" "agentloop.verifyTimeout" ""
         "seconds one check may take; empty = no limit";
+    Recheck "recheck" "AGENTLOOP_RECHECK" "agentloop.recheck" "false"
+        "whether a check is run again on a tree that it passed on before";
+    Protect "protect" "AGENTLOOP_PROTECT" "agentloop.protect" ""
+        "files that workers may not change, as git pathspecs; may be set several times";
+    AllowProtected "allow-protected" "AGENTLOOP_ALLOW_PROTECTED" "agentloop.allowProtected" "false"
+        "whether workers may change protected files all the same";
     Permissions "permissions" "AGENTLOOP_PERMISSIONS" "agentloop.permissions" "edit"
         "what agents may do unasked: ask, edit or all";
     Jobs "jobs" "AGENTLOOP_JOBS" "agentloop.jobs" "4" "workers at a time";
@@ -140,7 +146,7 @@ impl Settings {
                 values = lines(key.default).map(ToOwned::to_owned).collect();
                 origin = Origin::Default;
             }
-            if key.config != KEYS[Index::Verify as usize].config {
+            if ![Index::Verify, Index::Protect].iter().any(|several| KEYS[*several as usize].config == key.config) {
                 values = values.pop().into_iter().collect();
             }
             Entry { key: key.config, values, origin, env: key.env, meaning: key.meaning }
@@ -221,6 +227,28 @@ impl Settings {
     /// Where the value is not a number of seconds.
     pub fn verify_timeout(&self) -> Result<Option<f64>> {
         self.parse(Index::VerifyTimeout, seconds)
+    }
+
+    /// Whether a check is run again on a tree that it passed on before.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn recheck(&self) -> Result<bool> {
+        Ok(self.parse(Index::Recheck, truth)?.unwrap_or(false))
+    }
+
+    /// Files that workers may not change, as git pathspecs.
+    #[must_use]
+    pub fn protect(&self) -> Vec<String> {
+        self.entries[Index::Protect as usize].values.clone()
+    }
+
+    /// Whether workers may change protected files all the same.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn allow_protected(&self) -> Result<bool> {
+        Ok(self.parse(Index::AllowProtected, truth)?.unwrap_or(false))
     }
 
     /// What agents may do without being asked.

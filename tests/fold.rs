@@ -176,7 +176,7 @@ impl<'a> Driver<'a> {
                 let checks = self.run.options.checks.iter();
                 let checks = checks.map(|check| CheckResult { name: check.name.clone(), ok, ..Default::default() });
                 let tree = if self.world.moving { format!("tree{number}") } else { "tree".into() };
-                let verification = Verification { tree, checks: checks.collect(), remarks: Vec::new() };
+                let verification = Verification { tree, checks: checks.collect(), ..Verification::default() };
                 self.record([Verified { verification }.into()]);
             }
             Step::Review => {

@@ -28,6 +28,7 @@ macro_rules! contract {
                 unknown_kinds_and_odd_texts_survive appends_from_many_threads_are_all_there
                 the_workspace_is_made_once_and_then_kept a_tree_is_what_the_files_are
                 commits_go_on_top_of_the_tip events_go_on_after_a_commit a_diff_names_what_it_leaves_out
+                what_is_protected_is_taken_back
                 outputs_are_kept_beside_the_log nobody_else_adds_commits_here scratch_is_not_part_of_the_tree);
         }
     };
@@ -182,6 +183,32 @@ fn a_diff_names_what_it_leaves_out<L: Ledger>(fresh: &Fresh<L>) {
     assert!(diff.contains("-old\n") && diff.contains("+new\n"), "{diff}");
     assert!(diff.contains("big") && !diff.contains("+0123456789"), "{diff}");
     assert!(fresh.ledger.diff(&from, &to, 1_000_000).unwrap().contains("+0123456789\n"));
+}
+
+fn what_is_protected_is_taken_back<L: Ledger>(fresh: &Fresh<L>) {
+    let workspace = fresh.ledger.workspace().unwrap().path;
+    write(&workspace, "tests/old", "as it was\n");
+    write(&workspace, "tests/gone", "as it was\n");
+    let from = fresh.ledger.write_tree().unwrap().id;
+    write(&workspace, "tests/old", "weaker\n");
+    fs::remove_file(workspace.join("tests/gone")).unwrap();
+    write(&workspace, "tests/new", "mine\n");
+    write(&workspace, "src", "work\n");
+    write(&workspace, "a.lock", "work\n");
+    let tree = fresh.ledger.write_tree().unwrap().id;
+    let named = |pathspecs: &[&str]| {
+        let pathspecs: Vec<String> = pathspecs.iter().map(ToString::to_string).collect();
+        fresh.ledger.protected(&from, &tree, &pathspecs).unwrap()
+    };
+    assert_eq!(named(&[]), Vec::<String>::new());
+    assert_eq!(named(&["*.lock"]), ["a.lock"]);
+    let paths = named(&["tests"]);
+    assert_eq!(paths, ["tests/gone", "tests/new", "tests/old"]);
+    let settled = fresh.ledger.take_back(&from, &tree, &paths).unwrap();
+    assert_eq!(fs::read_to_string(workspace.join("tests/old")).unwrap(), "as it was\n");
+    assert!(workspace.join("tests/gone").exists() && !workspace.join("tests/new").exists());
+    assert_eq!(fs::read_to_string(workspace.join("src")).unwrap(), "work\n");
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, settled.id);
 }
 
 fn outputs_are_kept_beside_the_log<L: Ledger>(fresh: &Fresh<L>) {

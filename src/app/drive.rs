@@ -92,6 +92,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
     trusted(site, &run, &id, changes)?;
+    site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
     let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
     process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.

@@ -140,6 +140,9 @@ pub struct Changes {
     pub timeout: Option<f64>,
     pub jobs: Option<u32>,
     pub checks: Option<Vec<Check>>,
+    pub recheck: Option<bool>,
+    pub protect: Option<Vec<String>>,
+    pub allow_protected: Option<bool>,
     pub permissions: Option<Permissions>,
     pub agent: Option<AgentChoice>,
 }
@@ -159,6 +162,11 @@ impl Changes {
         changed.agent_timeout = self.timeout.or(changed.agent_timeout);
         changed.jobs = self.jobs.unwrap_or(changed.jobs);
         changed.permissions = self.permissions.unwrap_or(changed.permissions);
+        changed.recheck = self.recheck.unwrap_or(changed.recheck);
+        changed.allow_protected = self.allow_protected.unwrap_or(changed.allow_protected);
+        if let Some(protect) = &self.protect {
+            changed.protect.clone_from(protect);
+        }
         if let Some(checks) = &self.checks {
             changed.checks.clone_from(checks);
         }
@@ -210,6 +218,7 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
         return Err(Error::usage("--no-isolate needs a checkout, and this repository is bare")
             .hint("leave it out: the run then works in a worktree of its own"));
     }
+    site.repo.check_paths(&options.protect)?;
     if options.agent.backend == "auto" || options.agent.backend.is_empty() {
         options.agent.backend = site.registry().auto()?;
     }

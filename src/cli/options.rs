@@ -69,6 +69,9 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
         max_subgoals: flag_or(arguments.max_subgoals, || settings.max_subgoals())?,
         playwright: arguments.playwright,
         asking,
+        recheck: common.recheck || settings.recheck()?,
+        protect: if common.protect.is_empty() { settings.protect() } else { common.protect.clone() },
+        allow_protected: common.allow_protected || settings.allow_protected()?,
         ..Options::default()
     })
 }
@@ -88,6 +91,9 @@ pub fn changes(arguments: &ResumeArgs) -> Changes {
         timeout: common.timeout,
         jobs: given_jobs(common),
         checks: (!common.verify.is_empty()).then(|| common.verify.clone()),
+        recheck: common.recheck.then_some(true),
+        protect: (!common.protect.is_empty()).then(|| common.protect.clone()),
+        allow_protected: common.allow_protected.then_some(true),
         permissions: given_permissions(common),
         agent: common.backend.clone().map(|backend| AgentChoice { backend, model: common.model.clone() }),
     }

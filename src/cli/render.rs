@@ -167,6 +167,7 @@ pub fn check_line(check: &CheckResult) -> String {
     let name = short(&check.name, LINE_WIDTH);
     let time = span(check.duration);
     match (check.ok, &check.error, check.exit_code) {
+        (true, ..) if check.reused => format!("check passed: {name} (before, on the same tree)"),
         (true, ..) => format!("check passed: {name} ({time})"),
         (false, Some(error), _) => format!("check failed: {name}: {}", short(error, LINE_WIDTH)),
         (false, None, Some(code)) => format!("check failed: {name}: exit code {code} ({time})"),

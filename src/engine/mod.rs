@@ -299,7 +299,7 @@ impl Engine {
                 let changed = self.blocking(|ledger| ledger.changed_since_tree()).await?;
                 (verification.tree, changed_later(&changed))
             }
-            None => self.blocking(|ledger| ledger.write_tree()).await.map(|tree| (tree.id, tree.remarks))?,
+            None => self.capture().await.map(|captured| (captured.tree.id, captured.tree.remarks))?,
         };
         self.recorder.flush().await?;
         let (tip, text) = self.recorder.with(|run| (run.tip.commit.clone(), message::checkpoint(run, partial)));
@@ -352,11 +352,15 @@ impl Found {
 
 /// What checks or the reviewer changed after the tree was written belongs to the next iteration, and is said.
 fn changed_later(files: &[String]) -> Vec<String> {
-    let named = files.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more =
-        if files.len() > NAMED_FILES { format!(" and {} more", files.len() - NAMED_FILES) } else { String::new() };
-    let remark = format!("changed after the checks began, so not in this checkpoint: {named}{more}");
+    let remark = format!("changed after the checks began, so not in this checkpoint: {}", name_files(files));
     if files.is_empty() { Vec::new() } else { vec![remark] }
+}
+
+/// The first of `files`, and how many more there are.
+fn name_files(files: &[String]) -> String {
+    let named = files.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = files.len().saturating_sub(NAMED_FILES);
+    if more > 0 { format!("{named} and {more} more") } else { named }
 }
 
 fn integrated(adopted: Adopted) -> Fact {

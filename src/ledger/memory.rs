@@ -132,6 +132,31 @@ impl Ledger for Memory {
         Ok(changes(&kept.written, &files).into_iter().map(|path| path.to_string_lossy().into_owned()).collect())
     }
 
+    fn protected(&self, from: &str, tree: &str, pathspecs: &[String]) -> Result<Vec<String>> {
+        let kept = self.kept();
+        let empty = Files::new();
+        let files = |id: &str| kept.trees.get(id).unwrap_or(&empty);
+        let names = changes(files(from), files(tree)).into_iter().map(|path| path.to_string_lossy().into_owned());
+        Ok(names.filter(|name| pathspecs.iter().any(|pathspec| is_named(name, pathspec))).collect())
+    }
+
+    fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree> {
+        let (old, now) = {
+            let kept = self.kept();
+            let files = |id: &str| kept.trees.get(id).cloned().unwrap_or_default();
+            (files(from), files(tree))
+        };
+        let mut wanted = now.clone();
+        for path in paths.iter().map(Path::new) {
+            match old.get(path) {
+                Some(content) => wanted.insert(path.to_owned(), content.clone()),
+                None => wanted.remove(path),
+            };
+        }
+        rewrite(&self.directory, &now, &wanted).context("the workspace cannot be written")?;
+        self.write_tree()
+    }
+
     fn commit(&self, draft: &Draft<'_>) -> Result<Committed> {
         let mut kept = self.kept();
         let parent = match kept.commits.last() {
@@ -186,6 +211,32 @@ impl Ledger for Memory {
     fn scratch(&self) -> PathBuf {
         self.directory.join(".git").join("agentloop")
     }
+}
+
+/// Whether a pathspec of plain words and `*` names `path`, or a folder that it is in.
+fn is_named(path: &str, pathspec: &str) -> bool {
+    let is_in_folder = path.strip_prefix(pathspec.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+    let mut parts = pathspec.split('*');
+    let Some(rest) = parts.next().and_then(|first| path.strip_prefix(first)) else { return false };
+    let fits = parts.try_fold((rest, true), |(rest, _), part| {
+        rest.rfind(part).map(|at| (&rest[at + part.len()..], part.is_empty()))
+    });
+    is_in_folder || fits.is_some_and(|(rest, open)| (open && pathspec.contains('*')) || rest.is_empty())
+}
+
+/// Turns the files `from` below `directory` into `to`.
+fn rewrite(directory: &Path, from: &Files, to: &Files) -> std::io::Result<()> {
+    for path in changes(from, to) {
+        let file = directory.join(path);
+        match to.get(path) {
+            Some(content) => {
+                file.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::write(file, content)?;
+            }
+            None => fs::remove_file(file)?,
+        }
+    }
+    Ok(())
 }
 
 /// The paths at which two trees differ.

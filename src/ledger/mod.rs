@@ -63,6 +63,19 @@ pub trait Ledger: Send + Sync {
     /// Where one of them cannot be read.
     fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String>;
 
+    /// Files that `pathspecs` name, as git pathspecs, and that differ between two trees, sorted.
+    ///
+    /// # Errors
+    /// Where a tree cannot be read.
+    fn protected(&self, from: &str, tree: &str, pathspecs: &[String]) -> Result<Vec<String>>;
+
+    /// Brings `paths` of the workspace, whose tree was just written as `tree`, back to what they are in `from`; what they
+    /// were stays reachable. The workspace as it is then.
+    ///
+    /// # Errors
+    /// Where the workspace cannot be changed.
+    fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree>;
+
     /// Files that changed in the workspace after the newest [`Ledger::write_tree`].
     ///
     /// # Errors

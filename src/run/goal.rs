@@ -301,6 +301,13 @@ pub struct Options {
     pub playwright: bool,
     /// How questions are answered.
     pub asking: Asking,
+    /// Whether a check is run again on a tree that it passed on before.
+    pub recheck: bool,
+    /// Files that workers may not change, as git pathspecs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub protect: Vec<String>,
+    /// Whether they may all the same; the reviewer is told.
+    pub allow_protected: bool,
 }
 
 impl Default for Options {
@@ -318,6 +325,9 @@ impl Default for Options {
             max_subgoals: 32,
             playwright: false,
             asking: Asking::default(),
+            recheck: false,
+            protect: Vec::new(),
+            allow_protected: false,
         }
     }
 }

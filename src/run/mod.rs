@@ -4,6 +4,7 @@
 
 mod codec;
 pub mod event;
+mod evidence;
 mod fold;
 pub mod goal;
 pub mod message;

@@ -1,11 +1,11 @@
 //! The values that work leaves behind: subgoals and what became of them, checks, reviews, usage, feedback.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::evidence::{CheckResult, Verification};
 pub use super::plan::{Plan, Subgoal, is_sound_id};
 use super::text::clip;
 pub use super::text::one_line;
@@ -28,61 +28,6 @@ pub struct TaskResult {
     /// What the worker reported.
     #[serde(skip)]
     pub output: String,
-}
-
-/// What one check said.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CheckResult {
-    /// The command as the user wrote it.
-    pub name: String,
-    /// Whether it exited 0.
-    pub ok: bool,
-    /// Its exit status; none where it did not exit by itself.
-    pub exit_code: Option<i32>,
-    /// Its output, cut at head and tail when long.
-    pub stdout: String,
-    /// Its errors, cut at head and tail when long.
-    pub stderr: String,
-    /// Why it did not run to its end: missing, timed out, killed.
-    pub error: Option<String>,
-    /// Seconds.
-    pub duration: f64,
-}
-
-/// The checks of an iteration and the tree that they ran on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Verification {
-    /// The tree object that was written before the checks ran, and that the checkpoint commits.
-    pub tree: String,
-    /// The results in the order of the checks; empty where the run has none.
-    pub checks: Vec<CheckResult>,
-    /// What could not be captured as it stands, in words.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remarks: Vec<String>,
-}
-
-impl Verification {
-    /// Whether nothing is red.
-    #[must_use]
-    pub fn passed(&self) -> bool {
-        self.checks.iter().all(|check| check.ok)
-    }
-
-    /// The names of the red checks.
-    #[must_use]
-    pub fn failing(&self) -> BTreeSet<&str> {
-        self.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
-    }
-
-    /// `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
-    #[must_use]
-    pub fn verdict(&self) -> &'static str {
-        match (self.checks.is_empty(), self.passed()) {
-            (true, _) => "none",
-            (false, true) => "pass",
-            (false, false) => "fail",
-        }
-    }
 }
 
 /// A reviewer's verdict.

@@ -101,6 +101,7 @@ pub struct RunArgs {
 
 /// Options that a run is started with and that a resumed run can change.
 #[derive(Debug, Default, Args)]
+#[allow(clippy::struct_excessive_bools)] // each is a flag
 pub struct Common {
     /// The agent: auto, or a name that 'git agentloop backends' lists
     #[arg(long, value_name = "NAME", value_parser = text, help_heading = "Agents")]
@@ -117,6 +118,15 @@ pub struct Common {
     /// A command that must pass; repeatable, run without a shell
     #[arg(long, value_name = "CMD", value_parser = verify, help_heading = "Checks and limits")]
     pub verify: Vec<Check>,
+    /// Run a check again even on a tree that it passed on before
+    #[arg(long, help_heading = "Checks and limits")]
+    pub recheck: bool,
+    /// Files that workers may not change; repeatable, a git pathspec
+    #[arg(long, value_name = "PATHS", value_parser = text, help_heading = "Checks and limits")]
+    pub protect: Vec<String>,
+    /// Let workers change protected files; the reviewer is told
+    #[arg(long, help_heading = "Checks and limits")]
+    pub allow_protected: bool,
     /// Iterations the run may take [default: 4]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
     pub max_iterations: Option<u32>,

@@ -15,6 +15,7 @@ mod notes;
 mod objects;
 pub mod output;
 pub mod preview;
+mod protect;
 pub mod read;
 pub mod record;
 pub mod refs;
@@ -215,13 +216,14 @@ impl GitLedger {
 
     /// The workspace's files and our index of them.
     fn tracked<'a>(&'a self, worktree: Option<&'a Worktree>) -> Result<Tracked<'a>> {
-        let (path, seed) = if let Some(worktree) = worktree {
-            (worktree.path.as_path(), worktree.admin.join("index"))
+        let (path, git_dir) = if let Some(worktree) = worktree {
+            (worktree.path.as_path(), worktree.admin.clone())
         } else {
             let path = self.repo.work_dir().ok_or_else(|| Error::failed("this repository has no checkout"))?;
-            (path, self.repo.gix().index_path())
+            (path, std::path::absolute(self.repo.gix().git_dir()).context("the git directory cannot be reached")?)
         };
-        Ok(Tracked { repo: &self.repo, path, index: self.index(), seed })
+        let seed = git_dir.join("index");
+        Ok(Tracked { repo: &self.repo, path, git_dir, index: self.index(), seed })
     }
 
     /// Moves the branch from `old` to `new`, and notes what comes from here on it.
@@ -316,6 +318,26 @@ impl Ledger for GitLedger {
             objects::sync_objects(&self.repo.gix(), &[Repository::id(&written.id)?])?;
         }
         Ok(written)
+    }
+
+    fn protected(&self, from: &str, tree: &str, pathspecs: &[String]) -> Result<Vec<String>> {
+        protect::changed(&self.repo, from, tree, pathspecs)
+    }
+
+    fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree> {
+        let id = protect::without(&self.repo, from, tree, paths)?;
+        let message = format!("agentloop: changes to protected files in {}, taken back\n", self.run);
+        let kept = branch::commit(
+            &self.repo.gix(),
+            &self.identity,
+            &message,
+            Repository::id(tree)?,
+            vec![Repository::id(&self.tip().commit)?],
+        )?;
+        let remarks = branch::rescue(&self.repo, &self.mover, &self.run, kept)?;
+        let worktree = self.worktree();
+        self.tracked(worktree.as_ref())?.advance(tree, &id)?;
+        Ok(Tree { id, remarks: remarks.into_iter().collect() })
     }
 
     fn changed_since_tree(&self) -> Result<Vec<String>> {

@@ -154,7 +154,13 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     let before = before.context(format!("the commit of '{}' cannot be read", worktree.path.display()))?.to_string();
     let index = run_dir(repo.common_dir(), run).join("rescue-index");
     let _ = std::fs::remove_file(&index);
-    let tracked = Tracked { repo, path: &worktree.path, index: index.clone(), seed: worktree.admin.join("index") };
+    let tracked = Tracked {
+        repo,
+        path: &worktree.path,
+        git_dir: worktree.admin.clone(),
+        index: index.clone(),
+        seed: worktree.admin.join("index"),
+    };
     let written = tracked.write(&before)?;
     let _ = std::fs::remove_file(index);
     if written.id != before {

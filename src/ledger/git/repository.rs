@@ -197,6 +197,23 @@ impl Repository {
         Ok(!command::run(&mut git)?.is_empty())
     }
 
+    /// Holds pathspecs against what git takes.
+    ///
+    /// # Errors
+    /// The first that git does not take, in git's own words.
+    pub fn check_paths(&self, pathspecs: &[String]) -> Result<()> {
+        for pathspec in pathspecs {
+            let mut git = command::git(self.home());
+            git.args(["diff-tree", "--quiet", "HEAD", "HEAD", "--", pathspec.as_str()]);
+            command::run(&mut git).map_err(|error| {
+                Error::usage(format!("'{pathspec}' is no pathspec"))
+                    .because(error)
+                    .hint("name files as for 'git add': tests, '*.lock', ':(glob)ci/**/*.yml'")
+            })?;
+        }
+        Ok(())
+    }
+
     /// `hex` as an object id of this repository's hash.
     pub(super) fn id(hex: &str) -> Result<ObjectId> {
         ObjectId::from_hex(hex.as_bytes()).context(format!("'{hex}' is no object id"))

@@ -27,6 +27,8 @@ pub struct Tracked<'a> {
     pub repo: &'a Repository,
     /// The workspace's files.
     pub path: &'a Path,
+    /// The git directory that they belong to: a worker may have removed what points there.
+    pub git_dir: PathBuf,
     /// Our index.
     pub index: PathBuf,
     /// The index to begin with, for its stat data.
@@ -75,9 +77,17 @@ impl Tracked<'_> {
         Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
+    /// Brings the files from `from`, the tree that was written last, to `to`: only what differs is touched.
+    pub fn advance(&self, from: &str, to: &str) -> Result<()> {
+        if from == to {
+            return Ok(());
+        }
+        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to])).map(|_| ())
+    }
+
     fn git(&self) -> std::process::Command {
         let mut git = command::git(self.path);
-        git.env("GIT_INDEX_FILE", &self.index);
+        git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
         git
     }
 

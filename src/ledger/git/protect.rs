@@ -1,0 +1,40 @@
+//! Files that workers may not change.
+
+use gix::bstr::ByteSlice as _;
+
+use super::command;
+use super::repository::Repository;
+use crate::error::{Context as _, Result};
+
+/// Files that `pathspecs` name and that differ between two trees or commits, sorted.
+pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) -> Result<Vec<String>> {
+    if pathspecs.is_empty() || from == to {
+        return Ok(Vec::new());
+    }
+    let mut git = command::git(repo.home());
+    git.args(["diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to, "--"]).args(pathspecs);
+    let printed = command::run(&mut git)?;
+    let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
+}
+
+/// The tree `tree` with `paths` as they are in `from`.
+pub fn without(repo: &Repository, from: &str, tree: &str, paths: &[String]) -> Result<String> {
+    let gix = repo.gix();
+    let from = gix
+        .find_object(Repository::id(from)?)
+        .and_then(gix::Object::peel_to_tree)
+        .context("the run's newest commit cannot be read")?;
+    let mut editor = gix.edit_tree(Repository::id(tree)?).context("the tree cannot be edited")?;
+    for path in paths {
+        editor.remove(path.as_str()).context("the tree cannot be edited")?;
+    }
+    for path in paths {
+        if let Some(entry) = from.lookup_entry_by_path(path).context("a tree cannot be read")? {
+            editor
+                .upsert(path.as_str(), entry.mode().kind(), entry.object_id())
+                .context("the tree cannot be edited")?;
+        }
+    }
+    Ok(editor.write().context("the tree cannot be written")?.to_string())
+}

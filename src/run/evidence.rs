@@ -1,0 +1,78 @@
+//! Evidence: what checks said, and of which tree.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::Run;
+
+/// What one check said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The command as the user wrote it.
+    pub name: String,
+    /// Whether it exited 0.
+    pub ok: bool,
+    /// Its exit status; none where it did not exit by itself.
+    pub exit_code: Option<i32>,
+    /// Its output, cut at head and tail when long.
+    pub stdout: String,
+    /// Its errors, cut at head and tail when long.
+    pub stderr: String,
+    /// Why it did not run to its end: missing, timed out, killed.
+    pub error: Option<String>,
+    /// Seconds.
+    pub duration: f64,
+    /// Whether it was not run again: it passed on the same tree before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reused: bool,
+}
+
+/// The checks of an iteration and the tree that they ran on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The tree object that was written before the checks ran, and that the checkpoint commits.
+    pub tree: String,
+    /// The results in the order of the checks; empty where the run has none.
+    pub checks: Vec<CheckResult>,
+    /// Protected files that the work changed; without leave to, the changes are not in the tree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+    /// What could not be captured as it stands, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+impl Verification {
+    /// Whether nothing is red.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.checks.iter().all(|check| check.ok)
+    }
+
+    /// The names of the red checks.
+    #[must_use]
+    pub fn failing(&self) -> BTreeSet<&str> {
+        self.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
+    }
+
+    /// `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match (self.checks.is_empty(), self.passed()) {
+            (true, _) => "none",
+            (false, true) => "pass",
+            (false, false) => "fail",
+        }
+    }
+}
+
+impl Run {
+    /// What `check` said of `tree` when it passed on it in this run.
+    #[must_use]
+    pub fn evidence(&self, tree: &str, check: &str) -> Option<&CheckResult> {
+        let verifications = self.iterations.iter().rev().filter_map(|iteration| iteration.verification.as_ref());
+        let mut checks = verifications.filter(|seen| seen.tree == tree).flat_map(|seen| &seen.checks);
+        checks.find(|seen| seen.ok && seen.name == check)
+    }
+}
