@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::drive::{answering, new_id, open, reopen};
 use super::{Changes, Drive, NewRun, Site, settle};
+use crate::engine::Engine;
 use crate::engine::redact::Redactor;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::GitLedger;
@@ -17,6 +18,8 @@ use crate::run::view::Status;
 
 /// Where a detached driver writes what a foreground one says on stderr, in the run's folder.
 const LOG: &str = "drive.log";
+/// Bytes of stack for a thread that does nothing but wait.
+const REAPER_STACK: usize = 64 * 1024;
 
 /// What a detached driver is told on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +27,7 @@ enum Request {
     Run(Box<NewRun>),
     Resume { run: String, changes: Changes },
     Answer { run: String, answers: Vec<String> },
+    Cancel { run: String },
 }
 
 /// What it answers on its standard output once its run is on record, in one line.
@@ -68,6 +72,16 @@ pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<S
     hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })
 }
 
+/// Stops a run as [`super::cancel`] does, in a process of its own, since a run whose driver died is wound down by a
+/// driver: the caller stays none, and may end meanwhile.
+///
+/// # Errors
+/// Where the run has ended, or its driver does not come to its end.
+pub fn cancel_detached(site: &Site, run: &str) -> Result<Status> {
+    let id = site.repo.resolve(Some(run))?;
+    hand_over(site, &id, &Request::Cancel { run: id.to_string() })
+}
+
 /// Starts a driver, tells it what to do, and waits until its run is on record.
 fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
@@ -90,15 +104,17 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
         drop(stdin);
         BufReader::new(stdout).read_line(&mut line).context("the run's driver could not be heard")?;
     }
-    match serde_json::from_str(&line) {
-        Ok(Opened::Run(id)) => super::status(site, Some(id.as_str())),
-        Ok(Opened::Refused { message, hint }) => {
+    let Ok(opened) = serde_json::from_str(&line) else {
+        let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        return Err(Error::failed(format!("the run's driver ended before its run was on record: {status}")));
+    };
+    // A starter that lives on must take note of its driver's end, or a zombie is left; one that ends need not.
+    let _ = std::thread::Builder::new().stack_size(REAPER_STACK).spawn(move || child.wait());
+    match opened {
+        Opened::Run(id) => super::status(site, Some(id.as_str())),
+        Opened::Refused { message, hint } => {
             let error = Error::usage(message);
             Err(hint.into_iter().fold(error, Error::hint))
-        }
-        Err(_) => {
-            let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(Error::failed(format!("the run's driver ended before its run was on record: {status}")))
         }
     }
 }
@@ -110,30 +126,37 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
 pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
     // A session of its own: neither a hangup of the terminal nor a signal to the starter's group reaches it.
     let _ = rustix::process::setsid();
-    let opened = begin(&request, cancel).await;
-    let answer = match &opened {
-        Ok((id, _)) => Opened::Run(id.clone()),
-        Err(error) => Opened::Refused { message: error.chain(), hint: error.hint_text().map(ToOwned::to_owned) },
+    let (opened, engine) = match begin(&request, cancel).await {
+        Ok((id, engine)) => (Opened::Run(id), Ok(engine)),
+        Err(error) => {
+            let hint = error.hint_text().map(ToOwned::to_owned);
+            (Opened::Refused { message: error.chain(), hint }, Err(error))
+        }
     };
-    let line = serde_json::to_string(&answer).context("the answer cannot be written down")?;
+    let line = serde_json::to_string(&opened).context("the answer cannot be written down")?;
     // Whoever started the run may be gone by now; the run goes on.
     let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
-    let (_, engine) = opened?;
-    engine.drive().await.map(|_| ())
+    match engine? {
+        Some(engine) => engine.drive().await.map(|_| ()),
+        None => Ok(()),
+    }
 }
 
-async fn begin(request: &[u8], cancel: CancellationToken) -> Result<(RunId, crate::engine::Engine)> {
+/// Does what is asked for up to the point where it is on record; the engine that goes on from there, where one does.
+async fn begin(request: &[u8], cancel: CancellationToken) -> Result<(RunId, Option<Engine>)> {
     let request: Request = serde_json::from_slice(request).map_err(|error| {
         Error::usage("'drive' is told what to do by 'run --detach'; it is not for people").because(error)
     })?;
     let site = Site::open(None)?;
     let drive = Drive { cancel, ..Drive::default() };
-    match request {
-        Request::Run(new) => open(&site, *new, drive).await,
-        Request::Resume { run, changes } => reopen(&site, &run, &changes, drive).await,
+    let (id, engine) = match request {
+        Request::Run(new) => open(&site, *new, drive).await?,
+        Request::Resume { run, changes } => reopen(&site, &run, &changes, drive).await?,
         Request::Answer { run, answers } => {
             let (id, drive) = answering(&site, &run, answers, drive)?;
-            reopen(&site, id.as_str(), &Changes::default(), drive).await
+            reopen(&site, id.as_str(), &Changes::default(), drive).await?
         }
-    }
+        Request::Cancel { run } => return Ok((super::cancel(&site, Some(&run)).await?.run_id, None)),
+    };
+    Ok((id, Some(engine)))
 }

@@ -6,6 +6,7 @@ mod merge;
 mod read;
 mod removal;
 mod review;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,20 +15,22 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-pub use self::detach::{answer_detached, drive, resume_detached, run_detached};
+pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::merge::{Merge, Way, merge};
-pub use self::read::{Listed, Transcript, list, output, result, status, tail};
+pub use self::read::{Listed, Transcript, list, listed, output, resolve, result, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
     Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
 };
+pub use self::watch::{LOOK, Watcher};
 use crate::agent::Agent;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
+pub use crate::ledger::git::preview::FileStat;
 use crate::run::event::Timestamp;
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, RunId};
 use crate::settings::Settings;
@@ -57,6 +60,18 @@ impl Site {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Where one stands in it: the user's checkout, or the git directory of a bare repository.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        self.repo.home()
+    }
+
+    /// Whether `other` is the same repository, seen from this or another of its worktrees.
+    #[must_use]
+    pub fn is_same_repository(&self, other: &Self) -> bool {
+        self.repo.common_dir() == other.repo.common_dir()
     }
 
     /// Has a backend of the caller's own answer to `name`, before any other of that name.

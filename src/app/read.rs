@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::drive::{in_checkout, replay};
 use super::{Site, branch};
 use crate::error::{Error, Result};
-use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts, read};
+use crate::ledger::git::read::{self, Noted};
+use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts};
 use crate::run::Snapshot;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
@@ -25,6 +26,13 @@ pub struct Listed {
     pub merged: bool,
 }
 
+impl Listed {
+    fn of(noted: Noted, live: bool, merged: bool) -> Self {
+        let branch = branch(&noted.run);
+        Self { status: Status::of(noted.run, branch, noted.snapshot, live), updated_at: noted.updated, merged }
+    }
+}
+
 /// What a worker printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
@@ -36,29 +44,48 @@ pub struct Transcript {
     pub live: Option<PathBuf>,
 }
 
+/// The run that `name` means: its id, or the beginning of one run's id alone.
+///
+/// # Errors
+/// Where it means none, or more than one.
+pub fn resolve(site: &Site, name: &str) -> Result<RunId> {
+    site.repo.resolve(Some(name))
+}
+
 /// Where a run stands; the newest one where `run` is `None`.
 ///
 /// # Errors
 /// Where there is no such run.
 pub fn status(site: &Site, run: Option<&str>) -> Result<Status> {
     let id = site.repo.resolve(run)?;
-    let (snapshot, live) = snapshot(site, &id)?;
-    Ok(Status::of(id.clone(), branch(&id), snapshot, live))
+    let (noted, live) = noted(site, &id)?;
+    Ok(Status::of(id.clone(), branch(&id), noted.snapshot, live))
+}
+
+/// A run as it is listed.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn listed(site: &Site, run: Option<&str>) -> Result<Listed> {
+    let id = site.repo.resolve(run)?;
+    let (noted, live) = noted(site, &id)?;
+    let merged = merged::merged(&site.repo, &[(&id, &noted.snapshot)])?;
+    Ok(Listed::of(noted, live, merged.contains(&id)))
 }
 
 /// The newest snapshot, and whether a driver holds the lock.
 ///
 /// The two cannot be read at one instant. A driver takes its lock before it writes and writes before it lets go, so
 /// a record that says `running` between two looks at a free lock, and has not moved, has no driver.
-fn snapshot(site: &Site, id: &RunId) -> Result<(Snapshot, bool)> {
-    let look = || -> Result<Snapshot> { Ok(read::snapshot(&site.repo.gix(), id)?.ok_or_else(|| gone(id))?.snapshot) };
+fn noted(site: &Site, id: &RunId) -> Result<(Noted, bool)> {
+    let look = || read::snapshot(&site.repo.gix(), id)?.ok_or_else(|| gone(id));
     let alive = || lock::holder(site.repo.common_dir(), id).is_some();
     let mut live = alive();
     let mut seen = look()?;
-    while !live && !seen.state.is_final() {
+    while !live && !seen.snapshot.state.is_final() {
         live = alive();
         let again = look()?;
-        let stands = again.seq == seen.seq;
+        let stands = again.snapshot.seq == seen.snapshot.seq;
         seen = again;
         if stands {
             break;
@@ -76,11 +103,10 @@ pub fn list(site: &Site) -> Result<Vec<Listed>> {
     let stand: Vec<(&RunId, &Snapshot)> = runs.iter().map(|noted| (&noted.run, &noted.snapshot)).collect();
     let merged = merged::merged(&site.repo, &stand)?;
     let listed = runs.into_iter().map(|noted| {
-        let ended = noted.snapshot.state.is_final();
+        let (ended, is_merged) = (noted.snapshot.state.is_final(), merged.contains(&noted.run));
         // Only a run that has not ended can have a driver: nobody's lock is looked at for the rest.
-        let (snapshot, live) = if ended { (noted.snapshot, false) } else { snapshot(site, &noted.run)? };
-        let status = Status::of(noted.run.clone(), branch(&noted.run), snapshot, live);
-        Ok(Listed { status, updated_at: noted.updated, merged: merged.contains(&noted.run) })
+        let (noted, live) = if ended { (noted, false) } else { self::noted(site, &noted.run)? };
+        Ok(Listed::of(noted, live, is_merged))
     });
     listed.collect()
 }
@@ -102,7 +128,7 @@ pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result
 /// Where there is no such run.
 pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     let id = site.repo.resolve(run)?;
-    let (_, live) = snapshot(site, &id)?;
+    let (_, live) = noted(site, &id)?;
     let run = replay(site, &id)?;
     let path = if in_checkout(&run.options) {
         site.repo.work_dir().map(std::path::Path::to_path_buf)

@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Mode};
 use super::{ERROR, print, render, sanitize, say_result};
-use crate::app::{self, Site};
+use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::Result;
 use crate::run::Run;
 
-/// How long a follower sleeps between two looks.
-const STEP: Duration = Duration::from_millis(25);
 /// After how many looks at a transcript it asks whether the worker is still at it.
 const ASK_EVERY: u32 = 10;
 
@@ -32,6 +30,7 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     let display = Display::new(Mode::for_tail(arguments.follow), true);
     let mut run = Run::default();
     let (mut cursor, mut shown) = (0, 0);
+    let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
     loop {
         // A status reads one commit; the events are read where there are new ones.
         let status = app::status(site, Some(&id))?;
@@ -64,7 +63,9 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
             }
             return Ok(0);
         }
-        std::thread::sleep(STEP);
+        while !watcher.moved(site) {
+            std::thread::sleep(LOOK);
+        }
     }
 }
 
@@ -78,14 +79,19 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
     }
     let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
     let deadline = arguments.timeout.map(|seconds| (seconds, Instant::now() + Duration::from_secs_f64(seconds)));
-    while app::status(site, Some(&id))?.running {
+    let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
+    let mut running = app::status(site, Some(&id))?.running;
+    while running {
         if let Some((seconds, _)) = deadline.filter(|(_, deadline)| Instant::now() >= *deadline) {
             say_result(&app::result(site, Some(&id))?, arguments.json)?;
             print::note(&format!("error: {id} still runs after {}", render::span(seconds)));
             print::note(&format!("hint: 'git agentloop tail -f {id}' shows what it does"));
             return Ok(ERROR);
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(LOOK);
+        if watcher.moved(site) {
+            running = app::status(site, Some(&id))?.running;
+        }
     }
     say_result(&app::result(site, Some(&id))?, arguments.json)
 }
@@ -115,7 +121,7 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
     let mut live = transcript.live.filter(|_| arguments.follow);
     let mut looks = 0;
     while let Some(path) = live.as_deref().filter(|_| heard) {
-        std::thread::sleep(STEP);
+        std::thread::sleep(LOOK);
         let more = read_from(path, offset);
         offset += more.len();
         heard = show(&more, person)?;

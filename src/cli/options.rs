@@ -7,9 +7,6 @@ use crate::error::{Error, Result};
 use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions};
 use crate::settings::Settings;
 
-/// The check that `--playwright` adds.
-const PLAYWRIGHT: [&str; 3] = ["npx", "playwright", "test"];
-
 /// The run that `arguments` ask for: a flag, or else what the user has set. `person` says whether somebody is there
 /// to be asked.
 ///
@@ -43,8 +40,9 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
         (false, false) => Asking::Never,
     };
     let mut checks = if common.verify.is_empty() { settings.verify()? } else { common.verify.clone() };
-    if arguments.playwright && !checks.iter().any(|check| check.argv == PLAYWRIGHT) {
-        checks.push(Check { name: PLAYWRIGHT.join(" "), argv: PLAYWRIGHT.map(ToOwned::to_owned).to_vec() });
+    let playwright = Check::playwright();
+    if arguments.playwright && !checks.iter().any(|check| check.argv == playwright.argv) {
+        checks.push(playwright);
     }
     Ok(Options {
         budget: Budget {
@@ -147,7 +145,7 @@ mod tests {
     fn playwright_is_a_check_and_words_in_the_prompts() {
         let options = run_of(&["x", "--playwright", "--verify", "make"], &[], false).unwrap().options;
         assert!(options.playwright);
-        assert_eq!(options.checks[1].argv, PLAYWRIGHT);
+        assert_eq!(options.checks[1], Check::playwright());
         let twice = run_of(&["x", "--playwright", "--verify", "npx playwright test"], &[], false).unwrap().options;
         assert_eq!(twice.checks.len(), 1);
     }

@@ -186,6 +186,15 @@ pub struct Check {
     pub argv: Vec<String>,
 }
 
+impl Check {
+    /// The check that runs a project's browser tests.
+    #[must_use]
+    pub fn playwright() -> Self {
+        let argv = ["npx", "playwright", "test"].map(ToOwned::to_owned).to_vec();
+        Self { name: argv.join(" "), argv }
+    }
+}
+
 /// Who answers a role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentChoice {

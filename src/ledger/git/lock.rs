@@ -95,6 +95,13 @@ pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
     Some(unsigned)
 }
 
+/// Whether `run` has a living driver. Never waits, whoever may be about to sign.
+#[must_use]
+pub fn is_held(common_dir: &Path, run: &RunId) -> bool {
+    let file = File::open(lock_path(common_dir, run));
+    file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn signature(text: &str) -> Holder {
     let mut words = text.split_whitespace();
     let pid = words.next().and_then(|word| word.parse().ok()).filter(|pid| *pid > 0);

@@ -16,6 +16,7 @@ mod objects;
 pub mod output;
 pub mod preview;
 mod protect;
+pub mod pulse;
 pub mod read;
 pub mod record;
 pub mod refs;

@@ -1,0 +1,33 @@
+//! How one waits for a run: by looking whether it moved, and reading it only then.
+
+use std::time::Duration;
+
+use super::Site;
+use crate::ledger::git::pulse::{Pulse, pulse};
+use crate::run::goal::RunId;
+
+/// How long a follower sleeps between two looks.
+pub const LOOK: Duration = Duration::from_millis(25);
+
+/// Looks at one run. It misses no move that comes after [`Watcher::new`], so make it before you read the run.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    run: RunId,
+    last: Pulse,
+}
+
+impl Watcher {
+    /// Looks at `run` for the first time.
+    #[must_use]
+    pub fn new(site: &Site, run: &RunId) -> Self {
+        Self { run: run.clone(), last: pulse(&site.repo, run) }
+    }
+
+    /// Whether the run moved since the look before: an event was recorded, a driver came or went.
+    pub fn moved(&mut self, site: &Site) -> bool {
+        let now = pulse(&site.repo, &self.run);
+        let moved = now != self.last;
+        self.last = now;
+        moved
+    }
+}
