@@ -106,6 +106,7 @@ pub mod engine;
 pub mod error;
 pub mod interaction;
 pub mod ledger;
+pub mod mcp;
 pub mod process;
 pub mod run;
 pub mod settings;

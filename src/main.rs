@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    git_agentloop::cli::main()
+    git_agentloop::cli::main(git_agentloop::mcp::serve)
 }

@@ -10,6 +10,7 @@ mod fold;
 mod killed;
 mod layers;
 mod ledger_contract;
+mod mcp;
 mod no_isolate;
 mod reading;
 mod repositories;

@@ -7,6 +7,7 @@ mod console;
 mod display;
 mod follow;
 mod goal;
+mod hosts;
 mod options;
 mod overview;
 mod pager;
@@ -21,13 +22,14 @@ mod usage;
 
 use std::future::Future;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::args::{Cli, Driving, Json, ResumeArgs, RunArgs, RunJson, Verb};
+use self::args::{Cli, Driving, Json, McpArgs, ResumeArgs, RunArgs, RunJson, Verb};
 use self::console::Console;
 use self::display::{Display, Mode};
 use self::usage::Refusal;
@@ -44,11 +46,15 @@ const ERROR: u8 = 2;
 /// What a run that the user stopped exits with.
 const CANCELLED: u8 = 4;
 
-/// The program: what the process's arguments ask for; its exit code.
+/// What serves the repository of a directory to agents, until they are gone.
+pub type Serve = fn(Option<&Path>) -> Result<()>;
+
+/// The program: what the process's arguments ask for; its exit code. `serve` is the other surface, which this one does
+/// not know.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(serve: Serve) -> ExitCode {
     ExitCode::from(match usage::parse(std::env::args_os()) {
-        Ok(cli) => perform(cli).unwrap_or_else(|error| {
+        Ok(cli) => perform(cli, serve).unwrap_or_else(|error| {
             print::note(&sanitize::lines(&error.report()));
             ERROR
         }),
@@ -64,12 +70,14 @@ pub fn main() -> ExitCode {
     })
 }
 
-fn perform(cli: Cli) -> Result<u8> {
+fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     if cli.verbose {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
     }
-    if matches!(cli.verb, Verb::Drive) {
-        return drive();
+    match &cli.verb {
+        Verb::Drive => return drive(),
+        Verb::Mcp(arguments) => return mcp(arguments, serve),
+        _ => {}
     }
     let site = Site::open(None)?;
     match cli.verb {
@@ -102,7 +110,7 @@ fn perform(cli: Cli) -> Result<u8> {
             let entries = site.settings().entries();
             say(json, &entries, || Ok(render::config(entries)))
         }
-        Verb::Drive => Ok(0),
+        Verb::Drive | Verb::Mcp(_) => Ok(0),
     }
 }
 
@@ -160,6 +168,19 @@ fn drive() -> Result<u8> {
         stop_on_signals(cancel.clone(), |_| {})?;
         app::drive(request, cancel).await
     })?;
+    Ok(0)
+}
+
+fn mcp(arguments: &McpArgs, serve: Serve) -> Result<u8> {
+    if let Some(host) = arguments.print_config {
+        hosts::print_config(host, arguments)?;
+        return Ok(0);
+    }
+    if print::person_answers() {
+        print::note("this speaks JSON-RPC on stdin and stdout, for a host that starts it");
+        print::note("hint: 'git agentloop mcp -h' says how to tell your agent of it; Ctrl-D ends it");
+    }
+    serve(arguments.repo.as_deref())?;
     Ok(0)
 }
 

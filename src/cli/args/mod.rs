@@ -1,5 +1,6 @@
 //! The command line as clap reads it. The words here are what `-h` prints.
 
+mod mcp;
 mod read;
 mod review;
 mod run;
@@ -8,6 +9,7 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::mcp::{Host, McpArgs};
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
@@ -104,6 +106,9 @@ Examples:
     /// Every setting, its value and where it comes from
     #[command(after_help = "Examples:\n  git agentloop config\n  git config agentloop.maxIterations 8")]
     Config(Json),
+    /// Serve this repository's runs to agents, over MCP
+    #[command(after_help = mcp::EXAMPLES)]
+    Mcp(McpArgs),
     /// The driver of a detached run; not for people
     #[command(hide = true, after_help = "Example:\n  git agentloop run --detach \"a goal\"    starts one")]
     Drive,

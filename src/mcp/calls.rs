@@ -1,0 +1,314 @@
+//! What each tool does: it asks `app` and gives back the view.
+
+use std::sync::Arc;
+
+use rmcp::RoleServer;
+use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, InputResponses};
+use rmcp::service::RequestContext;
+use serde::Serialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::arguments::Given;
+use super::asking::{self, Channel};
+use super::scope::{blocking, run_of};
+use super::server::Server;
+use super::waiting::{Wait, deadline};
+use super::{starting, tasks};
+use crate::app::{self, Site};
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
+use crate::run::view::{RunResult, Status};
+use crate::run::work::is_sound_id;
+
+/// Transcripts that an error names.
+const NAMED: usize = 20;
+
+/// A call of a tool, beside its arguments.
+pub struct Call {
+    /// Who calls.
+    pub context: RequestContext<RoleServer>,
+    /// The token of the questions that the call made before came to, given back by the client.
+    pub state: Option<String>,
+    /// Their answers.
+    pub responses: InputResponses,
+}
+
+impl Server {
+    /// Does what the tool `name` does.
+    ///
+    /// # Errors
+    /// What the caller reads: an argument that cannot be carried out, a repository that cannot be read.
+    pub(super) async fn perform(&self, name: &str, given: Given, call: Call) -> Result<CallToolResponse> {
+        if let Some(token) = call.state.clone() {
+            return self.answered(&token, call).await;
+        }
+        match name {
+            "orchestrate" => self.orchestrate(given, call).await,
+            "orchestrate_resume" => self.resume(given, call).await,
+            "orchestrate_result" => self.result(&given, call).await,
+            "orchestrate_status" => self.read(&given, |site, id| app::status(site, Some(id))).await,
+            "orchestrate_tail" => {
+                let cursor = given.whole("cursor").unwrap_or(0);
+                let limit = given.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+                self.read(&given, move |site, id| app::tail(site, Some(id), cursor, limit)).await
+            }
+            "orchestrate_output" => self.output(&given).await,
+            "orchestrate_merge_preview" => self.read(&given, merge_preview).await,
+            "orchestrate_cancel" => {
+                let (scope, run_id) = (Arc::clone(&self.scope), run_id(&given));
+                view(
+                    &blocking(move || {
+                        let site = scope.fresh()?;
+                        app::cancel_detached(&site, run_of(&site, &run_id)?.as_str())
+                    })
+                    .await?,
+                )
+            }
+            "orchestrate_list" => view(&json!({ "runs": self.scope.read(app::list).await? })),
+            "list_backends" => {
+                let scope = Arc::clone(&self.scope);
+                view(&json!({ "backends": blocking(move || app::backends(&*scope.fresh()?)).await? }))
+            }
+            _ => Err(Error::failed(format!("{name} is listed, and nothing does it"))),
+        }
+    }
+
+    /// What `read` finds of the run that is given.
+    async fn read<T: Serialize + Send + 'static>(
+        &self,
+        given: &Given,
+        read: impl Fn(&Site, &str) -> Result<T> + Send + 'static,
+    ) -> Result<CallToolResponse> {
+        let run_id = run_id(given);
+        view(&self.scope.read(move |site| read(site, run_of(site, &run_id)?.as_str())).await?)
+    }
+
+    async fn orchestrate(&self, given: Given, call: Call) -> Result<CallToolResponse> {
+        let (scope, detach) = (Arc::clone(&self.scope), given.flag("detach"));
+        let client = call.context.client_info().map(|client| client.name);
+        let status = blocking(move || {
+            let site = scope.at(given.text("cwd"))?;
+            let new = starting::new_run(&given, &site, client.as_deref())?;
+            app::run_detached(&site, new)
+        })
+        .await?;
+        self.opened(status, detach, &call).await
+    }
+
+    async fn resume(&self, given: Given, call: Call) -> Result<CallToolResponse> {
+        let token = given.text("token").unwrap_or_default().to_owned();
+        let status = self.answer(token, given.texts("answers").unwrap_or_default()).await?;
+        self.opened(status, given.flag("detach"), &call).await
+    }
+
+    async fn result(&self, given: &Given, call: Call) -> Result<CallToolResponse> {
+        let run_id = run_id(given);
+        let run = self.scope.read(move |site| run_of(site, &run_id)).await?;
+        let until = if given.flag("wait") { deadline(given.number("timeout")) } else { Some(Instant::now()) };
+        view(&Wait::new(&self.scope, run, &call.context, &self.closed).result(until).await?)
+    }
+
+    /// Goes on after the client has asked what an `input_required` result asked for.
+    async fn answered(&self, token: &str, call: Call) -> Result<CallToolResponse> {
+        let waiting = self.asked(token.to_owned()).await?;
+        match asking::given(&call.responses, waiting.questions.len())? {
+            Some(answers) => {
+                let status = self.answer(token.to_owned(), answers).await?;
+                self.opened(status, false, &call).await
+            }
+            None => view(&waiting),
+        }
+    }
+
+    /// A run is on record and goes on: returns, or sees it to its end.
+    async fn opened(&self, status: Status, detach: bool, call: &Call) -> Result<CallToolResponse> {
+        let run = status.run_id.clone();
+        if detach {
+            return view(&started(&status));
+        }
+        if tasks::are_declared(&call.context) {
+            return Ok(self.task_for(run).await?.into());
+        }
+        let mut wait = Wait::new(&self.scope, run, &call.context, &self.closed);
+        loop {
+            let result = wait.result(None).await?;
+            let channel = asking::channel(&call.context).filter(|_| result.token.is_some());
+            match channel {
+                None => return view(&result),
+                Some(Channel::Result) => return Ok(asking::required(&result).into()),
+                Some(Channel::Request) => {}
+            }
+            // The run moves where somebody else was quicker.
+            let Some(asked) = wait.meanwhile(asking::ask(&call.context, &result)).await? else { continue };
+            let (Ok(Some(answers)), Some(token)) = (asked, result.token.clone()) else { return view(&result) };
+            self.answer(token, answers).await?;
+        }
+    }
+
+    /// The run that waits for answers to `token`, and its questions.
+    pub(super) async fn asked(&self, token: String) -> Result<RunResult> {
+        self.scope.read(move |site| waiting_for(site, &token)).await
+    }
+
+    /// Answers the questions that `token` belongs to, and lets the run go on.
+    pub(super) async fn answer(&self, token: String, answers: Vec<String>) -> Result<Status> {
+        let scope = Arc::clone(&self.scope);
+        blocking(move || {
+            let site = scope.fresh()?;
+            let result = waiting_for(&site, &token)?;
+            let (wanted, there) = (result.questions.len(), answers.len());
+            if wanted != there {
+                return Err(Error::usage(format!(
+                    "argument 'answers': {wanted} questions, and there are {there} answers"
+                ))
+                .hint(format!("one answer a question, in order: {}", json!(result.questions))));
+            }
+            app::answer_detached(&site, &token, answers)
+        })
+        .await
+    }
+
+    async fn output(&self, given: &Given) -> Result<CallToolResponse> {
+        let subgoal = given.text("subgoal").unwrap_or_default().to_owned();
+        if !is_sound_id(&subgoal) {
+            return Err(Error::usage(format!("argument 'subgoal': {subgoal:?} is no subgoal's id"))
+                .hint("orchestrate_result names them: history[].subgoals[].id"));
+        }
+        let iteration = given.small("iteration").unwrap_or_default();
+        let attempt = given.small("attempt").map(|attempt| format!("/{attempt}")).unwrap_or_default();
+        let which = format!("iter{iteration}/{subgoal}{attempt}");
+        let cursor = given.whole("cursor").and_then(|cursor| usize::try_from(cursor).ok()).unwrap_or(0);
+        let limit = given.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        self.read(given, move |site, id| {
+            let transcript = app::output(site, Some(id), Some(&which)).map_err(|error| no_output(site, id, &error))?;
+            let text = transcript.text.unwrap_or_default();
+            let (page, cursor) = page(&text, cursor, limit);
+            Ok(json!({
+                "run_id": id,
+                "path": transcript.paths.first(),
+                "text": page,
+                "cursor": cursor,
+                "total": text.len(),
+                "more": cursor < text.len(),
+                "running": transcript.live.is_some(),
+            }))
+        })
+        .await
+    }
+}
+
+fn run_id(given: &Given) -> String {
+    given.text("run_id").unwrap_or_default().to_owned()
+}
+
+/// A view as a call's result: structured, and the same as text.
+///
+/// # Errors
+/// Where it cannot be written as JSON.
+pub fn view(view: &impl Serialize) -> Result<CallToolResponse> {
+    Ok(structured(view)?.into())
+}
+
+/// The same, before it is a response.
+///
+/// # Errors
+/// Where it cannot be written as JSON.
+pub fn structured(view: &impl Serialize) -> Result<CallToolResult> {
+    let cannot = "the answer cannot be written as JSON";
+    // The text keeps the order of the view's fields, which says what matters first.
+    let text = serde_json::to_string(view).context(cannot)?;
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+    result.structured_content = Some(serde_json::to_value(view).context(cannot)?);
+    Ok(result)
+}
+
+/// What a caller that does not wait is told.
+fn started(status: &Status) -> serde_json::Value {
+    let id = &status.run_id;
+    json!({
+        "status": status.state,
+        "run_id": id,
+        "branch": status.branch,
+        "tail_command": format!("git agentloop tail -f {id}"),
+        "message": format!(
+            "The run goes on by itself. orchestrate_result with run_id \"{id}\" and wait=true waits for it; what is not \
+             committed in the user's checkout is not part of it."
+        ),
+    })
+}
+
+/// The run that waits for answers to `token`.
+fn waiting_for(site: &Site, token: &str) -> Result<RunResult> {
+    let refused = |why: String| {
+        Error::usage(format!("argument 'token': {why}"))
+            .hint("orchestrate_result gives the token of a run that waits, with its questions")
+    };
+    let shown: String = token.chars().take(80).collect();
+    let run: Option<RunId> = token.split_once('.').and_then(|(run, _)| run.parse().ok());
+    let run = run.ok_or_else(|| refused(format!("{shown:?} is no token")))?;
+    let result = app::result(site, Some(run.as_str())).map_err(|error| refused(error.chain()))?;
+    match &result.token {
+        Some(newest) if newest == token => Ok(result),
+        Some(_) => Err(refused(format!("{shown:?} is not the one that {run} waits with"))),
+        None => Err(refused(format!("{run} waits with no questions; it is {}", result.status))),
+    }
+}
+
+fn merge_preview(site: &Site, id: &str) -> Result<serde_json::Value> {
+    let preview = app::merge_preview(site, Some(id))?;
+    let count = |lines: fn(&app::FileStat) -> Option<u64>| preview.files.iter().filter_map(lines).sum::<u64>();
+    let diffstat =
+        format!("{} files changed, +{} -{}", preview.files.len(), count(|file| file.added), count(|file| file.removed));
+    let mut view = serde_json::to_value(&preview).context("the preview cannot be written as JSON")?;
+    view["diffstat"] = json!(diffstat);
+    Ok(view)
+}
+
+/// Which transcripts there are, where the one that was asked for is not.
+fn no_output(site: &Site, id: &str, error: &Error) -> Error {
+    let paths = app::output(site, Some(id), None).map(|transcript| transcript.paths).unwrap_or_default();
+    let named: Vec<&str> = paths.iter().take(NAMED).map(|path| path.trim_end_matches(".out")).collect();
+    let more = if paths.len() > NAMED { ", …" } else { "" };
+    let hint = if named.is_empty() {
+        "it has none yet".to_owned()
+    } else {
+        format!("there are, as iteration/subgoal/attempt: {}{more}", named.join(", "))
+    };
+    Error::usage(format!("arguments 'iteration' and 'subgoal': {error}")).hint(hint)
+}
+
+/// At most `limit` bytes of `text` after `cursor`, and where to go on. No character is cut apart.
+fn page(text: &[u8], cursor: usize, limit: usize) -> (String, usize) {
+    let start = cursor.min(text.len());
+    let mut end = start.saturating_add(limit).min(text.len());
+    let continues = |at: usize| text.get(at).is_some_and(|byte| byte & 0b1100_0000 == 0b1000_0000);
+    let whole = (end.saturating_sub(3)..=end).rev().find(|at| !continues(*at)).filter(|at| *at > start);
+    if end < text.len() {
+        end = whole.unwrap_or(end);
+    }
+    (String::from_utf8_lossy(&text[start..end]).into_owned(), end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_make_the_whole_and_cut_no_character() {
+        let text = "aé漢💥\n".repeat(20);
+        for limit in 4..40 {
+            let (mut whole, mut cursor) = (String::new(), 0);
+            while cursor < text.len() {
+                let (part, next) = page(text.as_bytes(), cursor, limit);
+                assert!(next > cursor && next - cursor <= limit);
+                whole.push_str(&part);
+                cursor = next;
+            }
+            assert_eq!(whole, text);
+        }
+        assert_eq!(page(b"abc", 9, 2), (String::new(), 3));
+        // What is no UTF-8 moves on too.
+        assert_eq!(page(&[0x80; 10], 0, 2).1, 2);
+    }
+}

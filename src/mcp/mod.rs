@@ -1,0 +1,62 @@
+//! The MCP server: agents start runs of one repository, watch them, answer their questions and look at their work.
+//!
+//! A surface like the command line: every call asks `app` and gives back the same views as `--json`. Nothing is kept here
+//! that git does not know, and every run is a process of its own, so that a server may end at any time.
+
+mod arguments;
+mod asking;
+mod calls;
+mod schemas;
+mod scope;
+mod server;
+mod starting;
+mod tasks;
+mod tools;
+mod waiting;
+mod wire;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rmcp::ServiceExt as _;
+use rmcp::service::ServerInitializeError;
+use tokio_util::sync::CancellationToken;
+
+use self::scope::Scope;
+use self::server::Server;
+use self::wire::Stdio;
+use crate::error::{Context as _, Error, Result};
+
+/// How long calls have to come to their end once the client is gone: hosts send a signal after two seconds.
+const LAST_CALLS: Duration = Duration::from_millis(1500);
+
+/// Serves the repository that `dir`, or the current directory, is in, on standard input and output, until the client
+/// is gone.
+///
+/// # Errors
+/// Where there is no repository, or the server cannot be started.
+pub fn serve(dir: Option<&Path>) -> Result<()> {
+    let scope = Scope::open(dir)?;
+    let closed = CancellationToken::new();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().context("the runtime cannot be started")?;
+    let served = runtime.block_on(async {
+        let stdio = Stdio::take(closed.clone()).context("the server's threads cannot be started")?;
+        let server = Server::new(scope, closed.clone());
+        let session = async {
+            match server.serve(stdio).await {
+                Ok(running) => running.waiting().await.map(|_| ()).context("the server died"),
+                // Whoever leaves before the first request wanted nothing.
+                Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+                Err(error) => Err(Error::failed("the client could not be served").because(error)),
+            }
+        };
+        tokio::select! {
+            ended = session => ended,
+            () = async { closed.cancelled().await; tokio::time::sleep(LAST_CALLS).await } => Ok(()),
+        }
+    });
+    // A thread that waits for what never comes holds nobody up: the caller ends the process.
+    runtime.shutdown_background();
+    served
+}

@@ -1,0 +1,117 @@
+//! The one repository that a server works for.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::app::{self, Site, Watcher};
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
+
+/// Longest run id, in characters; what is longer is none.
+pub const RUN_ID_LENGTH: usize = 64;
+
+/// The repository, held open: a call costs no discovery. Who reads it looks twice before it says that something is
+/// wrong, the second time with a repository opened anew, since much may happen to one while a server runs.
+pub struct Scope {
+    dir: Option<PathBuf>,
+    site: Mutex<Arc<Site>>,
+}
+
+impl Scope {
+    /// The repository that `dir`, or the current directory, is in.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn open(dir: Option<&Path>) -> Result<Self> {
+        let site = Site::open(dir)?;
+        Ok(Self { dir: dir.map(Path::to_path_buf), site: Mutex::new(Arc::new(site)) })
+    }
+
+    /// The repository as it was when it was opened last.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The repository opened anew, with what its user has set by now.
+    ///
+    /// # Errors
+    /// Where it is gone, or another one has taken its place.
+    pub fn fresh(&self) -> Result<Arc<Site>> {
+        let site = Arc::new(Site::open(self.dir.as_deref())?);
+        let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
+        if !site.is_same_repository(&held) {
+            return Err(Error::failed(format!("the repository of this server is gone: '{}'", held.home().display()))
+                .hint("start the server anew where the work is"));
+        }
+        *held = Arc::clone(&site);
+        Ok(site)
+    }
+
+    /// The repository seen from `cwd`, which must be in it.
+    ///
+    /// # Errors
+    /// Where it is not: nothing is ever started elsewhere.
+    pub fn at(&self, cwd: Option<&str>) -> Result<Arc<Site>> {
+        let site = self.fresh()?;
+        let Some(cwd) = cwd else { return Ok(site) };
+        let dir = site.home().join(cwd);
+        let hint = format!("leave cwd out, or name a directory in '{}'", site.home().display());
+        if !dir.is_dir() {
+            return Err(Error::usage(format!("argument 'cwd': '{cwd}' is no directory")).hint(hint));
+        }
+        let elsewhere = |error: Option<Error>| {
+            let refused = Error::usage(format!("argument 'cwd': '{cwd}' is not in the repository of this server"));
+            error.into_iter().fold(refused, Error::because).hint(hint.clone())
+        };
+        let there = Site::open(Some(&dir)).map_err(|error| elsewhere(Some(error)))?;
+        if there.is_same_repository(&site) { Ok(Arc::new(there)) } else { Err(elsewhere(None)) }
+    }
+
+    /// What `read` finds, off the thread that serves.
+    ///
+    /// # Errors
+    /// Where it finds nothing, with the repository opened anew too.
+    pub async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl Fn(&Site) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let scope = Arc::clone(self);
+        blocking(move || read(&scope.site()).or_else(|_| read(&*scope.fresh()?))).await
+    }
+
+    /// Looks at `run` for the first time.
+    pub fn watch(&self, run: &RunId) -> Watcher {
+        Watcher::new(&self.site(), run)
+    }
+}
+
+/// Does what takes a while where it holds no other call up.
+///
+/// # Errors
+/// What `work` comes to.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a thread of the server died")?
+}
+
+/// The run that the argument `run_id` means.
+///
+/// # Errors
+/// Where it means none, or more than one.
+pub fn run_of(site: &Site, run_id: &str) -> Result<RunId> {
+    let hint = "orchestrate_list names this repository's runs";
+    let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if run_id.len() > RUN_ID_LENGTH || !run_id.bytes().all(sound) {
+        let shown: String = run_id.chars().take(RUN_ID_LENGTH).collect();
+        let more = if shown.len() < run_id.len() { format!("… ({} bytes)", run_id.len()) } else { String::new() };
+        return Err(Error::usage(format!("argument 'run_id': {shown:?}{more} is no run id: those are a-z, 0-9 and -"))
+            .hint(hint));
+    }
+    app::resolve(site, run_id).map_err(|error| {
+        let named = Error::usage(format!("argument 'run_id': {}", error.chain()));
+        // Which runs an ambiguous one could mean is worth more than where to look.
+        match error.hint_text() {
+            Some(could) if could.starts_with("it could be") => named.hint(could.to_owned()),
+            _ => named.hint(hint),
+        }
+    })
+}

@@ -1,0 +1,136 @@
+//! The server as the protocol sees it.
+
+use std::sync::Arc;
+
+use rmcp::model::{
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CustomRequest,
+    CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation, InitializeResult,
+    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, UpdateTaskParams,
+};
+use rmcp::service::RequestContext;
+use rmcp::{RoleServer, ServerHandler};
+use tokio_util::sync::CancellationToken;
+
+use super::arguments::Given;
+use super::calls::Call;
+use super::scope::Scope;
+use super::tools;
+use crate::error::Error;
+
+/// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
+const KNOWN: [&str; 14] = [
+    "initialize",
+    "server/discover",
+    "ping",
+    "tools/list",
+    "tools/call",
+    "resources/list",
+    "resources/templates/list",
+    "resources/read",
+    "resources/subscribe",
+    "resources/unsubscribe",
+    "subscriptions/listen",
+    "completion/complete",
+    "tasks/get",
+    "tasks/update",
+];
+
+/// The server of one repository.
+pub struct Server {
+    pub(super) scope: Arc<Scope>,
+    /// Cancelled once the client is gone.
+    pub(super) closed: CancellationToken,
+}
+
+impl Server {
+    /// A server of `scope` whose client is gone once `closed` is cancelled.
+    #[must_use]
+    pub fn new(scope: Scope, closed: CancellationToken) -> Self {
+        Self { scope: Arc::new(scope), closed }
+    }
+}
+
+impl ServerHandler for Server {
+    fn get_info(&self) -> ServerConfig {
+        let capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
+        InitializeResult::new(capabilities)
+            .with_server_info(
+                Implementation::new("git-agentloop", env!("CARGO_PKG_VERSION")).with_title("git agentloop"),
+            )
+            .with_instructions(include_str!("instructions.md").trim_end())
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        match request.and_then(|request| request.cursor) {
+            Some(cursor) => {
+                Err(ErrorData::invalid_params(format!("there is no page {cursor:?}: all tools are on one"), None))
+            }
+            None => Ok(ListToolsResult::with_all_items(tools::described().to_vec())),
+        }
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let Some(tool) = tools::find(&request.name) else {
+            let names: Vec<&str> = tools::described().iter().map(|tool| &*tool.name).collect();
+            let message = format!("there is no tool {:?}: there are {}", request.name, names.join(", "));
+            return Err(ErrorData::invalid_params(message, None));
+        };
+        let call =
+            Call { context, state: request.request_state, responses: request.input_responses.unwrap_or_default() };
+        let done = match Given::check(tool.name, tool.arguments, request.arguments.unwrap_or_default()) {
+            Ok(given) => self.perform(tool.name, given, call).await,
+            Err(error) => Err(error),
+        };
+        Ok(done.unwrap_or_else(|error| failed(&error).into()))
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.task(request.task_id, &context).await
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.update(request).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.stop(request.task_id).await
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        let CustomRequest { method, .. } = request;
+        Err(if KNOWN.contains(&method.as_str()) {
+            ErrorData::invalid_params(format!("the params of {method} are not as the protocol wants them"), None)
+        } else {
+            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method {method:?}"), None)
+        })
+    }
+}
+
+/// A failure that the caller can read, and often mend.
+fn failed(error: &Error) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(error.report())])
+}

@@ -1,0 +1,328 @@
+//! The tools: their names, their arguments, what they give back and what they may do.
+
+use std::sync::{Arc, LazyLock};
+
+use rmcp::model::{Tool as Described, ToolAnnotations};
+use serde_json::Value;
+
+use super::arguments::{Argument, Default, Kind, LARGEST, LONGEST, schema};
+use super::schemas;
+use super::scope::RUN_ID_LENGTH;
+
+/// A tool.
+pub struct Tool {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments.
+    pub arguments: &'static [Argument],
+    title: &'static str,
+    meaning: &'static str,
+    output: fn() -> Value,
+    does: Does,
+}
+
+/// What a tool may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    /// Look.
+    Read,
+    /// Start agents, which may reach whatever they reach.
+    Work,
+    /// Stop what goes on.
+    Stop,
+}
+
+/// The tool of this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.name == name)
+}
+
+/// Every tool as clients see it.
+#[must_use]
+pub fn described() -> &'static [Described] {
+    static DESCRIBED: LazyLock<Vec<Described>> = LazyLock::new(|| TOOLS.iter().map(Tool::described).collect());
+    &DESCRIBED
+}
+
+impl Tool {
+    fn described(&self) -> Described {
+        let annotations = ToolAnnotations::with_title(self.title)
+            .read_only(self.does == Does::Read)
+            .destructive(self.does == Does::Stop)
+            .idempotent(self.does != Does::Work)
+            .open_world(self.does == Does::Work);
+        Described::new(self.name, self.meaning, schema(self.arguments))
+            .with_title(self.title)
+            .with_raw_output_schema(Arc::new(schemas::as_object((self.output)())))
+            .with_annotations(annotations)
+    }
+}
+
+/// Longest goal or criteria, in bytes.
+const GOAL: usize = crate::run::event::GOAL_LIMIT;
+/// Longest name, path, command or revision, in bytes.
+const WORDS: usize = 4096;
+/// Longest answer, in bytes.
+const ANSWER: usize = 64 * 1024;
+/// The largest number of iterations, workers and the like.
+const MANY: u64 = u32::MAX as u64;
+
+const fn argument(name: &'static str, kind: Kind, default: Default, meaning: &'static str) -> Argument {
+    Argument { name, kind, default, meaning }
+}
+
+const fn words(name: &'static str, default: Default, meaning: &'static str) -> Argument {
+    argument(name, Kind::Text { most: WORDS, empty: false }, default, meaning)
+}
+
+const fn whole(name: &'static str, least: u64, most: u64, default: Default, meaning: &'static str) -> Argument {
+    argument(name, Kind::Whole { least, most }, default, meaning)
+}
+
+const fn seconds(name: &'static str, meaning: &'static str) -> Argument {
+    argument(name, Kind::Positive { most: LONGEST }, Default::None, meaning)
+}
+
+const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Argument {
+    argument(name, Kind::Flag, Default::Flag(default), meaning)
+}
+
+const RUN_ID: Argument = argument(
+    "run_id",
+    Kind::Text { most: RUN_ID_LENGTH, empty: false },
+    Default::Required,
+    "The run: its id, or the beginning of it where no other run's id begins so.",
+);
+
+const DETACH: Argument = flag(
+    "detach",
+    true,
+    "Whether to return at once. With false the call waits for the end; the run goes on even where the call is cancelled.",
+);
+
+const TOOLS: [Tool; 10] = [
+    Tool {
+        name: "orchestrate",
+        title: "Start a run",
+        meaning: "Starts a run: agents plan, work, are checked and reviewed, again and again, until the goal is reached. \
+            Returns the run's id at once unless detach is false.",
+        arguments: &ORCHESTRATE,
+        output: schemas::started,
+        does: Does::Work,
+    },
+    Tool {
+        name: "orchestrate_resume",
+        title: "Answer a run's questions",
+        meaning: "Answers the questions of a run whose status is needs_input, so that it goes on.",
+        arguments: &[
+            words("token", Default::Required, "The token that came with the questions."),
+            argument(
+                "answers",
+                Kind::Texts { count: 1000, most: ANSWER },
+                Default::Required,
+                "One answer a question, in the order of the questions.",
+            ),
+            DETACH,
+        ],
+        output: schemas::started,
+        does: Does::Work,
+    },
+    Tool {
+        name: "orchestrate_status",
+        title: "Where a run stands",
+        meaning: "Says where a run stands: its state, phase and iteration.",
+        arguments: &[RUN_ID],
+        output: schemas::status,
+        does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_tail",
+        title: "What happened in a run",
+        meaning: "Gives a run's events after a cursor, oldest first. Call it again with the cursor that it returns.",
+        arguments: &[
+            RUN_ID,
+            whole("cursor", 0, LARGEST, Default::Whole(0), "The number of the last event that is known already."),
+            whole("limit", 1, 10_000, Default::Whole(200), "The most events to return."),
+        ],
+        output: schemas::tail,
+        does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_result",
+        title: "What a run came to",
+        meaning: "Gives what a run came to, or how far it has come: history, checks, reviews, changed files, questions.",
+        arguments: &[
+            RUN_ID,
+            flag("wait", false, "Whether to wait until the run ends or has questions."),
+            seconds("timeout", "The most seconds to wait; the result is then given as it stands."),
+        ],
+        output: schemas::result,
+        does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_list",
+        title: "Every run",
+        meaning: "Lists the runs of this repository, newest first.",
+        arguments: &[],
+        output: schemas::runs,
+        does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_cancel",
+        title: "Stop a run",
+        meaning: "Stops a run and its agents. What they did so far is committed on the run's branch.",
+        arguments: &[RUN_ID],
+        output: schemas::status,
+        does: Does::Stop,
+    },
+    Tool {
+        name: "orchestrate_output",
+        title: "What a worker printed",
+        meaning: "Gives what a worker printed, to the letter, a page at a time. Call it again with the cursor that it returns.",
+        arguments: &[
+            RUN_ID,
+            whole("iteration", 1, MANY, Default::Required, "The pass, from 1."),
+            words("subgoal", Default::Required, "The subgoal's id, as orchestrate_result names it."),
+            whole("attempt", 1, MANY, Default::None, "The attempt, from 1; the last one where it is left out."),
+            whole("cursor", 0, LARGEST, Default::Whole(0), "Bytes that are known already."),
+            whole("limit", 1, 1_000_000, Default::Whole(32_768), "The most bytes to return."),
+        ],
+        output: schemas::output,
+        does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_merge_preview",
+        title: "What merging would do",
+        meaning: "Says what merging a run's branch into the current branch would do: files, diffstat, conflicts, and the \
+            command that merges. It merges nothing.",
+        arguments: &[RUN_ID],
+        output: schemas::merge_preview,
+        does: Does::Read,
+    },
+    Tool {
+        name: "list_backends",
+        title: "The agents",
+        meaning: "Lists the agents that can be driven from here, and whether they are installed.",
+        arguments: &[],
+        output: schemas::backends,
+        does: Does::Read,
+    },
+];
+
+const CWD: Argument = words(
+    "cwd",
+    Default::None,
+    "A directory in the repository of this server: the run starts from what is checked out there. Others are refused.",
+);
+
+const ORCHESTRATE: [Argument; 29] = [
+    argument(
+        "goal",
+        Kind::Text { most: GOAL, empty: false },
+        Default::Required,
+        "What is to be reached, in words: complete, since the agents see nothing else of the conversation.",
+    ),
+    argument(
+        "success_criteria",
+        Kind::Text { most: GOAL, empty: true },
+        Default::Text(""),
+        "What must hold for the goal to be reached; empty lets an agent propose it.",
+    ),
+    words(
+        "backend",
+        Default::Text("auto"),
+        "The agent, as list_backends names it. auto is the user's setting, else the calling agent, else the first installed.",
+    ),
+    words(
+        "caller_agent",
+        Default::None,
+        "The agent that calls, where auto should pick it: claude_code, codex, opencode, …",
+    ),
+    CWD,
+    whole("max_iterations", 1, MANY, Default::Setting("agentloop.maxIterations", 4), "Passes the run may take."),
+    flag("skip_permissions", false, "Whether agents may do everything unasked. Refused together with isolate=false."),
+    flag(
+        "isolate",
+        true,
+        "Whether agents work in a worktree of the run's own. With false they edit the user's checkout.",
+    ),
+    words("model", Default::None, "The model that the agent uses; its own choice where it is left out."),
+    seconds("timeout", "The most seconds that one agent call may take."),
+    seconds("max_seconds", "The most seconds that the run may take."),
+    argument(
+        "verify_commands",
+        Kind::Texts { count: 100, most: WORDS },
+        Default::None,
+        "Commands that must exit with 0 for the goal to be reached, such as \"cargo test\"; run without a shell.",
+    ),
+    seconds("verify_timeout", "The most seconds that one verify command may take."),
+    flag("playwright", false, "Whether to test in a browser: adds the verify command 'npx playwright test'."),
+    DETACH,
+    argument(
+        "permissions",
+        Kind::Word(&["ask", "edit", "all"]),
+        Default::None,
+        "What agents may do unasked: nothing that they would ask for, edit files in their worktree, or everything.",
+    ),
+    flag(
+        "ask",
+        true,
+        "Whether agents may put questions before they begin: the run then waits with status needs_input.",
+    ),
+    words("base", Default::None, "The revision to start from; HEAD where it is left out."),
+    words("name", Default::None, "What to call the run; words of the goal where it is left out."),
+    whole(
+        "max_task_retries",
+        0,
+        MANY,
+        Default::Setting("agentloop.maxTaskRetries", 1),
+        "Further attempts at a subgoal after its first.",
+    ),
+    whole("max_agent_calls", 1, LARGEST, Default::None, "The most agent calls that the run may make."),
+    whole("max_tokens", 1, LARGEST, Default::None, "The most tokens that the run may use, in and out together."),
+    argument(
+        "max_cost",
+        Kind::Positive { most: LONGEST },
+        Default::None,
+        "The most US dollars that the run may cost, as the agents report them.",
+    ),
+    whole("jobs", 1, MANY, Default::Setting("agentloop.jobs", 4), "Workers at a time."),
+    whole("max_subgoals", 1, MANY, Default::Setting("agentloop.maxSubgoals", 32), "Subgoals an iteration."),
+    whole(
+        "patience",
+        0,
+        MANY,
+        Default::Setting("agentloop.patience", 5),
+        "Iterations without a change before the run is stopped as stuck; 0 is never.",
+    ),
+    argument(
+        "protect",
+        Kind::Texts { count: 100, most: WORDS },
+        Default::None,
+        "Files that workers may not change, as git pathspecs: tests, say, that define what success is.",
+    ),
+    flag("allow_protected", false, "Whether workers may change protected files all the same; the reviewer is told."),
+    flag("recheck", false, "Whether a verify command runs again on a tree that it passed on before."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tool_and_argument_says_what_it_is() {
+        for tool in described() {
+            let schema = serde_json::to_value(tool).unwrap();
+            assert!(schema["description"].as_str().is_some_and(|text| text.len() > 20), "{schema}");
+            assert_eq!(schema["outputSchema"]["type"], "object");
+            for (name, argument) in schema["inputSchema"]["properties"].as_object().unwrap() {
+                assert!(argument["description"].as_str().is_some_and(|text| text.ends_with(['.', '…'])), "{name}");
+                assert!(argument["type"].is_string(), "{name}: {argument}");
+            }
+            // Strict clients know neither; whatever a client does not know it may refuse.
+            let text = schema.to_string();
+            assert!(!text.contains("\"format\"") && !text.contains("\"type\":["), "{text}");
+        }
+    }
+}

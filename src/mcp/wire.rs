@@ -1,0 +1,246 @@
+//! JSON-RPC over standard input and output, one message a line.
+//!
+//! Two threads do the reading and the writing, so that a client that sends or reads slowly holds no call up. What is no
+//! message is answered as JSON-RPC says, and the server goes on.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Longest line that is read, in bytes: a goal and criteria of 1 MiB each, however they are escaped.
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// A line's buffer is given back once it has grown beyond this, in bytes.
+const USUAL_LINE: usize = 64 * 1024;
+/// Messages that wait in either direction before the other side has to.
+const QUEUE: usize = 64;
+
+/// The process's standard streams.
+pub struct Stdio {
+    messages: mpsc::Receiver<ClientJsonRpcMessage>,
+    lines: mpsc::Sender<Line>,
+    written: Option<oneshot::Receiver<()>>,
+    closed: CancellationToken,
+    opened: bool,
+}
+
+/// What the writer is given.
+enum Line {
+    Text(Vec<u8>),
+    /// Nothing comes any more.
+    End,
+}
+
+impl Stdio {
+    /// Takes the standard streams over. `closed` is cancelled once the client is gone.
+    ///
+    /// # Errors
+    /// Where no thread can be started.
+    pub fn take(closed: CancellationToken) -> std::io::Result<Self> {
+        let (to_server, messages) = mpsc::channel(QUEUE);
+        let (lines, to_client) = mpsc::channel(QUEUE);
+        let (done, written) = oneshot::channel();
+        let (answers, gone) = (lines.clone(), closed.clone());
+        std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
+            read(&to_server, &answers);
+            gone.cancel();
+        })?;
+        let gone = closed.clone();
+        std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
+            write(to_client);
+            gone.cancel();
+            let _ = done.send(()); // nobody may be waiting for it
+        })?;
+        Ok(Self { messages, lines, written: Some(written), closed, opened: false })
+    }
+}
+
+impl Transport<RoleServer> for Stdio {
+    type Error = std::io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
+        let lines = self.lines.clone();
+        async move {
+            let line = encode(&message)?;
+            lines.send(Line::Text(line)).await.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = self.messages.recv() => message?,
+                () = self.closed.cancelled(), if self.messages.is_empty() => return None,
+            };
+            // Before the first request there is nothing that anything else could belong to.
+            if self.opened || matches!(message, JsonRpcMessage::Request(_)) {
+                self.opened = true;
+                return Some(message);
+            }
+        }
+    }
+
+    async fn close(&mut self) -> std::io::Result<()> {
+        let _ = self.lines.send(Line::End).await; // a writer that is gone has written what it could
+        if let Some(written) = self.written.take() {
+            let _ = written.await;
+        }
+        Ok(())
+    }
+}
+
+fn encode(message: &ServerJsonRpcMessage) -> std::io::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Reads until the end of standard input, or until nobody takes what is read.
+fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Line>) {
+    let mut input = BufReader::new(std::io::stdin().lock());
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        line.shrink_to(USUAL_LINE);
+        let most = LONGEST_LINE as u64 + 1;
+        match input.by_ref().take(most).read_until(b'\n', &mut line) {
+            Ok(0) => return,
+            // What is cut off in its middle was never sent.
+            Ok(_) if line.last() != Some(&b'\n') && line.len() <= LONGEST_LINE => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "standard input cannot be read");
+                return;
+            }
+        }
+        let whole = line.pop_if(|last| *last == b'\n').is_some();
+        let taken = if whole {
+            match parse(&line) {
+                Ok(Some(message)) => messages.blocking_send(message).is_ok(),
+                Ok(None) => true,
+                Err(refusal) => refuse(answers, refusal),
+            }
+        } else {
+            let rest = skip_line(&mut input);
+            rest.is_ok() && refuse(answers, too_long())
+        };
+        if !taken {
+            return;
+        }
+    }
+}
+
+fn refuse(answers: &mpsc::Sender<Line>, (id, error): Refusal) -> bool {
+    let line = encode(&ServerJsonRpcMessage::error(error, id));
+    line.is_ok_and(|line| answers.blocking_send(Line::Text(line)).is_ok())
+}
+
+fn skip_line(input: &mut impl std::io::BufRead) -> std::io::Result<()> {
+    loop {
+        let available = input.fill_buf()?;
+        let (length, found) = match available.iter().position(|byte| *byte == b'\n') {
+            Some(at) => (at + 1, true),
+            None => (available.len(), available.is_empty()),
+        };
+        input.consume(length);
+        if found {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes until [`Line::End`], or until nobody reads.
+fn write(mut lines: mpsc::Receiver<Line>) {
+    let mut output = std::io::stdout().lock();
+    while let Some(Line::Text(line)) = lines.blocking_recv() {
+        if output.write_all(&line).and_then(|()| output.flush()).is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a line is no message, and whose answer that is where it can be told.
+type Refusal = (Option<RequestId>, ErrorData);
+
+fn too_long() -> Refusal {
+    let mib = LONGEST_LINE / (1024 * 1024);
+    (None, ErrorData::new(ErrorCode::INVALID_REQUEST, format!("a message is at most {mib} MiB long"), None))
+}
+
+/// The message in a line; nothing where the line is empty, or a notification that nobody could read and none may answer.
+fn parse(line: &[u8]) -> Result<Option<ClientJsonRpcMessage>, Refusal> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    let error = match serde_json::from_slice(line) {
+        Ok(message) => return Ok(Some(message)),
+        Err(error) => error,
+    };
+    let invalid = |id, why: String| (id, ErrorData::new(ErrorCode::INVALID_REQUEST, why, None));
+    match serde_json::from_slice(line) {
+        Err(_) => Err((None, ErrorData::new(ErrorCode::PARSE_ERROR, format!("this is not JSON: {error}"), None))),
+        Ok(Value::Object(fields)) => {
+            let id = fields.get("id").and_then(|id| serde_json::from_value::<RequestId>(id.clone()).ok());
+            let why = if fields.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
+                "a message says \"jsonrpc\": \"2.0\""
+            } else if fields.contains_key("id") && id.is_none() {
+                "an id is a text or a whole number"
+            } else if let Some(method) = fields.get("method").and_then(Value::as_str) {
+                let Some(id) = id else { return Ok(None) };
+                let why = format!("the params of {method} are not as the protocol wants them");
+                return Err((Some(id), ErrorData::invalid_params(why, None)));
+            } else {
+                "this is neither a request, nor a notification, nor a response"
+            };
+            Err(invalid(id, why.to_owned()))
+        }
+        Ok(Value::Array(_)) => Err(invalid(None, "messages come one by one, not in an array".to_owned())),
+        Ok(_) => Err(invalid(None, "a message is a JSON object".to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> (Option<RequestId>, i32) {
+        let (id, error) = parse(line.as_bytes()).unwrap_err();
+        (id, error.code.0)
+    }
+
+    #[test]
+    fn what_is_no_message_is_answered_as_json_rpc_says() {
+        assert_eq!(refusal("{"), (None, -32700));
+        assert_eq!(refusal("no"), (None, -32700));
+        assert_eq!(refusal("[]"), (None, -32600));
+        assert_eq!(refusal("3"), (None, -32600));
+        assert_eq!(refusal("{}"), (None, -32600));
+        assert_eq!(refusal(r#"{"id":7,"method":"ping"}"#), (Some(RequestId::Number(7)), -32600));
+        assert_eq!(refusal(r#"{"jsonrpc":"1.0","id":"a","method":"ping"}"#).1, -32600);
+        assert_eq!(refusal(r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#), (None, -32600));
+        assert_eq!(refusal(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":[]}"#).1, -32602);
+        assert_eq!(refusal(r#"{"jsonrpc":"2.0","id":7}"#), (Some(RequestId::Number(7)), -32600));
+        assert!(parse("\"\u{0}".as_bytes()).is_err() && parse(b"\xff").is_err());
+    }
+
+    #[test]
+    fn what_is_a_message_is_taken() {
+        for line in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+            r#"{"jsonrpc":"2.0","id":"x","method":"no/such","params":{"a":1}}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        ] {
+            assert!(parse(line.as_bytes()).unwrap().is_some(), "{line}");
+        }
+        assert!(parse(b" \t").unwrap().is_none());
+    }
+}

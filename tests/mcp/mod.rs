@@ -1,0 +1,6 @@
+//! The MCP server, driven as a process over standard input and output.
+
+mod client;
+mod faults;
+mod questions;
+mod tools;
