@@ -7,7 +7,7 @@ use gix::objs::tree::{Entry, EntryKind};
 use gix::objs::{Tree, TreeRef};
 use gix::{ObjectId, Repository};
 
-use super::read::fetch;
+use super::objects::fetch;
 use crate::error::{Context as _, Result};
 
 /// A note: what it is on, and its blob.

@@ -1,4 +1,5 @@
-//! What a power cut must not take: objects and refs, synced to disk. Neither gix nor git (by default) does that.
+//! Objects: read also where a partial clone has left them with its remote, and synced to disk with the refs that name
+//! them, so that a power cut does not take them. Neither gix nor git (by default) does the latter.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,10 +8,32 @@ use std::path::{Path, PathBuf};
 
 use gix::{ObjectId, Repository};
 
+use super::refs::git_child;
 use crate::error::{Context as _, Error, Result};
+use crate::process;
 
 /// Syncs that wait together.
 const AT_ONCE: usize = 8;
+
+/// The content of blob `id`.
+pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
+    let found = match repo.find_blob(id) {
+        Err(_) if fetch(repo, id) => repo.find_blob(id),
+        found => found,
+    };
+    found.map(|mut blob| blob.take_data()).context(format!("cannot read the page {id}"))
+}
+
+/// Gets an object that a partial clone has left with its remote; git alone can do that. Says whether it tried.
+pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
+    let config = repo.config_snapshot();
+    let mut remotes = config.plumbing().sections_by_name("remote").into_iter().flatten();
+    if !remotes.any(|remote| remote.value("promisor").is_some()) {
+        return false;
+    }
+    let mut git = git_child(repo.common_dir());
+    process::output(git.args(["cat-file", "-e", &id.to_string()])).is_ok()
+}
 
 /// Syncs loose objects, then the directories that name them. What is packed by now, its packer has synced.
 pub(super) fn sync_objects(repo: &Repository, ids: &[ObjectId]) -> Result<()> {

@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use gix::{ObjectId, Repository, ThreadSafeRepository};
 
 use super::notes::{self, Note};
-use super::refs::git_child;
+use super::objects::blob;
 use super::union::{self, Log};
 use crate::error::{Context as _, Error, Result};
-use crate::process;
 use crate::run::Snapshot;
 use crate::run::event::{Event, Timestamp, parse_log};
 use crate::run::goal::RunId;
@@ -155,24 +154,4 @@ fn read_pages(repo: &Repository, pages: &[Note]) -> Result<Vec<Vec<Event>>> {
         }
         Ok(events)
     })
-}
-
-/// The content of blob `id`.
-pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
-    let found = match repo.find_blob(id) {
-        Err(_) if fetch(repo, id) => repo.find_blob(id),
-        found => found,
-    };
-    found.map(|mut blob| blob.take_data()).context(format!("cannot read the page {id}"))
-}
-
-/// Gets an object that a partial clone has left with its remote; git alone can do that. Says whether it tried.
-pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
-    let config = repo.config_snapshot();
-    let mut remotes = config.plumbing().sections_by_name("remote").into_iter().flatten();
-    if !remotes.any(|remote| remote.value("promisor").is_some()) {
-        return false;
-    }
-    let mut git = git_child(repo.common_dir());
-    process::output(git.args(["cat-file", "-e", &id.to_string()])).is_ok()
 }

@@ -8,10 +8,10 @@ use gix::objs::Tree;
 use gix::{ObjectId, Repository};
 
 use super::notes::{self, Note};
-use super::read::{self, LOCAL, blob};
+use super::objects::{self, blob};
+use super::read::{self, LOCAL, Place};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::union::{self, Log};
-use super::{objects, read::Place};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Batch, Durability};
 use crate::run::event::Event;

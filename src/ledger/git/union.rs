@@ -12,7 +12,7 @@ use gix::objs::Tree;
 use gix::{ObjectId, Repository};
 
 use super::notes::{self, Note};
-use super::read::blob;
+use super::objects::blob;
 use super::refs::REFLOG_MESSAGE;
 use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
