@@ -6,9 +6,11 @@ pub mod claude;
 pub mod command;
 mod explain;
 pub mod json;
+mod known;
 pub mod mock;
 mod parse;
 pub mod presets;
+pub mod probe;
 mod program;
 pub mod prompts;
 pub mod registry;
@@ -23,6 +25,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::known::Can;
 use crate::run::goal::{Permissions, Role};
 use crate::run::work::{Failure, Usage};
 

@@ -70,7 +70,7 @@ pub static OPENCODE: Preset = Preset {
     program: "opencode",
     // Its retries are told in its log alone.
     arguments: &["run", "--format", "json", "--title", "agentloop", "--print-logs", "--log-level", "ERROR"],
-    // By itself it edits in its directory, and refuses what it would ask for.
+    // The rest is in its configuration.
     permissions: |permissions| match permissions {
         Permissions::Ask | Permissions::Edit => &[],
         Permissions::All => &["--auto"],
@@ -178,12 +178,23 @@ impl Described {
         add(preset.arguments);
         add((preset.permissions)(request.permissions));
         let mut env: Vec<_> = preset.env.iter().map(|(name, value)| (*name, Some((*value).to_owned()))).collect();
-        let system = if request.system.trim().is_empty() { System::None } else { preset.system };
-        match system {
+        let apart = preset.system != System::None || request.system.trim().is_empty();
+        match preset.system {
+            System::CodexConfig if request.system.trim().is_empty() => {}
             System::CodexConfig => add(&["-c", &format!("developer_instructions={}", json!(request.system))]),
             System::OpencodeAgent => {
                 add(&["--agent", "agentloop"]);
-                let agent = json!({"agent": {"agentloop": {"mode": "primary", "prompt": request.system}}});
+                // By itself it edits, and runs commands, without asking.
+                let permission = match request.permissions {
+                    Permissions::Ask => json!({"edit": "deny", "bash": "deny"}),
+                    Permissions::Edit => json!({"edit": "allow", "bash": "deny"}),
+                    Permissions::All => json!({"edit": "allow", "bash": "allow"}),
+                };
+                let mut agent = json!({"mode": "primary", "permission": permission});
+                if !request.system.trim().is_empty() {
+                    agent["prompt"] = json!(request.system);
+                }
+                let agent = json!({"agent": {"agentloop": agent}});
                 env.push(("OPENCODE_CONFIG_CONTENT", Some(agent.to_string())));
             }
             System::None => {}
@@ -192,7 +203,6 @@ impl Described {
             add(&[preset.model, model]);
         }
         add(preset.last);
-        let apart = system != System::None || request.system.trim().is_empty();
         let stdin = if apart { request.prompt.clone() } else { combined(request) };
         Invocation { argv: argv.into_iter().map(Into::into).collect(), stdin, env }
     }

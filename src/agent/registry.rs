@@ -9,10 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
-use super::claude::Claude;
 use super::command::Command;
+use super::known::{KNOWN, Known};
 use super::mock::Mock;
-use super::presets::{self, Described};
 use crate::error::{Error, Result};
 
 /// The name of the backend that needs no model.
@@ -21,63 +20,6 @@ const MOCK: &str = "mock";
 const AUTO: &str = "auto";
 /// The keys of [`Mock::new`].
 const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "delay", "fail"];
-
-/// An agent that we know how to drive.
-struct Known {
-    name: &'static str,
-    program: &'static str,
-    /// How one gets it.
-    install: &'static str,
-    /// Variables that it sets for what it starts, by which one knows who is calling.
-    markers: &'static [&'static str],
-    make: fn() -> Arc<dyn Agent>,
-}
-
-/// In the order in which `auto` prefers them.
-const KNOWN: [Known; 6] = [
-    Known {
-        name: "claude_code",
-        program: "claude",
-        install: "npm install -g @anthropic-ai/claude-code",
-        markers: &["CLAUDECODE"],
-        make: || Arc::new(Claude::default()),
-    },
-    Known {
-        name: "codex",
-        program: "codex",
-        install: "npm install -g @openai/codex",
-        markers: &["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED", "CODEX_THREAD_ID", "CODEX_CI"],
-        make: || Arc::new(Described::new(&presets::CODEX)),
-    },
-    Known {
-        name: "opencode",
-        program: "opencode",
-        install: "npm install -g opencode-ai",
-        markers: &["OPENCODE"],
-        make: || Arc::new(Described::new(&presets::OPENCODE)),
-    },
-    Known {
-        name: "gemini",
-        program: "gemini",
-        install: "npm install -g @google/gemini-cli",
-        markers: &["GEMINI_CLI"],
-        make: || Arc::new(Described::new(&presets::GEMINI)),
-    },
-    Known {
-        name: "copilot",
-        program: "copilot",
-        install: "npm install -g @github/copilot",
-        markers: &[],
-        make: || Arc::new(Described::new(&presets::COPILOT)),
-    },
-    Known {
-        name: "aider",
-        program: "aider",
-        install: "pipx install aider-chat",
-        markers: &[],
-        make: || Arc::new(Described::new(&presets::AIDER)),
-    },
-];
 
 /// A backend as `git agentloop backends` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
 
 mod detach;
+mod doctor;
 mod drive;
 mod merge;
 mod read;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
+pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::merge::{Merge, Way, merge};
 pub use self::read::{Listed, Transcript, list, listed, output, resolve, result, status, tail};
@@ -25,6 +27,7 @@ pub use self::review::{
 };
 pub use self::watch::{LOOK, Watcher};
 use crate::agent::Agent;
+use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result};
@@ -32,7 +35,7 @@ use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
 pub use crate::ledger::git::preview::FileStat;
 use crate::run::event::Timestamp;
-use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, RunId};
+use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
 use crate::settings::Settings;
 
 /// The longest a verb waits for a driver that was told to stop.
@@ -198,6 +201,26 @@ impl Changes {
 /// Where the user's own are not usable as configured.
 pub fn backends(site: &Site) -> Result<Vec<BackendView>> {
     Ok(site.registry().list())
+}
+
+/// What `role` is told: the user's text where there is one, else ours.
+///
+/// # Errors
+/// Where there is no such role, or the user's texts cannot be read.
+pub fn prompt(site: &Site, role: &str) -> Result<String> {
+    let known = Role::ALL.into_iter().find(|known| known.name() == role).ok_or_else(|| {
+        let names = Role::ALL.map(Role::name).join(", ");
+        Error::usage(format!("there is no role '{role}'")).hint(format!("the roles are {names}"))
+    })?;
+    Ok(Prompts::load(site.settings.prompts()?.as_deref())?.system(known).to_owned())
+}
+
+/// Writes the built-in prompts to `dir`, to be edited there; the files that were made.
+///
+/// # Errors
+/// Where they cannot be written.
+pub fn dump_prompts(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
+    Prompts::dump(dir)
 }
 
 /// What the user should know before a run begins, a line each.

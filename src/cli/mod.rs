@@ -7,6 +7,7 @@ mod console;
 mod display;
 mod follow;
 mod goal;
+mod health;
 mod hosts;
 mod options;
 mod overview;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::args::{Cli, Driving, Json, McpArgs, ResumeArgs, RunArgs, RunJson, Verb};
+use self::args::{Cli, Driving, Json, McpArgs, PromptsArgs, ResumeArgs, RunArgs, RunJson, Verb};
 use self::console::Console;
 use self::display::{Display, Mode};
 use self::usage::Refusal;
@@ -38,7 +39,7 @@ use crate::error::{Context as _, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::run::Run;
 use crate::run::event::Timestamp;
-use crate::run::goal::{AgentChoice, Asking};
+use crate::run::goal::{AgentChoice, Asking, Role};
 use crate::run::view::{RunResult, Status};
 
 /// What a usage error, a failure of ours and a failed run exit with.
@@ -79,6 +80,9 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Mcp(arguments) => return mcp(arguments, serve),
         _ => {}
     }
+    if let Verb::Doctor(Json { json }) = cli.verb {
+        return doctor(json);
+    }
     let site = Site::open(None)?;
     match cli.verb {
         Verb::Run(arguments) => run(&site, &arguments),
@@ -103,15 +107,34 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             say_status(&status, json)
         }
         Verb::Backends(Json { json }) => {
-            let backends = app::backends(&site)?;
-            say(json, &backends, || render::backends(&backends))
+            let backends = with_runtime(async { Ok(app::examined_backends(&site).await) })?;
+            say(json, &backends, || Ok(health::backends(&backends)))
         }
         Verb::Config(Json { json }) => {
             let entries = site.settings().entries();
             say(json, &entries, || Ok(render::config(entries)))
         }
-        Verb::Drive | Verb::Mcp(_) => Ok(0),
+        Verb::Prompts(PromptsArgs { role, dump }) => prompts(&site, role.as_deref(), dump.as_deref()),
+        Verb::Doctor(_) | Verb::Drive | Verb::Mcp(_) => Ok(0),
     }
+}
+
+/// What a role is told as things stand, the roles' names, or the built-in texts as files.
+fn prompts(site: &Site, role: Option<&str>, dump: Option<&std::path::Path>) -> Result<u8> {
+    let text = match (dump, role) {
+        (Some(dir), _) => app::dump_prompts(dir)?.iter().map(|made| made.display().to_string() + "\n").collect(),
+        (None, Some(role)) => app::prompt(site, role)?,
+        (None, None) => Role::ALL.map(Role::name).join("\n") + "\n",
+    };
+    print::out(text)?;
+    Ok(0)
+}
+
+/// What a run needs is looked at outside of any repository too: that there is none is one of its answers.
+fn doctor(json: bool) -> Result<u8> {
+    let found = with_runtime(async { Ok(app::doctor(None).await) })?;
+    say(json, &found, || Ok(health::doctor(&found)))?;
+    Ok(if found.ok { 0 } else { ERROR })
 }
 
 fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {

@@ -11,7 +11,7 @@ const ALSO: [(&str, &[&str]); 4] = [
     ("to read", &["status", "result", "output", "log", "diff"]),
     ("to drive", &["answer"]),
     ("to tidy", &["discard", "prune"]),
-    ("to set up", &["backends", "config", "mcp"]),
+    ("to set up", &["doctor", "backends", "config", "prompts", "mcp"]),
 ];
 
 /// The screen for `command`, whose verbs are its subcommands.

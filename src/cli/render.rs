@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::sanitize::{line, lines, short};
 use crate::app::Listed;
@@ -175,36 +174,6 @@ pub fn check_line(check: &CheckResult) -> String {
     }
 }
 
-/// The backends, as whatever their view tells, the name first.
-///
-/// # Errors
-/// Where the view cannot be read.
-pub fn backends(views: &impl Serialize) -> Result<String> {
-    let views = serde_json::to_value(views).context("the backends cannot be read")?;
-    let views: Vec<&serde_json::Map<String, Value>> =
-        views.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-    let mut columns: Vec<&str> = vec!["name"];
-    for key in views.iter().flat_map(|view| view.keys()) {
-        if !columns.contains(&key.as_str()) {
-            columns.push(key);
-        }
-    }
-    let rows = views.iter().map(|view| columns.iter().map(|key| cell(view.get(*key))).collect()).collect();
-    let heads: Vec<String> = columns.iter().map(|key| key.replace('_', " ").to_uppercase()).collect();
-    Ok(table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), rows))
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::Bool(true)) => "yes".to_owned(),
-        Some(Value::Bool(false)) => "no".to_owned(),
-        Some(Value::String(text)) => line(text),
-        Some(Value::Array(items)) => items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(", "),
-        Some(other) => line(&other.to_string()),
-    }
-}
-
 /// Every setting, its value and where it comes from.
 #[must_use]
 pub fn config(entries: &[Entry]) -> String {
@@ -220,7 +189,7 @@ pub fn config(entries: &[Entry]) -> String {
 }
 
 /// Columns as wide as their widest cell; the last one as it is.
-fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut all = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
     let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

@@ -103,12 +103,29 @@ Examples:
   git agentloop backends
   git config agentloop.backend.mine.command 'my-agent --ask {prompt}'")]
     Backends(Json),
+    /// Whether everything is there that a run needs, and what to do if not
+    #[command(after_help = "\
+Examples:
+  git agentloop doctor
+  git agentloop doctor --json | jq -r '.checks[] | select(.state != \"ok\").hint'
+
+No agent is asked anything. The exit code is 0 where a run can begin, else 2.")]
+    Doctor(Json),
     /// Every setting, its value and where it comes from
     #[command(after_help = "Examples:\n  git agentloop config\n  git config agentloop.maxIterations 8")]
     Config(Json),
     /// Serve this repository's runs to agents, over MCP
     #[command(after_help = mcp::EXAMPLES)]
     Mcp(McpArgs),
+    /// What the agents are told, a role each; --dump writes it to be edited
+    #[command(after_help = "\
+Examples:
+  git agentloop prompts reviewer
+  git agentloop prompts --dump prompts && git config agentloop.prompts prompts
+
+A file <role>.md in the folder that 'agentloop.prompts' names replaces the
+built-in text; files that are there already are left as they are.")]
+    Prompts(PromptsArgs),
     /// The driver of a detached run; not for people
     #[command(hide = true, after_help = "Example:\n  git agentloop run --detach \"a goal\"    starts one")]
     Drive,
@@ -120,6 +137,17 @@ pub struct Json {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `prompts`.
+#[derive(Debug, Args)]
+pub struct PromptsArgs {
+    /// Print what this role is told [default: the names of all roles]
+    #[arg(value_parser = text, conflicts_with = "dump")]
+    pub role: Option<String>,
+    /// Write the built-in texts to this folder, a file a role
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub dump: Option<std::path::PathBuf>,
 }
 
 /// Options of verbs that read one run.

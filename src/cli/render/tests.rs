@@ -110,12 +110,6 @@ fn questions_come_with_the_command_that_answers_them() {
 }
 
 #[test]
-fn a_table_of_whatever_a_backend_tells() {
-    let views = serde_json::json!([{"name": "mock", "installed": true}, {"name": "mine", "why": "x\u{1b}[1my"}]);
-    assert_eq!(backends(&views).unwrap(), "NAME  INSTALLED  WHY\nmock  yes        -\nmine  -          xy\n");
-}
-
-#[test]
 fn spans_and_counts() {
     let spans = [(-1.0, "0.0s"), (0.44, "0.4s"), (12.3, "12s"), (300.0, "5m"), (7_300.0, "2h"), (200_000.0, "2d")];
     for (seconds, text) in spans {

@@ -177,6 +177,14 @@ impl GitLedger {
         Worktree::at(repo, &worktree::place(repo, run).ok()?).map(|worktree| worktree.path)
     }
 
+    /// The folder that worktrees go into.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn worktrees_go(repo: &Repository) -> Result<PathBuf> {
+        worktree::folder(repo)
+    }
+
     /// Where live files of a run go.
     #[must_use]
     pub fn scratch_of(repo: &Repository, run: &RunId) -> PathBuf {

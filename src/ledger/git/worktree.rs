@@ -102,6 +102,26 @@ fn shellexpand_home(dir: &str) -> PathBuf {
     }
 }
 
+/// The folder that worktrees go into; it is not made.
+///
+/// # Errors
+/// Where it, or what would hold it, cannot be written.
+pub fn folder(repo: &Repository) -> Result<PathBuf> {
+    let place = place(repo, &RunId::new("doctor", 0))?;
+    let folder = place.parent().unwrap_or(&place).to_owned();
+    let _ = std::fs::remove_dir(&folder); // made on the way to the answer; one that holds worktrees stays
+    let there = folder.ancestors().find(|dir| dir.is_dir()).unwrap_or(&folder);
+    if is_writable(there) {
+        return Ok(folder);
+    }
+    Err(Error::failed(format!(
+        "worktrees would go into '{}', and '{}' cannot be written",
+        folder.display(),
+        there.display()
+    ))
+    .hint("'git config agentloop.worktreeDir DIR' says where else they go"))
+}
+
 fn is_writable(dir: &Path) -> bool {
     rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok()
 }

@@ -1,0 +1,158 @@
+//! What stands ready: an agent's version and login, found out without a word to a model.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::known::{Can, KNOWN, Known, Login};
+use super::registry::{BackendView, Registry};
+use crate::process::{self, Finished, Spec, Status};
+
+/// What one question to an agent's program may take.
+const PATIENCE: Duration = Duration::from_millis(2500);
+/// Bytes of an answer that are kept.
+const KEEP: usize = 8 << 10;
+/// How far above a program the package is looked for that it came in: `node_modules/@openai/codex/bin/codex.js`.
+const FAR: usize = 4;
+
+/// A backend, examined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examined {
+    /// What is known without asking it.
+    #[serde(flatten)]
+    pub backend: BackendView,
+    /// Its version, where that can be told.
+    pub version: Option<String>,
+    /// Whether somebody has logged in.
+    pub login: LoggedIn,
+    /// What it can do for a run.
+    pub can: Can,
+    /// Where it does not do what a permission says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// What to do before it can be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// Whether somebody has logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoggedIn {
+    /// Yes, or it needs no login.
+    Yes,
+    /// No.
+    No,
+    /// It cannot be told without a call.
+    Unknown,
+}
+
+/// Examines every backend, side by side.
+pub async fn examine(registry: &Registry) -> Vec<Examined> {
+    let asked: Vec<_> = registry.list().into_iter().map(|view| tokio::spawn(one(view))).collect();
+    let mut examined = Vec::with_capacity(asked.len());
+    for answer in asked {
+        examined.extend(answer.await);
+    }
+    examined
+}
+
+async fn one(backend: BackendView) -> Examined {
+    let known = KNOWN.iter().find(|known| backend.kind == "agent" && known.name == backend.name);
+    let path = backend.path.as_ref().map(PathBuf::from);
+    let (Some(known), Some(path)) = (known, path) else { return unasked(backend, known) };
+    let (version, login) = tokio::join!(version(&path), login(&path, known));
+    let hint = (login != LoggedIn::Yes).then(|| known.log_in.to_owned());
+    let note = Some(known.note).filter(|note| !note.is_empty()).map(ToOwned::to_owned);
+    Examined { backend, version, login, can: known.can, note, hint }
+}
+
+/// What can be said of one that is not there, or that is no agent of ours to ask.
+fn unasked(backend: BackendView, known: Option<&Known>) -> Examined {
+    let login = if backend.kind == "built-in" { LoggedIn::Yes } else { LoggedIn::Unknown };
+    let missing = known.map(|known| format!("install it: {}", known.install));
+    let of_users = || (!backend.installed).then(|| "see that the program of its command is installed".to_owned());
+    let can = known.map_or(Can { edit_files: true, run_commands: true, ..Can::default() }, |known| known.can);
+    Examined { version: None, login, can, note: None, hint: missing.or_else(of_users), backend }
+}
+
+/// The version in the package that a program came in, or else the one that it tells: starting one of these programs
+/// takes seconds.
+async fn version(program: &Path) -> Option<String> {
+    let file = program.canonicalize().unwrap_or_else(|_| program.to_owned());
+    if let Some(version) = packaged(&file) {
+        return Some(version);
+    }
+    let finished = ask(program, &["--version"]).await.filter(|finished| finished.status == Status::Exited(0))?;
+    let text = finished.stdout.text();
+    let words = text.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric()));
+    words.into_iter().find(|word| word.starts_with(|c: char| c.is_ascii_digit())).map(ToOwned::to_owned)
+}
+
+/// The version in npm's `package.json` above `file`, or in the name of the folder in which pip notes a package.
+fn packaged(file: &Path) -> Option<String> {
+    for folder in file.ancestors().skip(1).take(FAR) {
+        if let Ok(text) = std::fs::read(folder.join("package.json")) {
+            let package: serde_json::Value = serde_json::from_slice(&text).ok()?;
+            return package["version"].as_str().map(ToOwned::to_owned);
+        }
+    }
+    let name = file.file_name()?.to_str()?;
+    let environment = file.parent()?.parent()?.join("lib");
+    std::fs::read_dir(environment).ok()?.flatten().find_map(|python| {
+        let packages = std::fs::read_dir(python.path().join("site-packages")).ok()?;
+        packages.flatten().find_map(|entry| {
+            let noted = entry.file_name().into_string().ok()?;
+            let (package, version) = noted.strip_suffix(".dist-info")?.split_once('-')?;
+            (package.split('_').next() == Some(name)).then(|| version.to_owned())
+        })
+    })
+}
+
+async fn login(program: &Path, known: &Known) -> LoggedIn {
+    match &known.login {
+        Login::Asked(words) => match ask(program, words).await.map(|finished| finished.status) {
+            Some(Status::Exited(0)) => LoggedIn::Yes,
+            Some(Status::Exited(_)) => LoggedIn::No,
+            _ => LoggedIn::Unknown,
+        },
+        Login::Traces { variables, files } => {
+            let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+            let home = std::env::var_os("HOME").map(PathBuf::from);
+            let left = |file: &&str| home.as_ref().is_some_and(|home| home.join(file).is_file());
+            if variables.iter().any(set) || files.iter().any(left) { LoggedIn::Yes } else { LoggedIn::Unknown }
+        }
+    }
+}
+
+async fn ask(program: &Path, words: &[&str]) -> Option<Finished> {
+    let argv = std::iter::once(program.into()).chain(words.iter().map(Into::into)).collect();
+    let spec = Spec { argv, keep: KEEP, timeout: Some(PATIENCE), ..Spec::default() };
+    process::run(spec, &CancellationToken::new()).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_read_where_the_package_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let codex = write("node_modules/@openai/codex/bin/codex.js", "");
+        write("node_modules/@openai/codex/package.json", r#"{"version": "0.1.2"}"#);
+        assert_eq!(packaged(&codex).as_deref(), Some("0.1.2"));
+        let aider = write("venv/bin/aider", "");
+        write("venv/lib/python3.11/site-packages/aider_chat-0.86.2.dist-info/METADATA", "");
+        write("venv/lib/python3.11/site-packages/other-1.dist-info/METADATA", "");
+        assert_eq!(packaged(&aider).as_deref(), Some("0.86.2"));
+        assert_eq!(packaged(&write("bin/mine", "")), None);
+    }
+}

@@ -1,0 +1,205 @@
+//! Whether everything that a run needs is there: asked before one begins, and when one will not.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Site, now};
+use crate::agent::probe::{self, Examined, LoggedIn};
+use crate::agent::registry::Registry;
+use crate::error::{Error, Result};
+use crate::ledger::git::GitLedger;
+use crate::process;
+
+/// Fewer files at a time than this are spent by a few agents (`ulimit -n`).
+const FEW_FILES: u64 = 1024;
+/// Less room than this on the disk of the worktrees is soon gone, in bytes.
+const LITTLE_ROOM: u64 = 1 << 30;
+/// 2024: a clock before it is not set.
+const CLOCK_NOT_SET: f64 = 1_704_067_200.0;
+/// How far a commit may be ahead of the clock, in seconds.
+const CLOCK_BEHIND: f64 = 300.0;
+
+/// What `git agentloop doctor` found. Its JSON is stable: fields may be added, none changes its meaning or goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Doctor {
+    /// Whether a run can begin here: nothing failed, and an agent is installed that may be logged in.
+    pub ok: bool,
+    /// This program's version.
+    pub version: String,
+    /// The machine and the repository.
+    pub checks: Vec<Finding>,
+    /// The backends, and what stands ready of each.
+    pub backends: Vec<Examined>,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `git`, `repository`, `worktrees`, `clock`, `files`, `disk`, `agent` or `mcp`.
+    pub name: String,
+    /// How it stands.
+    pub state: Health,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// As it should be.
+    Ok,
+    /// A run can begin, and may meet with trouble.
+    Warning,
+    /// No run can begin.
+    Failed,
+}
+
+impl Finding {
+    fn new(name: &str, state: Health, detail: impl Into<String>, hint: Option<&str>) -> Self {
+        let hint = hint.map(ToOwned::to_owned);
+        Self { name: name.to_owned(), state, detail: detail.into(), hint }
+    }
+
+    fn failed(name: &str, error: &Error) -> Self {
+        Self::new(name, Health::Failed, error.chain(), error.hint_text())
+    }
+}
+
+/// Looks at everything that a run from `dir`, or the current directory, needs. No agent is asked to do anything.
+pub async fn doctor(dir: Option<&Path>) -> Doctor {
+    let site = Site::open(dir);
+    let registry = match &site {
+        Ok(site) => site.registry(),
+        Err(_) => Registry::new(&|_| Vec::new(), &[]),
+    };
+    let backends = probe::examine(&registry).await;
+    let mut checks = vec![git()];
+    match &site {
+        Ok(site) => checks.extend([repository(site), worktrees(site), clock(site)]),
+        Err(error) => checks.push(Finding::failed("repository", error)),
+    }
+    checks.push(files());
+    if let Ok(site) = &site {
+        checks.extend(disk(site));
+    }
+    checks.push(agent(&backends));
+    checks.extend(hosts(&backends));
+    let ok = checks.iter().all(|finding| finding.state != Health::Failed);
+    Doctor { ok, version: env!("CARGO_PKG_VERSION").to_owned(), checks, backends }
+}
+
+/// The backends, examined: installed, logged in, and what each can do.
+pub async fn examined_backends(site: &Site) -> Vec<Examined> {
+    probe::examine(&site.registry()).await
+}
+
+fn git() -> Finding {
+    match process::output(process::quiet("git").arg("--version")) {
+        Ok(output) if output.status.success() => {
+            Finding::new("git", Health::Ok, String::from_utf8_lossy(&output.stdout).trim(), None)
+        }
+        Ok(output) => Finding::new("git", Health::Failed, format!("'git --version': {}", output.status), None),
+        Err(error) => {
+            let hint = "install git 2.39 or newer, and see that it is on PATH";
+            Finding::new("git", Health::Failed, format!("git cannot be started: {error}"), Some(hint))
+        }
+    }
+}
+
+fn repository(site: &Site) -> Finding {
+    let fit = || -> Result<String> {
+        site.repo.check_for_runs()?;
+        site.repo.resolve_base(None)
+    };
+    match fit() {
+        Ok(base) => {
+            let detail = format!("{}, HEAD at {}", site.repo.home().display(), &base[..base.len().min(12)]);
+            Finding::new("repository", Health::Ok, detail, None)
+        }
+        Err(error) => Finding::failed("repository", &error),
+    }
+}
+
+fn worktrees(site: &Site) -> Finding {
+    match GitLedger::worktrees_go(&site.repo) {
+        Ok(place) => Finding::new("worktrees", Health::Ok, format!("in {}", place.display()), None),
+        Err(error) => Finding::failed("worktrees", &error),
+    }
+}
+
+/// A record is kept in the order of the clock, and git's own dates come from it.
+fn clock(site: &Site) -> Finding {
+    let seconds = now().seconds();
+    if seconds < CLOCK_NOT_SET {
+        return Finding::new("clock", Health::Warning, "the clock of this machine is not set", Some("set it"));
+    }
+    let newest = site.repo.gix().head_commit().ok().and_then(|commit| commit.time().ok());
+    #[allow(clippy::cast_precision_loss)] // seconds of this age are exact
+    let ahead = newest.map_or(0.0, |time| time.seconds as f64 - seconds);
+    if ahead > CLOCK_BEHIND {
+        let detail = format!("HEAD was committed {ahead:.0} s after now by this machine's clock");
+        return Finding::new("clock", Health::Warning, detail, Some("set the clock, or see who committed HEAD"));
+    }
+    Finding::new("clock", Health::Ok, "not behind HEAD", None)
+}
+
+fn files() -> Finding {
+    match rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
+        Some(limit) if limit < FEW_FILES => Finding::new(
+            "files",
+            Health::Warning,
+            format!("{limit} open files at a time"),
+            Some("'ulimit -n 4096' allows more, or fewer workers at a time: --jobs 1"),
+        ),
+        Some(limit) => Finding::new("files", Health::Ok, format!("{limit} open files at a time"), None),
+        None => Finding::new("files", Health::Ok, "any number of open files", None),
+    }
+}
+
+fn disk(site: &Site) -> Option<Finding> {
+    let room = rustix::fs::statvfs(site.repo.common_dir()).ok()?;
+    let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let detail = format!("{} MiB free", free >> 20);
+    Some(if free < LITTLE_ROOM {
+        let hint = "every worktree holds the whole project: 'git agentloop prune' removes those of merged runs";
+        Finding::new("disk", Health::Warning, detail, Some(hint))
+    } else {
+        Finding::new("disk", Health::Ok, detail, None)
+    })
+}
+
+fn agent(backends: &[Examined]) -> Finding {
+    let agents = || backends.iter().filter(|one| one.backend.installed && one.backend.kind != "built-in");
+    if let Some(ready) = agents().find(|one| one.login != LoggedIn::No) {
+        return Finding::new("agent", Health::Ok, format!("{} is installed", ready.backend.name), None);
+    }
+    if let Some(one) = agents().next() {
+        let detail = format!("{} is installed, and nobody has logged in", one.backend.name);
+        return Finding::new("agent", Health::Failed, detail, one.hint.as_deref());
+    }
+    let hint = "install one: npm install -g @anthropic-ai/claude-code; '--backend mock' shows the loop without";
+    Finding::new("agent", Health::Failed, "no coding agent is installed", Some(hint))
+}
+
+/// How the installed agents that can be MCP hosts take our server in, and what is particular about each.
+fn hosts(backends: &[Examined]) -> Vec<Finding> {
+    let notes = [
+        (
+            "claude_code",
+            "claude mcp add agentloop -- git-agentloop mcp",
+            "it hands the server its environment, keys included",
+        ),
+        ("codex", "codex mcp add agentloop -- git-agentloop mcp", "it hands the server PATH and HOME, and no keys"),
+    ];
+    let installed = |name: &str| backends.iter().any(|one| one.backend.name == name && one.backend.installed);
+    let finding = |(name, command, note): (&str, &str, &str)| {
+        let hint = format!("'{command}' lets it start and follow runs");
+        installed(name).then(|| Finding::new("mcp", Health::Ok, format!("{name}: {note}"), Some(&hint)))
+    };
+    notes.into_iter().filter_map(finding).collect()
+}

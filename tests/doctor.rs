@@ -1,0 +1,161 @@
+//! `doctor` and `backends` on a machine with no agent, some and all of them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::agent_home;
+use crate::support::{PROGRAM, Ran, Repo, hermetic};
+
+/// A PATH with git and what `programs` are as shell scripts, and nothing else.
+fn path(repo: &Repo, programs: &[(&str, &str)]) -> String {
+    let bin = repo.home().join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    for (name, body) in programs {
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    for name in ["git", "sh", "sleep"] {
+        let dirs = std::env::var_os("PATH").unwrap();
+        let real = std::env::split_paths(&dirs).map(|dir| dir.join(name)).find(|path| path.exists()).unwrap();
+        let _ = std::os::unix::fs::symlink(real, bin.join(name));
+    }
+    bin.to_str().unwrap().to_owned()
+}
+
+fn run(repo: &Repo, dir: &Path, path: &str, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
+    let mut command = std::process::Command::new(PROGRAM);
+    command.env_clear();
+    hermetic(&mut command, repo.home());
+    command.env("PATH", path).envs(env.iter().copied()).current_dir(dir).args(arguments);
+    Ran::of(&command.output().unwrap())
+}
+
+fn found<'a>(views: &'a Value, name: &str) -> &'a Value {
+    views.as_array().unwrap().iter().find(|view| view["name"] == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn a_machine_without_agents_is_told_how_to_get_one() {
+    let repo = Repo::new();
+    let bare = path(&repo, &[]);
+    let said = run(&repo, repo.path(), &bare, &["doctor", "--json"], &[]).expect(2).json();
+    assert_eq!(said["ok"], false);
+    let checks = &said["checks"];
+    for name in ["git", "repository", "worktrees", "clock"] {
+        assert_eq!(found(checks, name)["state"], "ok", "{checks:#}");
+    }
+    let agent = found(checks, "agent");
+    assert_eq!(agent["state"], "failed");
+    assert!(agent["hint"].as_str().unwrap().contains("npm install"), "{agent}");
+    let codex = found(&said["backends"], "codex");
+    assert_eq!(
+        (&codex["installed"], &codex["version"], &codex["login"]),
+        (&json!(false), &Value::Null, &json!("unknown"))
+    );
+    assert!(codex["hint"].as_str().unwrap().contains("@openai/codex"), "{codex}");
+    assert!(!repo.home().join("repo.agentloop").exists(), "it leaves nothing behind");
+
+    let text = run(&repo, repo.path(), &bare, &["doctor"], &[]).expect(2).stdout;
+    assert!(text.contains("FAILED   agent"), "{text}");
+    // Outside of any repository that there is none is one of the answers.
+    let outside = tempfile::tempdir().unwrap();
+    let said = run(&repo, outside.path(), &bare, &["doctor", "--json"], &[]).expect(2).json();
+    assert_eq!(found(&said["checks"], "repository")["state"], "failed", "{said:#}");
+}
+
+#[test]
+fn a_machine_with_some_is_told_what_is_ready() {
+    let repo = Repo::new();
+    let hang = "sleep 60";
+    let path = path(
+        &repo,
+        &[
+            (
+                "claude",
+                "case \"$*\" in --version) echo '9.8.7 (Claude Code)' ;; 'auth status') exit 1 ;; *) touch asked ;; esac",
+            ),
+            (
+                "codex",
+                "case \"$*\" in --version) echo 'codex-cli 0.1.2' ;; 'login status') exit 0 ;; *) touch asked ;; esac",
+            ),
+            ("gemini", hang),
+            ("opencode", hang),
+            ("mine", "touch asked"),
+        ],
+    );
+    repo.git(&["config", "agentloop.backend.mine.command", "mine --ask {prompt}"]);
+    let begun = Instant::now();
+    let said = run(&repo, repo.path(), &path, &["doctor", "--json"], &[("GOOGLE_API_KEY", "k")]).expect(0).json();
+    // Three seconds, and what starting processes takes on a machine that runs other tests.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let backends = &said["backends"];
+    let seen = |name: &str| {
+        let one = found(backends, name);
+        (one["version"].clone(), one["login"].clone())
+    };
+    assert_eq!(seen("claude_code"), (json!("9.8.7"), json!("no")));
+    assert_eq!(seen("codex"), (json!("0.1.2"), json!("yes")));
+    assert_eq!(seen("gemini"), (Value::Null, json!("yes")), "one that hangs is not waited for");
+    assert_eq!(seen("opencode"), (Value::Null, json!("unknown")));
+    assert_eq!(seen("mock").1, "yes");
+    assert!(found(backends, "claude_code")["hint"].as_str().unwrap().contains("/login"));
+    assert_eq!(found(backends, "codex")["can"]["edit_files"], true);
+    assert!(!repo.path().join("asked").exists(), "an agent was run");
+    let mcp: Vec<&Value> = said["checks"].as_array().unwrap().iter().filter(|check| check["name"] == "mcp").collect();
+    assert_eq!(mcp.len(), 2, "a note for each host: {mcp:?}");
+
+    let same = run(&repo, repo.path(), &path, &["backends", "--json"], &[("GOOGLE_API_KEY", "k")]).expect(0).json();
+    assert_eq!(&same, backends);
+    let text = run(&repo, repo.path(), &path, &["backends"], &[]).expect(0).stdout;
+    assert!(text.lines().any(|line| line.starts_with("codex") && line.contains("0.1.2")), "{text}");
+}
+
+#[test]
+fn the_real_agents_are_known_by_their_versions() {
+    let repo = Repo::new();
+    let Some(dir) = std::env::var_os(agent_home::AGENTS) else { return };
+    let path = std::env::join_paths(
+        [Path::new(&dir).join("bin")].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let begun = Instant::now();
+    let said = run(&repo, repo.path(), path.unwrap().to_str().unwrap(), &["backends", "--json"], &[]).expect(0).json();
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let pinned =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/install.sh")).unwrap();
+    let programs = [
+        ("claude_code", "claude"),
+        ("codex", "codex"),
+        ("opencode", "opencode"),
+        ("gemini", "gemini"),
+        ("copilot", "copilot"),
+        ("aider", "aider"),
+    ];
+    for (name, program) in programs.into_iter().filter(|(_, program)| agent_home::installed(program).is_ok()) {
+        let version = found(&said, name)["version"].as_str().unwrap_or_default();
+        assert!(pinned.contains(&format!("{program} {version} ")), "{name} {version}");
+    }
+}
+
+#[test]
+fn prompts_are_files_that_a_user_can_replace() {
+    let repo = Repo::new();
+    let made = repo.agentloop(&["prompts", "--dump", "mine"]).expect(0).stdout;
+    assert_eq!(made.lines().count(), 6, "{made}");
+    repo.git(&["config", "agentloop.prompts", "mine"]);
+    repo.write("mine/reviewer.md", "You are the reviewer, and strict.\n");
+    assert_eq!(repo.agentloop(&["prompts", "--dump", "mine"]).expect(0).stdout, "", "what is there stays");
+    assert_eq!(repo.agentloop(&["prompts", "reviewer"]).expect(0).stdout, "You are the reviewer, and strict.\n");
+    let told = repo.agentloop(&["prompts", "nobody"]).expect(2).stderr;
+    assert!(told.contains("there is no role 'nobody'") && told.contains("hint: "), "{told}");
+
+    let said = repo.home().join("said");
+    let agent = repo.script("agent", &format!("head -1 >> {}; echo '[\"x\"]'", said.display()));
+    repo.git(&["config", "agentloop.backend.mine.command", &agent]);
+    repo.agentloop(&["run", "x", "--criteria", "y", "--backend", "mine", "--max-iterations", "1"]).expect(1);
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.contains("You are the reviewer, and strict."), "{said}");
+}
