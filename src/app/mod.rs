@@ -25,7 +25,7 @@ pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
     Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
 };
-pub use self::watch::{LOOK, Watcher};
+pub use self::watch::{LOOK, ListWatcher, Watcher};
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};

@@ -1,9 +1,10 @@
 //! How one waits for a run: by looking whether it moved, and reading it only then.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Site;
-use crate::ledger::git::pulse::{Pulse, pulse};
+use crate::ledger::git::pulse::{ListPulse, Pulse, list_pulse, pulse, runs};
 use crate::run::goal::RunId;
 
 /// How long a follower sleeps between two looks.
@@ -28,6 +29,34 @@ impl Watcher {
         let now = pulse(&site.repo, &self.run);
         let moved = now != self.last;
         self.last = now;
+        moved
+    }
+}
+
+/// Looks at which runs there are.
+#[derive(Clone, Debug)]
+pub struct ListWatcher {
+    last: ListPulse,
+    runs: BTreeSet<RunId>,
+}
+
+impl ListWatcher {
+    /// Looks for the first time.
+    #[must_use]
+    pub fn new(site: &Site) -> Self {
+        Self { last: list_pulse(&site.repo), runs: runs(&site.repo) }
+    }
+
+    /// Whether a run came or went since the look before.
+    pub fn moved(&mut self, site: &Site) -> bool {
+        let now = list_pulse(&site.repo);
+        if now == self.last {
+            return false;
+        }
+        self.last = now;
+        let runs = runs(&site.repo);
+        let moved = runs != self.runs;
+        self.runs = runs;
         moved
     }
 }

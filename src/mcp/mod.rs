@@ -6,6 +6,8 @@
 mod arguments;
 mod asking;
 mod calls;
+mod changes;
+mod resources;
 mod schemas;
 mod scope;
 mod server;

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, ContentBlock, CustomRequest,
-    CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation, InitializeResult,
-    ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, UpdateTaskParams,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
+    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation,
+    InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequestParams, UpdateTaskParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::{RoleServer, ServerHandler};
 use tokio_util::sync::CancellationToken;
 
 use super::arguments::Given;
 use super::calls::Call;
+use super::changes::Subscriptions;
 use super::scope::Scope;
-use super::tools;
+use super::{asking, changes, resources, tools};
 use crate::error::Error;
 
 /// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
@@ -40,19 +43,27 @@ pub struct Server {
     pub(super) scope: Arc<Scope>,
     /// Cancelled once the client is gone.
     pub(super) closed: CancellationToken,
+    subscriptions: Arc<Subscriptions>,
 }
 
 impl Server {
     /// A server of `scope` whose client is gone once `closed` is cancelled.
     #[must_use]
     pub fn new(scope: Scope, closed: CancellationToken) -> Self {
-        Self { scope: Arc::new(scope), closed }
+        Self { scope: Arc::new(scope), closed, subscriptions: Arc::default() }
     }
 }
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
+            .enable_completions()
+            .enable_tasks()
+            .build();
         InitializeResult::new(capabilities)
             .with_server_info(
                 Implementation::new("git-agentloop", env!("CARGO_PKG_VERSION")).with_title("git agentloop"),
@@ -90,6 +101,70 @@ impl ServerHandler for Server {
             Err(error) => Err(error),
         };
         Ok(done.unwrap_or_else(|error| failed(&error).into()))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        // Who reads no list needs not hear of its changes, and a newer revision asks for them.
+        if !asking::is_stateless(&context) {
+            self.subscriptions.watch(&self.scope, &context.peer, &self.closed);
+        }
+        resources::list(&self.scope, request.and_then(|request| request.cursor)).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _request: Option<PaginatedRequestParams>,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        Ok(resources::read(&self.scope, request.uri).await?.into())
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        resources::complete(&self.scope, request).await
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions.add(&self.scope, request.uri).await?;
+        self.subscriptions.watch(&self.scope, &context.peer, &self.closed);
+        Ok(())
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.subscriptions.remove(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(changes::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        changes::listen(&self.scope, context, &self.closed).await;
+        Ok(())
     }
 
     async fn get_task(

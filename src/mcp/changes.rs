@@ -1,0 +1,178 @@
+//! Who subscribed to resources hears that they changed: in older revisions by subscriptions of the session, in newer ones
+//! on the stream of a `subscriptions/listen` request.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rmcp::RoleServer;
+use rmcp::model::{ErrorData, ResourceUpdatedNotificationParam, SubscriptionFilter};
+use rmcp::service::{Peer, SubscriptionContext};
+use tokio_util::sync::CancellationToken;
+
+use super::resources::{Address, none_such};
+use super::scope::{Scope, run_of};
+use crate::app::{ListWatcher, Watcher};
+use crate::run::goal::RunId;
+
+/// How long lies between two looks at what somebody subscribed to.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What a session subscribed to.
+#[derive(Default)]
+pub struct Subscriptions {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    uris: BTreeSet<String>,
+    /// Whether somebody looks.
+    watched: bool,
+}
+
+impl Subscriptions {
+    /// Begins to tell `peer` about changes of the list of runs, and of what it subscribes to.
+    pub fn watch(self: &Arc<Self>, scope: &Arc<Scope>, peer: &Peer<RoleServer>, closed: &CancellationToken) {
+        if std::mem::replace(&mut self.state().watched, true) {
+            return;
+        }
+        let (subscriptions, peer, mut looks) = (Arc::clone(self), peer.clone(), Looks::new(scope, true));
+        let closed = closed.clone();
+        tokio::spawn(async move {
+            while pause(&closed).await {
+                let uris = subscriptions.state().uris.clone();
+                let seen = looks.look(&uris);
+                if seen.list && peer.notify_resource_list_changed().await.is_err() {
+                    return;
+                }
+                for uri in seen.uris {
+                    if peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Subscribes to `uri`.
+    ///
+    /// # Errors
+    /// Where it names nothing.
+    pub async fn add(&self, scope: &Arc<Scope>, uri: String) -> Result<(), ErrorData> {
+        let address = Address::parse(&uri).ok_or_else(|| none_such(&uri))?;
+        let known = scope.read(move |site| run_of(site, &address.run)).await;
+        known.map_err(|error| ErrorData::resource_not_found(error.report(), None))?;
+        self.state().uris.insert(uri);
+        Ok(())
+    }
+
+    /// Ends the subscription to `uri`, where there is one.
+    pub fn remove(&self, uri: &str) {
+        self.state().uris.remove(uri);
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What of a filter can be told: our addresses, and the list.
+#[must_use]
+pub fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
+    let uris = requested.resource_subscriptions.iter().flatten().filter(|uri| Address::parse(uri).is_some());
+    let mut filter = SubscriptionFilter::builder().resource_subscriptions(uris);
+    if requested.resources_list_changed == Some(true) {
+        filter = filter.resources_list_changed();
+    }
+    filter.build()
+}
+
+/// Tells a `subscriptions/listen` request what changes until it is cancelled, or the client is gone.
+pub async fn listen(scope: &Arc<Scope>, subscription: SubscriptionContext, closed: &CancellationToken) {
+    let accepted = subscription.accepted();
+    let uris: BTreeSet<String> = accepted.resource_subscriptions.iter().flatten().cloned().collect();
+    let mut looks = Looks::new(scope, accepted.resources_list_changed == Some(true));
+    let tell = async {
+        while pause(closed).await {
+            let seen = looks.look(&uris);
+            if seen.list && subscription.sink().notify_resource_list_changed().await.is_err() {
+                return;
+            }
+            for uri in seen.uris {
+                if subscription.sink().notify_resource_updated(uri).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = tell => {}
+        () = subscription.cancelled() => {}
+    }
+}
+
+/// Whether the client is still there after a while.
+async fn pause(closed: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(LOOK) => true,
+        () = closed.cancelled() => false,
+    }
+}
+
+/// What one watches.
+struct Looks {
+    scope: Arc<Scope>,
+    list: Option<ListWatcher>,
+    runs: BTreeMap<RunId, Watcher>,
+    named: BTreeMap<String, RunId>,
+}
+
+/// What changed.
+#[derive(Default)]
+struct Seen {
+    list: bool,
+    uris: Vec<String>,
+}
+
+impl Looks {
+    fn new(scope: &Arc<Scope>, list: bool) -> Self {
+        let list = list.then(|| ListWatcher::new(&scope.site()));
+        Self { scope: Arc::clone(scope), list, runs: BTreeMap::new(), named: BTreeMap::new() }
+    }
+
+    fn look(&mut self, uris: &BTreeSet<String>) -> Seen {
+        let site = self.scope.site();
+        let mut seen = Seen { list: self.list.as_mut().is_some_and(|list| list.moved(&site)), uris: Vec::new() };
+        self.named.retain(|uri, _| uris.contains(uri));
+        for uri in uris {
+            if self.named.contains_key(uri) {
+                continue;
+            }
+            // A run that is not there yet may come.
+            let run = Address::parse(uri).and_then(|address| run_of(&site, &address.run).ok());
+            if let Some(run) = run {
+                self.named.insert(uri.clone(), run);
+            }
+        }
+        let named = &self.named;
+        self.runs.retain(|run, _| named.values().any(|wanted| wanted == run));
+        let mut moved = BTreeSet::new();
+        for run in self.named.values().cloned().collect::<BTreeSet<_>>() {
+            // What happened between the subscription and the first look nobody was told: that look counts as a change.
+            let changed = match self.runs.entry(run.clone()) {
+                Entry::Occupied(mut watcher) => watcher.get_mut().moved(&site),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(Watcher::new(&site, &run));
+                    true
+                }
+            };
+            if changed {
+                moved.insert(run);
+            }
+        }
+        seen.uris = self.named.iter().filter(|(_, run)| moved.contains(run)).map(|(uri, _)| uri.clone()).collect();
+        seen
+    }
+}
