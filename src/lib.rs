@@ -104,6 +104,7 @@ pub mod app;
 pub mod cli;
 pub mod engine;
 pub mod error;
+pub mod hooks;
 pub mod interaction;
 pub mod ledger;
 pub mod mcp;

@@ -76,6 +76,10 @@ keys! {
     Sign "sign" "AGENTLOOP_SIGN" "agentloop.sign" "false" "whether checkpoints are signed as commit.gpgSign says";
     AllowNested "allow-nested" "AGENTLOOP_ALLOW_NESTED" "agentloop.allowNested" "false"
         "whether a worker may start runs of its own";
+    PushNotes "push-notes" "AGENTLOOP_PUSH_NOTES" "agentloop.pushNotes" "true"
+        "whether the pre-push hook sends the records of what is pushed";
+    OutputRemote "output-remote" "AGENTLOOP_OUTPUT_REMOTE" "agentloop.outputRemote" ""
+        "where 'sync --output' sends transcripts; empty = where the runs go";
     Prompts "prompts" "AGENTLOOP_PROMPTS" "agentloop.prompts" "" "a folder of prompts that replace the built-in ones";
     ReviewBytes "review-bytes" "AGENTLOOP_REVIEW_BYTES" "agentloop.reviewBytes" "65536"
         "bytes of an iteration's diff that the reviewer sees";
@@ -319,6 +323,20 @@ impl Settings {
     /// Where the value is neither yes nor no.
     pub fn allow_nested(&self) -> Result<bool> {
         Ok(self.parse(Index::AllowNested, truth)?.unwrap_or(false))
+    }
+
+    /// Whether the pre-push hook sends the records of what is pushed.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn push_notes(&self) -> Result<bool> {
+        Ok(self.parse(Index::PushNotes, truth)?.unwrap_or(true))
+    }
+
+    /// Where transcripts are sent, where that is another place than the runs'.
+    #[must_use]
+    pub fn output_remote(&self) -> Option<String> {
+        self.text(Index::OutputRemote).map(ToOwned::to_owned)
     }
 
     /// A folder of prompts that replace the built-in ones.

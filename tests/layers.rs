@@ -12,7 +12,7 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     ("ledger", &["run", "process"]),
     ("engine", &["run", "agent", "interaction", "ledger", "process"]),
     ("app", &["run", "agent", "interaction", "ledger", "process", "engine", "settings"]),
-    ("cli", &["run", "agent", "interaction", "process", "engine", "settings", "app"]),
+    ("cli", &["run", "agent", "interaction", "process", "engine", "settings", "app", "hooks"]),
     ("mcp", &["run", "agent", "interaction", "process", "engine", "settings", "app"]),
     ("hooks", &["run", "ledger", "process", "settings", "app"]),
     ("error", &[]),

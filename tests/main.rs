@@ -8,6 +8,7 @@ mod detached;
 mod doctor;
 mod evidence;
 mod fold;
+mod hooks;
 mod killed;
 mod layers;
 mod ledger_contract;

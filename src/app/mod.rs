@@ -3,6 +3,7 @@
 mod detach;
 mod doctor;
 mod drive;
+mod hooked;
 mod merge;
 mod read;
 mod removal;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
 pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};
+pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};
 pub use self::merge::{Merge, Way, merge};
 pub use self::read::{Listed, Transcript, list, listed, output, resolve, result, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};
@@ -57,6 +59,12 @@ impl Site {
         let repo = Repository::open(dir)?;
         let settings = Settings::new(|key| repo.config(key), |name| std::env::var(name).ok());
         Ok(Self { repo, settings, own: BTreeMap::new() })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repo
     }
 
     /// What the user has set.

@@ -8,6 +8,7 @@ mod display;
 mod follow;
 mod goal;
 mod health;
+mod hooks;
 mod hosts;
 mod options;
 mod overview;
@@ -78,6 +79,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     match &cli.verb {
         Verb::Drive => return drive(),
         Verb::Mcp(arguments) => return mcp(arguments, serve),
+        Verb::Hook(arguments) => return Ok(hooks::hook(arguments)),
         _ => {}
     }
     if let Verb::Doctor(Json { json }) = cli.verb {
@@ -101,6 +103,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Merge(arguments) => take::merge(&site, &arguments),
         Verb::Discard(arguments) => take::discard(&site, &arguments),
         Verb::Prune(arguments) => take::prune(&site, &arguments),
+        Verb::Hooks(arguments) => hooks::hooks(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
         Verb::Cancel(RunJson { run, json }) => {
             let status = with_runtime(app::cancel(&site, run.as_deref()))?;
@@ -115,7 +118,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             say(json, &entries, || Ok(render::config(entries)))
         }
         Verb::Prompts(PromptsArgs { role, dump }) => prompts(&site, role.as_deref(), dump.as_deref()),
-        Verb::Doctor(_) | Verb::Drive | Verb::Mcp(_) => Ok(0),
+        Verb::Doctor(_) | Verb::Drive | Verb::Hook(_) | Verb::Mcp(_) => Ok(0),
     }
 }
 

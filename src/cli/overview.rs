@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "cancel"];
 
 /// The others, by what they are for.
-const ALSO: [(&str, &[&str]); 4] = [
+const ALSO: [(&str, &[&str]); 5] = [
     ("to read", &["status", "result", "output", "log", "diff"]),
     ("to drive", &["answer"]),
     ("to tidy", &["discard", "prune"]),
+    ("to share", &["hooks"]),
     ("to set up", &["doctor", "backends", "config", "prompts", "mcp"]),
 ];
 

@@ -7,7 +7,7 @@ pub mod model_server;
 pub mod raw_http;
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -26,6 +26,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_git-agentloop");
 pub struct Repo {
     home: TempDir,
     path: PathBuf,
+    /// What is looked through for programs; none is the tests' own PATH.
+    programs: Option<OsString>,
 }
 
 /// What a process printed and how it ended.
@@ -68,7 +70,35 @@ impl Repo {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(name);
         std::fs::create_dir(&path).unwrap();
-        let repo = Self { home, path };
+        Self { home, path, programs: None }.initialized(options)
+    }
+
+    /// A repository that `git` made and that its user has it and the program under test on PATH.
+    pub fn with_git(git: &Path) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("repo");
+        std::fs::create_dir(&path).unwrap();
+        Self { home, path, programs: None }.using(git).initialized(&[])
+    }
+
+    /// The same repository, whose user has `git` and the program under test on PATH before anything else.
+    pub fn using(mut self, git: &Path) -> Self {
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let first = [git.to_owned(), Path::new(PROGRAM).parent().unwrap().to_owned()];
+        self.programs = Some(std::env::join_paths(first.into_iter().chain(std::env::split_paths(&rest))).unwrap());
+        self
+    }
+
+    /// The same repository, without the program under test on PATH.
+    pub fn without_program(mut self, git: &Path) -> Self {
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let first = [git.to_owned()];
+        self.programs = Some(std::env::join_paths(first.into_iter().chain(std::env::split_paths(&rest))).unwrap());
+        self
+    }
+
+    fn initialized(self, options: &[&str]) -> Self {
+        let repo = self;
         repo.git(&[&["init", "-q", "-b", "main"], options].concat());
         repo.git(&["config", "user.name", "A User"]);
         repo.git(&["config", "user.email", "user@example.com"]);
@@ -80,7 +110,7 @@ impl Repo {
 
     /// A repository that is already there, with this one's HOME.
     pub fn at(home: TempDir, path: PathBuf) -> Self {
-        Self { home, path }
+        Self { home, path, programs: None }
     }
 
     /// The folder that holds everything, and goes with it.
@@ -116,6 +146,7 @@ impl Repo {
         let mut command = Command::new(program);
         command.current_dir(&self.path);
         hermetic(&mut command, self.home());
+        command.envs(self.programs.iter().map(|programs| ("PATH", programs)));
         command
     }
 
@@ -205,11 +236,24 @@ impl Repo {
     }
 }
 
+/// The folder of every git that can be had here, one of each version: on PATH, and in `AGENTLOOP_TEST_GITS`.
+pub fn gits() -> Vec<PathBuf> {
+    let (path, more) = (std::env::var_os("PATH"), std::env::var_os("AGENTLOOP_TEST_GITS"));
+    let folders = [path, more].into_iter().flatten().flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
+    let mut found = BTreeMap::new();
+    for folder in folders {
+        if let Ok(said) = Command::new(folder.join("git")).arg("--version").output() {
+            found.entry(said.stdout).or_insert(folder);
+        }
+    }
+    found.into_values().collect()
+}
+
 /// Gives `command` an environment of its own: no configuration, no agent, no run of whoever runs the tests.
 pub fn hermetic(command: &mut Command, home: &Path) {
     for (name, _) in std::env::vars() {
         let inherited = ["GIT_", "AGENTLOOP_", "CLAUDE", "CODEX", "OPENCODE", "ANTHROPIC_", "OPENAI_"];
-        if inherited.iter().any(|prefix| name.starts_with(prefix)) && name != "AGENTLOOP_TEST_AGENTS" {
+        if inherited.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("AGENTLOOP_TEST_") {
             command.env_remove(name);
         }
     }

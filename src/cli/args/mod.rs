@@ -1,5 +1,6 @@
 //! The command line as clap reads it. The words here are what `-h` prints.
 
+mod hooks;
 mod mcp;
 mod read;
 mod review;
@@ -9,6 +10,7 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::hooks::{HookArgs, HooksArgs, HooksVerb};
 pub use self::mcp::{Host, McpArgs};
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
@@ -82,6 +84,12 @@ limit, 2 failed, 3 questions wait, 4 cancelled.")]
     /// Remove worktrees and branches of merged runs; says which unless --yes
     #[command(after_help = take::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
+    /// Hooks that keep runs and their records together with your commits
+    #[command(after_help = hooks::EXAMPLES)]
+    Hooks(HooksArgs),
+    /// What git's hooks call; not for people
+    #[command(hide = true, after_help = "Example:\n  git agentloop hooks install    has git call it")]
+    Hook(HookArgs),
     /// What a worker printed, to the letter
     #[command(after_help = "\
 Examples:

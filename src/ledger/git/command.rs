@@ -7,6 +7,18 @@ use std::process::{Command, ExitStatus, Output};
 use crate::error::{Error, Result};
 use crate::process;
 
+/// No hooks of the user's on refs and commits of ours, neither from a folder nor, since git 2.54, from configuration.
+pub(super) const NO_HOOKS: [&str; 8] = [
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "hook.reference-transaction.enabled=false",
+    "-c",
+    "hook.post-checkout.enabled=false",
+    "-c",
+    "hook.post-index-change.enabled=false",
+];
+
 /// git with nothing of the caller's environment that could point it elsewhere, no hooks, no prompts, no signatures.
 pub(super) fn plumbing() -> Command {
     let mut git = process::quiet("git");
@@ -15,7 +27,8 @@ pub(super) fn plumbing() -> Command {
         .env("GIT_ASKPASS", "true")
         .env("SSH_ASKPASS", "true")
         .env("GIT_EDITOR", "true")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "commit.gpgSign=false"])
+        .args(NO_HOOKS)
+        .args(["-c", "core.fsmonitor=false", "-c", "commit.gpgSign=false"])
         .args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "-c", "gc.auto=0"]);
     git
 }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gix::ObjectId;
 
+use super::command::NO_HOOKS;
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 
@@ -246,7 +247,7 @@ pub(super) fn git_child(git_dir: &Path) -> Command {
         .envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0")])
         .current_dir(git_dir)
         .arg("--git-dir=.")
-        .args(["-c", "core.hooksPath=/dev/null"]);
+        .args(NO_HOOKS);
     command
 }
 

@@ -156,6 +156,14 @@ impl Repository {
         Ok(())
     }
 
+    /// The version of the git on PATH; nothing where it does not say one.
+    ///
+    /// # Errors
+    /// Where there is no git.
+    pub fn git_version() -> Result<Option<(u32, u32)>> {
+        command::word(crate::process::quiet("git").arg("--version")).map(|text| git_version(&text))
+    }
+
     /// The commit that `revision`, or HEAD, names.
     ///
     /// # Errors

@@ -145,7 +145,7 @@ fn mend(repo: &Repository, root: &Tree, others: &[Commit]) -> Result<BTreeMap<Ob
 
 /// `now` with the lines of `others` that it misses, before its own; nothing where it misses none. A line that stands
 /// several times in one text does so in the result. Blank lines are separators (git-notes(1)) and nobody's.
-fn unite(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub(super) fn unite(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut held: HashMap<&[u8], usize> = HashMap::new();
     for line in lines(now) {
         *held.entry(line).or_default() += 1;

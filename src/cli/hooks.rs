@@ -1,0 +1,71 @@
+//! `hooks`, and what hooks call.
+
+use std::fmt::Write as _;
+
+use super::args::{HookArgs, HooksArgs, HooksVerb};
+use super::{print, sanitize, say};
+use crate::app::Site;
+use crate::error::Result;
+use crate::hooks::{self, Hook, Scope, Standing};
+
+/// Puts hooks in place, takes them away, says how they stand. Exits with 1 where one is not in place that should be.
+///
+/// # Errors
+/// Where files cannot be read or written.
+pub fn hooks(site: &Site, arguments: &HooksArgs) -> Result<u8> {
+    let repo = site.repository();
+    match arguments.verb {
+        HooksVerb::Install { global } => {
+            let hooks = hooks::install(repo, scope(global))?;
+            print::out(text(&hooks))?;
+            Ok(u8::from(!hooks.iter().all(|hook| matches!(hook.standing, Standing::Installed { .. }))))
+        }
+        HooksVerb::Uninstall { global } => {
+            let gone = hooks::uninstall(repo, scope(global))?;
+            let lines = gone.iter().map(|path| format!("removed from {}\n", path.display()));
+            let text = if gone.is_empty() { "no hooks of ours were there\n".to_owned() } else { lines.collect() };
+            print::out(text)?;
+            Ok(0)
+        }
+        HooksVerb::Status { json } => {
+            let hooks = hooks::status(repo)?;
+            say(json, &hooks, || Ok(text(&hooks)))
+        }
+    }
+}
+
+/// Does what a hook is for. Whatever goes wrong is said in a line, and git goes on.
+pub fn hook(arguments: &HookArgs) -> u8 {
+    let (event, rest) = arguments.words.split_first().map_or(("", &[][..]), |(event, rest)| (event.as_str(), rest));
+    hooks::act(event, rest).unwrap_or_else(|error| {
+        print::note(&format!("warning: git-agentloop: {}", sanitize::line(&error.chain())));
+        0
+    })
+}
+
+fn scope(global: bool) -> Scope {
+    if global { Scope::Global } else { Scope::Repository }
+}
+
+fn text(hooks: &[Hook]) -> String {
+    let mut text = String::new();
+    for hook in hooks {
+        let event = hook.event;
+        let _ = match &hook.standing {
+            Standing::Installed { path } => writeln!(text, "{event:<19} installed in {}", path.display()),
+            Standing::Missing => writeln!(text, "{event:<19} not installed"),
+            Standing::Blocked { path, by } => writeln!(
+                text,
+                "{event:<19} not installed: {} belongs to {by}; add this line to it:\n    {}{}",
+                path.display(),
+                hook.line,
+                if event == "prepare-commit-msg" {
+                    ""
+                } else {
+                    "\n  (it reads standard input, so before whatever else does, and from a copy)"
+                },
+            ),
+        };
+    }
+    text
+}

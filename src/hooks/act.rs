@@ -1,0 +1,54 @@
+//! What the hooks do, once git calls them.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use super::REFUSED;
+use crate::app::{self, Site};
+use crate::error::{Context as _, Error, Result};
+use crate::process;
+
+/// The events that [`act`] knows.
+pub const ACTIONS: [&str; 3] = ["prepare-commit-msg", "pre-push", "post-rewrite"];
+
+/// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
+///
+/// # Errors
+/// Where it could not be done. git is to go on all the same.
+pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
+    match (event, arguments) {
+        ("prepare-commit-msg", [file, rest @ ..]) => {
+            match rest.first().map(String::as_str) {
+                Some("merge") => app::name_merged(&Site::open(None)?, Path::new(file))?,
+                Some("squash") => app::name_squashed(&Site::open(None)?, Path::new(file))?,
+                _ => {}
+            }
+            Ok(0)
+        }
+        ("pre-push", [remote, ..]) => {
+            if let Ok(run) = std::env::var(process::RUN_VAR) {
+                let refused = Error::usage(format!("a worker of the run {run} does not push"))
+                    .hint("its work is committed by the run; you push it once you have looked at it");
+                eprintln!("{}", refused.report());
+                return Ok(REFUSED);
+            }
+            let site = Site::open(None)?;
+            if site.settings().push_notes()? {
+                app::push_records(&site, remote, &input()?)?;
+            }
+            Ok(0)
+        }
+        ("post-rewrite", _) => {
+            app::carry_events(&Site::open(None)?, &input()?)?;
+            Ok(0)
+        }
+        _ => Err(Error::usage(format!("'{event}' is no hook of ours, or it was called without its arguments"))
+            .hint("'git agentloop hooks status' shows the lines that call them")),
+    }
+}
+
+fn input() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin().lock().read_to_string(&mut text).context("what git says to the hook cannot be read")?;
+    Ok(text)
+}

@@ -1,0 +1,174 @@
+//! Our hooks in a file of git's configuration, as one block that can be taken out again without a trace.
+//!
+//! `git config` would leave traces: a line end that the file did not have, sections in new places.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::path::Path;
+
+use super::{SHIMS, line};
+use crate::error::{Context as _, Error, Result};
+
+const BEGIN: &str = "# git-agentloop hooks: 'git agentloop hooks uninstall' removes from here";
+/// The same, where something else must go too.
+const AFTER_CUT_LINE: &str = ", and the line end before\n";
+const IN_NEW_FILE: &str = ", and the file\n";
+const END: &str = "# git-agentloop hooks: to here\n";
+
+/// The name in git's configuration of the hook that runs at `event`; git wants it to be no event's name.
+pub fn friendly_name(event: &str) -> String {
+    format!("agentloop-{event}")
+}
+
+/// What is to be run at an event, as git-hook(1) wants it: git appends the hook's arguments to a one-liner.
+fn command(shim: &str) -> String {
+    format!("f() {{ {}; }}; f", line(shim))
+}
+
+fn sections() -> String {
+    let mut text = String::new();
+    for (event, shim) in SHIMS {
+        let quoted = command(shim).replace('\\', "\\\\").replace('"', "\\\"");
+        let _ = write!(text, "[hook \"{}\"]\n\tevent = {event}\n\tcommand = \"{quoted}\"\n", friendly_name(event));
+    }
+    text
+}
+
+/// `file` with our hooks; none is a file that is not there.
+fn with_hooks(file: Option<&[u8]>) -> Vec<u8> {
+    let (mut text, rest) = match file {
+        None => (Vec::new(), IN_NEW_FILE),
+        Some(text) if text.is_empty() || text.ends_with(b"\n") => (text.to_vec(), "\n"),
+        Some(text) => ([text, b"\n"].concat(), AFTER_CUT_LINE),
+    };
+    for part in [BEGIN, rest, &sections(), END] {
+        text.extend_from_slice(part.as_bytes());
+    }
+    text
+}
+
+/// A file before our hooks came into it.
+#[derive(Debug, PartialEq, Eq)]
+enum Before {
+    /// It was not there.
+    Absent,
+    /// It held this.
+    Held(Vec<u8>),
+}
+
+/// `file` as it was before; none where it holds no block of ours.
+fn without_hooks(file: &[u8]) -> Option<Before> {
+    let start = find(file, BEGIN.as_bytes())?;
+    let end = start + find(&file[start..], END.as_bytes())? + END.len();
+    let rest = &file[start + BEGIN.len()..];
+    let mut before = file[..start].to_vec();
+    if rest.starts_with(AFTER_CUT_LINE.as_bytes()) {
+        before.pop();
+    }
+    before.extend_from_slice(&file[end..]);
+    let was_not_there = before.is_empty() && rest.starts_with(IN_NEW_FILE.as_bytes());
+    Some(if was_not_there { Before::Absent } else { Before::Held(before) })
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// Whether the file at `path` holds our hooks.
+pub fn holds_hooks(path: &Path) -> bool {
+    std::fs::read(path).is_ok_and(|text| without_hooks(&text).is_some())
+}
+
+/// Puts our hooks into the file at `path`.
+///
+/// # Errors
+/// Where it cannot be written, or somebody else is writing it.
+pub fn put(path: &Path) -> Result<()> {
+    let before = read(path)?;
+    if before.as_deref().is_some_and(|text| without_hooks(text).is_some()) {
+        return Ok(());
+    }
+    replace(path, Some(&with_hooks(before.as_deref())))
+}
+
+/// Takes our hooks out of the file at `path`; whether they were there.
+///
+/// # Errors
+/// Where it cannot be written, or somebody else is writing it.
+pub fn take(path: &Path) -> Result<bool> {
+    let Some(before) = read(path)?.as_deref().and_then(without_hooks) else { return Ok(false) };
+    let content = match &before {
+        Before::Absent => None,
+        Before::Held(text) => Some(text.as_slice()),
+    };
+    replace(path, content).map(|()| true)
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context(format!("'{}' cannot be read", path.display())),
+    }
+}
+
+/// Replaces the file as git does: through `<file>.lock`, behind a symbolic link, with its permissions.
+fn replace(path: &Path, content: Option<&[u8]>) -> Result<()> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let failed = format!("'{}' cannot be written", path.display());
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).context(failed.as_str())?;
+    }
+    let mut lock = path.clone().into_os_string();
+    lock.push(".lock");
+    let lock = std::path::PathBuf::from(lock);
+    let mut file = std::fs::File::options().write(true).create_new(true).open(&lock).map_err(|error| {
+        Error::failed(failed.as_str())
+            .because(error)
+            .hint(format!("where another git is writing it, try again; a stale '{}' can go", lock.display()))
+    })?;
+    let mut written = || -> std::io::Result<()> {
+        match content {
+            Some(content) => {
+                file.write_all(content)?;
+                if let Ok(about) = path.metadata() {
+                    file.set_permissions(about.permissions())?;
+                }
+                file.sync_all()?;
+                std::fs::rename(&lock, &path)
+            }
+            None => std::fs::remove_file(&path).and_then(|()| std::fs::remove_file(&lock)),
+        }
+    };
+    written().map_err(|error| {
+        let _ = std::fs::remove_file(&lock);
+        Error::failed(failed).because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_put_in_is_taken_out_without_a_trace(file in proptest::option::of("[a-z\\[\\]=\n\r\t#\"\\\\ ]{0,80}")) {
+            let before = file.as_deref().map(str::as_bytes);
+            let with = with_hooks(before);
+            let expected = before.map_or(Before::Absent, |text| Before::Held(text.to_vec()));
+            prop_assert_eq!(without_hooks(&with), Some(expected));
+            // Also where git or a person has added something since.
+            let more = [with.as_slice(), b"[user]\n\tname = x\n"].concat();
+            let kept = [before.unwrap_or_default(), b"[user]\n\tname = x\n"].concat();
+            prop_assert_eq!(without_hooks(&more), Some(Before::Held(kept)));
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_in_a_file_of_others() {
+        assert_eq!(without_hooks(b"[hook \"x\"]\n\tevent = pre-push\n"), None);
+        assert_eq!(without_hooks(BEGIN.as_bytes()), None);
+    }
+}

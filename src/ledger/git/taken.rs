@@ -1,0 +1,104 @@
+//! A merge or a squash that is about to be committed: whose work it takes, and its message.
+
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::repository::Repository;
+use super::{branch, command};
+use crate::error::{Context as _, Result};
+use crate::run::goal::RunId;
+use crate::run::message::{MERGED_TRAILER, RUN_TRAILER, trailer};
+
+/// A run whose work is taken, and the commit that holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The run.
+    pub run: RunId,
+    /// Its newest commit that is taken.
+    pub tip: ObjectId,
+}
+
+/// The runs that a merge under way takes.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn merging(repo: &Repository) -> Result<Vec<Taken>> {
+    let gix = repo.gix();
+    // git-merge(1): the commits being merged, a line each.
+    let heads = std::fs::read_to_string(gix.git_dir().join("MERGE_HEAD")).unwrap_or_default();
+    let ids = heads.lines().filter_map(|line| ObjectId::from_hex(line.trim().as_bytes()).ok());
+    Ok(ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect())
+}
+
+/// The run that a squash takes, by the commits that git lists in the message it drafts, the newest first.
+///
+/// # Errors
+/// Where the message cannot be read.
+pub fn squashed(repo: &Repository, message: &Path) -> Result<Option<Taken>> {
+    let text = std::fs::read(message).context(format!("'{}' cannot be read", message.display()))?;
+    let gix = repo.gix();
+    let newest = text.lines().find_map(|line| ObjectId::from_hex(line.strip_prefix(b"commit ")?.trim()).ok());
+    Ok(newest.and_then(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })))
+}
+
+/// The run whose work `commit` is: by its trailer, or because the run's branch stands there.
+fn run_of(gix: &gix::Repository, commit: ObjectId) -> Option<RunId> {
+    if let Some(run) = named_run(gix, commit) {
+        return Some(run);
+    }
+    let refs = gix.references().ok()?;
+    let mut prefixes = vec!["refs/heads/agentloop/".to_owned()];
+    let remotes = gix.remote_names().into_iter();
+    prefixes.extend(remotes.map(|name| format!("refs/remotes/{}/agentloop/", name.to_str_lossy())));
+    prefixes.iter().find_map(|prefix| {
+        let branches = refs.prefixed(prefix.as_str()).ok()?.filter_map(std::result::Result::ok);
+        let mut here = branches.filter(|reference| reference.try_id().is_some_and(|id| id == commit));
+        here.find_map(|reference| reference.name().as_bstr().to_str().ok()?.strip_prefix(prefix.as_str())?.parse().ok())
+    })
+}
+
+/// The run that `commit` names in its trailer.
+pub(super) fn named_run(gix: &gix::Repository, commit: ObjectId) -> Option<RunId> {
+    let commit = gix.find_commit(commit).ok()?;
+    let message = commit.message_raw_sloppy().to_str_lossy();
+    trailer(&message, RUN_TRAILER)?.trim().parse().ok()
+}
+
+/// Adds the trailers to the message at `file`, unless it has them: the run, and with `squash` the commit.
+///
+/// # Errors
+/// Where the message cannot be changed.
+pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> Result<()> {
+    let file = file.canonicalize().context(format!("'{}' cannot be found", file.display()))?;
+    // A drafted message need not end its last line; git would then take the trailer for more of it.
+    let text = std::fs::read(&file).context("the message cannot be read")?;
+    if !text.ends_with(b"\n") {
+        std::fs::write(&file, [text.as_slice(), b"\n"].concat()).context("the message cannot be written")?;
+    }
+    let mut git = command::git(repo.home());
+    git.args(["interpret-trailers", "--in-place", "--no-divider", "--if-exists", "addIfDifferent"]);
+    git.arg("--trailer").arg(format!("{RUN_TRAILER}={}", taken.run));
+    if squash {
+        git.arg("--trailer").arg(format!("{MERGED_TRAILER}={}", taken.tip));
+    }
+    command::run(git.arg(file)).map(|_| ())
+}
+
+/// Whether a message names a run, as a commit of its own does or one that takes its work.
+pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Result<Vec<RunId>> {
+    let mut git = command::git(repo.home());
+    git.args(["log", "--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep", &format!("^{RUN_TRAILER}: ")]);
+    let printed = command::run(git.arg(tip).arg("--not").args(not))?;
+    let mut runs: Vec<RunId> = printed.lines().filter_map(|line| line.to_str().ok()?.trim().parse().ok()).collect();
+    runs.sort();
+    runs.dedup();
+    Ok(runs)
+}
+
+/// Whether the branch of `run` is a name that a push or a fetch meets.
+pub(super) fn run_of_branch(name: &str) -> Option<RunId> {
+    let run = name.strip_prefix("refs/heads/agentloop/")?.parse::<RunId>().ok()?;
+    (branch::name(&run) == name).then_some(run)
+}
