@@ -68,7 +68,19 @@ impl Server {
             "orchestrate_list" => view(&json!({ "runs": self.scope.read(app::list).await? })),
             "list_backends" => {
                 let scope = Arc::clone(&self.scope);
-                view(&json!({ "backends": blocking(move || app::backends(&*scope.fresh()?)).await? }))
+                let look = move || {
+                    let site = scope.fresh()?;
+                    asking_agents(async { app::examined_backends(&site).await })
+                };
+                view(&json!({ "backends": blocking(look).await? }))
+            }
+            "doctor" => {
+                let scope = Arc::clone(&self.scope);
+                let look = move || {
+                    let site = scope.at(given.text("cwd"))?;
+                    asking_agents(async { app::doctor(Some(site.home())).await })
+                };
+                view(&blocking(look).await?)
             }
             _ => Err(Error::failed(format!("{name} is listed, and nothing does it"))),
         }
@@ -196,6 +208,12 @@ impl Server {
         })
         .await
     }
+}
+
+/// Runs programs of agents on a runtime of their own: the one that serves has no use for children and signals.
+fn asking_agents<T>(look: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("no runtime can be started")?.block_on(look))
 }
 
 fn run_id(given: &Given) -> String {

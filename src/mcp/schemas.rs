@@ -164,7 +164,7 @@ pub fn tail() -> Value {
             "session": text("The driver that recorded it."),
             "kind": text("What happened."),
             "iteration": count("The pass that it belongs to."),
-            "data": json!({ "description": "What is to be said of it." }),
+            "data": json!({ "type": "object", "description": "What is to be said of it." }),
         }),
     );
     object(
@@ -187,19 +187,49 @@ pub fn runs() -> Value {
     object(&["runs"], json!({ "runs": list(object(&STATUS, properties), "The runs, newest first.") }))
 }
 
-/// Every backend.
-pub fn backends() -> Value {
-    let backend = object(
-        &["name", "kind", "installed", "detail"],
+fn backend() -> Value {
+    object(
+        &["name", "kind", "installed", "detail", "login"],
         json!({
             "name": text("What the argument backend takes."),
             "kind": text("Where it comes from."),
             "installed": flag("Whether its program can be found."),
             "path": or_null(text("Where its program is.")),
             "detail": text("How to get it, or the command that it runs."),
+            "version": or_null(text("Its version, where that can be told.")),
+            "login": text("Whether somebody has logged in."),
+            "can": json!({ "type": "object", "description": "What it can do for a run." }),
+            "note": text("Where it does not do what a permission says."),
+            "hint": text("What to do before it can be used."),
+        }),
+    )
+}
+
+/// Every backend.
+pub fn backends() -> Value {
+    object(&["backends"], json!({ "backends": list(backend(), "The backends.") }))
+}
+
+/// Whether everything is there that a run needs.
+pub fn doctor() -> Value {
+    let finding = object(
+        &["name", "state", "detail"],
+        json!({
+            "name": text("What was looked at."),
+            "state": json!({ "type": "string", "enum": ["ok", "warning", "failed"], "description": "How it stands." }),
+            "detail": text("What was found."),
+            "hint": text("What to do about it."),
         }),
     );
-    object(&["backends"], json!({ "backends": list(backend, "The backends.") }))
+    object(
+        &["ok", "version", "checks", "backends"],
+        json!({
+            "ok": flag("Whether a run can begin here."),
+            "version": text("This program's version."),
+            "checks": list(finding, "The machine and the repository."),
+            "backends": list(backend(), "The agents, and what stands ready of each."),
+        }),
+    )
 }
 
 /// A page of a transcript.

@@ -101,7 +101,7 @@ const DETACH: Argument = flag(
     "Whether to return at once. With false the call waits for the end; the run goes on even where the call is cancelled.",
 );
 
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     Tool {
         name: "orchestrate",
         title: "Start a run",
@@ -206,6 +206,14 @@ const TOOLS: [Tool; 10] = [
         meaning: "Lists the agents that can be driven from here, and whether they are installed.",
         arguments: &[],
         output: schemas::backends,
+        does: Does::Read,
+    },
+    Tool {
+        name: "doctor",
+        title: "Check the set-up",
+        meaning: "Checks whether runs can work here: git, the repository, the disk, the agents and their logins.",
+        arguments: &[CWD],
+        output: schemas::doctor,
         does: Does::Read,
     },
 ];

@@ -2,6 +2,7 @@
 
 mod client;
 mod faults;
+mod foreign;
 mod questions;
 mod resources;
 mod tools;

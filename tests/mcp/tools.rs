@@ -76,6 +76,10 @@ fn every_tool_answers_in_every_revision() {
         assert_eq!(listed["runs"], repo.agentloop(&["list", "--json"]).expect(0).json());
         let backends = client.call("list_backends", json!({}));
         assert!(backends["backends"].as_array().unwrap().iter().any(|backend| backend["name"] == "mock"));
+        let doctor = client.call("doctor", json!({ "cwd": "." }));
+        assert!(
+            doctor["checks"].as_array().unwrap().iter().any(|check| check["name"] == "git" && check["state"] == "ok")
+        );
         let ended = client.refused("orchestrate_cancel", json!({ "run_id": run }));
         assert!(ended.contains("has ended: completed"), "{ended}");
     }
