@@ -17,6 +17,7 @@ mod no_isolate;
 mod reading;
 mod repositories;
 mod review;
+mod sharing;
 mod stopped;
 mod story;
 mod taking;

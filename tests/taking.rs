@@ -101,7 +101,7 @@ fn merge_stops_where_git_stops() {
 #[test]
 fn merge_refuses_what_is_not_whole() {
     let repo = Repo::new();
-    repo.git(&["config", "agentloop.mock.delay", "30"]);
+    repo.git(&["config", "agentloop.mock.delay", "30000"]);
     repo.agentloop(&["run", "a goal", "--backend", "mock", "-d"]).expect(0);
     let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
     for verb in ["merge", "discard"] {
@@ -186,7 +186,7 @@ fn prune_says_first_and_takes_only_merged_runs() {
     let merged = run_with_files(&repo, "merge me");
     repo.agentloop(&["merge", &merged]).expect(0);
     let open = run_with_files(&repo, "leave me");
-    repo.git(&["config", "agentloop.mock.delay", "30"]);
+    repo.git(&["config", "agentloop.mock.delay", "30000"]);
     repo.agentloop(&["run", "live", "--backend", "mock", "-d"]).expect(0);
     assert!(repo.agentloop(&["prune"]).expect(0).stdout.starts_with("nothing to prune"));
     let before = repo.git(&["for-each-ref"]);

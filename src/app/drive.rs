@@ -91,6 +91,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     let id = site.repo.resolve(Some(name))?;
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
+    elsewhere(&run, &id, changes)?;
     trusted(site, &run, &id, changes)?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
     let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
@@ -239,6 +240,19 @@ fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     };
     Err(Error::usage(format!("{id} has spent its budget: {}", ended.reason))
         .hint(format!("give it more: git agentloop resume {id} {spent} N")))
+}
+
+/// Another host may still be at work on a run: only its own lock would tell, and that is not here.
+fn elsewhere(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+    let Some(last) = run.sessions.last().filter(|last| last.host != host() && run.ended.is_none()) else {
+        return Ok(());
+    };
+    if changes.take_over || run.is_waiting_for_answers() {
+        return Ok(());
+    }
+    let age = now().since(run.now).max(0.0);
+    Err(Error::usage(format!("{id} was last driven on '{}', {age:.0} seconds ago, and may still be", last.host))
+        .hint(format!("see that it has stopped there, sync, and then: git agentloop resume {id} --take-over")))
 }
 
 /// A log can come from anyone: what it says may be run, is run only in the clone that the run was started in.

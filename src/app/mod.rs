@@ -8,6 +8,7 @@ mod merge;
 mod read;
 mod removal;
 mod review;
+mod share;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
     Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
 };
+pub use self::share::{Diverged, Refused, SyncReport, sync};
 pub use self::watch::{LOOK, ListWatcher, Watcher};
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
@@ -171,6 +173,7 @@ pub struct Changes {
     pub allow_protected: Option<bool>,
     pub permissions: Option<Permissions>,
     pub agent: Option<AgentChoice>,
+    pub take_over: bool,
 }
 
 impl Changes {

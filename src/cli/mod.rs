@@ -17,6 +17,7 @@ mod print;
 mod render;
 mod review;
 mod sanitize;
+mod share;
 mod shown;
 mod story;
 mod take;
@@ -103,6 +104,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Merge(arguments) => take::merge(&site, &arguments),
         Verb::Discard(arguments) => take::discard(&site, &arguments),
         Verb::Prune(arguments) => take::prune(&site, &arguments),
+        Verb::Sync(arguments) => share::sync(&site, &arguments),
         Verb::Hooks(arguments) => hooks::hooks(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
         Verb::Cancel(RunJson { run, json }) => {

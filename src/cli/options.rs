@@ -93,6 +93,7 @@ pub fn changes(arguments: &ResumeArgs) -> Changes {
         protect: (!common.protect.is_empty()).then(|| common.protect.clone()),
         allow_protected: common.allow_protected.then_some(true),
         permissions: given_permissions(common),
+        take_over: arguments.take_over,
         agent: common.backend.clone().map(|backend| AgentChoice { backend, model: common.model.clone() }),
     }
 }

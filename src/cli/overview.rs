@@ -11,7 +11,7 @@ const ALSO: [(&str, &[&str]); 5] = [
     ("to read", &["status", "result", "output", "log", "diff"]),
     ("to drive", &["answer"]),
     ("to tidy", &["discard", "prune"]),
-    ("to share", &["hooks"]),
+    ("to share", &["sync", "hooks"]),
     ("to set up", &["doctor", "backends", "config", "prompts", "mcp"]),
 ];
 

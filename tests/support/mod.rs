@@ -3,6 +3,7 @@
 //! Nothing here reads the developer's git configuration or HOME, and no test shares anything with another.
 
 pub mod agent_home;
+pub mod http_remote;
 pub mod model_server;
 pub mod raw_http;
 

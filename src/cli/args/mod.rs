@@ -5,6 +5,7 @@ mod mcp;
 mod read;
 mod review;
 mod run;
+mod share;
 mod take;
 mod value;
 
@@ -15,6 +16,7 @@ pub use self::mcp::{Host, McpArgs};
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
+pub use self::share::SyncArgs;
 pub use self::take::{DiscardArgs, MergeArgs, PruneArgs};
 pub(super) use self::value::MARK;
 use self::value::text;
@@ -84,6 +86,9 @@ limit, 2 failed, 3 questions wait, 4 cancelled.")]
     /// Remove worktrees and branches of merged runs; says which unless --yes
     #[command(after_help = take::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
+    /// Exchange runs with a remote
+    #[command(after_help = share::EXAMPLES)]
+    Sync(SyncArgs),
     /// Hooks that keep runs and their records together with your commits
     #[command(after_help = hooks::EXAMPLES)]
     Hooks(HooksArgs),

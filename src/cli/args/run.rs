@@ -37,6 +37,9 @@ pub struct ResumeArgs {
     /// The run's id or its beginning [default: the newest run]
     #[arg(value_parser = text)]
     pub run: Option<String>,
+    /// Even where another machine was the last to drive it, and may still be
+    #[arg(long)]
+    pub take_over: bool,
     /// What may change.
     #[command(flatten)]
     pub common: Common,

@@ -19,6 +19,24 @@ pub fn name(run: &RunId) -> String {
     format!("refs/heads/agentloop/{run}")
 }
 
+/// Where the ref `name` stands, where there is one.
+pub fn tip(gix: &gix::Repository, name: &str) -> Option<ObjectId> {
+    gix.try_find_reference(name).ok()??.try_id().map(gix::Id::detach)
+}
+
+/// Makes the branch of a run that was only fetched stand here, at the newest commit on its record.
+pub fn establish(repo: &Repository, mover: &RefMover, run: &RunId, known: &str) -> Result<()> {
+    let known = Repository::id(known)?;
+    if tip(&repo.gix(), &name(run)).is_some() {
+        return Ok(());
+    }
+    let change = Change { name: name(run), new: Some(known), old: Expect::Absent };
+    match mover.swap(&[change])? {
+        Swap::Done => Ok(()),
+        Swap::Lost => Err(Error::failed(format!("the branch 'agentloop/{run}' came into being meanwhile"))),
+    }
+}
+
 /// Writes a commit object; no ref is moved.
 pub fn commit(
     gix: &gix::Repository,

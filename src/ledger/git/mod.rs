@@ -117,7 +117,12 @@ impl GitLedger {
     pub fn open(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
         let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(&repo, run))?;
         let identity = repo.identity();
-        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)
+        let is_fetched = read::find(&repo.gix(), run)?.is_some_and(|place| place.remote.is_some());
+        let ledger = Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)?;
+        if is_fetched {
+            branch::establish(&ledger.repo, &ledger.mover, run, tip)?;
+        }
+        Ok(ledger)
     }
 
     fn assemble(

@@ -93,11 +93,7 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     refuse_checked_out(repo, run)?;
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let mut removed = Removed::default();
-    for worktree in worktree::of_run(repo, run)? {
-        removed.kept.extend(keep(repo, &mover, run, &worktree)?);
-        worktree.remove(repo)?;
-        removed.worktrees.push(worktree.path);
-    }
+    (removed.worktrees, removed.kept) = drop_worktrees(repo, &mover, run)?;
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
         let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
@@ -124,8 +120,23 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     Ok(removed)
 }
 
+/// Removes the run's worktrees; which, and what of them was kept first, in words.
+pub(super) fn drop_worktrees(
+    repo: &Repository,
+    mover: &Arc<RefMover>,
+    run: &RunId,
+) -> Result<(Vec<PathBuf>, Vec<String>)> {
+    let (mut gone, mut kept) = (Vec::new(), Vec::new());
+    for worktree in worktree::of_run(repo, run)? {
+        kept.extend(keep(repo, mover, run, &worktree)?);
+        worktree.remove(repo)?;
+        gone.push(worktree.path);
+    }
+    Ok((gone, kept))
+}
+
 /// As `git branch -d` has it.
-fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
+pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
     let mut git = command::git(repo.home());
     let place = command::word(git.args(["for-each-ref", "--format=%(worktreepath)", &branch::name(run)]))?;
     if place.is_empty() {
@@ -139,8 +150,7 @@ fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
 fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     let gix = repo.gix();
     let mut kept = Vec::new();
-    let tip = gix.try_find_reference(branch::name(run).as_str()).ok().flatten();
-    let tip = tip.and_then(|reference| reference.try_id().map(gix::Id::detach));
+    let tip = branch::tip(&gix, &branch::name(run));
     let head = worktree.head(&gix).filter(|head| gix.has_object(*head));
     for commit in worktree.head_log().into_iter().chain(head) {
         let is_safe = tip.is_some_and(|tip| branch::contains(&gix, tip, commit));

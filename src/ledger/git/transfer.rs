@@ -1,10 +1,17 @@
 //! Runs to and from other repositories, by the user's own git: its credentials, its transports, its configuration.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use super::read::LOCAL;
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::lock::RunLock;
+use super::read::{self, LOCAL, REMOTE};
+use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
-use super::{command, taken, union};
+use super::{branch, command, removal, taken, union};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -70,6 +77,221 @@ pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> 
         }
     }
     Ok(())
+}
+
+/// What became of a sync.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// Runs of which something new came.
+    pub fetched: Vec<RunId>,
+    /// Runs that went on elsewhere, and are at the same point here now.
+    pub updated: Vec<RunId>,
+    /// Runs of which something went.
+    pub pushed: Vec<RunId>,
+    /// Runs that went on in two places: both logs are kept, ours first.
+    pub diverged: Vec<(RunId, String, String)>,
+    /// Refs that the remote did not take, and why.
+    pub refused: Vec<(String, String)>,
+    /// What a worktree here held when its run had gone on elsewhere, and where it is kept.
+    pub kept: Vec<String>,
+}
+
+/// The remote that `name` means: itself, or the one that a plain `git fetch` takes.
+///
+/// # Errors
+/// Where there is none of that name, or none at all.
+pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
+    let gix = repo.gix();
+    let names: Vec<String> = gix.remote_names().iter().map(|name| name.to_str_lossy().into_owned()).collect();
+    let known = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
+    let hint = format!("{known}; 'git remote add NAME URL' adds one");
+    match name {
+        Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
+        Some(name) => Err(Error::usage(format!("there is no remote '{name}'")).hint(hint)),
+        None => {
+            let default =
+                gix.remote_default_name(gix::remote::Direction::Fetch).map(|name| name.to_str_lossy().into_owned());
+            let default = default.filter(|name| names.contains(name));
+            let only = || (names.len() == 1).then(|| names[0].clone());
+            default.or_else(only).ok_or_else(|| Error::usage("which remote is not clear").hint(hint))
+        }
+    }
+}
+
+/// Fetches runs from `remote`, pushes ours to it, and takes in what went on there.
+///
+/// # Errors
+/// Where the remote cannot be reached.
+pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
+    let gix = repo.gix();
+    let theirs = format!("{REMOTE}{remote}/");
+    let before = logs(&gix, &theirs)?;
+    let mut git = users_git(repo);
+    // Whatever a run has there is fetched by name: neither tags nor what the remote deleted are this verb's business.
+    git.args([
+        "fetch",
+        "--quiet",
+        "--no-tags",
+        "--no-prune",
+        "--no-write-fetch-head",
+        "--no-auto-maintenance",
+        "--",
+        remote,
+    ]);
+    git.arg(format!("+{LOCAL}*:{theirs}*"));
+    git.arg(format!("+refs/heads/agentloop/*:refs/remotes/{remote}/agentloop/*"));
+    reached(remote, &command::output(&mut git)?)?;
+
+    let (ours, there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
+    let mut synced = Synced::default();
+    synced.fetched.extend(there.iter().filter(|(run, tip)| before.get(*run) != Some(*tip)).map(|(run, _)| run.clone()));
+    let mut outgoing = Vec::new();
+    for (run, own) in &ours {
+        let name = format!("{LOCAL}{run}");
+        match there.get(run) {
+            Some(tip) if tip == own => {}
+            Some(tip) if branch::contains(&gix, *tip, *own) => {
+                synced.kept.extend(follow(repo, remote, run, *own, *tip)?);
+                synced.updated.push(run.clone());
+            }
+            Some(tip) if !branch::contains(&gix, *own, *tip) => {
+                synced.diverged.push((run.clone(), name, format!("{theirs}{run}")));
+                continue;
+            }
+            _ => outgoing.push(Outgoing { run, id: *own, name }),
+        }
+        let full = branch::name(run);
+        let Some(id) = branch::tip(&gix, &full) else { continue };
+        let branch = Outgoing { run, id, name: full };
+        let known = branch::tip(&gix, &branch.copy(remote));
+        if known.is_none_or(|known| known != id && !branch::contains(&gix, known, id)) {
+            outgoing.push(branch);
+        }
+    }
+    for some in outgoing.chunks(AT_ONCE) {
+        push(repo, remote, some, &mut synced)?;
+    }
+    synced.pushed.dedup();
+    Ok(synced)
+}
+
+/// Sends transcripts to `remote` and gets those that are there.
+///
+/// # Errors
+/// Where the remote cannot be reached.
+pub fn sync_output(repo: &Repository, remote: &str) -> Result<()> {
+    const OUTPUT: &str = "refs/agentloop/run/*/output:refs/agentloop/run/*/output";
+    let mut git = users_git(repo);
+    git.args(["fetch", "--quiet", "--no-tags", "--no-prune", "--no-write-fetch-head", "--no-auto-maintenance"]);
+    let fetched = command::output(git.args(["--", remote, OUTPUT]))?;
+    // 1: some ref here knows more than the one there.
+    if fetched.status.code() != Some(1) {
+        reached(remote, &fetched)?;
+    }
+    let mut git = users_git(repo);
+    let pushed = command::output(git.args(["push", "--quiet", "--no-verify", "--", remote, OUTPUT]))?;
+    reached(remote, &pushed)
+}
+
+/// A ref of a run that is to be pushed, as it stood when that was decided: a driver may go on meanwhile.
+struct Outgoing<'a> {
+    run: &'a RunId,
+    id: ObjectId,
+    name: String,
+}
+
+impl Outgoing<'_> {
+    fn is_log(&self) -> bool {
+        self.name.starts_with(LOCAL)
+    }
+
+    fn spec(&self) -> String {
+        format!("{}:{}", self.id, self.name)
+    }
+
+    /// What is known here of the same ref on the remote.
+    fn copy(&self, remote: &str) -> String {
+        if self.is_log() {
+            format!("{REMOTE}{remote}/{}", self.run)
+        } else {
+            format!("refs/remotes/{remote}/agentloop/{}", self.run)
+        }
+    }
+}
+
+/// Pushes; refs that the remote does not take are noted. A remote that takes all or nothing gets branches alone.
+fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut Synced) -> Result<()> {
+    let try_these = |specs: Vec<String>| -> Result<std::process::Output> {
+        let mut git = users_git(repo);
+        command::output(git.args(["push", "--porcelain", "--no-verify", "--", remote]).args(specs))
+    };
+    let mut output = try_these(outgoing.iter().map(Outgoing::spec).collect())?;
+    let mut lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let branches: Vec<String> = outgoing.iter().filter(|one| !one.is_log()).map(Outgoing::spec).collect();
+    let some_taken = lines.lines().any(|line| line.contains('\t') && !line.starts_with('!'));
+    if !output.status.success() && !some_taken && !branches.is_empty() && branches.len() < outgoing.len() {
+        output = try_these(branches)?;
+        let logs: Vec<&str> = lines.lines().filter(|line| line.contains(LOCAL)).collect();
+        lines = logs.join("\n") + "\n" + &String::from_utf8_lossy(&output.stdout);
+    }
+    // git-push(1), --porcelain: `<flag> TAB <from>:<to> TAB <summary>`.
+    let mut heard = false;
+    let mut known = Vec::new();
+    for line in lines.lines() {
+        let mut fields = line.split('\t');
+        let (Some(flag), Some(refs), Some(summary)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        heard = true;
+        let Some(one) = outgoing.iter().find(|one| one.spec() == refs) else { continue };
+        if flag == "!" {
+            synced.refused.push((one.name.clone(), summary.to_owned()));
+        } else {
+            synced.pushed.push(one.run.clone());
+            known.push(Change { name: one.copy(remote), new: Some(one.id), old: Expect::Any });
+        }
+    }
+    // What is there now is known without a fetch, as git has it for branches.
+    let _ = RefMover::new(repo.common_dir().to_owned()).swap(&known)?;
+    if heard { Ok(()) } else { reached(remote, &output) }
+}
+
+/// Brings a run that went on elsewhere to the same point here. What its worktree holds belongs to the point it was at:
+/// it is kept on a rescue ref, and the worktree goes.
+fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
+    let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Err(super::driven(repo, run)) };
+    let gix = repo.gix();
+    let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
+    let kept = removal::drop_worktrees(repo, &mover, run)?.1;
+    let mut changes = vec![Change { name: format!("{LOCAL}{run}"), new: Some(tip), old: Expect::Is(own) }];
+    let (full, there) = (branch::name(run), format!("refs/remotes/{remote}/agentloop/{run}"));
+    if let (Some(here), Some(there)) = (branch::tip(&gix, &full), branch::tip(&gix, &there))
+        && here != there
+        && branch::contains(&gix, there, here)
+    {
+        removal::refuse_checked_out(repo, run)?;
+        changes.push(Change { name: full, new: Some(there), old: Expect::Is(here) });
+    }
+    match mover.swap(&changes)? {
+        Swap::Done => Ok(kept),
+        Swap::Lost => Err(Error::failed(format!("somebody moved a ref of {run} meanwhile")).hint("sync again")),
+    }
+}
+
+fn logs(gix: &gix::Repository, prefix: &str) -> Result<BTreeMap<RunId, ObjectId>> {
+    let places = read::places(gix, prefix)?.into_iter();
+    // `a/` is a start of the remote `a/b`'s refs too.
+    let own = places.filter(|(run, place)| place.name.len() == prefix.len() + run.as_str().len());
+    Ok(own.map(|(run, place)| (run, place.tip)).collect())
+}
+
+/// git's own words where the remote could not be worked with.
+fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Error::failed(format!("git could not work with the remote '{remote}'"))
+        .because(said)
+        .hint(format!("'git ls-remote {remote}' shows whether it can be reached; nothing here was changed")))
 }
 
 /// git with the user's environment and credentials; our refs are nobody's hooks' business.
