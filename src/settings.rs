@@ -2,6 +2,7 @@
 //!
 //! Flags are the command line's: it asks here for what no flag says.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::ledger::{Cleanup, Durability};
-use crate::run::goal::{Check, Permissions};
+use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 
 /// The longest time that a setting may name, in seconds: about 31 years.
 const LONGEST: f64 = 1e9;
@@ -45,6 +46,13 @@ macro_rules! keys {
 keys! {
     Backend "backend" "AGENTLOOP_BACKEND" "agentloop.backend" "auto" "the agent that plans, works and reviews";
     Model "model" "AGENTLOOP_MODEL" "agentloop.model" "" "the model that the agent uses; empty = its own choice";
+    Planner "planner" "AGENTLOOP_PLANNER" "agentloop.planner" "" "who plans, as backend or backend/model; empty = the agent";
+    Worker "worker" "AGENTLOOP_WORKER" "agentloop.worker" "" "who works on the subgoals; empty = the agent";
+    Reviewer "reviewer" "AGENTLOOP_REVIEWER" "agentloop.reviewer" "" "who reviews; empty = the agent";
+    Integrator "integrator" "AGENTLOOP_INTEGRATOR" "agentloop.integrator" ""
+        "who resolves conflicts between workers; empty = the agent";
+    NoWait "no-wait" "AGENTLOOP_NO_WAIT" "agentloop.noWait" "false"
+        "whether a usage limit ends a run instead of being waited out";
     MaxIterations "max-iterations" "AGENTLOOP_MAX_ITERATIONS" "agentloop.maxIterations" "4" "iterations a run may take";
     MaxTaskRetries "max-task-retries" "AGENTLOOP_MAX_TASK_RETRIES" "agentloop.maxTaskRetries" "1"
         "further attempts at a subgoal after its first";
@@ -164,10 +172,35 @@ impl Settings {
         &self.entries
     }
 
-    /// Who answers; `auto` picks.
-    #[must_use]
-    pub fn backend(&self) -> String {
-        self.text(Index::Backend).unwrap_or("auto").to_owned()
+    /// Who answers, with the model where the setting names one; `auto` picks.
+    ///
+    /// # Errors
+    /// Where the value is no agent.
+    pub fn agent(&self) -> Result<AgentChoice> {
+        self.parse(Index::Backend, str::parse).map(Option::unwrap_or_default)
+    }
+
+    /// Who answers a role instead.
+    ///
+    /// # Errors
+    /// Where a value is no agent.
+    pub fn roles(&self) -> Result<BTreeMap<Role, AgentChoice>> {
+        let mut chosen = BTreeMap::new();
+        let indices = [Index::Planner, Index::Worker, Index::Reviewer, Index::Integrator];
+        for ((_, roles), index) in Role::CHOICES.iter().zip(indices) {
+            if let Some(choice) = self.parse(index, str::parse::<AgentChoice>)? {
+                chosen.extend(roles.iter().map(|role| (*role, choice.clone())));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Whether a usage limit ends a run instead of being waited out.
+    ///
+    /// # Errors
+    /// Where the value is neither yes nor no.
+    pub fn no_wait(&self) -> Result<bool> {
+        Ok(self.parse(Index::NoWait, truth)?.unwrap_or(false))
     }
 
     /// The model, where one is named.

@@ -58,6 +58,7 @@
 //! | copilot | stdout | `{"type":"model.call_failure","data":{… "statusCode":529 … "source":"top_level" …}}` |
 //! | aider | stdout | `litellm.RateLimitError: …`, then `Retrying in 0.2 seconds...` |
 
+mod apis;
 mod real;
 mod whole;
 mod wire;

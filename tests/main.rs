@@ -12,6 +12,7 @@ mod hooks;
 mod killed;
 mod layers;
 mod ledger_contract;
+mod limits;
 mod mcp;
 mod no_isolate;
 mod reading;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
+use super::api::Dialect;
 use super::claude::Claude;
 use super::presets::{self, Described};
 
@@ -24,6 +25,12 @@ pub(super) struct Known {
     /// Where it does not do what a permission says.
     pub(super) note: &'static str,
 }
+
+/// The model APIs by their names.
+pub(super) const APIS: [(&str, Dialect); 2] = [("claude_api", Dialect::Anthropic), ("openai_api", Dialect::OpenAi)];
+
+/// What a model behind an API can do in our loop around it.
+pub(super) const API_CAN: Can = Can { resume: false, cost: false, ..ALL };
 
 /// How one finds out, without a word to a model, whether somebody has logged in.
 pub(super) enum Login {

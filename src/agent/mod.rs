@@ -2,6 +2,7 @@
 //!
 //! A backend is one method: [`Agent::run`]. The three roles of the loop are the same agent with other prompts.
 
+pub mod api;
 pub mod claude;
 pub mod command;
 mod explain;
@@ -57,6 +58,9 @@ pub struct Request {
     pub permissions: Permissions,
     /// How long the call may take; `None` = as long as it takes.
     pub timeout: Option<Duration>,
+    /// Tokens that the run may still use, in and out together; `None` = as many as it takes. A backend that sees what it
+    /// uses, while it works, stops there.
+    pub tokens_left: Option<u64>,
     /// Environment for what the call starts, beside our own.
     pub env: Vec<(String, String)>,
     /// The run's id.

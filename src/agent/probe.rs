@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::known::{Can, KNOWN, Known, Login};
+use super::known::{API_CAN, APIS, Can, KNOWN, Known, Login};
 use super::registry::{BackendView, Registry};
 use crate::process::{self, Finished, Spec, Status};
 
@@ -62,11 +62,27 @@ pub async fn examine(registry: &Registry) -> Vec<Examined> {
 async fn one(backend: BackendView) -> Examined {
     let known = KNOWN.iter().find(|known| backend.kind == "agent" && known.name == backend.name);
     let path = backend.path.as_ref().map(PathBuf::from);
+    if backend.kind == "api" {
+        return api(backend);
+    }
     let (Some(known), Some(path)) = (known, path) else { return unasked(backend, known) };
     let (version, login) = tokio::join!(version(&path), login(&path, known));
     let hint = (login != LoggedIn::Yes).then(|| known.log_in.to_owned());
     let note = Some(known.note).filter(|note| !note.is_empty()).map(ToOwned::to_owned);
     Examined { backend, version, login, can: known.can, note, hint }
+}
+
+/// A model API is ready where its key is set; one at an address of the user's own may want none.
+fn api(backend: BackendView) -> Examined {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dialect = APIS.iter().find(|(name, _)| *name == backend.name).map(|(_, dialect)| *dialect);
+    let login = match dialect {
+        Some(dialect) if set(dialect.key_variable()) => LoggedIn::Yes,
+        Some(dialect) if backend.path.is_some() || set(dialect.url_variable()) => LoggedIn::Unknown,
+        _ => LoggedIn::No,
+    };
+    let hint = dialect.filter(|_| login == LoggedIn::No).map(|dialect| format!("set {}", dialect.key_variable()));
+    Examined { version: None, login, can: API_CAN, note: None, hint, backend }
 }
 
 /// What can be said of one that is not there, or that is no agent of ours to ask.

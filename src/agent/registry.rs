@@ -9,8 +9,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
+use super::api::Api;
 use super::command::Command;
-use super::known::{KNOWN, Known};
+use super::known::{APIS, KNOWN, Known};
 use super::mock::Mock;
 use crate::error::{Error, Result};
 
@@ -26,11 +27,11 @@ const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "d
 pub struct BackendView {
     /// What `--backend` takes.
     pub name: String,
-    /// `built-in`, `agent` or `command`.
+    /// `built-in`, `agent`, `api` or `command`.
     pub kind: String,
     /// Whether its program can be found.
     pub installed: bool,
-    /// Where.
+    /// Where; for an API, the address that was configured.
     pub path: Option<String>,
     /// How to get it where it is missing; for a command of the user's, the command.
     pub detail: String,
@@ -41,6 +42,8 @@ pub struct BackendView {
 pub struct Registry {
     custom: BTreeMap<String, String>,
     mock: BTreeMap<String, Vec<String>>,
+    /// Where the model APIs are, where they are not where they usually are.
+    urls: BTreeMap<&'static str, String>,
     environment: Environment,
 }
 
@@ -84,6 +87,10 @@ impl Registry {
         let mock = MOCK_KEYS.map(|key| format!("agentloop.mock.{key}"));
         Self {
             custom: custom.iter().filter_map(command).collect(),
+            urls: APIS
+                .iter()
+                .filter_map(|(name, _)| Some((*name, config(&format!("agentloop.backend.{name}.url")).pop()?)))
+                .collect(),
             mock: mock.into_iter().map(|key| (key.clone(), config(&key))).collect(),
             environment,
         }
@@ -108,15 +115,25 @@ impl Registry {
         if name == MOCK {
             return Ok(Arc::new(Mock::new(&|key| self.mock.get(key).cloned().unwrap_or_default())?));
         }
+        if let Some((name, dialect)) = APIS.iter().find(|(known, _)| *known == name) {
+            return Ok(Arc::new(Api::new(*dialect, self.urls.get(name).cloned())));
+        }
         match KNOWN.iter().find(|known| known.name == name) {
             Some(known) => Ok((known.make)()),
             None => Err(self.unknown(name)),
         }
     }
 
+    /// Whether the backend of this name tells what its calls cost; a command of the user's cannot.
+    #[must_use]
+    pub fn tells_cost(&self, name: &str) -> bool {
+        let known = KNOWN.iter().find(|known| known.name == name);
+        !self.custom.contains_key(name) && (name == MOCK || known.is_some_and(|known| known.can.cost))
+    }
+
     fn unknown(&self, name: &str) -> Error {
         let names: Vec<String> = self.list().into_iter().map(|view| view.name).collect();
-        let alike = names.iter().map(|known| (distance(name, known), known)).min();
+        let alike = names.iter().map(|known| (distance(name, known), known)).min_by_key(|(distance, _)| *distance);
         let message = match alike.filter(|(distance, _)| *distance <= 2) {
             Some((_, alike)) => format!("no backend '{name}': did you mean '{alike}'?"),
             None => format!("no backend '{name}': there are {}", names.join(", ")),
@@ -158,6 +175,13 @@ impl Registry {
             let path = self.environment.find(known.program);
             let detail = if path.is_some() { "" } else { known.install };
             view(known.name, "agent", path, detail)
+        }));
+        views.extend(APIS.iter().map(|(name, dialect)| BackendView {
+            name: (*name).to_owned(),
+            kind: "api".to_owned(),
+            installed: true,
+            path: self.urls.get(name).cloned(),
+            detail: format!("{} and --model; {} names another server", dialect.key_variable(), dialect.url_variable()),
         }));
         views.retain(|view| !self.custom.contains_key(&view.name));
         views.extend(self.custom.iter().map(|(name, template)| match Command::new(name, template) {

@@ -12,6 +12,7 @@ pub(crate) fn request(role: Role, dir: &std::path::Path) -> Request {
         cwd: dir.to_owned(),
         permissions: Permissions::Edit,
         timeout: None,
+        tokens_left: None,
         env: Vec::new(),
         run: "a-run-1a2b3c".to_owned(),
         call: 1,

@@ -25,7 +25,7 @@ const REAPER_STACK: usize = 64 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     Run(Box<NewRun>),
-    Resume { run: String, changes: Changes },
+    Resume { run: String, changes: Box<Changes> },
     Answer { run: String, answers: Vec<String> },
     Cancel { run: String },
 }
@@ -60,7 +60,7 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
 /// Where the run cannot go on.
 pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Status> {
     let id = site.repo.resolve(Some(run))?;
-    hand_over(site, &id, &Request::Resume { run: id.to_string(), changes })
+    hand_over(site, &id, &Request::Resume { run: id.to_string(), changes: Box::new(changes) })
 }
 
 /// Answers a run's questions and returns once it goes on.

@@ -174,9 +174,12 @@ fn disk(site: &Site) -> Option<Finding> {
 }
 
 fn agent(backends: &[Examined]) -> Finding {
-    let agents = || backends.iter().filter(|one| one.backend.installed && one.backend.kind != "built-in");
-    if let Some(ready) = agents().find(|one| one.login != LoggedIn::No) {
-        return Finding::new("agent", Health::Ok, format!("{} is installed", ready.backend.name), None);
+    let is_api = |one: &&Examined| one.backend.kind == "api";
+    let agents =
+        || backends.iter().filter(|one| one.backend.installed && one.backend.kind != "built-in" && !is_api(one));
+    let key = backends.iter().filter(is_api).find(|one| one.login == LoggedIn::Yes);
+    if let Some(ready) = agents().find(|one| one.login != LoggedIn::No).or(key) {
+        return Finding::new("agent", Health::Ok, format!("{} is ready", ready.backend.name), None);
     }
     if let Some(one) = agents().next() {
         let detail = format!("{} is installed, and nobody has logged in", one.backend.name);

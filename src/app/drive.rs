@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested, settle};
 use crate::agent::prompts::Prompts;
+use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
 use crate::engine::{Engine, Parts};
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::ledger::git::{GitLedger, NewRecord, lock, read};
 use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
-use crate::run::goal::{Goal, Isolation, Options, Permissions, RunId, StopReason, session_id};
+use crate::run::goal::{Goal, Isolation, Options, Permissions, Role, RunId, StopReason, session_id};
 use crate::run::message;
 use crate::run::view::{RunResult, Status};
 
@@ -99,6 +100,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;
     let options = changes.apply(&run.options);
+    super::affordable(site, options.as_ref().unwrap_or(&run.options))?;
     let settled = options.clone().unwrap_or_else(|| run.options.clone());
     let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::new(std::env::vars()))?;
     let resumed = RunResumed {
@@ -275,6 +277,13 @@ fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> 
     if changes.agent.is_none() {
         wanted.push(format!("--backend {}", shell_words::quote(&run.options.agent.backend)));
     }
+    for (name, roles) in Role::CHOICES {
+        if let Some(choice) = roles.iter().find_map(|role| run.options.roles.get(role))
+            && roles.iter().any(|role| !changes.roles.contains_key(role))
+        {
+            wanted.push(format!("--{name} {}", shell_words::quote(&choice.to_string())));
+        }
+    }
     if wanted.is_empty() {
         return Ok(());
     }
@@ -296,6 +305,7 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
         cancel: drive.cancel,
         env: Vec::new(),
         review_bytes: site.settings.review_bytes()?,
+        limits: Limits::of_user(),
     })
 }
 

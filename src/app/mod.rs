@@ -174,6 +174,9 @@ pub struct Changes {
     pub permissions: Option<Permissions>,
     pub agent: Option<AgentChoice>,
     pub take_over: bool,
+    /// Further choices; a role that is not in it keeps its own.
+    pub roles: BTreeMap<Role, AgentChoice>,
+    pub no_wait: Option<bool>,
 }
 
 impl Changes {
@@ -202,6 +205,8 @@ impl Changes {
         if let Some(agent) = &self.agent {
             changed.agent.clone_from(agent);
         }
+        changed.roles.extend(self.roles.iter().map(|(role, choice)| (*role, choice.clone())));
+        changed.no_wait = self.no_wait.unwrap_or(changed.no_wait);
         (changed != *options).then_some(changed)
     }
 }
@@ -268,10 +273,33 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
             .hint("leave it out: the run then works in a worktree of its own"));
     }
     site.repo.check_paths(&options.protect)?;
-    if options.agent.backend == "auto" || options.agent.backend.is_empty() {
-        options.agent.backend = site.registry().auto()?;
+    for choice in std::iter::once(&mut options.agent).chain(options.roles.values_mut()) {
+        if choice.backend == "auto" || choice.backend.is_empty() {
+            choice.backend = site.registry().auto()?;
+        }
     }
+    affordable(site, options)?;
     site.agents(options).map(|_| ())
+}
+
+/// A limit on what a run may cost holds only where every agent tells what it costs.
+fn affordable(site: &Site, options: &Options) -> Result<()> {
+    if options.budget.max_cost.is_none() {
+        return Ok(());
+    }
+    let registry = site.registry();
+    let silent = Role::ALL
+        .into_iter()
+        .map(|role| options.agent_for(role))
+        .find(|choice| !site.own.contains_key(&choice.backend) && !registry.tells_cost(&choice.backend));
+    match silent {
+        None => Ok(()),
+        Some(choice) => Err(Error::usage(format!(
+            "'{}' does not tell what a call costs, so --max-cost would never stop the run",
+            choice.backend
+        ))
+        .hint("--max-tokens bounds what it uses, --max-agent-calls how often it is called")),
+    }
 }
 
 /// Whoever works for a run does not start another, unless the user says that it may.

@@ -1,10 +1,12 @@
 //! From flags and settings to what a run is started or resumed with.
 
+use std::collections::BTreeMap;
+
 use super::args::{Common, ResumeArgs, RunArgs};
 use super::goal;
 use crate::app::{Changes, NewRun};
 use crate::error::{Error, Result};
-use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions};
+use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions, Role};
 use crate::settings::Settings;
 
 /// The run that `arguments` ask for: a flag, or else what the user has set. `person` says whether somebody is there
@@ -54,10 +56,9 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
             max_cost: common.max_cost,
             patience: flag_or(common.patience, || settings.patience())?,
         },
-        agent: AgentChoice {
-            backend: common.backend.clone().unwrap_or_else(|| settings.backend()),
-            model: common.model.clone().or_else(|| settings.model()),
-        },
+        agent: agent(common, settings)?,
+        roles: roles(common, settings)?,
+        no_wait: common.no_wait || settings.no_wait()?,
         checks,
         check_timeout: flag_or(arguments.verify_timeout.map(Some), || settings.verify_timeout())?,
         agent_timeout: flag_or(common.timeout.map(Some), || settings.timeout())?,
@@ -70,7 +71,6 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
         recheck: common.recheck || settings.recheck()?,
         protect: if common.protect.is_empty() { settings.protect() } else { common.protect.clone() },
         allow_protected: common.allow_protected || settings.allow_protected()?,
-        ..Options::default()
     })
 }
 
@@ -94,8 +94,32 @@ pub fn changes(arguments: &ResumeArgs) -> Changes {
         allow_protected: common.allow_protected.then_some(true),
         permissions: given_permissions(common),
         take_over: arguments.take_over,
-        agent: common.backend.clone().map(|backend| AgentChoice { backend, model: common.model.clone() }),
+        agent: common.backend.clone().map(|choice| {
+            let model = common.model.clone().or(choice.model);
+            AgentChoice { model, ..choice }
+        }),
+        roles: given_roles(common),
+        no_wait: common.no_wait.then_some(true),
     }
+}
+
+/// Who answers: `--model` outdoes the model in `--backend NAME/MODEL`, and that one the setting.
+fn agent(common: &Common, settings: &Settings) -> Result<AgentChoice> {
+    let choice = flag_or(common.backend.clone(), || settings.agent())?;
+    let model = common.model.clone().or(choice.model).or_else(|| settings.model());
+    Ok(AgentChoice { backend: choice.backend, model })
+}
+
+fn roles(common: &Common, settings: &Settings) -> Result<BTreeMap<Role, AgentChoice>> {
+    let mut roles = settings.roles()?;
+    roles.extend(given_roles(common));
+    Ok(roles)
+}
+
+fn given_roles(common: &Common) -> BTreeMap<Role, AgentChoice> {
+    let given = [&common.planner, &common.worker, &common.reviewer, &common.integrator];
+    let chosen = Role::CHOICES.iter().zip(given).filter_map(|((_, roles), choice)| Some((roles, choice.as_ref()?)));
+    chosen.flat_map(|(roles, choice)| roles.iter().map(|role| (*role, choice.clone()))).collect()
 }
 
 fn flag_or<T>(flag: Option<T>, setting: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -140,6 +164,19 @@ mod tests {
             run_of(&["x"], &[], false).unwrap().options,
             Options { agent: AgentChoice { backend: "auto".into(), model: None }, ..Options::default() }
         );
+    }
+
+    #[test]
+    fn a_role_may_have_an_agent_of_its_own() {
+        let arguments = ["x", "--backend", "codex/a", "--worker", "aider", "--planner", "claude_api/b/c"];
+        let env = [("AGENTLOOP_REVIEWER", "gemini"), ("AGENTLOOP_WORKER", "copilot"), ("AGENTLOOP_MODEL", "z")];
+        let options = run_of(&arguments, &env, false).unwrap().options;
+        let chosen = |role| options.agent_for(role).to_string();
+        assert_eq!(
+            Role::ALL.map(chosen),
+            ["claude_api/b/c", "claude_api/b/c", "claude_api/b/c", "aider", "gemini", "codex/a"]
+        );
+        assert!(run_of(&["x"], &[("AGENTLOOP_WORKER", "/m")], false).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Engine;
+use super::limits::Limits;
 use super::recorder::Recorder;
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
@@ -35,6 +36,7 @@ pub(super) struct Call {
     pub(super) agent: Arc<dyn Agent>,
     pub(super) choice: AgentChoice,
     pub(super) request: Request,
+    limits: Limits,
 }
 
 /// What [`Call::make`] brings back.
@@ -144,9 +146,9 @@ impl Engine {
             let mut facts = before(run);
             facts.push(AgentStarted { call, role: Some(role), agent: choice.clone(), subgoal: subgoal.clone() }.into());
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
-            (facts, (choice, call, iteration, run.options.clone(), run.id.clone()))
+            (facts, (choice, call, iteration, run.options.clone(), run.id.clone(), run.usage.tokens()))
         };
-        let (choice, call, iteration, options, id) = self.recorder.record_with(begin).await?;
+        let (choice, call, iteration, options, id, spent) = self.recorder.record_with(begin).await?;
         let agent = self.parts.agents.get(&choice.backend).cloned().ok_or_else(|| {
             Error::failed(format!("this driver has no backend '{}'", choice.backend))
                 .hint("'git agentloop backends' lists what it has")
@@ -166,6 +168,7 @@ impl Engine {
             cwd: self.workspace.clone(),
             permissions: options.permissions,
             timeout: options.agent_timeout.map(Duration::from_secs_f64),
+            tokens_left: options.budget.max_tokens.map(|limit| limit.saturating_sub(spent)),
             env,
             run,
             call,
@@ -175,7 +178,7 @@ impl Engine {
             transcript,
             cancel: self.parts.cancel.clone(),
         };
-        Ok(Call { agent, choice, request })
+        Ok(Call { agent, choice, request, limits: self.parts.limits.clone() })
     }
 
     /// What every prompt begins with.
@@ -220,7 +223,11 @@ impl Call {
                 Err((Failure::new(FailureKind::Empty, "the agent answered nothing"), response))
             }
             Ok(response) => Ok(Response { text: clean(&response.text), ..response }),
-            Err(failure) => Err((failure, Response::default())),
+            Err(failure) => {
+                let spent =
+                    Response { usage: failure.spent.as_deref().copied().unwrap_or_default(), ..Response::default() };
+                Err((failure, spent))
+            }
         };
         let finished = |error: Option<Failure>, response: &Response| AgentFinished {
             call: request.call,
@@ -249,6 +256,9 @@ impl Call {
         }
         let now = recorder.now();
         if let Some(reset) = failure.reset_at {
+            if failure.kind == FailureKind::RateLimited {
+                self.limits.tell(&self.choice.backend, reset, now);
+            }
             return Some(reset.max(now.plus(FIRST_BACKOFF)));
         }
         let streak = recorder.with(|run| run.pauses.get(&self.choice.backend).map_or(0, |pause| pause.streak));

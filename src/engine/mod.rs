@@ -4,18 +4,20 @@
 //! next; a driver that resumes a run is the same code after a replay.
 
 mod call;
+pub mod limits;
 mod recorder;
 pub mod redact;
 mod verify;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::limits::Limits;
 pub use self::recorder::{Clock, Recorder};
 use self::redact::Redactor;
 use crate::agent::Agent;
@@ -27,7 +29,7 @@ use crate::run::event::{
     AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
     PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, Timestamp, Waiting, WorktreeReady,
 };
-use crate::run::goal::StopReason;
+use crate::run::goal::{Role, StopReason};
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
 use crate::run::{Intake, Phase, Run, Step};
 
@@ -74,6 +76,8 @@ pub struct Parts {
     pub env: Vec<(String, String)>,
     /// Bytes of the iteration's diff that the reviewer sees.
     pub review_bytes: usize,
+    /// Usage limits that this user's runs tell each other of.
+    pub limits: Limits,
 }
 
 /// A driver of one run.
@@ -188,6 +192,7 @@ impl Engine {
             if self.parts.cancel.is_cancelled() && self.recorder.with(|run| !run.cancelled && run.ended.is_none()) {
                 self.recorder.record([RunCancelled { by: "request".into() }.into()]).await?;
             }
+            self.heed_limits().await?;
             let now = self.recorder.now();
             let (step, stands) = self.recorder.with(|run| (run.next_step(now), run.phase()));
             if stands != phase && step.is_some() {
@@ -213,7 +218,7 @@ impl Engine {
             Step::Intake(Intake::Questions) => self.find_questions().await,
             Step::Intake(Intake::Close) => self.close_intake().await,
             Step::Await(_) => Ok(()),
-            Step::Wait { until, backend } => self.wait(until, backend, flight).await,
+            Step::Wait { until, backend } => self.wait(until, &backend, flight).await,
             Step::Plan => self.plan().await,
             Step::Work(start) => self.work(start, flight).await,
             Step::Verify => self.verify().await,
@@ -243,10 +248,34 @@ impl Engine {
         self.recorder.record_with(close).await
     }
 
+    /// Puts on record what other runs of this user have told of limits since.
+    async fn heed_limits(&self) -> Result<()> {
+        let now = self.recorder.now();
+        let told = self.recorder.with(|run| {
+            let over = run.ended.is_some() || run.cancelled;
+            let backends: BTreeSet<&str> =
+                Role::ALL.iter().filter(|_| !over).map(|role| run.options.agent_for(*role).backend.as_str()).collect();
+            let news = backends.into_iter().filter_map(|backend| {
+                let until = self.parts.limits.reset_of(backend, now)?;
+                let known = run.pauses.get(backend).is_some_and(|pause| pause.until >= until);
+                let reason = "another run met a usage limit".to_owned();
+                (!known).then(|| Waiting { until, backend: backend.to_owned(), reason, shared: true }.into())
+            });
+            news.collect::<Vec<Fact>>()
+        });
+        if told.is_empty() { Ok(()) } else { self.recorder.record(told).await }
+    }
+
     /// Does nothing until `until`, or until work in flight comes to an end, or the run is stopped.
-    async fn wait(&self, until: Timestamp, backend: String, flight: &mut JoinSet<Result<()>>) -> Result<()> {
-        let reason = self.recorder.with(|run| run.pauses.get(&backend).map(|pause| pause.reason.clone()));
-        self.recorder.record([Waiting { until, backend, reason: reason.unwrap_or_default() }.into()]).await?;
+    async fn wait(&self, until: Timestamp, backend: &str, flight: &mut JoinSet<Result<()>>) -> Result<()> {
+        let announce = |run: &Run| {
+            let pause = run.pauses.get(backend);
+            let known = pause.is_some_and(|pause| pause.announced == Some(until));
+            let reason = pause.map(|pause| pause.reason.clone()).unwrap_or_default();
+            let fact = Waiting { until, backend: backend.to_owned(), reason, shared: false }.into();
+            (if known { Vec::new() } else { vec![fact] }, ())
+        };
+        self.recorder.record_with(announce).await?;
         let left = std::time::Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0));
         tokio::select! {
             () = tokio::time::sleep(left) => Ok(()),
@@ -381,6 +410,12 @@ fn last_words(run: &Run, reason: StopReason) -> (String, Option<String>) {
         StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
         StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),
         StopReason::MaxTokens => (summary, resume(" --max-tokens <more>")),
+        StopReason::UsageLimit => {
+            let until = run.pauses.values().map(|pause| pause.until).max();
+            let reset = until.and_then(|until| time::OffsetDateTime::from_unix_timestamp(until.0 / 1000).ok());
+            let reset = reset.map(|reset| format!("it resets at {:02}:{:02} UTC; ", reset.hour(), reset.minute()));
+            (summary, resume("").map(|resume| reset.unwrap_or_default() + &resume))
+        }
         StopReason::MaxCost => (summary, resume(" --max-cost <more>")),
         StopReason::NoProgress => {
             (summary, Some(format!("look at 'git agentloop tail {id}', then resume or start anew")))

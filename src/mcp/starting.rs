@@ -43,6 +43,8 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
             patience: given.small("patience").map_or_else(|| settings.patience(), Ok)?,
         },
         agent: agent(given, site, client)?,
+        roles: settings.roles()?,
+        no_wait: settings.no_wait()?,
         checks: checks(given, site)?,
         check_timeout: given.number("verify_timeout").map_or_else(|| settings.verify_timeout(), |it| Ok(Some(it)))?,
         agent_timeout: given.number("timeout").map_or_else(|| settings.timeout(), |it| Ok(Some(it)))?,
@@ -55,7 +57,6 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
         recheck: given.flag("recheck") || settings.recheck()?,
         protect: given.texts("protect").unwrap_or_else(|| settings.protect()),
         allow_protected: given.flag("allow_protected") || settings.allow_protected()?,
-        ..Options::default()
     };
     Ok(NewRun {
         goal: given.text("goal").unwrap_or_default().to_owned(),
@@ -98,19 +99,20 @@ fn checks(given: &Given, site: &Site) -> Result<Vec<Check>> {
 
 /// Who answers. `auto` is what the user has set, else the host that calls where it is an agent that is installed.
 fn agent(given: &Given, site: &Site, client: Option<&str>) -> Result<AgentChoice> {
-    let model = given.text("model").map(ToOwned::to_owned).or_else(|| site.settings().model());
-    let named = given.text("backend").filter(|name| *name != "auto").map(ToOwned::to_owned);
-    let set = Some(site.settings().backend()).filter(|name| name != "auto");
+    let read = |text: &str| text.parse::<AgentChoice>().map_err(Error::usage);
+    let named = given.text("backend").filter(|name| *name != "auto").map(read).transpose()?;
+    let set = Some(site.settings().agent()?).filter(|choice| choice.backend != "auto");
     let calling = || -> Result<Option<String>> {
         let Some(backend) = given.text("caller_agent").or(client).and_then(backend_of) else { return Ok(None) };
         let installed = app::backends(site)?.into_iter().any(|known| known.name == backend && known.installed);
         Ok(installed.then(|| backend.to_owned()))
     };
-    let backend = match named.or(set) {
-        Some(backend) => backend,
-        None => calling()?.unwrap_or_else(|| "auto".to_owned()),
+    let choice = match named.or(set) {
+        Some(choice) => choice,
+        None => AgentChoice { backend: calling()?.unwrap_or_else(|| "auto".to_owned()), model: None },
     };
-    Ok(AgentChoice { backend, model })
+    let model = given.text("model").map(ToOwned::to_owned).or(choice.model).or_else(|| site.settings().model());
+    Ok(AgentChoice { backend: choice.backend, model })
 }
 
 fn backend_of(host: &str) -> Option<&'static str> {

@@ -302,6 +302,8 @@ facts! {
         backend: String,
         /// Why.
         reason: String,
+        /// Whether another run of this user met the limit, and told.
+        shared: bool,
     }
     /// Somebody stopped the run.
     "run_cancelled" RunCancelled {

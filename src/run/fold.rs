@@ -1,6 +1,6 @@
 //! The fold: what each fact makes of the run.
 
-use super::event::{AgentFinished, Event, Fact, RunResumed, RunStarted};
+use super::event::{AgentFinished, Event, Fact, RunResumed, RunStarted, Timestamp};
 use super::goal::Role;
 use super::work::FailureKind;
 use super::{Checkpoint, Ended, Iteration, Pause, RoleFailure, Run, Session, Task};
@@ -47,6 +47,14 @@ impl Run {
                     summary: data.summary.clone(),
                     hint: data.hint.clone(),
                 });
+            }
+            Fact::Waiting(data) if data.shared => {
+                self.pause(&data.backend, data.until, &data.reason, true).announced = Some(data.until);
+            }
+            Fact::Waiting(data) => {
+                if let Some(pause) = self.pauses.get_mut(&data.backend) {
+                    pause.announced = Some(data.until);
+                }
             }
             Fact::AgentStarted(data) => self.agent_calls = self.agent_calls.max(data.call),
             Fact::AgentFinished(data) => self.agent_finished(data),
@@ -111,6 +119,14 @@ impl Run {
         }
     }
 
+    fn pause(&mut self, backend: &str, until: Timestamp, reason: &str, limit: bool) -> &mut Pause {
+        let pause = self.pauses.entry(backend.to_owned()).or_default();
+        pause.until = pause.until.max(until);
+        reason.clone_into(&mut pause.reason);
+        pause.limit = limit;
+        pause
+    }
+
     fn agent_finished(&mut self, data: &AgentFinished) {
         self.usage.add(&data.usage);
         if let Some(iteration) = self.iterations.last_mut() {
@@ -134,10 +150,7 @@ impl Run {
             task.running = false;
         }
         if let Some(until) = failure.retry_at {
-            let pause = self.pauses.entry(backend.clone()).or_insert(Pause { until, streak: 0, reason: String::new() });
-            pause.until = pause.until.max(until);
-            pause.streak += 1;
-            pause.reason.clone_from(&failure.message);
+            self.pause(backend, until, &failure.message, failure.reset_at.is_some()).streak += 1;
             return;
         }
         match data.role {

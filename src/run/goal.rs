@@ -214,6 +214,23 @@ impl fmt::Display for AgentChoice {
     }
 }
 
+impl FromStr for AgentChoice {
+    type Err = String;
+
+    /// Reads `backend` or `backend/model`; `acp:` begins a command, which may hold slashes of its own.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (backend, model) = match text.split_once('/') {
+            Some((backend, model)) if !text.starts_with("acp:") => (backend, Some(model.to_owned())),
+            _ => (text, None),
+        };
+        if backend.is_empty() || model.as_deref() == Some("") {
+            return Err(format!("'{text}' is no agent: name it as BACKEND or BACKEND/MODEL"));
+        }
+        Ok(Self { backend: backend.to_owned(), model })
+    }
+}
+
 /// What an agent is asked to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -245,6 +262,14 @@ impl Role {
             Self::Integrator => "integrator",
         }
     }
+
+    /// The roles that one agent is chosen for together, by the name of the choice: whoever plans also asks.
+    pub const CHOICES: [(&'static str, &'static [Self]); 4] = [
+        ("planner", &[Self::Criteria, Self::Clarifier, Self::Decomposer]),
+        ("worker", &[Self::Subagent]),
+        ("reviewer", &[Self::Reviewer]),
+        ("integrator", &[Self::Integrator]),
+    ];
 
     /// Every role, in the order of a run.
     pub const ALL: [Self; 6] =
@@ -284,6 +309,7 @@ pub enum Isolation {
 /// Every option of a run, as its `run_started` records it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[allow(clippy::struct_excessive_bools)] // each is an option
 pub struct Options {
     /// What bounds the run.
     pub budget: Budget,
@@ -310,6 +336,9 @@ pub struct Options {
     pub playwright: bool,
     /// How questions are answered.
     pub asking: Asking,
+    /// Whether a usage limit ends the run instead of being waited out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_wait: bool,
     /// Whether a check is run again on a tree that it passed on before.
     pub recheck: bool,
     /// Files that workers may not change, as git pathspecs.
@@ -334,6 +363,7 @@ impl Default for Options {
             max_subgoals: 32,
             playwright: false,
             asking: Asking::default(),
+            no_wait: false,
             recheck: false,
             protect: Vec::new(),
             allow_protected: false,
@@ -365,6 +395,8 @@ pub enum StopReason {
     MaxTokens,
     /// A guard: US dollars.
     MaxCost,
+    /// A usage limit that was not to be waited out.
+    UsageLimit,
     /// A guard: nothing changed for too many iterations.
     NoProgress,
     /// Questions wait for the user.
@@ -390,6 +422,7 @@ impl StopReason {
             Self::MaxAgentCalls => "max_agent_calls",
             Self::MaxTokens => "max_tokens",
             Self::MaxCost => "max_cost",
+            Self::UsageLimit => "usage_limit",
             Self::NoProgress => "no_progress",
             Self::NeedsInput => "needs_input",
             Self::Cancelled => "cancelled",
@@ -409,6 +442,17 @@ impl fmt::Display for StopReason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_agent_is_a_backend_and_perhaps_a_model() {
+        let read = |text: &str| text.parse::<AgentChoice>().map(|choice| (choice.backend, choice.model));
+        assert_eq!(read("codex"), Ok(("codex".into(), None)));
+        assert_eq!(read("opencode/anthropic/x"), Ok(("opencode".into(), Some("anthropic/x".into()))));
+        assert_eq!(read("acp:/usr/bin/agent --acp"), Ok(("acp:/usr/bin/agent --acp".into(), None)));
+        for text in ["", " ", "/m", "codex/"] {
+            assert!(read(text).is_err(), "{text:?}");
+        }
+    }
 
     #[test]
     fn a_run_id_is_a_slug_and_six_characters() {

@@ -158,7 +158,7 @@ pub struct Checkpoint {
 }
 
 /// A backend that asked us to wait.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pause {
     /// Until when.
     pub until: Timestamp,
@@ -166,6 +166,10 @@ pub struct Pause {
     pub streak: u32,
     /// Why.
     pub reason: String,
+    /// Whether it is a limit whose reset is known.
+    pub limit: bool,
+    /// The moment that the record says is waited for.
+    pub announced: Option<Timestamp>,
 }
 
 /// A role, other than a worker, that failed.

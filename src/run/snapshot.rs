@@ -74,6 +74,7 @@ impl State {
             | StopReason::MaxAgentCalls
             | StopReason::MaxTokens
             | StopReason::MaxCost
+            | StopReason::UsageLimit
             | StopReason::NoProgress => Self::Stopped,
         }
     }

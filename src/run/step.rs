@@ -244,6 +244,9 @@ impl Run {
         }
         let backend = &self.options.agent_for(role).backend;
         if let Some(pause) = self.pauses.get(backend).filter(|pause| pause.until > now) {
+            if pause.limit && self.options.no_wait {
+                return self.wind_down(StopReason::UsageLimit);
+            }
             let deadline = budget.max_seconds.map_or(pause.until, |limit| now.plus(limit - self.seconds(now)));
             return Step::Wait { until: pause.until.min(deadline), backend: backend.clone() };
         }

@@ -1,9 +1,11 @@
 //! What every surface prints: `--json` and the MCP server serialise these, the terminal renders them.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::event::{Event, Timestamp};
-use super::goal::{RunId, StopReason};
+use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
 use super::work::{CheckResult, Review, TaskResult, Usage};
 use super::{Iteration, Run};
@@ -134,6 +136,8 @@ pub struct RunResult {
     pub history: Vec<Pass>,
     /// What the agents used.
     pub usage: Usage,
+    /// What they used in each role.
+    pub usage_by_role: BTreeMap<Role, Usage>,
     /// Where the work is.
     pub worktree: Option<WorktreeView>,
 }
@@ -189,6 +193,7 @@ impl Run {
             summary: self.ended.as_ref().map_or_else(|| self.summary(None), |ended| ended.summary.clone()),
             history: self.iterations.iter().filter(|iteration| iteration.plan.is_some()).map(Pass::of).collect(),
             usage: self.usage,
+            usage_by_role: self.usage_by_role.clone(),
             worktree,
             status: status.state,
         }

@@ -195,12 +195,15 @@ pub struct Failure {
     /// When the call is made again without counting as a retry; absent where it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// What the call used before it failed; on record it stands beside the failure, not in it.
+    #[serde(skip)]
+    pub spent: Option<Box<Usage>>,
 }
 
 impl Failure {
     /// A failure with the words that explain it.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, reset_at: None, retry_at: None }
+        Self { kind, message: message.into(), hint: None, reset_at: None, retry_at: None, spent: None }
     }
 
     /// Adds what a person can do.

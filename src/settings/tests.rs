@@ -15,7 +15,7 @@ fn settings(config: &[&str], env: &[&str]) -> Settings {
 #[test]
 fn every_default_is_sound() {
     let bare = settings(&[], &[]);
-    assert_eq!((bare.backend().as_str(), bare.model()), ("auto", None));
+    assert_eq!((bare.agent().unwrap().backend.as_str(), bare.model()), ("auto", None));
     assert_eq!((bare.max_iterations().unwrap(), bare.max_task_retries().unwrap()), (4, 1));
     assert_eq!((bare.max_seconds().unwrap(), bare.max_agent_calls().unwrap()), (None, None));
     assert_eq!((bare.timeout().unwrap(), bare.verify_timeout().unwrap()), (None, None));

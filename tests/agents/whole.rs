@@ -96,7 +96,7 @@ impl Scene {
 }
 
 /// Two subgoals; the one is done well, the other only at the second try.
-fn story() -> LoopRoles {
+pub(super) fn story() -> LoopRoles {
     LoopRoles::new()
         .plan(json!([
             { "id": "one", "description": "put the right word into the first file" },

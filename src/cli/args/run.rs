@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::value::{at_least_none, at_least_one, at_least_one_u64, dollars, permissions, text, verify};
-use crate::run::goal::{Check, Permissions};
+use super::value::{agent, at_least_none, at_least_one, at_least_one_u64, dollars, permissions, text, verify};
+use crate::run::goal::{AgentChoice, Check, Permissions};
 use crate::settings::seconds;
 
 pub const EXAMPLES: &str = "\
@@ -107,11 +107,26 @@ pub struct RunArgs {
 #[allow(clippy::struct_excessive_bools)] // each is a flag
 pub struct Common {
     /// The agent: auto, or a name that 'git agentloop backends' lists
-    #[arg(long, value_name = "NAME", value_parser = text, help_heading = "Agents")]
-    pub backend: Option<String>,
+    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    pub backend: Option<AgentChoice>,
     /// The model that the agent uses
     #[arg(long, value_parser = text, help_heading = "Agents")]
     pub model: Option<String>,
+    /// Who plans, and asks before that [default: --backend]
+    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    pub planner: Option<AgentChoice>,
+    /// Who works on the subgoals [default: --backend]
+    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    pub worker: Option<AgentChoice>,
+    /// Who reviews [default: --backend]
+    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    pub reviewer: Option<AgentChoice>,
+    /// Who resolves conflicts between workers [default: --backend]
+    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    pub integrator: Option<AgentChoice>,
+    /// Stop at a usage limit instead of waiting until it resets
+    #[arg(long, help_heading = "Checks and limits")]
+    pub no_wait: bool,
     /// What agents may do unasked: ask, edit or all [default: edit]
     #[arg(long, value_name = "WHAT", value_parser = permissions, help_heading = "Agents")]
     pub permissions: Option<Permissions>,

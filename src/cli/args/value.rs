@@ -1,6 +1,6 @@
 //! One argument's text as a value.
 
-use crate::run::goal::{Check, Permissions};
+use crate::run::goal::{AgentChoice, Check, Permissions};
 use crate::settings::{check, seconds, whole};
 
 /// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
@@ -18,6 +18,10 @@ fn unmarked(text: &str) -> &str {
 
 pub fn verify(text: &str) -> Result<Check, String> {
     check(unmarked(text))
+}
+
+pub fn agent(text: &str) -> Result<AgentChoice, String> {
+    unmarked(text).parse()
 }
 
 pub fn permissions(text: &str) -> Result<Permissions, String> {

@@ -49,6 +49,7 @@ fn a_result(status: &str) -> RunResult {
             verification: vec![check],
         }],
         usage: Usage::default(),
+        usage_by_role: std::collections::BTreeMap::new(),
         worktree: Some(WorktreeView {
             branch: "agentloop/fix-login-000000".to_owned(),
             base: "0123456789abcdef".to_owned(),

@@ -1,0 +1,262 @@
+//! One request to a model and its streamed answer, over HTTP.
+
+use std::error::Error as _;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use serde_json::Value;
+
+use super::{Answer, Dialect, SILENCE};
+use crate::agent::explain;
+use crate::run::event::{Timestamp, clip};
+use crate::run::work::{Failure, FailureKind};
+
+/// How long a connection may take to stand.
+const CONNECT: Duration = Duration::from_secs(30);
+/// Bytes of an error's body that are read.
+const ERROR_BODY: usize = 64 << 10;
+/// How much of what a service said goes into a failure, in bytes.
+const SAID: usize = 2 << 10;
+/// The longest line of a stream, and the longest answer, in bytes: nothing that is meant is longer.
+const LONGEST: usize = 16 << 20;
+
+/// Where a model answers.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    dialect: Dialect,
+    base: String,
+    own_place: bool,
+    key: Option<String>,
+    client: OnceLock<Result<reqwest::Client, String>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(dialect: Dialect, url: Option<String>) -> Self {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let named = url.or_else(|| variable(dialect.url_variable()));
+        let own_place = named.is_none();
+        let base = named.unwrap_or_else(|| {
+            match dialect {
+                Dialect::Anthropic => "https://api.anthropic.com",
+                Dialect::OpenAi => "https://api.openai.com/v1",
+            }
+            .to_owned()
+        });
+        let key = variable(dialect.key_variable());
+        Self { dialect, base: base.trim().trim_end_matches('/').to_owned(), own_place, key, client: OnceLock::new() }
+    }
+
+    fn url(&self) -> String {
+        match self.dialect {
+            Dialect::Anthropic => format!("{}/v1/messages", self.base),
+            Dialect::OpenAi => format!("{}/chat/completions", self.base),
+        }
+    }
+
+    /// Sends `body` and puts the answer together.
+    pub(super) async fn ask(&self, body: &Value) -> Result<Answer, Failure> {
+        let client = self.client.get_or_init(client).as_ref();
+        let client = client.map_err(|why| Failure::new(FailureKind::Crashed, why.clone()))?;
+        let sent = client.post(self.url()).headers(self.headers()?).json(body).send().await;
+        let mut response = sent.map_err(|error| broken(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(&mut response, self.dialect).await);
+        }
+        let media = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if !media.starts_with("text/event-stream") {
+            let message = format!("{} answered with '{media}', not with a stream of events", self.url());
+            return Err(Failure::new(FailureKind::Protocol, message).hint(self.url_hint()));
+        }
+        let mut answer = Answer::default();
+        let mut events = Events::default();
+        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
+            for data in events.feed(&chunk)? {
+                if let Ok(event) = serde_json::from_str(&data) {
+                    self.dialect.hear(&event, &mut answer);
+                }
+            }
+            if let Some(failure) = answer.failure.take() {
+                return Err(failure);
+            }
+        }
+        match answer.stop {
+            Some(_) => Ok(answer),
+            None => Err(Failure::new(FailureKind::Network, "the model's answer broke off")),
+        }
+    }
+
+    fn headers(&self) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        if self.dialect == Dialect::Anthropic {
+            headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        }
+        let variable = self.dialect.key_variable();
+        let Some(key) = &self.key else {
+            // A model on one's own machine wants none.
+            return if self.own_place { Err(no_key(format!("{variable} is not set"), variable)) } else { Ok(headers) };
+        };
+        let (name, value) = match self.dialect {
+            Dialect::Anthropic => ("x-api-key", key.trim().to_owned()),
+            Dialect::OpenAi => ("authorization", format!("Bearer {}", key.trim())),
+        };
+        let value = HeaderValue::from_str(&value);
+        let mut value =
+            value.map_err(|_| no_key(format!("{variable} holds what no key can, such as a newline"), variable))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+        Ok(headers)
+    }
+
+    fn url_hint(&self) -> String {
+        format!("see that {} is the address of a model's API", self.dialect.url_variable())
+    }
+}
+
+fn client() -> Result<reqwest::Client, String> {
+    // Fails where it was done before, by somebody who uses this library: theirs then holds.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        // A key is for one host: wherever a redirect leads, it would be sent there too.
+        .redirect(Policy::none())
+        .connect_timeout(CONNECT)
+        .read_timeout(SILENCE)
+        .user_agent(concat!("git-agentloop/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| format!("no HTTP client can be made: {}", causes(&error)))
+}
+
+fn no_key(message: String, variable: &str) -> Failure {
+    Failure::new(FailureKind::NotLoggedIn, message).hint(format!("set {variable} to the key of your account"))
+}
+
+/// The failure of a request that got no answer, or whose answer broke off.
+fn broken(error: &reqwest::Error) -> Failure {
+    let words = causes(error);
+    if error.is_builder() || words.contains("certificate") || words.contains("corrupt message") {
+        // No second try mends a bad address, a certificate that nobody vouches for, or a port that speaks no TLS.
+        return Failure::new(FailureKind::Protocol, words).hint("see that the base URL and its scheme are right");
+    }
+    Failure::new(FailureKind::Network, words)
+}
+
+/// An error's own words and those of what caused it, without the address, which may hold more than a host.
+fn causes(error: &reqwest::Error) -> String {
+    let mut words = vec!["the model's service cannot be reached".to_owned()];
+    let mut cause = error.source();
+    while let Some(below) = cause {
+        words.push(below.to_string());
+        cause = below.source();
+    }
+    clip(&words.join(": "), SAID)
+}
+
+/// The failure that a service answers with.
+async fn refused(response: &mut reqwest::Response, dialect: Dialect) -> Failure {
+    let status = response.status();
+    if status.is_redirection() {
+        let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+        let message = format!("the service redirects to {}, and a key is not sent after a redirect", clip(to, 200));
+        return Failure::new(FailureKind::Protocol, message)
+            .hint(format!("set {} to where it moved, if you trust it", dialect.url_variable()));
+    }
+    let reset = reset(response.headers());
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= ERROR_BODY {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&body);
+    let told: Value = serde_json::from_str(&text).unwrap_or_default();
+    let words = told["error"]["message"].as_str().or(told["message"].as_str()).or(told["error"].as_str());
+    let said = words.map_or_else(|| clip(text.trim(), 200), |words| clip(words, SAID));
+    let message = format!("the service answered {status}: {said}");
+    // A spent account answers as a limit does, and no waiting mends it.
+    if told["error"]["code"] == "insufficient_quota" {
+        return Failure::new(FailureKind::NotLoggedIn, message).hint("see the account's plan and billing");
+    }
+    let mut failure = Failure::new(explain::kind(Some(status.as_u16().into()), &said), message);
+    match failure.kind {
+        FailureKind::NotLoggedIn => {
+            let variable = dialect.key_variable();
+            return failure.hint(format!("see that {variable} is a key of this service that may use the model"));
+        }
+        FailureKind::UnknownModel => {
+            return failure.hint("see that the service has this model, and that its base URL is right");
+        }
+        kind if kind.is_transient() => failure.reset_at = reset,
+        _ => {}
+    }
+    failure
+}
+
+/// When to come back: `retry-after` in seconds (RFC 9110, section 10.2.3).
+fn reset(headers: &HeaderMap) -> Option<Timestamp> {
+    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
+    (seconds.is_finite() && seconds >= 0.0).then(|| Timestamp(0).plus(now + seconds))
+}
+
+/// Server-sent events out of chunks that end anywhere (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
+#[derive(Default)]
+struct Events {
+    pending: Vec<u8>,
+    data: String,
+    total: usize,
+}
+
+impl Events {
+    /// The data of the events that `chunk` completes.
+    fn feed(&mut self, chunk: &[u8]) -> Result<Vec<String>, Failure> {
+        self.total += chunk.len();
+        if self.total > LONGEST {
+            return Err(Failure::new(FailureKind::Protocol, "the model's answer has no end"));
+        }
+        let mut complete = Vec::new();
+        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
+            self.pending.extend_from_slice(part);
+            if !part.ends_with(b"\n") {
+                break;
+            }
+            let line = String::from_utf8_lossy(&self.pending).trim_end().to_owned();
+            self.pending.clear();
+            if let Some(data) = line.strip_prefix("data:") {
+                self.data.push_str(data.strip_prefix(' ').unwrap_or(data));
+            } else if line.is_empty() && !self.data.is_empty() {
+                complete.push(std::mem::take(&mut self.data));
+            }
+        }
+        Ok(complete)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_put_together_wherever_they_are_cut() {
+        let stream = "event: x\r\ndata: {\"a\":\ndata: \"ü\"}\n\n: ping\n\ndata: [DONE]\n\n".as_bytes();
+        for cut in 0..stream.len() {
+            let mut events = Events::default();
+            let mut all = events.feed(&stream[..cut]).unwrap();
+            all.extend(events.feed(&stream[cut..]).unwrap());
+            assert_eq!(all, ["{\"a\":\"ü\"}", "[DONE]"], "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_in_seconds() {
+        let told = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            reset(&headers)
+        };
+        assert!(told("30").unwrap() > told("1").unwrap());
+        assert!(told("soon").is_none() && told("-1").is_none() && told("NaN").is_none());
+    }
+}

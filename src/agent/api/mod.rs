@@ -1,0 +1,219 @@
+//! Backends that are a model behind an API: the loop around it, which lets it read, edit and run, is ours.
+
+mod anthropic;
+mod http;
+mod openai;
+mod tools;
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use self::http::Endpoint;
+use self::tools::{Outcome, Toolbox};
+use super::{Agent, Reply, Request, Response};
+use crate::run::work::{Failure, FailureKind, Usage};
+
+/// Turns of one call: a model that has not finished by then does not.
+const MOST_TURNS: u32 = 200;
+
+/// What a service speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Anthropic Messages: <https://docs.anthropic.com/en/api/messages>.
+    Anthropic,
+    /// `OpenAI` Chat Completions, which others speak too: <https://platform.openai.com/docs/api-reference/chat>.
+    OpenAi,
+}
+
+impl Dialect {
+    /// The variable that holds the key.
+    #[must_use]
+    pub fn key_variable(self) -> &'static str {
+        match self {
+            Self::Anthropic => "ANTHROPIC_API_KEY",
+            Self::OpenAi => "OPENAI_API_KEY",
+        }
+    }
+
+    /// The variable that names another base URL.
+    #[must_use]
+    pub fn url_variable(self) -> &'static str {
+        match self {
+            Self::Anthropic => "ANTHROPIC_BASE_URL",
+            Self::OpenAi => "OPENAI_BASE_URL",
+        }
+    }
+
+    fn body(self, task: &Task<'_>, messages: &[Value]) -> Value {
+        match self {
+            Self::Anthropic => anthropic::body(task, messages),
+            Self::OpenAi => openai::body(task, messages),
+        }
+    }
+
+    fn hear(self, event: &Value, answer: &mut Answer) {
+        match self {
+            Self::Anthropic => anthropic::hear(event, answer),
+            Self::OpenAi => openai::hear(event, answer),
+        }
+    }
+
+    /// The answer as the model's message, and what its calls came to, as they go back to it.
+    fn exchange(self, answer: &Answer, outcomes: &[Outcome]) -> Vec<Value> {
+        match self {
+            Self::Anthropic => anthropic::exchange(answer, outcomes),
+            Self::OpenAi => openai::exchange(answer, outcomes),
+        }
+    }
+}
+
+/// What stays the same in all turns of a call.
+struct Task<'a> {
+    model: &'a str,
+    system: &'a str,
+    tools: &'a [tools::Tool],
+}
+
+/// What a model says in one turn, put together from its stream.
+#[derive(Clone, Debug, Default)]
+struct Answer {
+    text: String,
+    calls: Vec<Call>,
+    usage: Usage,
+    /// Why it ended; nothing where the stream broke off.
+    stop: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// One call of a tool, its arguments as the model wrote them.
+#[derive(Clone, Debug, Default)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+/// A model behind an API.
+#[derive(Debug)]
+pub struct Api {
+    dialect: Dialect,
+    endpoint: Endpoint,
+}
+
+impl Api {
+    /// The service at `url`, or where its variable says, or at its own place. The key comes from the environment alone.
+    #[must_use]
+    pub fn new(dialect: Dialect, url: Option<String>) -> Self {
+        Self { dialect, endpoint: Endpoint::new(dialect, url) }
+    }
+
+    async fn answer(&self, request: &Request) -> Result<Response, Failure> {
+        let mut usage = Usage::default();
+        let answered = self.converse(request, &mut usage).await;
+        answered
+            .map(|text| Response { text, usage, session_id: None })
+            .map_err(|failure| Failure { spent: Some(Box::new(usage)), ..failure })
+    }
+
+    /// The turns of a call, until the model finishes.
+    async fn converse(&self, request: &Request, usage: &mut Usage) -> Result<String, Failure> {
+        let model = request.model.as_deref().ok_or_else(|| {
+            Failure::new(FailureKind::UnknownModel, "no model was named")
+                .hint("name one with '--model', or as '--backend' NAME/MODEL")
+        })?;
+        let toolbox = Toolbox::new(request, self.dialect.key_variable()).await?;
+        let tools = toolbox.offered();
+        let task = Task { model, system: &request.system, tools: &tools };
+        let deadline = request.timeout.map(|limit| Instant::now() + limit);
+        let mut transcript = Transcript::new(request);
+        let mut messages = vec![serde_json::json!({"role": "user", "content": request.prompt})];
+        for _ in 0..MOST_TURNS {
+            let body = self.dialect.body(&task, &messages);
+            let answer = within(request, deadline, self.endpoint.ask(&body)).await?;
+            usage.add(&answer.usage);
+            transcript.say(&answer.text);
+            if answer.calls.is_empty() {
+                return match answer.stop.as_deref() {
+                    Some("max_tokens" | "length") => {
+                        Err(Failure::new(FailureKind::Protocol, "the model's answer was cut off at its longest"))
+                    }
+                    _ => Ok(answer.text),
+                };
+            }
+            let mut outcomes = Vec::with_capacity(answer.calls.len());
+            for call in &answer.calls {
+                transcript.say(&format!("\n[{} {}]", call.name, call.arguments));
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                match toolbox.call(call, left).await {
+                    tools::Done::Finished(report) => {
+                        transcript.say(&report);
+                        return Ok(if report.trim().is_empty() { answer.text.clone() } else { report });
+                    }
+                    tools::Done::Went(outcome) => {
+                        transcript.say(&outcome.text);
+                        outcomes.push(outcome);
+                    }
+                }
+            }
+            if request.tokens_left.is_some_and(|left| usage.tokens() >= left) {
+                return Ok(format!("Stopped before the end: the run's tokens are spent.\n\n{}", answer.text));
+            }
+            messages.extend(self.dialect.exchange(&answer, &outcomes));
+        }
+        Err(Failure::new(FailureKind::Crashed, format!("the model did not finish within {MOST_TURNS} turns")))
+    }
+}
+
+impl Agent for Api {
+    fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
+        Box::pin(self.answer(request))
+    }
+}
+
+/// `work`, unless the call is stopped or its time is over before.
+async fn within<T>(
+    request: &Request,
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = request.cancel.cancelled() => Err(Failure::new(FailureKind::Cancelled, "stopped")),
+        () = late => Err(Failure::new(FailureKind::Timeout, "the model took longer than it may")
+            .hint("'--timeout' says how long a call may take")),
+    }
+}
+
+/// What is said in a call, a line at a time, for whoever follows it. One that cannot be written is no reason to stop.
+struct Transcript(Option<std::fs::File>);
+
+impl Transcript {
+    fn new(request: &Request) -> Self {
+        Self(request.transcript.as_ref().and_then(|path| std::fs::File::create(path).ok()))
+    }
+
+    fn say(&mut self, text: &str) {
+        if let Some(file) = &mut self.0
+            && !text.is_empty()
+            && writeln!(file, "{text}").is_err()
+        {
+            self.0 = None;
+        }
+    }
+}
+
+/// How long nothing may come on an open connection before it counts as dead. Services send pings, and a model on a small
+/// machine takes minutes to load.
+const SILENCE: Duration = Duration::from_mins(5);
+
+#[cfg(test)]
+mod tests;
