@@ -3,6 +3,7 @@
 mod client;
 mod faults;
 mod foreign;
+mod hosts;
 mod questions;
 mod resources;
 mod tools;

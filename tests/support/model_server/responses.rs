@@ -27,7 +27,6 @@ pub(super) fn read(body: &Value) -> Turn {
             _ => {}
         }
     }
-    let tool = |tool: &Value| Some(Tool { name: tool["name"].as_str()?.into(), schema: tool["parameters"].clone() });
     Turn {
         protocol: Protocol::Responses,
         model: plain(&body["model"]),
@@ -35,10 +34,22 @@ pub(super) fn read(body: &Value) -> Turn {
         system: system.join("\n"),
         messages,
         tool_results,
-        tools: body["tools"].as_array().into_iter().flatten().filter_map(tool).collect(),
+        tools: tools(&body["tools"], ""),
         api_key: None,
         n: 0,
     }
+}
+
+/// The tools on offer; those of a namespace, as Codex offers what MCP servers have, as `<namespace>.<name>`.
+fn tools(offered: &Value, within: &str) -> Vec<Tool> {
+    let read = |tool: &Value| -> Vec<Tool> {
+        let Some(name) = tool["name"].as_str() else { return Vec::new() };
+        if tool["type"] == "namespace" {
+            return tools(&tool["tools"], &format!("{name}."));
+        }
+        vec![Tool { name: format!("{within}{name}"), schema: tool["parameters"].clone() }]
+    };
+    offered.as_array().into_iter().flatten().flat_map(read).collect()
 }
 
 fn plain_or_empty(value: &Value) -> String {
@@ -57,11 +68,18 @@ fn item(answer: &Answer, complete: bool) -> Value {
                 "content": content,
             })
         }
-        Said::Tool { name, input } => json!({
-            "id": format!("fc_{}", answer.n), "type": "function_call", "call_id": format!("call_{}", answer.n),
-            "status": status, "name": name,
-            "arguments": if complete { input.to_string() } else { String::new() },
-        }),
+        Said::Tool { name, input } => {
+            let mut item = json!({
+                "id": format!("fc_{}", answer.n), "type": "function_call", "call_id": format!("call_{}", answer.n),
+                "status": status, "name": name,
+                "arguments": if complete { input.to_string() } else { String::new() },
+            });
+            if let Some((namespace, name)) = name.split_once('.') {
+                item["namespace"] = json!(namespace);
+                item["name"] = json!(name);
+            }
+            item
+        }
     }
 }
 
