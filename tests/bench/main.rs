@@ -2,6 +2,7 @@
 //!
 //! It prints and judges; a slow machine fails nothing. `cargo bench -- WORD…` measures the figures whose name holds a word.
 
+mod mcp;
 mod measure;
 mod processes;
 mod record;
@@ -16,7 +17,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 9] = [
+const ALL: [Figures; 11] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -26,6 +27,8 @@ const ALL: [Figures; 9] = [
     ("delay", runs::delay),
     ("memory", processes::memory),
     ("version detach size", processes::start),
+    ("mcp calls", mcp::calls),
+    ("mcp load", mcp::load),
 ];
 
 fn main() {

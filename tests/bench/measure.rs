@@ -109,6 +109,9 @@ impl Row {
     /// The aim and whether it is met, and by how much it is missed.
     fn verdict(&self) -> String {
         let (name, limit) = match self.aim {
+            Aim::Median(time) if time < Duration::from_millis(1) => {
+                (format!("{:.1} ms", milliseconds(time)), milliseconds(time))
+            }
             Aim::Median(time) => (format!("{:.0} ms", milliseconds(time)), milliseconds(time)),
             Aim::Tail(time) => (format!("p99 {:.0} ms", milliseconds(time)), milliseconds(time)),
             Aim::Ratio(ratio) => (format!("{ratio:.1}×"), ratio),

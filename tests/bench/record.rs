@@ -208,7 +208,7 @@ pub fn read() -> Vec<Row> {
 }
 
 /// A repository with the branches and packed logs of `count` runs; the newest run's id.
-fn repository_of(count: u64) -> (Scratch, RunId) {
+pub fn repository_of(count: u64) -> (Scratch, RunId) {
     let scratch = Scratch::new();
     let main = scratch.git(&["rev-parse", "HEAD"]);
     let mut stream = String::new();
