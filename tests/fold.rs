@@ -78,6 +78,7 @@ impl<'a> Driver<'a> {
             tree: "tree".into(),
             version: "0".into(),
             host: "host".into(),
+            forked_from: None,
         }
         .into()]);
         driver

@@ -19,6 +19,7 @@ mod reading;
 mod repositories;
 mod review;
 mod sharing;
+mod steering;
 mod stopped;
 mod story;
 mod taking;

@@ -49,7 +49,7 @@ pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunI
         NewRecord {
             run: id.clone(),
             base: base.clone(),
-            message: message::start(&id, &goal, &base, env!("CARGO_PKG_VERSION")),
+            message: message::start(&id, &goal, &base, env!("CARGO_PKG_VERSION"), new.forked_from.as_deref()),
             isolation: new.options.isolation,
         },
     )?;
@@ -63,6 +63,7 @@ pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunI
         tree: ledger.tree(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
+        forked_from: new.forked_from,
     };
     let parts = parts(site, Arc::new(ledger), &new.options, drive, redactor)?;
     let engine = Engine::start(parts, branch(&id), started).await?;
@@ -93,7 +94,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
     elsewhere(&run, &id, changes)?;
-    trusted(site, &run, &id, changes)?;
+    trusted(site, &run, &id, changes, "resume")?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
     let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
     process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
@@ -258,7 +259,7 @@ fn elsewhere(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
 }
 
 /// A log can come from anyone: what it says may be run, is run only in the clone that the run was started in.
-fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, verb: &str) -> Result<()> {
     if GitLedger::was_started_here(&site.repo, id) {
         return Ok(());
     }
@@ -288,7 +289,7 @@ fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> 
         return Ok(());
     }
     Err(Error::usage(format!("{id} was started in another clone: what its log wants to run is not taken on trust"))
-        .hint(format!("look at it, then give it again: git agentloop resume {id} {}", wanted.join(" "))))
+        .hint(format!("look at it, then give it again: git agentloop {verb} {id} {}", wanted.join(" "))))
 }
 
 fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {

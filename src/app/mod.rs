@@ -3,6 +3,7 @@
 mod detach;
 mod doctor;
 mod drive;
+mod fork;
 mod hooked;
 mod merge;
 mod read;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
 pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};
+pub use self::fork::{Fork, fork, steer};
 pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};
 pub use self::merge::{Merge, Way, merge};
 pub use self::read::{Listed, Transcript, list, listed, output, resolve, result, status, tail};
@@ -126,6 +128,9 @@ pub struct NewRun {
     pub id: Option<RunId>,
     /// Whether everything may be permitted in the user's checkout.
     pub force: bool,
+    /// The run and iteration that it goes on from, as `<run>@<iteration>`.
+    #[serde(default)]
+    pub forked_from: Option<String>,
 }
 
 impl NewRun {

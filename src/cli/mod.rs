@@ -6,6 +6,7 @@ pub mod args;
 mod console;
 mod display;
 mod follow;
+mod fork;
 mod goal;
 mod health;
 mod hooks;
@@ -104,6 +105,8 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Merge(arguments) => take::merge(&site, &arguments),
         Verb::Discard(arguments) => take::discard(&site, &arguments),
         Verb::Prune(arguments) => take::prune(&site, &arguments),
+        Verb::Steer(arguments) => fork::steer(&site, &arguments),
+        Verb::Fork(arguments) => fork::fork(&site, &arguments),
         Verb::Sync(arguments) => share::sync(&site, &arguments),
         Verb::Hooks(arguments) => hooks::hooks(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
@@ -162,7 +165,7 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
 }
 
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
-    let (driving, mut changes) = (arguments.driving, options::changes(arguments));
+    let (driving, mut changes) = (arguments.driving, options::changes(&arguments.common, arguments.take_over));
     let run = match &arguments.run {
         Some(run) => run.clone(),
         None => app::status(site, None)?.run_id.to_string(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::args::{Common, ResumeArgs, RunArgs};
+use super::args::{Common, RunArgs};
 use super::goal;
 use crate::app::{Changes, NewRun};
 use crate::error::{Error, Result};
@@ -31,6 +31,7 @@ pub fn new_run(arguments: &RunArgs, settings: &Settings, person: bool) -> Result
         name: arguments.name.clone(),
         force: arguments.force,
         id: None,
+        forked_from: None,
     })
 }
 
@@ -74,10 +75,9 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
     })
 }
 
-/// What `arguments` change in a run; what no flag names stays as the run has it.
+/// What the flags change in a run; what none of them names stays as the run has it.
 #[must_use]
-pub fn changes(arguments: &ResumeArgs) -> Changes {
-    let common = &arguments.common;
+pub fn changes(common: &Common, take_over: bool) -> Changes {
     Changes {
         max_iterations: common.max_iterations,
         max_task_retries: common.max_task_retries,
@@ -93,7 +93,7 @@ pub fn changes(arguments: &ResumeArgs) -> Changes {
         protect: (!common.protect.is_empty()).then(|| common.protect.clone()),
         allow_protected: common.allow_protected.then_some(true),
         permissions: given_permissions(common),
-        take_over: arguments.take_over,
+        take_over,
         agent: common.backend.clone().map(|choice| {
             let model = common.model.clone().or(choice.model);
             AgentChoice { model, ..choice }

@@ -9,7 +9,7 @@ const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "can
 /// The others, by what they are for.
 const ALSO: [(&str, &[&str]); 5] = [
     ("to read", &["status", "result", "output", "log", "diff"]),
-    ("to drive", &["answer"]),
+    ("to drive", &["answer", "steer", "fork"]),
     ("to tidy", &["discard", "prune"]),
     ("to share", &["sync", "hooks"]),
     ("to set up", &["doctor", "backends", "config", "prompts", "mcp"]),

@@ -4,6 +4,7 @@
 //! next; a driver that resumes a run is the same code after a replay.
 
 mod call;
+pub mod inbox;
 pub mod limits;
 mod recorder;
 pub mod redact;
@@ -148,6 +149,10 @@ impl Engine {
     /// Where the record can no longer be written; the run is then as its record says, and can be resumed.
     pub async fn drive(mut self) -> Result<End> {
         let mut flight = JoinSet::new();
+        // Guidance is on record the moment it comes, however long the step under way takes.
+        let (scratch, redactor) = (self.parts.ledger.scratch(), self.parts.redactor.clone());
+        let (cancel, recorder) = (self.parts.cancel.clone(), Arc::clone(&self.recorder));
+        tokio::spawn(async move { cancel.run_until_cancelled(inbox::watch(scratch, recorder, redactor)).await });
         let driven = match self.open_workspace().await {
             Ok(()) => self.follow(&mut flight).await,
             Err(error) => Err(error),

@@ -107,7 +107,11 @@ facts! {
         /// The driver's version.
         version: String,
         /// A label of the host it was started on.
+        /// A label of the driver's host.
         host: String,
+        /// The run and iteration that it goes on from, as `<run>@<iteration>`, where it is a fork.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        forked_from: Option<String>,
     }
     /// A further driver took the run over.
     "run_resumed" RunResumed {

@@ -1,5 +1,6 @@
 //! The command line as clap reads it. The words here are what `-h` prints.
 
+mod fork;
 mod hooks;
 mod mcp;
 mod read;
@@ -11,6 +12,7 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::fork::{ForkArgs, SteerArgs};
 pub use self::hooks::{HookArgs, HooksArgs, HooksVerb};
 pub use self::mcp::{Host, McpArgs};
 pub use self::read::{OutputArgs, ResultArgs, TailArgs};
@@ -86,6 +88,12 @@ limit, 2 failed, 3 questions wait, 4 cancelled.")]
     /// Remove worktrees and branches of merged runs; says which unless --yes
     #[command(after_help = take::PRUNE_EXAMPLES)]
     Prune(PruneArgs),
+    /// Give a live run's next plan guidance
+    #[command(after_help = fork::STEER_EXAMPLES)]
+    Steer(SteerArgs),
+    /// Start a run from where another one was, with another goal or budget
+    #[command(after_help = fork::FORK_EXAMPLES)]
+    Fork(Box<ForkArgs>),
     /// Exchange runs with a remote
     #[command(after_help = share::EXAMPLES)]
     Sync(SyncArgs),

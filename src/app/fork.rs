@@ -1,0 +1,82 @@
+//! Other ways on: guidance for a live run, and a new run from where another one was.
+
+use super::drive::{replay, trusted};
+use super::{Changes, NewRun, Site, now};
+use crate::engine::inbox;
+use crate::error::{Error, Result};
+use crate::ledger::git::{GitLedger, preview};
+use crate::run::goal::RunId;
+
+/// What a fork does differently.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Fork {
+    /// Its goal; `None` = the same.
+    pub goal: Option<String>,
+    /// Its criteria; `None` = the same, unless the goal is another.
+    pub criteria: Option<String>,
+    /// What to call it; `None` = words of the goal.
+    pub name: Option<String>,
+    /// Its options.
+    pub changes: Changes,
+}
+
+/// A new run from the commit of an iteration of another: `from` is `RUN` (its newest commit) or `RUN@N`.
+///
+/// # Errors
+/// Where there is no such run or iteration, its commit is not here, or its log comes from elsewhere and wants to run
+/// something.
+pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
+    let (name, number) = match from.map(|from| from.split_once('@').unwrap_or((from, ""))) {
+        None => (None, ""),
+        Some((name, number)) => (Some(name).filter(|name| !name.is_empty()), number),
+    };
+    let id = site.repo.resolve(name)?;
+    let run = replay(site, &id)?;
+    let (commit, number) = if number.is_empty() {
+        let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.commit;
+        (tip, run.iterations.last().map_or(0, |iteration| iteration.number))
+    } else {
+        let wanted = run.iterations.iter().find(|iteration| iteration.number.to_string() == number);
+        let checkpoint = wanted.and_then(|iteration| Some((iteration.checkpoint.clone()?.commit, iteration.number)));
+        checkpoint.ok_or_else(|| {
+            Error::usage(format!("{id} has committed no iteration '{number}'"))
+                .hint(format!("'git agentloop show {id}' lists its iterations"))
+        })?
+    };
+    trusted(site, &run, &id, &fork.changes, "fork")?;
+    let criteria = match (&fork.goal, fork.criteria) {
+        (_, Some(criteria)) => criteria,
+        (Some(_), None) => String::new(),
+        (None, None) => run.goal.criteria.clone(),
+    };
+    Ok(NewRun {
+        goal: fork.goal.unwrap_or(run.goal.text),
+        criteria,
+        options: fork.changes.apply(&run.options).unwrap_or(run.options),
+        base: Some(commit),
+        name: fork.name,
+        forked_from: Some(format!("{id}@{number}")),
+        ..NewRun::default()
+    })
+}
+
+/// Sends guidance to a live run: its next plan hears it.
+///
+/// # Errors
+/// Where there is no such run, it is not running, or there is no guidance.
+pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
+    super::refuse_nested(site)?;
+    let id = site.repo.resolve(run)?;
+    if text.trim().is_empty() {
+        return Err(Error::usage("the guidance is empty")
+            .hint(format!("say what the next plan must hear: git agentloop steer {id} \"leave the API as it is\"")));
+    }
+    // A driver that is done holds its lock for a moment longer.
+    if !super::status(site, Some(id.as_str()))?.running {
+        return Err(Error::usage(format!("{id} is not running: nobody would hear it"))
+            .hint(format!("'git agentloop resume {id}' goes on; 'git agentloop fork {id}' starts anew from it")));
+    }
+    let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
+    inbox::send(&GitLedger::scratch_of(&site.repo, &id), &name, text.trim())?;
+    Ok(id)
+}
