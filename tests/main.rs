@@ -4,10 +4,12 @@ mod support;
 
 mod agents;
 mod bad_input;
+mod bisecting;
 mod detached;
 mod doctor;
 mod evidence;
 mod fold;
+mod help;
 mod hooks;
 mod killed;
 mod layers;

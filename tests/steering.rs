@@ -6,14 +6,25 @@ use crate::support::Repo;
 #[test]
 fn guidance_is_on_record_at_once_and_in_the_next_plan() {
     let repo = Repo::new();
-    repo.git(&["config", "agentloop.mock.delay", "600"]);
-    repo.agentloop(&["run", "-d", "a goal", "--backend", "mock"]).expect(0);
+    // The first worker works until it is told to go on; the second iteration's is done at once.
+    let gate = repo.home().join("go");
+    let agent = format!(
+        "read -r role; prompt=$(cat); case \"$role\" in \
+         *reviewer*) if [ \"$AGENTLOOP_ITERATION\" -ge 2 ]; then v=true; else v=false; fi; echo \"{{\\\"gates_passed\\\": $v, \\\"goal_complete\\\": $v, \\\"issues\\\": []}}\" ;; \
+         *subagent*) while [ ! -e '{}' ]; do sleep 0.05; done; echo done ;; \
+         *) echo '[{{\"id\": \"one\", \"description\": \"work\"}}]' ;; esac",
+        gate.display()
+    );
+    let agent = repo.script("agent", &agent);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    repo.agentloop(&["run", "-d", "a goal", "--criteria", "x", "--backend", "scripted"]).expect(0);
     let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
     repo.await_status(&run, |status| status["phase"] == "execute");
     let text = "leave the API as it is; the key is sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789";
     repo.agentloop(&["steer", &run, text]).expect(0);
     crate::support::wait_for("the guidance", || repo.kinds(&run).contains(&"steered".to_owned()).then_some(()));
     assert_eq!(repo.status(&run)["iteration"], 1, "it did not wait for the step to end");
+    std::fs::write(&gate, "").unwrap();
     repo.await_status(&run, |status| status["running"] == false);
     let events = repo.events(&run);
     let second = events.iter().filter(|event| event["kind"] == "iteration_started").nth(1).unwrap();

@@ -1,5 +1,6 @@
 //! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
 
+mod bisect;
 mod detach;
 mod doctor;
 mod drive;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+pub use self::bisect::{Bisected, Tried, bisect};
 pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
 pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};

@@ -3,6 +3,8 @@
 //! Standard output is the answer, standard error the conversation.
 
 pub mod args;
+mod bisect;
+mod complete;
 mod console;
 mod display;
 mod follow;
@@ -11,9 +13,12 @@ mod goal;
 mod health;
 mod hooks;
 mod hosts;
+mod install;
+mod manual;
 mod options;
 mod overview;
 mod pager;
+mod porcelain;
 mod print;
 mod render;
 mod review;
@@ -84,6 +89,19 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Hook(arguments) => return Ok(hooks::hook(arguments)),
         _ => {}
     }
+    match &cli.verb {
+        Verb::Install(arguments) => return install::install(arguments),
+        Verb::Complete(arguments) => {
+            let lines: Vec<String> = complete::candidates(&arguments.words)
+                .into_iter()
+                .map(|(word, text)| word + "\t" + &text + "\n")
+                .collect();
+            print::out(lines.concat())?;
+            return Ok(0);
+        }
+        Verb::Status(arguments) if arguments.short => return short_status(arguments.run.as_deref()),
+        _ => {}
+    }
     if let Verb::Doctor(Json { json }) = cli.verb {
         return doctor(json);
     }
@@ -92,10 +110,19 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Run(arguments) => run(&site, &arguments),
         Verb::Resume(arguments) => resume(&site, &arguments),
         Verb::Answer(arguments) => answer(&site, &arguments.run, &arguments.answers, arguments.driving),
-        Verb::Status(RunJson { run, json }) => say_status(&app::status(&site, run.as_deref())?, json),
-        Verb::List(Json { json }) => {
+        Verb::Status(arguments) => {
+            let status = app::status(&site, arguments.run.as_deref())?;
+            if arguments.porcelain {
+                return print::out(porcelain::status(&status)).map(|_| 0);
+            }
+            say_status(&status, arguments.json)
+        }
+        Verb::List(arguments) => {
             let runs = app::list(&site)?;
-            say(json, &runs, || Ok(render::list(&runs, now())))
+            if arguments.porcelain {
+                return print::out(porcelain::list(&runs)).map(|_| 0);
+            }
+            say(arguments.json, &runs, || Ok(render::list(&runs, now())))
         }
         Verb::Tail(arguments) => follow::tail(&site, &arguments),
         Verb::Result(arguments) => follow::result(&site, &arguments),
@@ -107,6 +134,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Prune(arguments) => take::prune(&site, &arguments),
         Verb::Steer(arguments) => fork::steer(&site, &arguments),
         Verb::Fork(arguments) => fork::fork(&site, &arguments),
+        Verb::Bisect(arguments) => bisect::bisect(&site, &arguments),
         Verb::Sync(arguments) => share::sync(&site, &arguments),
         Verb::Hooks(arguments) => hooks::hooks(&site, &arguments),
         Verb::Output(arguments) => follow::output(&site, &arguments),
@@ -123,8 +151,14 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             say(json, &entries, || Ok(render::config(entries)))
         }
         Verb::Prompts(PromptsArgs { role, dump }) => prompts(&site, role.as_deref(), dump.as_deref()),
-        Verb::Doctor(_) | Verb::Drive | Verb::Hook(_) | Verb::Mcp(_) => Ok(0),
+        Verb::Doctor(_) | Verb::Drive | Verb::Hook(_) | Verb::Mcp(_) | Verb::Install(_) | Verb::Complete(_) => Ok(0),
     }
+}
+
+/// For a prompt, which is no place for errors: where there is no repository or no run, there is nothing to say.
+fn short_status(run: Option<&str>) -> Result<u8> {
+    let status = Site::open(None).and_then(|site| app::status(&site, run));
+    print::out(status.map_or_else(|_| String::new(), |status| porcelain::short(&status))).map(|_| 0)
 }
 
 /// What a role is told as things stand, the roles' names, or the built-in texts as files.
@@ -273,7 +307,13 @@ fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Prints a view: as JSON, or as `text` says it.
 fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Result<String>) -> Result<u8> {
-    print::out(if as_json { render::json(view, print::person_reads())? } else { text()? })?;
+    let text = if as_json { render::json(view, print::person_reads())? } else { text()? };
+    if text.lines().count() <= pager::SCREEN {
+        return print::out(text).map(|_| 0);
+    }
+    let mut pager = pager::Pager::start();
+    pager.show(&text)?;
+    pager.close();
     Ok(0)
 }
 

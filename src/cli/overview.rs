@@ -8,11 +8,11 @@ const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "can
 
 /// The others, by what they are for.
 const ALSO: [(&str, &[&str]); 5] = [
-    ("to read", &["status", "result", "output", "log", "diff"]),
+    ("to read", &["status", "result", "output", "log", "diff", "bisect"]),
     ("to drive", &["answer", "steer", "fork"]),
     ("to tidy", &["discard", "prune"]),
     ("to share", &["sync", "hooks"]),
-    ("to set up", &["doctor", "backends", "config", "prompts", "mcp"]),
+    ("to set up", &["doctor", "backends", "config", "prompts", "mcp", "install"]),
 ];
 
 /// The screen for `command`, whose verbs are its subcommands.

@@ -7,6 +7,9 @@ use super::print;
 use crate::error::{Context as _, Result};
 use crate::process;
 
+/// Lines that every terminal shows at once.
+pub const SCREEN: usize = 23;
+
 /// Where a long answer goes: through the pager where a person reads, straight to standard output otherwise.
 pub enum Pager {
     /// Nobody pages.

@@ -1,11 +1,12 @@
-//! What `steer` and `fork` take.
+//! What `steer`, `fork` and `bisect` take.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
 use super::run::{Common, Driving};
-use super::value::text;
+use super::value::{text, verify};
+use crate::run::goal::Check;
 
 pub const STEER_EXAMPLES: &str = "\
 Example:
@@ -18,6 +19,28 @@ pub const FORK_EXAMPLES: &str = "\
 Examples:
   git agentloop fork fix-login-3k9vqp@2 --goal \"the same with sessions\"
   git agentloop fork fix-login-3k9vqp --backend codex --max-iterations 8";
+
+pub const BISECT_EXAMPLES: &str = "\
+Example:
+  git agentloop bisect fix-login-3k9vqp --verify \"cargo test\"
+
+The check runs on a few of the run's commits, in a worktree of its own. Exit
+code 0: an iteration broke it; 1: none did. A check that exits with 125 says
+that it cannot judge a commit.";
+
+/// Options of `bisect`.
+#[derive(Debug, Args)]
+pub struct BisectArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// The command that must pass, run without a shell [default: agentloop.verify]
+    #[arg(long, value_name = "CMD", value_parser = verify)]
+    pub verify: Option<Check>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Options of `steer`.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod fork;
 mod hooks;
+mod install;
 mod mcp;
 mod read;
 mod review;
@@ -12,10 +13,11 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::fork::{ForkArgs, SteerArgs};
+pub use self::fork::{BisectArgs, ForkArgs, SteerArgs};
 pub use self::hooks::{HookArgs, HooksArgs, HooksVerb};
+pub use self::install::{CompleteArgs, InstallArgs};
 pub use self::mcp::{Host, McpArgs};
-pub use self::read::{OutputArgs, ResultArgs, TailArgs};
+pub use self::read::{ListArgs, OutputArgs, ResultArgs, StatusArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
 pub use self::share::SyncArgs;
@@ -53,11 +55,11 @@ pub enum Verb {
     #[command(after_help = run::EXAMPLES)]
     Run(Box<RunArgs>),
     /// Where a run stands
-    #[command(after_help = "Example:\n  git agentloop status fix-login-3k9vqp --json")]
-    Status(RunJson),
+    #[command(after_help = read::STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Every run, newest first
-    #[command(after_help = "Example:\n  git agentloop list")]
-    List(Json),
+    #[command(after_help = read::LIST_EXAMPLES)]
+    List(ListArgs),
     /// What happened in a run; with -f, what happens
     #[command(after_help = "Example:\n  git agentloop tail -f")]
     Tail(TailArgs),
@@ -94,6 +96,15 @@ limit, 2 failed, 3 questions wait, 4 cancelled.")]
     /// Start a run from where another one was, with another goal or budget
     #[command(after_help = fork::FORK_EXAMPLES)]
     Fork(Box<ForkArgs>),
+    /// Put the manual and the shells' completions where they are looked for
+    #[command(after_help = install::EXAMPLES)]
+    Install(InstallArgs),
+    /// What may come next on a command line; not for people
+    #[command(hide = true, after_help = "Example:\n  git agentloop install    has shells call it")]
+    Complete(CompleteArgs),
+    /// Which iteration of a run broke a check
+    #[command(after_help = fork::BISECT_EXAMPLES)]
+    Bisect(BisectArgs),
     /// Exchange runs with a remote
     #[command(after_help = share::EXAMPLES)]
     Sync(SyncArgs),

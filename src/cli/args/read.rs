@@ -5,6 +5,49 @@ use clap::Args;
 use super::value::{at_least_one_usize, text};
 use crate::settings::seconds;
 
+pub const STATUS_EXAMPLES: &str = "\
+Examples:
+  git agentloop status fix-login-3k9vqp --json
+  git agentloop status --short      for a prompt: nothing where there is no run
+
+--porcelain is a line a fact, '<name> <value>', and only ever gets more lines.";
+
+pub const LIST_EXAMPLES: &str = "\
+Examples:
+  git agentloop list
+  git agentloop list --porcelain | cut -f1
+
+--porcelain is a line a run: id, state, iteration, of, started, updated (seconds
+since 1970), merged (0 or 1) and goal, with tabs between them.";
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The run's id or its beginning [default: the newest run]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
+    /// In a few characters, for a prompt
+    #[arg(short, long, conflicts_with_all = ["json", "porcelain"])]
+    pub short: bool,
+    /// In a format that stays as it is
+    #[arg(long, conflicts_with = "json")]
+    pub porcelain: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// In a format that stays as it is
+    #[arg(long, conflicts_with = "json")]
+    pub porcelain: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `tail`.
 #[derive(Debug, Args)]
 pub struct TailArgs {

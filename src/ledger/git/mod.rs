@@ -35,6 +35,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gix::ObjectId;
 
 pub use self::repository::{Identity, Repository};
+pub use self::worktree::Trial;
 
 use self::lock::RunLock;
 use self::output::Output;

@@ -95,6 +95,59 @@ pub fn all(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
     Ok(ours.collect())
 }
 
+/// A checkout to try commits in, apart from the run's own: nobody works in it, and what it holds is nobody's.
+pub struct Trial<'a> {
+    repo: &'a Repository,
+    worktree: Worktree,
+}
+
+impl<'a> Trial<'a> {
+    /// Makes it stand at `commit`.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn make(repo: &'a Repository, run: &RunId, commit: &str) -> Result<Self> {
+        let mut path = place(repo, run)?.into_os_string();
+        path.push(".bisect");
+        let path = PathBuf::from(path);
+        let _registering = lock::registration_lock(repo.common_dir())?;
+        clear(repo, &path)?;
+        let mut git = command::git(repo.home());
+        command::run(git.args(["worktree", "add", "-f", "-f", "-q", "--detach"]).arg(&path).arg(commit))?;
+        let worktree = Worktree::at(repo, &path)
+            .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?;
+        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
+        Ok(Self { repo, worktree })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.worktree.path
+    }
+
+    /// Brings it to `commit`. Files that git ignores stay: what a build left makes the next one quick.
+    ///
+    /// # Errors
+    /// Where git cannot do it.
+    pub fn switch(&self, commit: &str) -> Result<()> {
+        for arguments in [&["reset", "-q", "--hard"][..], &["clean", "-ffdq"], &["checkout", "-q", "--detach", commit]]
+        {
+            let mut git = command::git(&self.worktree.path);
+            command::run(git.args(arguments))?;
+        }
+        Ok(())
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        self.worktree.remove(self.repo)
+    }
+}
+
 fn shellexpand_home(dir: &str) -> PathBuf {
     match (dir.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),

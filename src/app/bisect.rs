@@ -1,0 +1,169 @@
+//! Which iteration of a run broke something.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::Site;
+use super::drive::replay;
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::git::{Trial, preview};
+use crate::process::{self, Mark, Spec, Status, Stdin};
+use crate::run::Run;
+use crate::run::goal::{Check, RunId};
+
+/// What a check exits with where a commit cannot be judged, as git-bisect(1) has it.
+const UNJUDGED: i32 = 125;
+/// Bytes of a check's output that are kept.
+const KEEP: usize = 4 * 1024;
+
+/// A commit that the check was run on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Tried {
+    /// The iteration that ended with it; 0 is where the run started.
+    pub iteration: u32,
+    /// The commit.
+    pub commit: String,
+    /// Whether the check passed; none where it could not tell.
+    pub ok: Option<bool>,
+    /// Its exit code, where it had one.
+    pub exit_code: Option<i32>,
+    /// Seconds it took.
+    pub seconds: f64,
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bisected {
+    /// The run.
+    pub run_id: RunId,
+    /// The check.
+    pub check: String,
+    /// The first commit that fails; none where none does, or all do.
+    pub broken_by: Option<Tried>,
+    /// The newest commit before it that passes.
+    pub last_good: Option<Tried>,
+    /// Every commit that the check was run on, in order of trial.
+    pub tried: Vec<Tried>,
+}
+
+/// Searches the run's commits for the first that fails `check`, in a worktree of its own; `tell` hears of each trial.
+///
+/// # Errors
+/// Where there is no such run, its commits are not here, a worktree cannot be made, or it is cancelled.
+pub async fn bisect(
+    site: &Site,
+    run: Option<&str>,
+    check: &Check,
+    timeout: Option<f64>,
+    cancel: CancellationToken,
+    tell: impl Fn(&Tried),
+) -> Result<Bisected> {
+    super::refuse_nested(site)?;
+    let id = site.repo.resolve(run)?;
+    let run = replay(site, &id)?;
+    let commits = commits(site, &id, &run)?;
+    process::become_subreaper();
+    let trial = Trial::make(&site.repo, &id, &commits[0].1)?;
+    let searched = search(&trial, &id, check, timeout, &commits, &cancel, tell).await;
+    let removed = trial.remove();
+    let (broken_by, last_good, tried) = searched?;
+    removed?;
+    Ok(Bisected { run_id: id, check: check.name.clone(), broken_by, last_good, tried })
+}
+
+/// Where the run started, and the commit of each iteration; what came on the branch after them is the last.
+fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
+    let tip = preview::branch_tip(&site.repo, id, &run.tip.commit)?.commit;
+    let mut commits = vec![(0, run.base.clone())];
+    let ended = run.iterations.iter().filter_map(|one| Some((one.number, one.checkpoint.clone()?.commit)));
+    commits.extend(ended);
+    if commits.last().is_some_and(|(_, last)| *last != tip) {
+        commits.push((run.iterations.last().map_or(0, |one| one.number), tip));
+    }
+    if commits.len() < 2 {
+        return Err(Error::usage(format!("{id} has committed nothing yet")).hint("there is nothing to search"));
+    }
+    Ok(commits)
+}
+
+type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
+
+async fn search(
+    trial: &Trial<'_>,
+    id: &RunId,
+    check: &Check,
+    timeout: Option<f64>,
+    commits: &[(u32, String)],
+    cancel: &CancellationToken,
+    tell: impl Fn(&Tried),
+) -> Result<Found> {
+    let mut tried: Vec<Tried> = Vec::new();
+    let mut left: Vec<&(u32, String)> = commits.iter().collect();
+    // The ends first: without a good and a bad one there is nothing between them.
+    let (mut good, mut bad): (Option<Tried>, Option<Tried>) = (None, None);
+    loop {
+        let at = match (&good, &bad) {
+            (None, _) => 0,
+            (_, None) => left.len() - 1,
+            _ if left.is_empty() => break,
+            _ => left.len() / 2,
+        };
+        let (iteration, commit) = left[at];
+        trial.switch(commit)?;
+        let one = try_check(trial, id, check, timeout, *iteration, commit, cancel).await?;
+        tell(&one);
+        tried.push(one.clone());
+        match (one.ok, good.is_some()) {
+            (None, true) if bad.is_some() => _ = left.remove(at),
+            (None, _) => {
+                return Err(Error::failed(format!("the check cannot judge {commit}, one of the ends"))
+                    .hint("it exited with 125; a check that can tell is needed"));
+            }
+            // Red from the start: no iteration broke it.
+            (Some(false), false) => return Ok((None, None, tried)),
+            (Some(true), _) => {
+                left.drain(..=at);
+                good = Some(one);
+            }
+            (Some(false), true) => {
+                left.truncate(at);
+                bad = Some(one);
+            }
+        }
+        if good.is_some() && bad.is_none() && left.is_empty() {
+            return Ok((None, good, tried));
+        }
+    }
+    Ok((bad, good, tried))
+}
+
+async fn try_check(
+    trial: &Trial<'_>,
+    id: &RunId,
+    check: &Check,
+    timeout: Option<f64>,
+    iteration: u32,
+    commit: &str,
+    cancel: &CancellationToken,
+) -> Result<Tried> {
+    let spec = Spec {
+        argv: check.argv.iter().map(Into::into).collect(),
+        cwd: Some(trial.path().to_owned()),
+        env: Vec::new(),
+        stdin: Stdin::Null,
+        timeout: timeout.map(Duration::from_secs_f64),
+        keep: KEEP,
+        spool: None,
+        mark: Some(Mark { run: id.to_string(), call: "bisect".to_owned() }),
+    };
+    let done = process::run(spec, cancel).await.context(format!("the check '{}' cannot be run", check.name))?;
+    let exit_code = match done.status {
+        Status::Cancelled => return Err(Error::failed("the search was stopped")),
+        Status::Exited(code) => Some(code),
+        Status::Signaled(_) | Status::TimedOut => None,
+    };
+    let ok = (exit_code != Some(UNJUDGED)).then_some(exit_code == Some(0));
+    Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
+}

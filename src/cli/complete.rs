@@ -1,0 +1,84 @@
+//! What may come next on a command line: one answer for every shell, from the definitions that `-h` prints.
+
+use clap::{Arg, Command, CommandFactory as _};
+
+use super::args::Cli;
+use super::sanitize::short;
+use crate::app::{self, Site};
+
+/// Longest explanation beside a word, in characters.
+const WIDTH: usize = 60;
+
+/// What may take the place of the last of `words`, with a tab and an explanation; nothing leaves it to the shell, which
+/// knows files. `words` are those after the program's name.
+pub fn candidates(words: &[String]) -> Vec<(String, String)> {
+    let Some((current, before)) = words.split_last() else { return Vec::new() };
+    let mut command = Cli::command();
+    let mut depth = 0;
+    for word in before {
+        let Some(verb) = command.find_subcommand(word).cloned() else { break };
+        command = verb;
+        depth += 1;
+    }
+    let mut found = match before[depth..].last().and_then(|word| option(&command, word)) {
+        Some(option) => values(option),
+        None if current.starts_with('-') => options(&command),
+        None if command.has_subcommands() => verbs(&command),
+        None if depth == before.len() && takes_run(&command) => runs(),
+        None => Vec::new(),
+    };
+    found.retain(|(word, _)| word.starts_with(current.as_str()));
+    found
+}
+
+/// The option that `word` is, where it wants a value.
+fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    let long = word.strip_prefix("--");
+    let short = word.strip_prefix('-').and_then(|rest| rest.chars().next().filter(|_| rest.len() == 1));
+    let named = |arg: &&Arg| long.is_some() && arg.get_long() == long || short.is_some() && arg.get_short() == short;
+    command.get_arguments().find(named).filter(|arg| arg.get_action().takes_values())
+}
+
+fn values(option: &Arg) -> Vec<(String, String)> {
+    match option.get_long() {
+        Some("backend") => {
+            let backends = Site::open(None).and_then(|site| app::backends(&site)).unwrap_or_default();
+            backends.into_iter().map(|backend| (backend.name, String::new())).collect()
+        }
+        Some("permissions") => ["ask", "edit", "all"].map(|word| (word.to_owned(), String::new())).to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+fn options(command: &Command) -> Vec<(String, String)> {
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let with_text = |arg: &Arg| Some((format!("--{}", arg.get_long()?), about(arg.get_help())));
+    shown.filter_map(with_text).chain([("--help".to_owned(), "Show the manual".to_owned())]).collect()
+}
+
+fn verbs(command: &Command) -> Vec<(String, String)> {
+    let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+    shown.map(|verb| (verb.get_name().to_owned(), about(verb.get_about()))).collect()
+}
+
+fn takes_run(command: &Command) -> bool {
+    let first = command.get_positionals().next().and_then(|arg| arg.get_value_names()?.first().cloned());
+    first.is_some_and(|name| name.starts_with("RUN"))
+}
+
+fn runs() -> Vec<(String, String)> {
+    let listed = Site::open(None).and_then(|site| app::list(&site)).unwrap_or_default();
+    let word = |listed: app::Listed| (listed.status.run_id.to_string(), short(&listed.status.goal, WIDTH));
+    listed.into_iter().map(word).collect()
+}
+
+fn about(text: Option<&clap::builder::StyledStr>) -> String {
+    text.map(|text| short(&text.to_string(), WIDTH)).unwrap_or_default()
+}
+
+/// The script that has fish, bash or zsh ask us.
+pub const FISH: &str = include_str!("complete/git-agentloop.fish");
+/// See [`FISH`].
+pub const BASH: &str = include_str!("complete/git-agentloop.bash");
+/// See [`FISH`].
+pub const ZSH: &str = include_str!("complete/_git-agentloop");
