@@ -20,6 +20,7 @@ mod no_isolate;
 mod reading;
 mod repositories;
 mod review;
+mod reviewing;
 mod sharing;
 mod steering;
 mod stopped;

@@ -163,6 +163,10 @@ impl Agent for Mock {
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
         Box::pin(self.answer(request))
     }
+
+    fn only_reads(&self, role: Role) -> bool {
+        role != Role::Subagent
+    }
 }
 
 fn plan() -> Value {

@@ -36,6 +36,11 @@ pub trait Agent: Send + Sync {
     ///
     /// A failure is a value of the work, not an error of ours: the loop retries, waits or stops by its kind.
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a>;
+
+    /// Whether a call in this role can change no file, by how it is made: nobody then has to look whether it did.
+    fn only_reads(&self, _role: Role) -> bool {
+        false
+    }
 }
 
 /// What [`Agent::run`] returns: make it with `Box::pin(async move { … })`.

@@ -15,10 +15,10 @@ use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::run::event::{
     AgentFinished, AgentStarted, CriteriaProposed, Decomposed, Fact, IntakeFinished, IntakeStarted, NeedsInput,
-    Reviewed, Timestamp, VALUE_LIMIT, clip,
+    Timestamp, VALUE_LIMIT, clip,
 };
 use crate::run::goal::{AgentChoice, Role, session_id};
-use crate::run::work::{Failure, FailureKind, Plan, Review};
+use crate::run::work::{Failure, FailureKind, Plan};
 
 /// Transient failures in a row, of a service that does not say when to come back, before one counts as a failure.
 const PATIENCE: u32 = 12;
@@ -82,27 +82,6 @@ impl Engine {
             Ok(response) => {
                 let plan = json::find(&response.text, Shape::Array);
                 vec![Decomposed { plan: Plan::settle(plan.as_ref(), &run.goal.text, max) }.into()]
-            }
-            Err(_) => Vec::new(),
-        })
-        .await
-    }
-
-    /// Asks for a verdict on the iteration.
-    pub(super) async fn review(&self) -> Result<()> {
-        let (tip, verification, aggregate) = self.recorder.with(|run| {
-            let iteration = run.iteration().cloned().unwrap_or_default();
-            let aggregate = iteration.aggregate();
-            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate)
-        });
-        let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
-        let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, limit)).await?;
-        let diff = self.parts.redactor.clean(&diff).into_owned();
-        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &verification, &diff));
-        self.ask(Role::Reviewer, prompt, |_, answer| match answer {
-            Ok(response) => {
-                let review = Review::settle(json::find(&response.text, Shape::Object).as_ref());
-                vec![Reviewed { review }.into()]
             }
             Err(_) => Vec::new(),
         })

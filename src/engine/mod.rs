@@ -8,6 +8,7 @@ pub mod inbox;
 pub mod limits;
 mod recorder;
 pub mod redact;
+mod review;
 mod verify;
 mod work;
 
@@ -342,6 +343,11 @@ impl Engine {
             self.blocking(move |ledger| ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text })).await?
         };
         remarks.extend(committed.remarks);
+        if !partial {
+            remarks.extend(
+                self.recorder.with(|run| Some(run.iteration()?.review.as_ref()?.remarks.clone())).unwrap_or_default(),
+            );
+        }
         let finish = |run: &Run| {
             let mut facts = vec![
                 Checkpointed { commit: committed.commit, tree, partial, changed: committed.changed, remarks }.into(),

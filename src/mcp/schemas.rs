@@ -100,6 +100,7 @@ pub fn result() -> Value {
             "gates_passed": flag("Whether the quality gates hold."),
             "goal_complete": flag("Whether the reviewer holds the goal for reached."),
             "issues": list(text("An issue."), "What is wrong or missing."),
+            "remarks": list(text("A remark."), "What was noticed: files that the checks or the reviewer changed."),
         }),
     );
     let check = object(

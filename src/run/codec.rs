@@ -110,8 +110,15 @@ mod tests {
             ts: Timestamp(1_790_000_000_123),
             session: "k3v9qp".into(),
             iteration: Some(2),
-            fact: Reviewed { review: Review { gates_passed: true, goal_complete: false, issues: vec!["a\nb".into()] } }
-                .into(),
+            fact: Reviewed {
+                review: Review {
+                    gates_passed: true,
+                    goal_complete: false,
+                    issues: vec!["a\nb".into()],
+                    ..Review::default()
+                },
+            }
+            .into(),
         };
         let line = r#"{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{"gates_passed":true,"goal_complete":false,"issues":["a\nb"]}}"#;
         assert_eq!(event.to_line(), line);

@@ -217,12 +217,12 @@ impl fmt::Display for AgentChoice {
 impl FromStr for AgentChoice {
     type Err = String;
 
-    /// Reads `backend` or `backend/model`; `acp:` begins a command, which may hold slashes of its own.
+    /// Reads `backend` or `backend/model`; a model's name may hold slashes of its own.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let (backend, model) = match text.split_once('/') {
-            Some((backend, model)) if !text.starts_with("acp:") => (backend, Some(model.to_owned())),
-            _ => (text, None),
+            Some((backend, model)) => (backend, Some(model.to_owned())),
+            None => (text, None),
         };
         if backend.is_empty() || model.as_deref() == Some("") {
             return Err(format!("'{text}' is no agent: name it as BACKEND or BACKEND/MODEL"));
@@ -448,7 +448,6 @@ mod tests {
         let read = |text: &str| text.parse::<AgentChoice>().map(|choice| (choice.backend, choice.model));
         assert_eq!(read("codex"), Ok(("codex".into(), None)));
         assert_eq!(read("opencode/anthropic/x"), Ok(("opencode".into(), Some("anthropic/x".into()))));
-        assert_eq!(read("acp:/usr/bin/agent --acp"), Ok(("acp:/usr/bin/agent --acp".into(), None)));
         for text in ["", " ", "/m", "codex/"] {
             assert!(read(text).is_err(), "{text:?}");
         }

@@ -39,6 +39,9 @@ pub struct Review {
     pub goal_complete: bool,
     /// What is wrong or missing.
     pub issues: Vec<String>,
+    /// What was noticed: files that checks changed, and those that the reviewer changed and that were taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 impl Review {
@@ -60,13 +63,13 @@ impl Review {
             })
         };
         let (gates_passed, goal_complete) = (flag("gates_passed"), flag("goal_complete"));
-        Self { gates_passed, goal_complete, issues }
+        Self { gates_passed, goal_complete, issues, remarks: Vec::new() }
     }
 
     /// A review that accepts nothing, for the reason given.
     #[must_use]
     pub fn rejection(issue: impl Into<String>) -> Self {
-        Self { gates_passed: false, goal_complete: false, issues: vec![issue.into()] }
+        Self { issues: vec![issue.into()], ..Self::default() }
     }
 
     /// Whether the reviewer accepts the goal as reached.

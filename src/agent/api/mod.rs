@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use self::http::Endpoint;
 use self::tools::{Outcome, Toolbox};
 use super::{Agent, Reply, Request, Response};
+use crate::run::goal::Role;
 use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Turns of one call: a model that has not finished by then does not.
@@ -170,6 +171,10 @@ impl Api {
 impl Agent for Api {
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
         Box::pin(self.answer(request))
+    }
+
+    fn only_reads(&self, role: Role) -> bool {
+        !tools::works(role)
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a> Toolbox<'a> {
 
     /// What the role and the permissions allow. Planners and reviewers only read.
     pub(super) fn offered(&self) -> Vec<Tool> {
-        let works = matches!(self.request.role, Role::Subagent | Role::Integrator);
+        let works = works(self.request.role);
         let edits = works && self.request.permissions != Permissions::Ask;
         let runs = works && self.request.permissions == Permissions::All;
         let text = |what: &str| json!({"type": "string", "description": what});
@@ -266,6 +266,11 @@ impl<'a> Toolbox<'a> {
         let text = format!("{ended}\n{}", said.trim());
         if finished.status == Status::Exited(0) { Ok(text) } else { Err(text) }
     }
+}
+
+/// Whether the role is one that changes files.
+pub(super) fn works(role: Role) -> bool {
+    matches!(role, Role::Subagent | Role::Integrator)
 }
 
 fn went(done: Result<String, String>) -> Done {

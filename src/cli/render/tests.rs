@@ -29,7 +29,8 @@ fn a_result(status: &str) -> RunResult {
         duration: 1.5,
         ..CheckResult::default()
     };
-    let review = Review { gates_passed: false, goal_complete: false, issues: vec!["no\ntests".to_owned()] };
+    let review =
+        Review { gates_passed: false, goal_complete: false, issues: vec!["no\ntests".to_owned()], ..Review::default() };
     RunResult {
         run_id: RunId::new("fix login", 0),
         status: status.to_owned(),

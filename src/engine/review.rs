@@ -1,0 +1,84 @@
+//! The verdict on an iteration, by an agent that only looks.
+
+use super::call::Answer;
+use super::{Engine, changed_later};
+use crate::agent::json::{self, Shape};
+use crate::agent::prompts;
+use crate::error::Result;
+use crate::run::event::{Fact, Reviewed};
+use crate::run::goal::{Isolation, Role};
+use crate::run::work::Review;
+
+/// Files that a remark names.
+const NAMED_FILES: usize = 10;
+/// The git pathspec that every file fits.
+const EVERYTHING: &str = "*";
+
+impl Engine {
+    /// Asks for a verdict on the iteration.
+    pub(super) async fn review(&self) -> Result<()> {
+        let (tip, verification, aggregate) = self.recorder.with(|run| {
+            let iteration = run.iteration().cloned().unwrap_or_default();
+            let aggregate = iteration.aggregate();
+            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate)
+        });
+        let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
+        let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, limit)).await?;
+        let diff = self.parts.redactor.clean(&diff).into_owned();
+        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &verification, &diff));
+        let call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
+        let looks = call.agent.only_reads(Role::Reviewer);
+        // What the checks have changed by now is not the reviewer's.
+        let (before, mut remarks) = if verification.checks.is_empty() || looks {
+            (verification.tree.clone(), Vec::new())
+        } else {
+            self.after_checks(verification.tree.clone()).await?
+        };
+        let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
+        if !looks {
+            remarks.extend(self.undo_review(before).await?);
+        }
+        if let Some(failure) = finished.error.as_mut().filter(|_| !remarks.is_empty()) {
+            failure.message = format!("{} ({})", failure.message, remarks.join("; "));
+        }
+        let verdict = result.ok().map(|response| {
+            let review = Review::settle(json::find(&response.text, Shape::Object).as_ref());
+            Fact::from(Reviewed { review: Review { remarks, ..review } })
+        });
+        self.recorder.record(std::iter::once(finished.into()).chain(verdict)).await
+    }
+
+    /// The worktree as the checks, which ran on `tree`, have left it, and what is to be said of that.
+    async fn after_checks(&self, tree: String) -> Result<(String, Vec<String>)> {
+        self.blocking(move |ledger| {
+            let now = ledger.write_tree()?.id;
+            let changed = ledger.protected(&tree, &now, &[EVERYTHING.to_owned()])?;
+            Ok((now, changed_later(&changed)))
+        })
+        .await
+    }
+
+    /// Takes back what changed since the tree `before`; it stays reachable. In the user's own checkout nobody can tell
+    /// whose change it is, so there it is only said.
+    async fn undo_review(&self, before: String) -> Result<Vec<String>> {
+        let is_users = self.recorder.with(|run| run.options.isolation == Isolation::None);
+        self.blocking(move |ledger| {
+            let after = ledger.write_tree()?;
+            if after.id == before {
+                return Ok(Vec::new());
+            }
+            let changed = ledger.protected(&before, &after.id, &[EVERYTHING.to_owned()])?;
+            let more = changed.len().saturating_sub(NAMED_FILES);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = changed.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ") + &more;
+            if is_users {
+                return Ok(vec![format!("changed while the reviewer looked: {named}")]);
+            }
+            let settled = ledger.take_back(&before, &after.id, &changed)?;
+            let mut remarks = vec![format!("the reviewer changed files, and the changes were taken back: {named}")];
+            remarks.extend(settled.remarks);
+            Ok(remarks)
+        })
+        .await
+    }
+}
