@@ -104,6 +104,8 @@ fn roles_on_two_backends_are_counted_by_role() {
     let total = anthropic.usage() + openai.usage();
     assert_eq!(result["usage"]["tokens_in"], total.input);
     assert_eq!(result["usage"]["tokens_out"], total.output);
+    let status = repo.status(result["run_id"].as_str().unwrap());
+    assert_eq!(status["tokens"], total.input + total.output, "{status:#}");
     let branch = format!("agentloop/{}", result["run_id"].as_str().unwrap());
     let trailers = repo.git(&["log", "-1", "--format=%(trailers)", &branch]);
     for trailer in ["decomposer=claude_api/big", "subagent=openai_api/small", "reviewer=claude_api/big"] {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::agent::tests::{request, script};
+use crate::process::Source;
 use crate::run::goal::Role;
 use std::path::Path;
 
@@ -37,26 +38,133 @@ fn answers_are_read() {
     assert_eq!(read(&AIDER, "plain_cost_known_model").unwrap().unwrap().usage.cost_usd, Some(0.0069));
 }
 
+/// What a capture is to be read as.
+enum Read {
+    /// An answer with this in it, tokens read and written.
+    Answer(&'static str, u64, u64),
+    /// A failure.
+    Fails(FailureKind),
+    /// Nothing in the agent's own format: another of its modes, or cut off before the end.
+    Nothing,
+}
+
 #[test]
-fn failures_are_told_apart() {
-    for (preset, name, kind) in [
-        (&CODEX, "json_err401", FailureKind::NotLoggedIn),
-        (&CODEX, "json_nologin_openai_builtin", FailureKind::NotLoggedIn),
-        (&CODEX, "json_missing_env_key", FailureKind::NotLoggedIn),
-        (&CODEX, "json_err529", FailureKind::Overloaded),
-        (&CODEX, "json_truncate", FailureKind::Network),
-        (&OPENCODE, "json_err401", FailureKind::NotLoggedIn),
-        (&OPENCODE, "json_badmodel", FailureKind::Crashed),
-        (&COPILOT, "json_err401", FailureKind::NotLoggedIn),
-        (&COPILOT, "json_err529", FailureKind::Overloaded),
-        (&GEMINI, "json_err401", FailureKind::NotLoggedIn),
-        (&AIDER, "plain_err401", FailureKind::NotLoggedIn),
-        (&AIDER, "plain_nokey_model", FailureKind::NotLoggedIn),
-        (&AIDER, "plain_nologin", FailureKind::NotLoggedIn),
-    ] {
-        let failure = read(preset, name).unwrap().unwrap_err();
-        assert_eq!(failure.kind, kind, "{} {name}: {failure}", preset.program);
+fn every_capture_is_read_as_what_it_is() {
+    use FailureKind::{Crashed, Network, NotLoggedIn, Overloaded};
+    use Read::{Answer, Fails, Nothing};
+    const HELLO: &str = "done: hello.txt";
+    let all: [(&Preset, &str, Read); 57] = [
+        (&CODEX, "defaultretries_json_err529_default_retries", Fails(Overloaded)),
+        (&CODEX, "defaultretries_role_plan", Answer("stub subgoal", 9955, 33)),
+        (&CODEX, "json_default_sandbox", Answer(HELLO, 20006, 18)),
+        (&CODEX, "json_err401", Fails(NotLoggedIn)),
+        (&CODEX, "json_err529", Fails(Overloaded)),
+        (&CODEX, "json_fail_cmd", Answer("Process exited with code", 19961, 46)),
+        (&CODEX, "json_missing_env_key", Fails(NotLoggedIn)),
+        (&CODEX, "json_nologin_ignore_config", Nothing),
+        (&CODEX, "json_nologin_openai_builtin", Fails(NotLoggedIn)),
+        (&CODEX, "json_ok", Answer(HELLO, 19953, 18)),
+        (&CODEX, "json_ok_builtin_apikey", Answer(HELLO, 34243, 30)),
+        (&CODEX, "json_resume", Answer("done: two.txt", 49186, 36)),
+        (&CODEX, "json_schema", Answer("{\"approved\": true}", 9985, 4)),
+        (&CODEX, "json_stdin_sys", Answer(HELLO, 19992, 19)),
+        (&CODEX, "json_truncate", Fails(Network)),
+        (&CODEX, "json_workspace_write", Answer(HELLO, 20386, 18)),
+        (&CODEX, "json_ws_commit", Answer("done: echo a > a.txt", 20494, 83)),
+        (&CODEX, "plain_err401", Nothing),
+        (&CODEX, "plain_err529", Nothing),
+        (&CODEX, "plain_full_auto", Nothing),
+        (&CODEX, "plain_ok", Nothing),
+        (&OPENCODE, "json_agent_sys", Answer(HELLO, 11166, 27)),
+        (&OPENCODE, "json_auto", Answer(HELLO, 15472, 28)),
+        (&OPENCODE, "json_badmodel", Fails(Crashed)),
+        (&OPENCODE, "json_err401", Fails(NotLoggedIn)),
+        (&OPENCODE, "json_extdir_auto", Answer("done: HOME/.h_oc_x", 15468, 18)),
+        (&OPENCODE, "json_extdir_dangerously-skip-permissions", Answer("done: HOME/.h_oc_x", 15492, 18)),
+        // It was refused what it wanted, exited with 0, and said nothing: the loop takes an empty answer for a failure.
+        (&OPENCODE, "json_extdir_none", Answer("", 7696, 14)),
+        (&OPENCODE, "json_fastenv", Answer("hi", 7690, 1)),
+        (&OPENCODE, "json_nokey", Answer("ok", 7687, 1)),
+        (&OPENCODE, "json_ok", Answer(HELLO, 15470, 27)),
+        (&OPENCODE, "json_resume", Answer("resumed", 7811, 4)),
+        (&OPENCODE, "json_stdin", Answer(HELLO, 15478, 29)),
+        (&OPENCODE, "plain_err401", Nothing),
+        (&OPENCODE, "plain_ok", Nothing),
+        (&OPENCODE, "plain_ok_first", Nothing),
+        (&OPENCODE, "plain_skipperm", Nothing),
+        (&GEMINI, "json_err401", Fails(NotLoggedIn)),
+        (&GEMINI, "json_ok", Answer(HELLO, 24543, 19)),
+        (&GEMINI, "plain_ok", Nothing),
+        (&COPILOT, "json_err401", Fails(NotLoggedIn)),
+        (&COPILOT, "json_err529", Fails(Overloaded)),
+        (&COPILOT, "json_ok", Answer(HELLO, 0, 0)),
+        (&COPILOT, "plain_nologin", Nothing),
+        (&COPILOT, "plain_ok", Nothing),
+        (&AIDER, "plain_autocommit", Answer(HELLO, 772, 14)),
+        (&AIDER, "plain_autocommit2", Answer(HELLO, 772, 14)),
+        (&AIDER, "plain_cost_known_model", Answer(HELLO, 2700, 19)),
+        (&AIDER, "plain_diff_format", Answer(HELLO, 2000, 20)),
+        (&AIDER, "plain_err401", Fails(NotLoggedIn)),
+        (&AIDER, "plain_histfiles", Answer(HELLO, 711, 10)),
+        (&AIDER, "plain_nokey_model", Fails(NotLoggedIn)),
+        (&AIDER, "plain_nologin", Fails(NotLoggedIn)),
+        (&AIDER, "plain_ok", Answer(HELLO, 772, 14)),
+        (&AIDER, "plain_ok_quiet", Answer(HELLO, 712, 10)),
+        (&AIDER, "plain_ok_yes", Answer(HELLO, 772, 14)),
+        (&AIDER, "plain_stdin_msgfile", Answer(HELLO, 712, 11)),
+    ];
+    for (preset, name, expected) in &all {
+        let got = read(preset, name);
+        let as_expected = match (expected, &got) {
+            (Answer(text, tokens_in, tokens_out), Some(Ok(response))) => {
+                let used = (response.usage.tokens_in, response.usage.tokens_out);
+                response.text.contains(text) && used == (*tokens_in, *tokens_out)
+            }
+            (Fails(kind), Some(Err(failure))) => failure.kind == *kind,
+            (Nothing, None) => true,
+            _ => false,
+        };
+        assert!(as_expected, "{} {name}: {got:?}", preset.program);
     }
+    let known = |file: &str| all.iter().any(|(preset, name, _)| file == format!("{}/{name}", preset.program));
+    for agent in ["codex", "opencode", "gemini", "copilot", "aider"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures").join(agent);
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let file = entry.path().with_extension("");
+            let file = format!("{agent}/{}", file.file_name().unwrap().to_str().unwrap());
+            assert!(known(&file), "nothing is expected of {file}");
+        }
+    }
+}
+
+#[test]
+fn retries_that_go_on_are_announced() {
+    for (preset, name, kind, times) in [
+        (&CODEX, "defaultretries_json_err529_default_retries", FailureKind::Overloaded, 5),
+        (&CODEX, "json_nologin_ignore_config", FailureKind::Network, 8),
+        (&COPILOT, "json_err529", FailureKind::Overloaded, 6),
+        (&AIDER, "plain_err401", FailureKind::NotLoggedIn, 1),
+    ] {
+        let text = capture(&format!("{}/{name}.stdout", preset.program));
+        let told: Vec<_> = text.lines().filter_map(|line| (preset.retries)(Source::Stdout, line)).collect();
+        assert_eq!(told.len(), times, "{} {name}", preset.program);
+        assert!(told.iter().all(|failure| failure.kind == kind), "{} {name}: {told:?}", preset.program);
+    }
+    let gemini = "Attempt 1 failed with status 429. Retrying with backoff... _ApiError: {}";
+    assert_eq!((GEMINI.retries)(Source::Stderr, gemini).unwrap().kind, FailureKind::RateLimited);
+    let opencode = "level=ERROR message=\"stream error\" small=false error.error=\"AI_APICallError: Overloaded\"";
+    assert_eq!((OPENCODE.retries)(Source::Stderr, opencode).unwrap().kind, FailureKind::Overloaded);
+    for preset in [&CODEX, &OPENCODE, &GEMINI, &COPILOT, &AIDER] {
+        for line in ["", "{", "Retrying", "\"Reconnecting... \"", "error.error=", "the litellm.Error was mended"] {
+            for source in [Source::Stdout, Source::Stderr] {
+                assert_eq!((preset.retries)(source, line), None, "{} {line}", preset.program);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_limit_is_told_by_its_words() {
     let limited = (CODEX.parse)(
         r#"{"type":"turn.failed","error":{"message":"exceeded retry limit, last status: 429 Too Many Requests"}}"#,
         "",

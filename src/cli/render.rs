@@ -42,6 +42,10 @@ pub fn status(status: &Status, now: Timestamp) -> String {
     let _ = writeln!(text, "goal:    {}", short(&status.goal, LINE_WIDTH));
     let _ = writeln!(text, "started: {} ago", span(now.since(status.started_at)));
     let _ = writeln!(text, "branch:  {}", status.branch);
+    if status.tokens > 0 {
+        let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
+        let _ = writeln!(text, "used:    {} tokens{cost}", status.tokens);
+    }
     let next = match status.state.as_str() {
         "running" | "waiting" => format!("'git agentloop tail -f {id}' follows it"),
         "interrupted" => format!("its driver is gone; 'git agentloop resume {id}' goes on"),

@@ -58,6 +58,8 @@ fn status_properties() -> Value {
         "started_at": number("When it was started, in seconds since the Unix epoch."),
         "goal": text("The goal in one line."),
         "branch": text("Its branch."),
+        "tokens": count("Tokens that its agents used, in and out together."),
+        "cost_usd": number("What that cost in US dollars, where known."),
         "completed": flag("Whether the goal is reached; absent while that is open."),
         "stop_reason": text("Why it ended, or waits for the user."),
     })
@@ -150,6 +152,7 @@ pub fn result() -> Value {
             "summary": text("The run in one line."),
             "history": list(pass, "Its passes, in order."),
             "usage": json!({ "type": "object", "description": "Tokens and dollars, as the agents report them." }),
+            "usage_by_role": json!({ "type": "object", "description": "The same for each role." }),
             "worktree": or_null(worktree),
         }),
     )

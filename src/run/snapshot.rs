@@ -113,6 +113,10 @@ pub struct Snapshot {
     pub started: Timestamp,
     /// Why it ended, or waits for the user.
     pub stop_reason: Option<String>,
+    /// Tokens that its agents used, in and out together.
+    pub tokens: u64,
+    /// What that cost in US dollars, where known.
+    pub cost_usd: Option<f64>,
     /// The goal in one line.
     pub goal: String,
 }
@@ -147,6 +151,8 @@ impl Run {
             session: self.sessions.last().map(|session| session.id.clone()).unwrap_or_default(),
             started: self.sessions.first().map(|session| session.started).unwrap_or_default(),
             stop_reason,
+            tokens: self.usage.tokens(),
+            cost_usd: self.usage.cost_usd,
             goal: one_line(&self.goal.text, GOAL_LENGTH),
         }
     }
@@ -170,6 +176,10 @@ impl Snapshot {
         if let Some(reason) = &self.stop_reason {
             line("Stop-Reason", reason);
         }
+        line("Tokens", &self.tokens);
+        if let Some(cost) = &self.cost_usd {
+            line("Cost-USD", cost);
+        }
         line("Goal", &self.goal);
         text
     }
@@ -186,6 +196,8 @@ impl Snapshot {
             session: String::new(),
             started: Timestamp::default(),
             stop_reason: None,
+            tokens: 0,
+            cost_usd: None,
             goal: String::new(),
         };
         let mut found = false;
@@ -205,6 +217,8 @@ impl Snapshot {
                 "Session" => value.clone_into(&mut snapshot.session),
                 "Started" => snapshot.started = Timestamp(0).plus(value.parse().ok()?),
                 "Stop-Reason" => snapshot.stop_reason = Some(value.to_owned()),
+                "Tokens" => snapshot.tokens = value.parse().ok()?,
+                "Cost-USD" => snapshot.cost_usd = Some(value.parse().ok()?),
                 "Goal" => value.clone_into(&mut snapshot.goal),
                 _ => {}
             }

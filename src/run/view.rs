@@ -33,6 +33,12 @@ pub struct Status {
     pub goal: String,
     /// Its branch.
     pub branch: String,
+    /// Tokens that its agents used, in and out together.
+    #[serde(default)]
+    pub tokens: u64,
+    /// What that cost in US dollars, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
     /// Whether the goal is reached; absent while that is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<bool>,
@@ -61,6 +67,8 @@ impl Status {
             started_at: snapshot.started,
             goal: snapshot.goal,
             branch,
+            tokens: snapshot.tokens,
+            cost_usd: snapshot.cost_usd,
             stop_reason: snapshot.stop_reason,
         }
     }

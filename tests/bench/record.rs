@@ -54,6 +54,8 @@ fn snapshot(seq: u64, state: State) -> Snapshot {
         session: "k3v9qp".into(),
         started: Timestamp(1_790_000_000_000),
         stop_reason: (state == State::Completed).then(|| "goal_complete".to_owned()),
+        tokens: 120_000,
+        cost_usd: Some(0.42),
         goal: "add a /health endpoint and show that it answers".into(),
     }
 }

@@ -15,6 +15,8 @@ fn a_status(state: &str, running: bool) -> Status {
         started_at: Timestamp(0),
         goal: "fix the login\u{1b}[31m page".to_owned(),
         branch: "agentloop/fix-login-000000".to_owned(),
+        tokens: 0,
+        cost_usd: None,
         completed: None,
         stop_reason: None,
     }

@@ -126,6 +126,8 @@ pub fn snapshot(seq: u64) -> Snapshot {
         session: "k3v9qp".to_owned(),
         started: Timestamp(1_790_000_000_000),
         stop_reason: None,
+        tokens: 1200,
+        cost_usd: None,
         goal: "a goal".to_owned(),
     }
 }
