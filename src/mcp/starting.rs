@@ -1,11 +1,15 @@
 //! From the arguments of `orchestrate` to a run.
 
+use std::collections::BTreeMap;
+
 use super::arguments::Given;
 use crate::app::{self, NewRun, Site};
 use crate::error::{Error, Result};
-use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions};
+use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions, Role};
 use crate::settings;
 
+/// The name that stands for whichever backend fits.
+const AUTO: &str = "auto";
 /// Words in the names of hosts, as they introduce themselves, and the backends that they are. Some hosts hand a server
 /// none of the variables by which a process knows who started it.
 const HOSTS: [(&str, &str); 5] = [
@@ -43,8 +47,8 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
             patience: given.small("patience").map_or_else(|| settings.patience(), Ok)?,
         },
         agent: agent(given, site, client)?,
-        roles: settings.roles()?,
-        no_wait: settings.no_wait()?,
+        roles: roles(given, site)?,
+        no_wait: given.flag("no_wait") || settings.no_wait()?,
         checks: checks(given, site)?,
         check_timeout: given.number("verify_timeout").map_or_else(|| settings.verify_timeout(), |it| Ok(Some(it)))?,
         agent_timeout: given.number("timeout").map_or_else(|| settings.timeout(), |it| Ok(Some(it)))?,
@@ -99,20 +103,39 @@ fn checks(given: &Given, site: &Site) -> Result<Vec<Check>> {
 
 /// Who answers. `auto` is what the user has set, else the host that calls where it is an agent that is installed.
 fn agent(given: &Given, site: &Site, client: Option<&str>) -> Result<AgentChoice> {
-    let read = |text: &str| text.parse::<AgentChoice>().map_err(Error::usage);
-    let named = given.text("backend").filter(|name| *name != "auto").map(read).transpose()?;
-    let set = Some(site.settings().agent()?).filter(|choice| choice.backend != "auto");
-    let calling = || -> Result<Option<String>> {
-        let Some(backend) = given.text("caller_agent").or(client).and_then(backend_of) else { return Ok(None) };
-        let installed = app::backends(site)?.into_iter().any(|known| known.name == backend && known.installed);
-        Ok(installed.then(|| backend.to_owned()))
-    };
-    let choice = match named.or(set) {
-        Some(choice) => choice,
-        None => AgentChoice { backend: calling()?.unwrap_or_else(|| "auto".to_owned()), model: None },
-    };
-    let model = given.text("model").map(ToOwned::to_owned).or(choice.model).or_else(|| site.settings().model());
-    Ok(AgentChoice { backend: choice.backend, model })
+    let settings = site.settings();
+    let named = choice(given, "backend")?.filter(|choice| choice.backend != AUTO);
+    let mut choice = named.map_or_else(|| settings.agent(), Ok)?;
+    if choice.backend == AUTO
+        && let Some(backend) = given.text("caller_agent").or(client).and_then(backend_of)
+        && app::backends(site)?.iter().any(|known| known.name == backend && known.installed)
+    {
+        backend.clone_into(&mut choice.backend);
+    }
+    choice.model = given.text("model").map(ToOwned::to_owned).or(choice.model).or_else(|| settings.model());
+    Ok(choice)
+}
+
+/// Who answers a role instead: the argument, or else what the user has set.
+fn roles(given: &Given, site: &Site) -> Result<BTreeMap<Role, AgentChoice>> {
+    let mut chosen = site.settings().roles()?;
+    for (name, roles) in Role::CHOICES {
+        if let Some(choice) = choice(given, name)? {
+            chosen.extend(roles.iter().map(|role| (*role, choice.clone())));
+        }
+    }
+    Ok(chosen)
+}
+
+/// The backend, perhaps with its model, that an argument names. Commands are the user's to name, not the caller's.
+fn choice(given: &Given, name: &str) -> Result<Option<AgentChoice>> {
+    let Some(text) = given.text(name) else { return Ok(None) };
+    let hint = "list_backends names them; the user makes one with 'git config agentloop.backend.NAME.command'";
+    if text.trim_start().starts_with("acp:") {
+        return Err(Error::usage(format!("argument '{name}': a command is no backend here")).hint(hint));
+    }
+    let choice = text.parse().map_err(|why| Error::usage(format!("argument '{name}': {why}")).hint(hint))?;
+    Ok(Some(choice))
 }
 
 fn backend_of(host: &str) -> Option<&'static str> {

@@ -224,7 +224,7 @@ const CWD: Argument = words(
     "A directory in the repository of this server: the run starts from what is checked out there. Others are refused.",
 );
 
-const ORCHESTRATE: [Argument; 29] = [
+const ORCHESTRATE: [Argument; 34] = [
     argument(
         "goal",
         Kind::Text { most: GOAL, empty: false },
@@ -240,7 +240,7 @@ const ORCHESTRATE: [Argument; 29] = [
     words(
         "backend",
         Default::Text("auto"),
-        "The agent, as list_backends names it. auto is the user's setting, else the calling agent, else the first installed.",
+        "The agent, as list_backends names it, perhaps with /model. auto is the user's setting, else the calling agent, else the first installed.",
     ),
     words(
         "caller_agent",
@@ -312,6 +312,19 @@ const ORCHESTRATE: [Argument; 29] = [
     ),
     flag("allow_protected", false, "Whether workers may change protected files all the same; the reviewer is told."),
     flag("recheck", false, "Whether a verify command runs again on a tree that it passed on before."),
+    words(
+        "planner",
+        Default::None,
+        "Who plans, and asks before that, as backend or backend/model; backend where left out.",
+    ),
+    words("worker", Default::None, "Who works on the subgoals, as backend or backend/model; backend where left out."),
+    words("reviewer", Default::None, "Who reviews, as backend or backend/model; backend where left out."),
+    words(
+        "integrator",
+        Default::None,
+        "Who resolves conflicts between workers, as backend or backend/model; backend where left out.",
+    ),
+    flag("no_wait", false, "Whether to stop at a usage limit instead of waiting until it resets."),
 ];
 
 #[cfg(test)]
