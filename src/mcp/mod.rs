@@ -24,8 +24,7 @@ use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use tokio_util::sync::CancellationToken;
 
-use self::scope::Scope;
-use self::server::Server;
+pub use self::server::Server;
 use self::wire::Stdio;
 use crate::error::{Context as _, Error, Result};
 
@@ -38,13 +37,12 @@ const LAST_CALLS: Duration = Duration::from_millis(1500);
 /// # Errors
 /// Where there is no repository, or the server cannot be started.
 pub fn serve(dir: Option<&Path>) -> Result<()> {
-    let scope = Scope::open(dir)?;
     let closed = CancellationToken::new();
+    let server = Server::open(dir, closed.clone())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().context("the runtime cannot be started")?;
-    let served = runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let stdio = Stdio::take(closed.clone()).context("the server's threads cannot be started")?;
-        let server = Server::new(scope, closed.clone());
         let session = async {
             match server.serve(stdio).await {
                 Ok(running) => running.waiting().await.map(|_| ()).context("the server died"),
@@ -60,5 +58,5 @@ pub fn serve(dir: Option<&Path>) -> Result<()> {
     });
     // A thread that waits for what never comes holds nobody up: the caller ends the process.
     runtime.shutdown_background();
-    served
+    outcome
 }

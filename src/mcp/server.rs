@@ -1,5 +1,6 @@
 //! The server as the protocol sees it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rmcp::model::{
@@ -18,7 +19,7 @@ use super::calls::Call;
 use super::changes::Subscriptions;
 use super::scope::Scope;
 use super::{asking, changes, resources, tools};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
 const KNOWN: [&str; 14] = [
@@ -47,10 +48,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of `scope` whose client is gone once `closed` is cancelled.
-    #[must_use]
-    pub fn new(scope: Scope, closed: CancellationToken) -> Self {
-        Self { scope: Arc::new(scope), closed, subscriptions: Arc::default() }
+    /// A server of the repository that `dir`, or the current directory, is in. Its client is gone once `closed` is
+    /// cancelled.
+    ///
+    /// # Errors
+    /// Where there is no repository.
+    pub fn open(dir: Option<&Path>, closed: CancellationToken) -> Result<Self> {
+        Ok(Self { scope: Arc::new(Scope::open(dir)?), closed, subscriptions: Arc::default() })
     }
 }
 

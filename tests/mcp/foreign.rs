@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::{PROGRAM, Ran, Repo};
 
 /// The directory with the clients.
-fn clients() -> Option<PathBuf> {
+pub fn clients() -> Option<PathBuf> {
     let dir = std::env::var_os("AGENTLOOP_TEST_MCP").map(PathBuf::from);
     if dir.is_none() {
         eprintln!("left out: AGENTLOOP_TEST_MCP is not set; 'tests/mcp/install.sh DIR' fills a directory for it");
@@ -18,7 +18,7 @@ fn clients() -> Option<PathBuf> {
     dir
 }
 
-fn run(repo: &Repo, program: &Path, arguments: &[&str]) -> Ran {
+pub fn run(repo: &Repo, program: &Path, arguments: &[&str]) -> Ran {
     let output = repo.command(program).args(arguments).stdin(std::process::Stdio::null()).output().unwrap();
     Ran {
         code: output.status.code().unwrap_or(-1),

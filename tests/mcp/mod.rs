@@ -1,6 +1,7 @@
 //! The MCP server, driven as a process over standard input and output.
 
 mod client;
+mod conformance;
 mod faults;
 mod foreign;
 mod hosts;
