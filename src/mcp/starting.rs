@@ -127,15 +127,13 @@ fn roles(given: &Given, site: &Site) -> Result<BTreeMap<Role, AgentChoice>> {
     Ok(chosen)
 }
 
-/// The backend, perhaps with its model, that an argument names. Commands are the user's to name, not the caller's.
+/// The backend, perhaps with its model, that an argument names.
 fn choice(given: &Given, name: &str) -> Result<Option<AgentChoice>> {
-    let Some(text) = given.text(name) else { return Ok(None) };
-    let hint = "list_backends names them; the user makes one with 'git config agentloop.backend.NAME.command'";
-    if text.trim_start().starts_with("acp:") {
-        return Err(Error::usage(format!("argument '{name}': a command is no backend here")).hint(hint));
-    }
-    let choice = text.parse().map_err(|why| Error::usage(format!("argument '{name}': {why}")).hint(hint))?;
-    Ok(Some(choice))
+    let chosen = given.text(name).map(str::parse).transpose();
+    chosen.map_err(|why: String| {
+        Error::usage(format!("argument '{name}': {why}"))
+            .hint("list_backends names them; the user makes one with 'git config agentloop.backend.NAME.command'")
+    })
 }
 
 fn backend_of(host: &str) -> Option<&'static str> {
