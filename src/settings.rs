@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::ledger::{Cleanup, Durability};
-use crate::run::goal::{AgentChoice, Check, Permissions, Role};
+use crate::run::goal::{AgentChoice, Check, Isolation, Permissions, Role};
 
 /// The longest time that a setting may name, in seconds: about 31 years.
 const LONGEST: f64 = 1e9;
@@ -71,6 +71,8 @@ keys! {
         "whether workers may change protected files all the same";
     Permissions "permissions" "AGENTLOOP_PERMISSIONS" "agentloop.permissions" "edit"
         "what agents may do unasked: ask, edit or all";
+    Isolation "isolation" "AGENTLOOP_ISOLATION" "agentloop.isolation" "worktree"
+        "where workers work: worktree (each its own), shared or none (your checkout)";
     Jobs "jobs" "AGENTLOOP_JOBS" "agentloop.jobs" "4" "workers at a time";
     MaxSubgoals "max-subgoals" "AGENTLOOP_MAX_SUBGOALS" "agentloop.maxSubgoals" "32" "subgoals an iteration";
     Patience "patience" "AGENTLOOP_PATIENCE" "agentloop.patience" "5"
@@ -294,6 +296,14 @@ impl Settings {
     /// Where the value is none of the words.
     pub fn permissions(&self) -> Result<Permissions> {
         self.word(Index::Permissions)
+    }
+
+    /// Where workers work.
+    ///
+    /// # Errors
+    /// Where the value is none of the words.
+    pub fn isolation(&self) -> Result<Isolation> {
+        self.word(Index::Isolation)
     }
 
     /// Workers at a time.

@@ -1,9 +1,10 @@
 //! The pure core by properties: random worlds, driven to their end, cut at every event and driven on.
 
 use git_agentloop::run::event::{
-    AgentFinished, AgentStarted, AnswersGiven, Checkpointed, CriteriaProposed, Decomposed, Event, Fact, IntakeFinished,
-    IntakeStarted, IterationFinished, IterationStarted, NeedsInput, Reviewed, RunCancelled, RunFinished, RunResumed,
-    RunStarted, SubagentFailed, SubagentFinished, SubagentStarted, Timestamp, Verified, parse_log,
+    AgentFinished, AgentStarted, AnswersGiven, Checkpointed, Conflicted, CriteriaProposed, Decomposed, Event, Fact,
+    IntakeFinished, IntakeStarted, Integrated, IterationFinished, IterationStarted, NeedsInput, Reviewed, RunCancelled,
+    RunFinished, RunResumed, RunStarted, SubagentFailed, SubagentFinished, SubagentStarted, Timestamp, Verified,
+    parse_log,
 };
 use git_agentloop::run::goal::{AgentChoice, Asking, Budget, Check, Goal, Options, Role, RunId, StopReason};
 use git_agentloop::run::work::{CheckResult, Failure, FailureKind, Plan, Review, Subgoal, Usage, Verification};
@@ -12,6 +13,7 @@ use proptest::prelude::*;
 
 /// What agents and checks will do, whoever asks: a function of where the run stands, so that a resumed run meets it too.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a thing that may or may not be so
 struct World {
     subgoals: usize,
     /// Attempts of the subgoal that fail, in each iteration.
@@ -25,13 +27,19 @@ struct World {
     /// Whether the planner cannot be reached on the first try of every iteration.
     flaky_planner: bool,
     asks: bool,
+    /// Whether workers leave commits of their own.
+    isolated: bool,
+    /// How many tries the conflict of each subgoal takes, by its number; 0 is none.
+    conflicts: Vec<u32>,
     options: Options,
 }
 
 fn worlds() -> impl Strategy<Value = World> {
     let numbers = (1..5usize, prop::collection::vec(0..4u32, 4), 1..7u32, 1..7u32, 1..5u32);
     let budget = (1..7u32, 0..3u32, prop::option::of(1..40u64), 0..4u32, prop::option::of(1..200u32));
-    (numbers, budget, any::<[bool; 4]>()).prop_map(|(numbers, budget, [moving, flaky_planner, asks, checked])| {
+    let apart = (any::<bool>(), prop::collection::vec(0..3u32, 4));
+    (numbers, budget, any::<[bool; 4]>(), apart).prop_map(|(numbers, budget, flags, (isolated, conflicts))| {
+        let [moving, flaky_planner, asks, checked] = flags;
         let (subgoals, failing, accepted_at, green_at, jobs) = numbers;
         let (max_iterations, max_task_retries, max_agent_calls, patience, seconds) = budget;
         let check = Check { name: "check".into(), argv: vec!["check".into()] };
@@ -51,7 +59,7 @@ fn worlds() -> impl Strategy<Value = World> {
             max_subgoals: 32,
             ..Options::default()
         };
-        World { subgoals, failing, accepted_at, green_at, moving, flaky_planner, asks, options }
+        World { subgoals, failing, accepted_at, green_at, moving, flaky_planner, asks, isolated, conflicts, options }
     })
 }
 
@@ -176,9 +184,31 @@ impl<'a> Driver<'a> {
                 let ok = number >= self.world.green_at;
                 let checks = self.run.options.checks.iter();
                 let checks = checks.map(|check| CheckResult { name: check.name.clone(), ok, ..Default::default() });
-                let tree = if self.world.moving { format!("tree{number}") } else { "tree".into() };
+                let so_far = self.run.integration().map_or("", |so_far| so_far.tree.as_str());
+                let tree = if self.world.moving { format!("tree{number}{so_far}") } else { "tree".into() };
                 let verification = Verification { tree, checks: checks.collect(), ..Verification::default() };
                 self.record([Verified { verification }.into()]);
+            }
+            Step::Integrate(id) => {
+                let (commit, onto, position) = self.due(&id);
+                self.record([if self.world.conflicts[position % self.world.conflicts.len()] > 0 {
+                    Conflicted { subgoal: id, commit, onto, paths: vec!["a".into()], ..Conflicted::default() }.into()
+                } else {
+                    Self::merged(id, commit, onto, None)
+                }]);
+            }
+            Step::Resolve(id) => {
+                self.call(Role::Integrator, Some(&id));
+                let finished = self.answered(Role::Integrator, Some(&id), None);
+                let (commit, onto, position) = self.due(&id);
+                let attempt = self.task(&id).conflict.unwrap().attempts + 1;
+                let outcome = if attempt < self.world.conflicts[position % self.world.conflicts.len()] {
+                    let (paths, error) = (vec!["a".into()], Some("markers".into()));
+                    Conflicted { subgoal: id, commit, onto, paths, attempt, error }.into()
+                } else {
+                    Self::merged(id, commit, onto, Some("resolution".into()))
+                };
+                self.record([finished, outcome]);
             }
             Step::Review => {
                 self.call(Role::Reviewer, None);
@@ -195,6 +225,10 @@ impl<'a> Driver<'a> {
             Step::Checkpoint { partial } => {
                 let verified = self.run.iteration().and_then(|iteration| iteration.verification.clone());
                 let tree = verified.map_or_else(|| "partial".into(), |verification| verification.tree);
+                let tree = match self.run.integration().filter(|_| partial) {
+                    Some(so_far) => so_far.tree.clone(),
+                    None => tree,
+                };
                 let commit = format!("commit{number}{}", if partial { "p" } else { "" });
                 self.record([Checkpointed { commit, tree, partial, ..Checkpointed::default() }.into()]);
                 if !partial {
@@ -242,13 +276,30 @@ impl<'a> Driver<'a> {
         let attempt = self.task(&id).attempts + 1;
         let position: usize = id[1..].parse().unwrap();
         let fails = attempt <= self.world.failing[position % self.world.failing.len()];
-        let finished = self.answered(Role::Subagent, Some(&id), None);
+        let mut finished = self.answered(Role::Subagent, Some(&id), None);
+        if let Fact::AgentFinished(data) = &mut finished {
+            data.commit = self.world.isolated.then(|| format!("{id}#{attempt}"));
+        }
         let outcome: Fact = if fails {
             SubagentFailed { id, attempt, error: "no".into(), ..Default::default() }.into()
         } else {
             SubagentFinished { id, attempt, output: "done".into(), ..Default::default() }.into()
         };
         self.record([finished, outcome]);
+    }
+
+    /// The commit of `id`, what it is merged into, and the subgoal's number.
+    fn due(&self, id: &str) -> (String, String, usize) {
+        let task = self.task(id);
+        assert!(task.is_done() || task.output.is_some(), "work that failed is merged");
+        assert!(!task.merged, "merged twice");
+        let onto = self.run.integration().map_or_else(|| "w".into(), |so_far| so_far.tree.clone());
+        (task.commit.unwrap(), onto, id[1..].parse().unwrap())
+    }
+
+    fn merged(id: String, commit: String, onto: String, resolution: Option<String>) -> Fact {
+        let tree = format!("{onto}+{id}");
+        Integrated { commit, tree, subgoal: Some(id), onto: Some(onto), resolution, ..Integrated::default() }.into()
     }
 
     fn task(&self, id: &str) -> git_agentloop::run::Task {
@@ -303,6 +354,30 @@ proptest! {
     }
 
     #[test]
+    fn work_apart_is_merged_in_plan_order_or_counts_as_failed(mut world in worlds()) {
+        world.isolated = true;
+        world.moving = true;
+        world.options.budget.max_agent_calls = None;
+        world.options.budget.max_seconds = None;
+        world.options.budget.patience = 0;
+        let run = Driver::start(&world).drive().run;
+        for iteration in &run.iterations {
+            let Some(checkpoint) = &iteration.checkpoint else { continue };
+            let done = |number: usize| iteration.tasks[number - 1].is_done();
+            let wanted: Vec<String> = (1..=world.subgoals).filter(|n| done(*n)).map(|n| format!("+s{n}")).collect();
+            let merged = checkpoint.tree.find('+').map_or("", |at| &checkpoint.tree[at..]);
+            prop_assert_eq!(merged, wanted.concat());
+            for task in &iteration.tasks {
+                let position: usize = task.id[1..].parse().unwrap();
+                let tries = world.conflicts[position % world.conflicts.len()];
+                let could = task.output.is_some() && tries <= world.options.budget.max_task_retries + 1;
+                prop_assert_eq!(task.is_done(), could, "{:?}", task);
+                prop_assert_eq!(task.failure().is_none(), could, "{:?}", task);
+            }
+        }
+    }
+
+    #[test]
     fn a_cancelled_run_commits_what_is_there_and_ends(world in worlds(), at in 1..200usize) {
         let whole = Driver::start(&world).drive();
         let cut = at.min(whole.log.len() - 1);
@@ -340,6 +415,8 @@ fn a_tree_that_changes_is_never_called_stuck() {
         moving: true,
         flaky_planner: false,
         asks: false,
+        isolated: false,
+        conflicts: vec![0],
         options: Options {
             budget: Budget { max_iterations: 20, patience: 3, ..Budget::default() },
             jobs: 1,
@@ -364,6 +441,8 @@ fn a_permanent_failure_ends_the_run_and_says_so() {
         moving: false,
         flaky_planner: false,
         asks: false,
+        isolated: false,
+        conflicts: vec![0],
         options: Options::default(),
     })
     .run;

@@ -20,6 +20,8 @@ fn eventful() -> Repo {
     repo.git(&["config", "agentloop.mock.acceptIteration", "4"]);
     repo.git(&["config", "agentloop.mock.edit", "out-{subgoal}.txt={iteration}\n"]);
     repo.git(&["config", "agentloop.mock.delay", "3"]);
+    // A gc in the background takes objects from under the fsck that looks at them.
+    repo.git(&["config", "gc.autoDetach", "false"]);
     repo
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::memory::Memory;
-use git_agentloop::ledger::{Batch, Draft, Found, Ledger};
+use git_agentloop::ledger::{Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Task};
 use git_agentloop::run::event::{Event, Fact, Steered, Timestamp};
 use git_agentloop::run::goal::{Isolation, RunId};
 use git_agentloop::run::{Run, Snapshot};
@@ -29,6 +29,10 @@ macro_rules! contract {
                 the_workspace_is_made_once_and_then_kept a_tree_is_what_the_files_are
                 commits_go_on_top_of_the_tip events_go_on_after_a_commit a_diff_names_what_it_leaves_out
                 what_is_protected_is_taken_back
+                a_place_begins_at_the_tip_and_goes_on_as_it_was_left what_a_worker_left_is_a_commit_or_nothing
+                places_are_apart_and_used_again clean_work_is_merged_in_turn a_conflict_is_resolved_or_stays_open
+                unmerged_work_is_where_the_next_one_begins the_workspace_moves_and_loses_nothing
+                a_place_that_is_gone_is_said closing_commits_what_a_place_holds
                 outputs_are_kept_beside_the_log nobody_else_adds_commits_here scratch_is_not_part_of_the_tree);
         }
     };
@@ -151,7 +155,7 @@ fn commits_go_on_top_of_the_tip<L: Ledger>(fresh: &Fresh<L>) {
     write(&workspace, "a", "1\n");
     write(&workspace, "b", "1\n");
     let tree = fresh.ledger.write_tree().unwrap().id;
-    let draft = Draft { tip: &fresh.start, tree: &tree, message: "agentloop: iteration 1/4\n" };
+    let draft = Draft { tip: &fresh.start, tree: &tree, message: "agentloop: iteration 1/4\n", merged: &[] };
     let first = fresh.ledger.commit(&draft).unwrap();
     assert_eq!(first.changed, 2);
     // A checkpoint is made every iteration, even if nothing changed.
@@ -165,7 +169,7 @@ fn events_go_on_after_a_commit<L: Ledger>(fresh: &Fresh<L>) {
     fresh.ledger.workspace().unwrap();
     append(&fresh.ledger, &[event(1, "before"), event(2, "before")]);
     let tree = fresh.ledger.write_tree().unwrap().id;
-    fresh.ledger.commit(&Draft { tip: &fresh.start, tree: &tree, message: "one\n" }).unwrap();
+    fresh.ledger.commit(&Draft { tip: &fresh.start, tree: &tree, message: "one\n", merged: &[] }).unwrap();
     append(&fresh.ledger, &[event(3, "after"), event(4, "after")]);
     let seqs: Vec<u64> = fresh.ledger.events().unwrap().iter().map(|event| event.seq).collect();
     assert_eq!(seqs, [1, 2, 3, 4]);
@@ -175,14 +179,14 @@ fn a_diff_names_what_it_leaves_out<L: Ledger>(fresh: &Fresh<L>) {
     let workspace = fresh.ledger.workspace().unwrap().path;
     write(&workspace, "small", "old\n");
     let from = fresh.ledger.write_tree().unwrap().id;
-    assert_eq!(fresh.ledger.diff(&from, &from, 10_000).unwrap(), "");
+    assert_eq!(fresh.ledger.diff(&from, &from, &[], 10_000).unwrap(), "");
     write(&workspace, "small", "new\n");
     write(&workspace, "big", &"0123456789\n".repeat(10_000));
     let to = fresh.ledger.write_tree().unwrap().id;
-    let diff = fresh.ledger.diff(&from, &to, 10_000).unwrap();
+    let diff = fresh.ledger.diff(&from, &to, &[], 10_000).unwrap();
     assert!(diff.contains("-old\n") && diff.contains("+new\n"), "{diff}");
     assert!(diff.contains("big") && !diff.contains("+0123456789"), "{diff}");
-    assert!(fresh.ledger.diff(&from, &to, 1_000_000).unwrap().contains("+0123456789\n"));
+    assert!(fresh.ledger.diff(&from, &to, &[], 1_000_000).unwrap().contains("+0123456789\n"));
 }
 
 fn what_is_protected_is_taken_back<L: Ledger>(fresh: &Fresh<L>) {
@@ -230,6 +234,159 @@ fn scratch_is_not_part_of_the_tree<L: Ledger>(fresh: &Fresh<L>) {
     assert_eq!(fresh.ledger.write_tree().unwrap().id, before);
 }
 
+fn task(subgoal: &str) -> Task {
+    Task { iteration: 1, subgoal: subgoal.to_owned() }
+}
+
+fn open<L: Ledger>(fresh: &Fresh<L>, task: &Task) -> std::path::PathBuf {
+    fresh.ledger.open_place(&Opening { task, tip: &fresh.start, earlier: None }).unwrap().path
+}
+
+fn leave<L: Ledger>(fresh: &Fresh<L>, task: &Task, settled: bool) -> Option<String> {
+    let message = format!("agentloop: {task}\n");
+    let left = fresh.ledger.close_place(&Leaving { task, tip: &fresh.start, message: &message, settled }).unwrap();
+    assert_eq!((left.lost, left.remarks), (None, Vec::new()));
+    left.commit
+}
+
+/// The commit of a worker that writes one file.
+fn worked<L: Ledger>(fresh: &Fresh<L>, subgoal: &str, name: &str, content: &str) -> String {
+    let task = task(subgoal);
+    write(&open(fresh, &task), name, content);
+    leave(fresh, &task, true).unwrap()
+}
+
+fn merge<L: Ledger>(fresh: &Fresh<L>, merged: &[String], tree: &str, commit: &str) -> Merged {
+    fresh.ledger.merge(&Merging { tip: &fresh.start, merged, tree, commit }).unwrap()
+}
+
+fn a_place_begins_at_the_tip_and_goes_on_as_it_was_left<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let one = task("one");
+    let path = open(fresh, &one);
+    write(&path, "half", "x\n");
+    assert_eq!(open(fresh, &one), path, "a killed driver's worker goes on");
+    assert!(path.join("half").exists());
+    let first = leave(fresh, &one, false).unwrap();
+    assert_eq!(open(fresh, &one), path, "so does a failed attempt's");
+    write(&path, "whole", "x\n");
+    let second = leave(fresh, &one, true).unwrap();
+    assert_ne!(first, second);
+    assert_eq!(fresh.ledger.diff(&first, &second, &["half".to_owned()], 1000).unwrap(), "");
+    assert!(fresh.ledger.diff(&first, &second, &[], 1000).unwrap().contains("whole"));
+    fresh.ledger.close().unwrap();
+}
+
+fn what_a_worker_left_is_a_commit_or_nothing<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    open(fresh, &task("idle"));
+    assert_eq!(leave(fresh, &task("idle"), true), None);
+    let commit = worked(fresh, "busy", "a", "x\n");
+    assert!(fresh.ledger.diff(&fresh.start, &commit, &[], 1000).unwrap().contains("+x"));
+}
+
+fn places_are_apart_and_used_again<L: Ledger>(fresh: &Fresh<L>) {
+    let own = fresh.ledger.workspace().unwrap().path;
+    let (one, two) = (task("one"), task("two"));
+    let (a, b) = (open(fresh, &one), open(fresh, &two));
+    assert!(a != b && a != own && b != own);
+    write(&a, "only in one", "x\n");
+    assert!(!b.join("only in one").exists() && !own.join("only in one").exists());
+    leave(fresh, &one, true);
+    let c = open(fresh, &task("three"));
+    assert!(c != b && !c.join("only in one").exists(), "a place is cleared before another has it");
+    fresh.ledger.close().unwrap();
+    assert!(!a.exists() && !b.exists() && !c.exists());
+}
+
+fn clean_work_is_merged_in_turn<L: Ledger>(fresh: &Fresh<L>) {
+    let own = fresh.ledger.workspace().unwrap().path;
+    let base = fresh.ledger.write_tree().unwrap().id;
+    let (a, b) = (worked(fresh, "a", "a", "1\n"), worked(fresh, "b", "b", "1\n"));
+    let Merged::Clean(first) = merge(fresh, &[], &base, &a) else { panic!("a conflict") };
+    let Merged::Clean(both) = merge(fresh, std::slice::from_ref(&a), &first, &b) else { panic!("a conflict") };
+    assert!(!own.join("a").exists(), "a merge touches no file");
+    assert_eq!(fresh.ledger.advance(&base, &both).unwrap().id, both);
+    assert!(own.join("a").exists() && own.join("b").exists());
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, both);
+    assert_eq!(fresh.ledger.advance(&base, &both).unwrap().id, both, "a second time it is there already");
+    let draft = Draft { tip: &fresh.start, tree: &both, message: "one\n", merged: &[a, b] };
+    assert_eq!(fresh.ledger.commit(&draft).unwrap().changed, 2);
+}
+
+fn a_conflict_is_resolved_or_stays_open<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let base = fresh.ledger.write_tree().unwrap().id;
+    let (a, b) = (worked(fresh, "a", "same", "from a\n"), worked(fresh, "b", "same", "from b\n"));
+    let Merged::Clean(tree) = merge(fresh, &[], &base, &a) else { panic!("a conflict") };
+    let merged = [a];
+    let Merged::Conflict(paths) = merge(fresh, &merged, &tree, &b) else { panic!("no conflict") };
+    assert_eq!(paths, ["same"]);
+    let (task, merging) = (task("b"), Merging { tip: &fresh.start, merged: &merged, tree: &tree, commit: &b });
+    let place = fresh.ledger.open_conflict(&task, &merging).unwrap().path;
+    let marked = fs::read_to_string(place.join("same")).unwrap();
+    assert!(marked.contains("<<<<<<< ") && marked.contains("from a") && marked.contains("from b"), "{marked}");
+    let close = || fresh.ledger.close_conflict(&task, &merging, &paths, "resolved\n").unwrap();
+    assert!(close().open.unwrap().contains("same"));
+    write(&place, "same", "from a\n");
+    assert!(close().open.unwrap().contains("nothing of the subgoal's work"));
+    assert_eq!(fresh.ledger.open_conflict(&task, &merging).unwrap().path, place);
+    write(&place, "same", "from both\n");
+    let resolved = close();
+    assert_eq!(resolved.open, None);
+    fresh.ledger.advance(&base, &resolved.tree).unwrap();
+    let own = fresh.ledger.workspace().unwrap().path;
+    assert_eq!(fs::read_to_string(own.join("same")).unwrap(), "from both\n");
+}
+
+fn unmerged_work_is_where_the_next_one_begins<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let half = worked(fresh, "hard", "half", "x\n");
+    let next = Task { iteration: 2, subgoal: "hard".to_owned() };
+    let opening = Opening { task: &next, tip: &fresh.start, earlier: Some(&half) };
+    let path = fresh.ledger.open_place(&opening).unwrap().path;
+    assert!(path.join("half").exists());
+    let message = "agentloop: hard\n";
+    let leaving = Leaving { task: &next, tip: &fresh.start, message, settled: true };
+    assert!(fresh.ledger.close_place(&leaving).unwrap().commit.is_some(), "what it began with is its work too");
+}
+
+fn the_workspace_moves_and_loses_nothing<L: Ledger>(fresh: &Fresh<L>) {
+    let own = fresh.ledger.workspace().unwrap().path;
+    write(&own, "left by a check", "x\n");
+    write(&own, "same", "mine\n");
+    let before = fresh.ledger.write_tree().unwrap().id;
+    let a = worked(fresh, "a", "a", "1\n");
+    let Merged::Clean(tree) = merge(fresh, &[], &before, &a) else { panic!("a conflict") };
+    write(&own, "edited meanwhile", "x\n");
+    let moved = fresh.ledger.advance(&before, &tree).unwrap();
+    assert_ne!(moved.id, tree);
+    assert_eq!(fresh.ledger.write_tree().unwrap().id, moved.id);
+    for name in ["left by a check", "edited meanwhile", "a", "same"] {
+        assert!(own.join(name).exists(), "{name}");
+    }
+}
+
+fn a_place_that_is_gone_is_said<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let one = task("one");
+    fs::remove_dir_all(open(fresh, &one)).unwrap();
+    let leaving = Leaving { task: &one, tip: &fresh.start, message: "x\n", settled: false };
+    assert!(fresh.ledger.close_place(&leaving).unwrap().lost.is_some());
+    assert!(open(fresh, &one).is_dir(), "a new place is made");
+    fresh.ledger.close().unwrap();
+}
+
+fn closing_commits_what_a_place_holds<L: Ledger>(fresh: &Fresh<L>) {
+    fresh.ledger.workspace().unwrap();
+    let one = task("one");
+    write(&open(fresh, &one), "half", "x\n");
+    fresh.ledger.close().unwrap();
+    fresh.ledger.workspace().unwrap();
+    assert!(open(fresh, &one).join("half").exists());
+    fresh.ledger.close().unwrap();
+}
+
 #[test]
 fn memory_shows_what_it_holds() {
     let place = tempfile::tempdir().unwrap();
@@ -240,7 +397,7 @@ fn memory_shows_what_it_holds() {
     ledger.store_output("iter1/s1/1.out", b"x").unwrap();
     assert_eq!(ledger.output("iter1/s1/1.out").as_deref(), Some(b"x".as_slice()));
     let tree = ledger.write_tree().unwrap().id;
-    let committed = ledger.commit(&Draft { tip: "start", tree: &tree, message: "m" }).unwrap();
+    let committed = ledger.commit(&Draft { tip: "start", tree: &tree, message: "m", merged: &[] }).unwrap();
     let commits = ledger.commits();
     assert_eq!((commits[0].id.as_str(), commits[0].parent.as_str()), (committed.commit.as_str(), "start"));
     assert!(!ledger.is_closed());

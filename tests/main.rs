@@ -8,6 +8,7 @@ mod bisecting;
 mod detached;
 mod doctor;
 mod evidence;
+mod fanout;
 mod fold;
 mod help;
 mod hooks;

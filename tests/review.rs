@@ -94,7 +94,7 @@ fn merged_is_seen_however_the_work_was_taken() {
             "a squash that names the run",
             &[&["merge", "-q", "--squash", "BRANCH"], &["commit", "-qm", "take it\n\nAgentloop-Run: RUN"]],
         ),
-        ("a rebase", &[&["cherry-pick", "BRANCH~1", "BRANCH"]]),
+        ("a rebase", &[&["cherry-pick", "-m", "1", "BRANCH~1", "BRANCH"]]),
         ("a merge whose branch is deleted", &[&["merge", "-q", "--no-edit", "BRANCH"], &["branch", "-qD", "BRANCH"]]),
     ];
     for (what, commands) in ways {
@@ -124,7 +124,7 @@ fn merged_is_seen_however_the_work_was_taken() {
 fn a_part_of_the_work_is_not_the_work() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
-    repo.git(&["cherry-pick", &format!("agentloop/{run}~1")]);
+    repo.git(&["cherry-pick", "-m", "1", &format!("agentloop/{run}~1")]);
     assert_eq!(listed(&repo, &run)["merged"], false);
     // Nor is standing on the run's own branch a merge.
     repo.git(&["switch", "-q", &format!("agentloop/{run}")]);

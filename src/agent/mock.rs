@@ -167,6 +167,10 @@ impl Agent for Mock {
     fn only_reads(&self, role: Role) -> bool {
         role != Role::Subagent
     }
+
+    fn edits_files(&self) -> bool {
+        !self.edits.is_empty()
+    }
 }
 
 fn plan() -> Value {

@@ -41,6 +41,11 @@ pub trait Agent: Send + Sync {
     fn only_reads(&self, _role: Role) -> bool {
         false
     }
+
+    /// Whether it works on files: one that only answers needs no worktree of its own.
+    fn edits_files(&self) -> bool {
+        true
+    }
 }
 
 /// What [`Agent::run`] returns: make it with `Box::pin(async move { … })`.

@@ -195,17 +195,25 @@ pub fn decompose(brief: &Brief<'_>, max_subgoals: usize) -> String {
     )
 }
 
-/// Asks for the work on `subgoal`. `carry_on` says that there may be work of an earlier attempt or iteration, `error`
-/// why the last attempt failed.
+/// A try at a subgoal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Attempt<'a> {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Whether there may be work of an earlier attempt or iteration.
+    pub carry_on: bool,
+    /// Why the last attempt failed.
+    pub error: Option<&'a str>,
+    /// Whether the worker has a worktree of its own.
+    pub isolated: bool,
+    /// The commit with the work of an iteration before that was not merged.
+    pub earlier: Option<&'a str>,
+}
+
+/// Asks for the work on `subgoal`.
 #[must_use]
-pub fn work(
-    brief: &Brief<'_>,
-    subgoal: &Subgoal,
-    siblings: &[Subgoal],
-    attempt: u32,
-    carry_on: bool,
-    error: Option<&str>,
-) -> String {
+pub fn work(brief: &Brief<'_>, subgoal: &Subgoal, siblings: &[Subgoal], attempt: Attempt<'_>) -> String {
+    let Attempt { number: attempt, carry_on, error, isolated, earlier } = attempt;
     let mut text = brief.goal();
     text.push_str(&brief.feedback());
     text.push_str(&brief.round());
@@ -214,7 +222,11 @@ pub fn work(
         let _ = writeln!(others, "- {}: {}", other.id, one_line(&other.description, SIBLING));
     }
     if !others.is_empty() {
-        text.push_str("Other workers have these subgoals, in the same worktree; leave them to them:\n\n");
+        text.push_str(if isolated {
+            "Other workers have these subgoals, in worktrees of their own that are merged with yours; leave them to them:\n\n"
+        } else {
+            "Other workers have these subgoals, in the same worktree; leave them to them:\n\n"
+        });
         text.push_str(&section("others", &others, SHORT));
     }
     if attempt > 1 {
@@ -232,6 +244,14 @@ pub fn work(
              and continue from it: do not start over.\n\n",
         );
     }
+    if let Some(commit) = earlier {
+        let _ = write!(
+            text,
+            "Work of an iteration before on this subgoal was not merged. It is the commit {commit}. Your worktree begins with \
+             it where that fits on what was merged since (`git log` shows it); where it does not, take over by hand what \
+             is still good (`git show {commit}`).\n\n",
+        );
+    }
     if brief.playwright {
         text.push_str(
             "The project's end-to-end tests are a gate: `npx playwright test` is run after your work. Where your subgoal \
@@ -240,6 +260,54 @@ pub fn work(
     }
     let _ = write!(text, "Your subgoal, '{}':\n\n{}", subgoal.id, section("subgoal", &subgoal.description, LONG));
     text.push_str("Bring it to its end, then report what was done.\n");
+    text
+}
+
+/// One side of a conflict.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Side<'a> {
+    /// The subgoals that its work served.
+    pub subgoals: &'a [Subgoal],
+    /// What it changed in the files that conflict.
+    pub diff: &'a str,
+}
+
+/// Asks for a conflict to be resolved: `theirs` is the work that is merged, as `commit`, into `ours`. `error` says why the
+/// last try was no resolution.
+#[must_use]
+pub fn integrate(
+    brief: &Brief<'_>,
+    paths: &[String],
+    ours: Side<'_>,
+    theirs: Side<'_>,
+    commit: &str,
+    error: Option<&str>,
+) -> String {
+    let mut text = brief.goal();
+    text.push_str(&brief.round());
+    let _ = write!(
+        text,
+        "Workers worked side by side, and git cannot merge what they did. The current directory is a worktree in which the \
+         merge of the commit {commit} is under way (`git status`): HEAD is what was merged so far. These files conflict:\n\n{}",
+        section("files", &paths.join("\n"), SHORT),
+    );
+    for (side, name, words) in [
+        (ours, "merged", "What is merged already (HEAD, the upper side of each conflict) served:"),
+        (theirs, "merging", "What is being merged now (the lower side of each conflict) serves:"),
+    ] {
+        let mut subgoals = String::new();
+        for subgoal in side.subgoals {
+            let _ = writeln!(subgoals, "{}: {}", subgoal.id, clip(&subgoal.description, SHORT));
+        }
+        let _ = write!(text, "{words}\n\n{}", section(&format!("{name}-subgoals"), &subgoals, MIDDLE));
+        let _ = write!(text, "It changed:\n\n{}", section(&format!("{name}-diff"), side.diff, LONG));
+    }
+    if let Some(error) = error {
+        let _ = write!(text, "The try before this one was not taken:\n\n{}", section("error", error, SHORT));
+    }
+    text.push_str(
+        "Resolve every conflict, leave no conflict marker in any file, then report what you kept of each side.\n",
+    );
     text
 }
 
@@ -360,18 +428,37 @@ mod tests {
         assert!(text.len() < 2 * LONG + 5 * MIDDLE, "{}", text.len());
         let huge = Subgoal { id: "s1".to_owned(), description: long.clone() };
         let siblings = vec![subgoal("x"); 10_000];
-        assert!(work(&brief, &huge, &siblings, 2, true, Some(&long)).len() < 2 * LONG + 5 * MIDDLE);
+        assert!(
+            work(
+                &brief,
+                &huge,
+                &siblings,
+                Attempt { number: 2, carry_on: true, error: Some(&long), ..Attempt::default() }
+            )
+            .len()
+                < 2 * LONG + 5 * MIDDLE
+        );
     }
 
     #[test]
     fn a_worker_is_told_what_is_there() {
         let brief = Brief { goal: "g", iteration: 1, max_iterations: 4, ..Brief::default() };
         let plan = [subgoal("a"), subgoal("b")];
-        let first = work(&brief, &plan[0], &plan, 1, false, None);
+        let first = work(&brief, &plan[0], &plan, Attempt { number: 1, ..Attempt::default() });
         assert!(first.contains("- b: do b") && !first.contains("- a: do a") && !first.contains("do not start over"));
-        let retry = work(&brief, &plan[0], &plan, 2, true, Some("it crashed"));
+        let retry = work(
+            &brief,
+            &plan[0],
+            &plan,
+            Attempt { number: 2, carry_on: true, error: Some("it crashed"), ..Attempt::default() },
+        );
         assert!(retry.contains("attempt 2") && retry.contains("it crashed") && retry.contains("do not start over"));
-        let alone = work(&Brief { playwright: true, ..brief }, &plan[0], &plan[..1], 1, false, None);
+        let alone = work(
+            &Brief { playwright: true, ..brief },
+            &plan[0],
+            &plan[..1],
+            Attempt { number: 1, ..Attempt::default() },
+        );
         assert!(alone.contains("Playwright") && !alone.contains("Other workers"));
     }
 

@@ -64,7 +64,9 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
         check_timeout: flag_or(arguments.verify_timeout.map(Some), || settings.verify_timeout())?,
         agent_timeout: flag_or(common.timeout.map(Some), || settings.timeout())?,
         permissions: flag_or(given_permissions(common), || settings.permissions())?,
-        isolation: if arguments.no_isolate { Isolation::None } else { Isolation::Shared },
+        isolation: flag_or(if arguments.no_isolate { Some(Isolation::None) } else { arguments.isolation }, || {
+            settings.isolation()
+        })?,
         jobs: flag_or(given_jobs(common), || settings.jobs())?,
         max_subgoals: flag_or(arguments.max_subgoals, || settings.max_subgoals())?,
         playwright: arguments.playwright,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::render::{check_line, count, merging, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
-use crate::run::event::{Event, Fact};
+use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated};
 use crate::run::goal::{Asking, Role, StopReason};
 
 /// Longest line that an agent's words make, in characters.
@@ -50,7 +50,8 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::SubagentFailed(data) => {
             format!("  {} failed, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
-        Fact::AgentFinished(data) if data.role != Some(Role::Subagent) => {
+        Fact::AgentFinished(data) if data.role == Some(Role::Subagent) => notes(data)?,
+        Fact::AgentFinished(data) => {
             let failure = data.error.as_ref()?;
             let role = data.role.map_or("agent", Role::name);
             format!("  {role} failed: {}", short(&failure.message, WIDTH))
@@ -93,10 +94,8 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             };
             format!("  {}{next}", short(&data.summary, WIDTH))
         }
-        Fact::Integrated(data) => match &data.subgoal {
-            Some(subgoal) => format!("  took in the work of {subgoal}: {}", abbreviated(&data.commit)),
-            None => format!("  took in a commit that is not the run's: {}", abbreviated(&data.commit)),
-        },
+        Fact::Integrated(data) => integrated(data),
+        Fact::Conflicted(data) => conflicted(data),
         Fact::Steered(data) => format!("  guidance: {}", short(&data.text, WIDTH)),
         Fact::Waiting(data) => {
             let left = span(data.until.since(event.ts));
@@ -117,6 +116,33 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         }
         _ => return None,
     })
+}
+
+/// What was noticed about the work that a worker left.
+fn notes(data: &AgentFinished) -> Option<String> {
+    let name = data.subgoal.as_deref().unwrap_or_default();
+    let notes: Vec<String> =
+        data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, WIDTH))).collect();
+    (!notes.is_empty()).then(|| notes.join("\n"))
+}
+
+fn integrated(data: &Integrated) -> String {
+    let commit = abbreviated(&data.commit);
+    match &data.subgoal {
+        Some(subgoal) if data.conflict.is_empty() => format!("  merged the work of {subgoal}: {commit}"),
+        Some(subgoal) => {
+            let at = short(&data.conflict.join(", "), WIDTH);
+            format!("  merged the work of {subgoal}: {commit}, its conflict resolved in {at}")
+        }
+        None => format!("  took in a commit that is not the run's: {commit}"),
+    }
+}
+
+fn conflicted(data: &Conflicted) -> String {
+    match &data.error {
+        None => format!("  the work of {} conflicts in {}", data.subgoal, short(&data.paths.join(", "), WIDTH)),
+        Some(error) => format!("  the conflict of {} is not resolved: {}", data.subgoal, short(error, WIDTH)),
+    }
 }
 
 fn questions(run: &Run, questions: &[String]) -> String {

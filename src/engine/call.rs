@@ -160,6 +160,19 @@ impl Engine {
         Ok(Call { agent, choice, request, limits: self.parts.limits.clone() })
     }
 
+    /// Whether whoever answers `role` works on files.
+    pub(super) fn edits_files(&self, role: Role) -> bool {
+        let backend = self.recorder.with(|run| run.options.agent_for(role).backend.clone());
+        self.parts.agents.get(&backend).is_none_or(|agent| agent.edits_files())
+    }
+
+    /// Where a call's output is streamed to; none where no such file can be made.
+    pub(super) fn transcript(&self, path: &str) -> Option<std::path::PathBuf> {
+        let scratch = self.parts.ledger.scratch().join(path);
+        let made = scratch.parent().map(std::fs::create_dir_all);
+        made.is_some_and(|made| made.is_ok()).then_some(scratch)
+    }
+
     /// What every prompt begins with.
     pub(super) fn brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
         self.recorder.with(|run| {
@@ -217,6 +230,8 @@ impl Call {
             usage: response.usage,
             session_id: response.session_id.clone(),
             seconds: started.elapsed().as_secs_f64(),
+            commit: None,
+            remarks: Vec::new(),
         };
         match result {
             Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },
@@ -225,6 +240,18 @@ impl Call {
                 failure.retry_at = self.retry_at(&failure, recorder);
                 Answer { finished: finished(Some(failure.clone()), &spent), result: Err(failure) }
             }
+        }
+    }
+
+    /// What is on record of a call that could not be made.
+    pub(super) fn not_made(&self, failure: Failure) -> AgentFinished {
+        AgentFinished {
+            call: self.request.call,
+            role: Some(self.request.role),
+            agent: self.choice.clone(),
+            subgoal: self.request.subgoal.clone(),
+            error: Some(failure),
+            ..AgentFinished::default()
         }
     }
 

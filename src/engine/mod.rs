@@ -5,6 +5,7 @@
 
 mod call;
 pub mod inbox;
+mod integrate;
 pub mod limits;
 mod recorder;
 pub mod redact;
@@ -227,6 +228,8 @@ impl Engine {
             Step::Wait { until, backend } => self.wait(until, &backend, flight).await,
             Step::Plan => self.plan().await,
             Step::Work(start) => self.work(start, flight).await,
+            Step::Integrate(id) => self.integrate(&id).await,
+            Step::Resolve(id) => self.resolve(&id).await,
             Step::Verify => self.verify().await,
             Step::Review => self.review().await,
             Step::Checkpoint { partial } => self.checkpoint(partial).await,
@@ -338,9 +341,13 @@ impl Engine {
         };
         self.recorder.flush().await?;
         let (tip, text) = self.recorder.with(|run| (run.tip.commit.clone(), message::checkpoint(run, partial)));
+        let merged = self.recorder.with(|run| run.integration().map_or_else(Vec::new, |so_far| so_far.merged.clone()));
         let committed = {
             let tree = tree.clone();
-            self.blocking(move |ledger| ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text })).await?
+            self.blocking(move |ledger| {
+                ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text, merged: &merged })
+            })
+            .await?
         };
         remarks.extend(committed.remarks);
         if !partial {
@@ -404,7 +411,7 @@ fn name_files(files: &[String]) -> String {
 }
 
 fn integrated(adopted: Adopted) -> Fact {
-    Integrated { commit: adopted.commit, tree: adopted.tree, subgoal: None }.into()
+    Integrated { commit: adopted.commit, tree: adopted.tree, ..Integrated::default() }.into()
 }
 
 /// What the end is to say, and what a person can do.

@@ -23,7 +23,7 @@ impl Engine {
             (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate)
         });
         let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
-        let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, limit)).await?;
+        let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, &[], limit)).await?;
         let diff = self.parts.redactor.clean(&diff).into_owned();
         let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &verification, &diff));
         let call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;

@@ -48,7 +48,11 @@ impl Engine {
 
     /// Writes the workspace as a tree, without what workers did to protected files.
     pub(super) async fn capture(&self) -> Result<Captured> {
-        let mut tree = self.blocking(|ledger| ledger.write_tree()).await?;
+        let integration = self.recorder.with(|run| run.integration().cloned());
+        let mut tree = match integration {
+            Some(so_far) => self.blocking(move |ledger| ledger.advance(&so_far.onto, &so_far.tree)).await?,
+            None => self.blocking(|ledger| ledger.write_tree()).await?,
+        };
         let (tip, pathspecs, allowed) =
             self.recorder.with(|run| (run.tip.tree.clone(), run.options.protect.clone(), run.options.allow_protected));
         if pathspecs.is_empty() {

@@ -8,13 +8,15 @@ use super::Engine;
 use super::call::{Answer, Call};
 use super::recorder::Recorder;
 use super::redact::Redactor;
-use crate::agent::prompts;
+use crate::agent::Response;
+use crate::agent::prompts::{self, Attempt};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::Ledger;
+use crate::ledger::{Leaving, Ledger, Left, Opening, Task};
 use crate::run::Run;
-use crate::run::event::{Aggregated, Fact, SubagentFailed, SubagentFinished, SubagentStarted};
-use crate::run::goal::Role;
-use crate::run::work::{FailureKind, one_line};
+use crate::run::event::{AgentFinished, Aggregated, Fact, SubagentFailed, SubagentFinished, SubagentStarted};
+use crate::run::goal::{AgentChoice, Isolation, Role};
+use crate::run::message::{self, Work};
+use crate::run::work::{Failure, FailureKind, Subgoal, one_line};
 
 /// Longest preview of a report, in characters.
 const PREVIEW: usize = 200;
@@ -23,8 +25,17 @@ impl Engine {
     /// Starts workers on `start`; with none to start, waits until one in flight is done.
     pub(super) async fn work(&self, start: Vec<String>, flight: &mut JoinSet<Result<()>>) -> Result<()> {
         if start.is_empty() {
-            return match flight.join_next().await {
-                Some(landed) => landed.context("a worker's task died")?,
+            let landed = flight.join_next().await;
+            // A run that fails already winds down for its first reason.
+            let fails = self.recorder.with(|run| run.error.is_some());
+            return match landed {
+                Some(landed) => match landed.context("a worker's task died")? {
+                    Err(error) if fails => {
+                        tracing::warn!("a worker could not work: {error}");
+                        Ok(())
+                    }
+                    landed => landed,
+                },
                 None => Err(Error::failed("the record says that a worker is running, and none is")),
             };
         }
@@ -37,10 +48,8 @@ impl Engine {
 
     /// Puts an attempt at the subgoal on record as begun.
     async fn hire(&self, id: &str) -> Result<Worker> {
-        let (prompt, attempt, path) = self.brief_worker(id)?;
-        let scratch = self.parts.ledger.scratch().join(&path);
-        let transcript =
-            scratch.parent().map(std::fs::create_dir_all).is_some_and(|made| made.is_ok()).then_some(scratch);
+        let Job { prompt, attempt, path, bench } = self.brief_worker(id)?;
+        let transcript = self.transcript(&path);
         let subgoal = Some(id.to_owned());
         let started = |_: &Run| vec![Fact::from(SubagentStarted { id: id.to_owned(), attempt })];
         let call = self.begin(Role::Subagent, prompt, subgoal, attempt, transcript, started).await?;
@@ -49,33 +58,67 @@ impl Engine {
             id: id.to_owned(),
             attempt,
             path,
+            bench,
             ledger: Arc::clone(&self.parts.ledger),
             recorder: Arc::clone(&self.recorder),
             redactor: self.parts.redactor.clone(),
         })
     }
 
-    /// The worker's prompt, the attempt's number and the transcript's path.
-    fn brief_worker(&self, id: &str) -> Result<(String, u32, String)> {
+    /// What a worker is asked, and where it works.
+    fn brief_worker(&self, id: &str) -> Result<Job> {
+        let edits_files = self.edits_files(Role::Subagent);
         let found = self.recorder.with(|run| {
             let iteration = run.iteration()?;
             let plan = iteration.plan.as_ref()?;
             let subgoal = plan.subgoals.iter().find(|subgoal| subgoal.id == id)?.clone();
             let task = iteration.tasks.iter().find(|task| task.id == id)?.clone();
-            Some((iteration.number, plan.subgoals.clone(), subgoal, task))
+            let apart = edits_files && plan.subgoals.len() > 1 && run.options.isolation == Isolation::Worktree;
+            let bench = apart.then(|| Bench {
+                task: Task { iteration: iteration.number, subgoal: id.to_owned() },
+                tip: run.tip.commit.clone(),
+                earlier: run.earlier_work(&subgoal).map(ToOwned::to_owned),
+                subgoal: subgoal.clone(),
+            });
+            Some((iteration.number, plan.subgoals.clone(), subgoal, task, bench))
         });
-        let (number, siblings, subgoal, task) =
+        let (number, siblings, subgoal, task, bench) =
             found.ok_or_else(|| Error::failed(format!("the plan has no subgoal '{id}'")))?;
         let attempt = task.attempts + 1;
         let prompt = self.brief(|brief| {
-            prompts::work(brief, &subgoal, &siblings, attempt, task.begun || number > 1, task.error.as_deref())
+            let attempt = Attempt {
+                number: attempt,
+                carry_on: task.begun || (number > 1 && bench.is_none()),
+                error: task.error.as_deref(),
+                isolated: bench.is_some(),
+                earlier: bench.as_ref().and_then(|bench| bench.earlier.as_deref()),
+            };
+            prompts::work(brief, &subgoal, &siblings, attempt)
         });
-        Ok((prompt, attempt, format!("iter{number}/{id}/{attempt}.out")))
+        Ok(Job { prompt, attempt, path: format!("iter{number}/{id}/{attempt}.out"), bench })
     }
+}
+
+/// What a worker is hired for.
+struct Job {
+    prompt: String,
+    attempt: u32,
+    /// The transcript's.
+    path: String,
+    bench: Option<Bench>,
+}
+
+/// Where a worker works that is kept from the others.
+struct Bench {
+    task: Task,
+    subgoal: Subgoal,
+    tip: String,
+    earlier: Option<String>,
 }
 
 /// One attempt at one subgoal.
 struct Worker {
+    bench: Option<Bench>,
     call: Call,
     id: String,
     attempt: u32,
@@ -87,10 +130,32 @@ struct Worker {
 
 impl Worker {
     /// Makes the call, keeps the transcript, records the outcome; after the last one, the aggregate too.
-    async fn toil(self) -> Result<()> {
+    async fn toil(mut self) -> Result<()> {
+        if let Err(error) = self.sit_down().await {
+            // Nobody is at work then, and the record must not say so.
+            let failure = Failure::new(FailureKind::Cancelled, error.chain());
+            self.recorder.record([self.call.not_made(failure).into()]).await?;
+            return Err(error);
+        }
         let spool = self.call.request.transcript.clone();
         let (id, attempt) = (self.id, self.attempt);
-        let Answer { result, finished } = self.call.make(&self.recorder, &self.redactor).await;
+        let (choice, run) = (self.call.choice.clone(), self.call.request.run.clone());
+        let Answer { mut result, mut finished } = self.call.make(&self.recorder, &self.redactor).await;
+        if let Some(bench) = self.bench {
+            let left = match bench.leave(&self.ledger, attempt, &run, &choice, &finished, &result).await {
+                Ok(left) => left,
+                Err(error) => {
+                    // What it did is still in its place, and a further attempt goes on there.
+                    finished.error.get_or_insert_with(|| Failure::new(FailureKind::Cancelled, error.chain()));
+                    self.recorder.record([finished.into()]).await?;
+                    return Err(error);
+                }
+            };
+            (finished.commit, finished.remarks) = (left.commit, left.remarks);
+            if let Some(lost) = left.lost {
+                result = result.and_then(|_| Err(Failure::new(FailureKind::Crashed, lost)));
+            }
+        }
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
         let output_path = store(self.ledger, self.path, spool, report, self.redactor).await;
         let outcome: Option<Fact> = match result {
@@ -106,13 +171,7 @@ impl Worker {
                 .into(),
             ),
             // Neither a limit, nor a stop, nor a missing login says anything about the attempt.
-            Err(failure)
-                if failure.retry_at.is_some()
-                    || failure.kind.is_permanent()
-                    || failure.kind == FailureKind::Cancelled =>
-            {
-                None
-            }
+            Err(failure) if !failure.counts() => None,
             Err(failure) => Some(SubagentFailed { id, attempt, error: failure.to_string(), output_path }.into()),
         };
         self.recorder
@@ -121,6 +180,49 @@ impl Worker {
                 (std::iter::once(finished.into()).chain(outcome).chain(settled).collect(), ())
             })
             .await
+    }
+}
+
+impl Worker {
+    /// Has a place of its own made, where it is to have one.
+    async fn sit_down(&mut self) -> Result<()> {
+        let Some(bench) = &self.bench else { return Ok(()) };
+        let (ledger, task) = (Arc::clone(&self.ledger), bench.task.clone());
+        let (tip, earlier) = (bench.tip.clone(), bench.earlier.clone());
+        let open = move || ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() });
+        let place = tokio::task::spawn_blocking(open).await.context("the ledger's thread died")??;
+        self.call.request.cwd = place.path;
+        Ok(())
+    }
+}
+
+impl Bench {
+    /// Commits what the worker left.
+    async fn leave(
+        self,
+        ledger: &Arc<dyn Ledger>,
+        attempt: u32,
+        run: &str,
+        agent: &AgentChoice,
+        finished: &AgentFinished,
+        result: &Result<Response, Failure>,
+    ) -> Result<Left> {
+        let (run, settled) = (run.parse().ok(), result.is_ok());
+        let message = message::work(&Work {
+            run: run.as_ref(),
+            iteration: self.task.iteration,
+            subgoal: &self.subgoal,
+            attempt,
+            role: Role::Subagent,
+            agent,
+            tokens: finished.usage.tokens(),
+            done: settled,
+            text: result.as_ref().map_or_else(|failure| failure.message.as_str(), |response| response.text.as_str()),
+        });
+        let ledger = Arc::clone(ledger);
+        let leave =
+            move || ledger.close_place(&Leaving { task: &self.task, tip: &self.tip, message: &message, settled });
+        tokio::task::spawn_blocking(leave).await.context("the ledger's thread died")?
     }
 }
 
@@ -154,7 +256,7 @@ fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
 
 /// Moves the transcript from where it was streamed to into the record: what the agent printed, or, for one that prints
 /// nothing, its report. A transcript that cannot be kept is no reason to lose the answer.
-async fn store(
+pub(super) async fn store(
     ledger: Arc<dyn Ledger>,
     path: String,
     spool: Option<std::path::PathBuf>,

@@ -1,5 +1,7 @@
 //! A run's record in memory: for tests, and for programs that drive a run without a repository.
 
+mod workers;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -7,6 +9,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use self::workers::{Standing, WorkersCommit};
 use super::{Adopted, Batch, Committed, Draft, Found, Ledger, Tree, Workspace};
 use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
@@ -29,6 +32,10 @@ struct Kept {
     trees: BTreeMap<String, Files>,
     commits: Vec<Commit>,
     outputs: BTreeMap<String, Vec<u8>>,
+    /// Workers' places, by task; their commits; the newest of each task.
+    places: BTreeMap<String, Standing>,
+    works: BTreeMap<String, WorkersCommit>,
+    refs: BTreeMap<String, String>,
     /// The tree that was written last.
     written: Files,
     found: bool,
@@ -46,6 +53,8 @@ pub struct Commit {
     pub tree: String,
     /// Its message.
     pub message: String,
+    /// Workers' commits that are part of it.
+    pub merged: Vec<String>,
 }
 
 impl Memory {
@@ -90,6 +99,20 @@ impl Memory {
     }
 }
 
+impl Kept {
+    fn keep_tree(&mut self, files: Files) -> String {
+        let id = hash(files.iter().flat_map(|(path, content)| [path.as_os_str().as_encoded_bytes(), content]));
+        self.trees.insert(id.clone(), files);
+        id
+    }
+
+    /// The tree of a commit; a tree's own id as it is.
+    fn tree_of(&self, id: &str) -> String {
+        let commit = self.commits.iter().find(|commit| commit.id == id).map(|commit| &commit.tree);
+        commit.or_else(|| self.works.get(id).map(|work| &work.tree)).map_or_else(|| id.to_owned(), Clone::clone)
+    }
+}
+
 impl Ledger for Memory {
     fn append(&self, batch: &Batch<'_>) -> Result<()> {
         let mut kept = self.kept();
@@ -118,11 +141,9 @@ impl Ledger for Memory {
     fn write_tree(&self) -> Result<Tree> {
         let mut files = Files::new();
         collect(&self.directory, Path::new(""), &mut files).context("cannot read the workspace")?;
-        let id = hash(files.iter().flat_map(|(path, content)| [path.as_os_str().as_encoded_bytes(), content]));
         let mut kept = self.kept();
         kept.written.clone_from(&files);
-        kept.trees.insert(id.clone(), files);
-        Ok(Tree { id, remarks: Vec::new() })
+        Ok(Tree { id: kept.keep_tree(files), remarks: Vec::new() })
     }
 
     fn changed_since_tree(&self) -> Result<Vec<String>> {
@@ -174,6 +195,7 @@ impl Ledger for Memory {
             parent: draft.tip.to_owned(),
             tree: draft.tree.to_owned(),
             message: draft.message.to_owned(),
+            merged: draft.merged.to_vec(),
         });
         Ok(Committed { commit: id, changed, remarks: Vec::new() })
     }
@@ -183,16 +205,14 @@ impl Ledger for Memory {
         Ok(())
     }
 
-    fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String> {
+    fn diff(&self, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {
         let kept = self.kept();
         let empty = Files::new();
-        let files = |id: &str| {
-            let commit = kept.commits.iter().find(|commit| commit.id == id);
-            kept.trees.get(commit.map_or(id, |commit| &commit.tree)).unwrap_or(&empty)
-        };
+        let files = |id: &str| kept.trees.get(&kept.tree_of(id)).unwrap_or(&empty);
         let (from, to) = (files(from), files(to));
         let (mut patch, mut left_out) = (String::new(), String::new());
-        for path in changes(from, to) {
+        let is_wanted = |path: &&Path| paths.is_empty() || paths.iter().any(|wanted| Path::new(wanted) == *path);
+        for path in changes(from, to).into_iter().filter(is_wanted) {
             let part = file_diff(path, from.get(path), to.get(path));
             if patch.len() + part.len() <= limit {
                 patch.push_str(&part);
@@ -204,6 +224,7 @@ impl Ledger for Memory {
     }
 
     fn close(&self) -> Result<()> {
+        self.close_places()?;
         self.kept().closed = true;
         Ok(())
     }

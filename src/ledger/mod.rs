@@ -4,15 +4,18 @@
 
 pub mod git;
 pub mod memory;
+mod workers;
 
 use std::path::PathBuf;
+
+pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Task, Workers};
 
 use crate::error::Result;
 use crate::run::Snapshot;
 use crate::run::event::Event;
 
 /// One run's record and workspace. There is one writer: the driver that holds the run's lock.
-pub trait Ledger: Send + Sync {
+pub trait Ledger: Workers {
     /// Appends `batch` and returns once the record holds it.
     ///
     /// # Errors
@@ -57,11 +60,11 @@ pub trait Ledger: Send + Sync {
     fn store_output(&self, path: &str, content: &[u8]) -> Result<()>;
 
     /// The difference between two trees or commits as a patch, at most `limit` bytes: where it would be longer, files
-    /// are left out whole and named in a stat.
+    /// are left out whole and named in a stat. Of `paths` alone, where there are any.
     ///
     /// # Errors
     /// Where one of them cannot be read.
-    fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String>;
+    fn diff(&self, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String>;
 
     /// Files that `pathspecs` name, as git pathspecs, and that differ between two trees, sorted.
     ///
@@ -210,6 +213,8 @@ pub struct Draft<'a> {
     pub tree: &'a str,
     /// Subject, body and trailers.
     pub message: &'a str,
+    /// Workers' commits that are part of it: its further parents.
+    pub merged: &'a [String],
 }
 
 /// A commit that was made.

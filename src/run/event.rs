@@ -209,6 +209,12 @@ facts! {
         session_id: Option<String>,
         /// Seconds.
         seconds: f64,
+        /// The commit that holds what the worker left, where workers are isolated and it left anything.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        commit: Option<String>,
+        /// What was noticed about what it left.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
     }
     /// A worker began an attempt.
     "subagent_started" SubagentStarted {
@@ -292,6 +298,34 @@ facts! {
         tree: String,
         /// The subgoal whose worker made it; none where a person did.
         subgoal: Option<String>,
+        /// The tree before; that of the run's worktree, where it is the first since a checkpoint.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        onto: Option<String>,
+        /// Where it conflicted.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        conflict: Vec<String>,
+        /// The commit that resolved the conflict.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        resolution: Option<String>,
+        /// What was noticed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
+    }
+    /// A worker's commit conflicts with what is integrated so far.
+    "conflicted" Conflicted {
+        /// The subgoal.
+        subgoal: String,
+        /// The worker's commit.
+        commit: String,
+        /// The tree that it could not be merged into.
+        onto: String,
+        /// Where.
+        paths: Vec<String>,
+        /// Attempts at resolving it; 0 where git has just met it.
+        attempt: u32,
+        /// Why the last attempt failed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     }
     /// A person's guidance for the next plan.
     "steered" Steered {

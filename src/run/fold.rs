@@ -1,9 +1,9 @@
 //! The fold: what each fact makes of the run.
 
-use super::event::{AgentFinished, Event, Fact, RunResumed, RunStarted, Timestamp};
+use super::event::{AgentFinished, Conflicted, Event, Fact, Integrated, RunResumed, RunStarted, Timestamp};
 use super::goal::Role;
 use super::work::FailureKind;
-use super::{Checkpoint, Ended, Iteration, Pause, RoleFailure, Run, Session, Task};
+use super::{Checkpoint, Conflict, Ended, Integration, Iteration, Pause, RoleFailure, Run, Session, Task};
 
 impl Run {
     /// The run that `events` tell of.
@@ -30,7 +30,9 @@ impl Run {
                 self.format = self.format.max(data.format);
                 self.resume(data);
             }
-            Fact::Integrated(data) if data.subgoal.is_none() => {
+            Fact::Integrated(data) if data.subgoal.is_some() => self.integrated(data),
+            Fact::Conflicted(data) => self.conflicted(data),
+            Fact::Integrated(data) => {
                 self.tip = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
                 // Evidence belongs to a tree, and this one is new.
                 if let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) {
@@ -109,13 +111,42 @@ impl Run {
         };
         for task in &mut iteration.tasks {
             task.running = false;
-            if lost {
+            // What is in a commit of its own did not go with the worktree.
+            if lost && task.commit.is_none() {
                 *task = Task { id: std::mem::take(&mut task.id), ..Task::default() };
             }
         }
         if lost {
             iteration.verification = None;
             iteration.review = None;
+        }
+        if let Some(integration) = iteration.integration.as_mut().filter(|_| data.worktree == "rebuilt") {
+            integration.onto.clone_from(&self.tip.tree);
+        }
+    }
+
+    fn integrated(&mut self, data: &Integrated) {
+        if let Some(task) = data.subgoal.as_deref().and_then(|id| self.task_mut(id)) {
+            task.merged = true;
+        }
+        let Some(iteration) = self.iterations.last_mut() else { return };
+        let onto = data.onto.clone().unwrap_or_default();
+        let integration = iteration.integration.get_or_insert(Integration { onto, ..Integration::default() });
+        integration.tree.clone_from(&data.tree);
+        integration.merged.push(data.commit.clone());
+        integration.merged.extend(data.resolution.clone());
+        iteration.verification = None;
+        iteration.review = None;
+    }
+
+    fn conflicted(&mut self, data: &Conflicted) {
+        if let Some(task) = self.task_mut(&data.subgoal) {
+            let (paths, error) = (data.paths.clone(), data.error.clone());
+            task.conflict = Some(Conflict { paths, attempts: data.attempt, error });
+        }
+        if let Some(iteration) = self.iterations.last_mut() {
+            let (onto, tree) = (data.onto.clone(), data.onto.clone());
+            iteration.integration.get_or_insert(Integration { onto, tree, merged: Vec::new() });
         }
     }
 
@@ -135,6 +166,11 @@ impl Run {
         if let Some(role) = data.role {
             self.usage_by_role.entry(role).or_default().add(&data.usage);
         }
+        if let Some(task) =
+            data.subgoal.as_deref().filter(|_| data.role == Some(Role::Subagent)).and_then(|id| self.task_mut(id))
+        {
+            task.commit = data.commit.clone().or(task.commit.take());
+        }
         let backend = &data.agent.backend;
         let Some(failure) = &data.error else {
             self.pauses.remove(backend);
@@ -143,10 +179,7 @@ impl Run {
             }
             return;
         };
-        // Neither a limit nor a stop nor a missing login says anything about the attempt: it does not count.
-        let counts =
-            failure.retry_at.is_none() && !failure.kind.is_permanent() && failure.kind != FailureKind::Cancelled;
-        if let Some(task) = data.subgoal.as_deref().filter(|_| !counts).and_then(|id| self.task_mut(id)) {
+        if let Some(task) = data.subgoal.as_deref().filter(|_| !failure.counts()).and_then(|id| self.task_mut(id)) {
             task.running = false;
         }
         if let Some(until) = failure.retry_at {
@@ -214,6 +247,11 @@ impl Run {
                     task.running = true;
                     task.begun = true;
                 }
+                // Evidence belongs to a tree, and this one is about to change.
+                if let Some(iteration) = self.iterations.last_mut() {
+                    iteration.verification = None;
+                    iteration.review = None;
+                }
             }
             Fact::SubagentFinished(data) => {
                 if let Some(task) = self.task_mut(&data.id) {
@@ -245,6 +283,9 @@ impl Run {
                 self.touched = false;
                 self.tip = checkpoint.clone();
                 self.checkpoints.push(checkpoint.clone());
+                if let Some(iteration) = self.iterations.last_mut() {
+                    iteration.integration = None;
+                }
                 if let Some(iteration) = self.iterations.last_mut().filter(|_| !data.partial) {
                     iteration.checkpoint = Some(checkpoint);
                 }

@@ -299,11 +299,26 @@ pub enum Asking {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A worktree of the run's own; its workers share it.
+    /// A worktree of the run's own, and one for each worker where an iteration has several.
     #[default]
+    Worktree,
+    /// A worktree of the run's own; its workers share it.
     Shared,
     /// The user's checkout.
     None,
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "worktree" => Ok(Self::Worktree),
+            "shared" => Ok(Self::Shared),
+            "none" => Ok(Self::None),
+            _ => Err(format!("'{text}' is none of worktree, shared, none")),
+        }
+    }
 }
 
 /// Every option of a run, as its `run_started` records it.

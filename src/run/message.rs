@@ -7,13 +7,15 @@ use std::fmt::Write as _;
 
 use super::Run;
 use super::event::clip;
-use super::goal::{Goal, Role, RunId};
-use super::work::one_line;
+use super::goal::{AgentChoice, Goal, Role, RunId};
+use super::work::{Subgoal, one_line};
 
 /// Longest goal in a start commit's subject, in characters.
 const SUBJECT_LENGTH: usize = 60;
 /// Longest goal in a merge's message, in bytes: it is an argument of git's.
 const GOAL_LENGTH: usize = 16 * 1024;
+/// Longest report in a worker's commit, in bytes; the log holds it whole.
+const REPORT_LENGTH: usize = 8 * 1024;
 /// Longest line in a checkpoint's body, in characters.
 const BODY_LENGTH: usize = 120;
 
@@ -48,14 +50,14 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
     let rest = if partial { "partial, ".to_owned() + &iteration.summary() } else { iteration.summary() };
     let mut text = format!("agentloop: iteration {number}/{}: {rest}\n\n", run.budget().max_iterations);
     for subgoal in iteration.plan.iter().flat_map(|plan| &plan.subgoals) {
-        let done = iteration.tasks.iter().any(|task| task.id == subgoal.id && task.output.is_some());
+        let done = iteration.tasks.iter().any(|task| task.id == subgoal.id && task.is_done());
         let mark = if done { '✓' } else { '✗' };
         let _ = writeln!(text, "    {mark} {}: {}", subgoal.id, one_line(&subgoal.description, BODY_LENGTH));
     }
     for issue in iteration.review.iter().flat_map(|review| &review.issues) {
         let _ = writeln!(text, "    - {}", one_line(issue, BODY_LENGTH));
     }
-    let done = iteration.tasks.iter().filter(|task| task.output.is_some()).count();
+    let done = iteration.tasks.iter().filter(|task| task.is_done()).count();
     let checks = iteration.verification.as_ref().map_or("none", super::work::Verification::verdict);
     let verdict = match (partial, iteration.is_complete()) {
         (true, _) => "partial",
@@ -105,6 +107,56 @@ fn account(run: &Run) -> String {
     }
     let summary = run.ended.as_ref().map_or_else(|| run.summary(None), |ended| ended.summary.clone());
     let _ = writeln!(text, "{}", one_line(&summary, BODY_LENGTH));
+    text
+}
+
+/// A commit of what was made for one subgoal: by its worker, or by the integrator of its work.
+#[derive(Clone, Debug)]
+pub struct Work<'a> {
+    /// The run.
+    pub run: Option<&'a RunId>,
+    /// The iteration.
+    pub iteration: u32,
+    /// The subgoal.
+    pub subgoal: &'a Subgoal,
+    /// The attempt.
+    pub attempt: u32,
+    /// As what it was made.
+    pub role: Role,
+    /// Who made it.
+    pub agent: &'a AgentChoice,
+    /// What it used.
+    pub tokens: u64,
+    /// Whether the work came to its end.
+    pub done: bool,
+    /// What was reported, or where work conflicted.
+    pub text: &'a str,
+}
+
+/// Its message.
+#[must_use]
+pub fn work(work: &Work<'_>) -> String {
+    let what = match (work.role, work.done) {
+        (Role::Integrator, true) => "conflict resolved, ",
+        (Role::Integrator, false) => "conflict open, ",
+        (_, true) => "",
+        (_, false) => "partial, ",
+    };
+    let subject = one_line(&work.subgoal.description, SUBJECT_LENGTH);
+    let mut text = format!("agentloop: {}: {what}{subject}\n\n", work.subgoal.id);
+    let report = indent(clip(work.text, REPORT_LENGTH).as_str());
+    if !report.trim().is_empty() {
+        let _ = write!(text, "{report}\n\n");
+    }
+    if let Some(id) = work.run {
+        let _ = writeln!(text, "{RUN_TRAILER}: {id}");
+    }
+    let agent = one_line(&work.agent.to_string(), BODY_LENGTH);
+    let _ = write!(
+        text,
+        "Agentloop-Iteration: {}\nAgentloop-Subgoal: {}\nAgentloop-Attempt: {}\nAgentloop-Agent: {}={agent}\nAgentloop-Tokens: {}\n",
+        work.iteration, work.subgoal.id, work.attempt, work.role, work.tokens,
+    );
     text
 }
 

@@ -25,6 +25,9 @@ use self::event::Timestamp;
 use self::goal::{Budget, Goal, Options, Role, RunId, StopReason};
 use self::work::{Failure, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
 
+/// Paths of a conflict that an error names.
+const NAMED_PATHS: usize = 5;
+
 /// One goal being pursued: everything its events say, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
@@ -127,6 +130,8 @@ pub struct Iteration {
     pub review: Option<Review>,
     /// The commit that ended it.
     pub checkpoint: Option<Checkpoint>,
+    /// What of it is integrated and not yet in a checkpoint.
+    pub integration: Option<Integration>,
     /// What its agents used.
     pub usage: Usage,
 }
@@ -146,6 +151,63 @@ pub struct Task {
     pub output: Option<String>,
     /// Why the last attempt failed.
     pub error: Option<String>,
+    /// The commit that holds its work, where workers are isolated.
+    pub commit: Option<String>,
+    /// Whether that commit is in the run's tree.
+    pub merged: bool,
+    /// Where it conflicted, and how often an integrator failed at it.
+    pub conflict: Option<Conflict>,
+}
+
+impl Task {
+    /// Whether it succeeded and its work is in the run's tree.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.output.is_some() && (self.commit.is_none() || self.merged)
+    }
+
+    /// Whether its work waits for being merged.
+    fn wants_merge(&self) -> bool {
+        self.output.is_some() && !self.is_done()
+    }
+
+    /// Why it failed, or why its work is not in the run's tree.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        let conflict = self.conflict.as_ref().filter(|_| self.wants_merge());
+        conflict.map(Conflict::words).or_else(|| self.error.clone())
+    }
+}
+
+/// A worker's commit that git could not merge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conflict {
+    /// Where.
+    pub paths: Vec<String>,
+    /// Attempts at resolving it that failed.
+    pub attempts: u32,
+    /// Why the last of them failed.
+    pub error: Option<String>,
+}
+
+impl Conflict {
+    fn words(&self) -> String {
+        let (named, more) = self.paths.split_at(self.paths.len().min(NAMED_PATHS));
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let error = self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        format!("its work conflicts with that of other subgoals in {}{more}{error}", named.join(", "))
+    }
+}
+
+/// What workers' commits made of the run's tree since the newest checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Integration {
+    /// What the run's worktree held before.
+    pub onto: String,
+    /// The tree with all of them.
+    pub tree: String,
+    /// The commits, in the order in which they were merged.
+    pub merged: Vec<String>,
 }
 
 /// A commit of ours on the run's branch.
@@ -201,6 +263,12 @@ impl Run {
         self.iterations.last()
     }
 
+    /// What is integrated and not yet in a checkpoint.
+    #[must_use]
+    pub fn integration(&self) -> Option<&Integration> {
+        self.iteration()?.integration.as_ref()
+    }
+
     /// The budget as it stands.
     #[must_use]
     pub fn budget(&self) -> &Budget {
@@ -221,6 +289,17 @@ impl Run {
     #[must_use]
     pub fn is_waiting_for_answers(&self) -> bool {
         !self.intake.finished && !self.intake.questions.is_empty() && self.intake.answers.is_none()
+    }
+
+    /// The work of an iteration before on a subgoal that is planned again, where it was not merged. Planners number what
+    /// they do not name, so a numbered subgoal is the same only where its description is.
+    #[must_use]
+    pub fn earlier_work(&self, subgoal: &work::Subgoal) -> Option<&str> {
+        let before = self.iterations.iter().rev().nth(1)?;
+        let planned = before.plan.as_ref()?.subgoals.iter().find(|planned| planned.id == subgoal.id)?;
+        let is_number = subgoal.id.strip_prefix('s').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()));
+        let task = before.tasks.iter().find(|task| task.id == subgoal.id && !task.merged)?;
+        (!is_number || planned.description == subgoal.description).then_some(task.commit.as_deref()?)
     }
 
     /// What the next plan must hear: the last pass's feedback and a person's guidance.
@@ -254,9 +333,10 @@ impl Iteration {
             .iter()
             .map(|task| TaskResult {
                 id: task.id.clone(),
-                ok: task.output.is_some(),
-                error: task.error.clone(),
+                ok: task.is_done(),
+                error: task.failure(),
                 attempts: task.attempts,
+                unmerged: task.commit.clone().filter(|_| !task.merged),
                 output: task.output.clone().unwrap_or_default(),
             })
             .collect()
@@ -278,7 +358,7 @@ impl Iteration {
     /// `2/3 subgoals, checks pass, goal complete`: the iteration in a few words.
     #[must_use]
     pub fn summary(&self) -> String {
-        let ok = self.tasks.iter().filter(|task| task.output.is_some()).count();
+        let ok = self.tasks.iter().filter(|task| task.is_done()).count();
         let checks = self.verification.as_ref().map_or("not run", Verification::verdict);
         let verdict = match (&self.review, self.is_complete()) {
             (None, _) => "not reviewed",

@@ -5,7 +5,7 @@ use std::fmt;
 use super::event::Timestamp;
 use super::goal::{Asking, Role, StopReason};
 use super::work::FailureKind;
-use super::{Iteration, Run, Task};
+use super::{Conflict, Iteration, Run, Task};
 
 /// What a driver does next.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,10 @@ pub enum Step {
     Plan,
     /// Start workers on these subgoals; none to start means that workers in flight are awaited.
     Work(Vec<String>),
+    /// Merge the work of this subgoal into the run's tree.
+    Integrate(String),
+    /// Have the conflict that this subgoal's work met resolved.
+    Resolve(String),
     /// Write the tree and run the checks on it.
     Verify,
     /// Ask for a verdict.
@@ -59,6 +63,7 @@ pub enum Phase {
     Waiting,
     Decompose,
     Execute,
+    Integrate,
     Verify,
     Review,
     Checkpoint,
@@ -77,6 +82,7 @@ impl Phase {
             Self::Waiting => "waiting",
             Self::Decompose => "decompose",
             Self::Execute => "execute",
+            Self::Integrate => "integrate",
             Self::Verify => "verify",
             Self::Review => "review",
             Self::Checkpoint => "checkpoint",
@@ -122,6 +128,7 @@ impl Run {
             Some(Step::Wait { .. }) => Phase::Waiting,
             Some(Step::Plan) => Phase::Decompose,
             Some(Step::Work(_)) => Phase::Execute,
+            Some(Step::Integrate(_) | Step::Resolve(_)) => Phase::Integrate,
             Some(Step::Verify) => Phase::Verify,
             Some(Step::Review) => Phase::Review,
             Some(Step::Checkpoint { .. } | Step::Stop(_)) => Phase::Checkpoint,
@@ -160,6 +167,8 @@ impl Run {
         let in_flight = self.iteration().is_some_and(|iteration| iteration.tasks.iter().any(|task| task.running));
         if in_flight {
             Step::Work(Vec::new())
+        } else if let Some(task) = self.unmerged().filter(|_| reason != StopReason::RunError) {
+            Step::Integrate(task.id.clone())
         } else if self.touched {
             let judged = self.iteration().is_some_and(|iteration| iteration.review.is_some());
             Step::Checkpoint { partial: !judged }
@@ -195,11 +204,23 @@ impl Run {
             let free = (self.options.jobs.max(1) as usize).saturating_sub(in_flight);
             return Step::Work(pending.into_iter().take(free).map(|task| task.id.clone()).collect());
         }
+        let allowed = self.budget().max_task_retries + 1;
+        let is_open = |conflict: &Conflict| conflict.attempts < allowed;
+        let mut due = iteration.tasks.iter().filter(|task| task.wants_merge());
+        if let Some(task) = due.find(|task| task.conflict.as_ref().is_none_or(is_open)) {
+            let id = task.id.clone();
+            return if task.conflict.is_none() { Step::Integrate(id) } else { Step::Resolve(id) };
+        }
         match (&iteration.verification, &iteration.review) {
             (None, _) => Step::Verify,
             (Some(_), None) => Step::Review,
             (Some(_), Some(_)) => Step::Checkpoint { partial: false },
         }
+    }
+
+    /// The first subgoal whose work can still be merged without anybody's help, as far as is known.
+    fn unmerged(&self) -> Option<&Task> {
+        self.iteration()?.tasks.iter().find(|task| task.wants_merge() && task.conflict.is_none())
     }
 
     /// Subgoals that still want an attempt and have none under way, in plan order.
@@ -227,6 +248,7 @@ impl Run {
             Step::Intake(Intake::Criteria) => Role::Criteria,
             Step::Intake(Intake::Questions) => Role::Clarifier,
             Step::Plan => Role::Decomposer,
+            Step::Resolve(_) => Role::Integrator,
             Step::Review => Role::Reviewer,
             Step::Work(start) if !start.is_empty() => Role::Subagent,
             _ => return step,

@@ -25,6 +25,9 @@ pub struct TaskResult {
     pub error: Option<String>,
     /// Attempts made.
     pub attempts: u32,
+    /// The commit that holds its work, where that is not in the run's tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmerged: Option<String>,
     /// What the worker reported.
     #[serde(skip)]
     pub output: String,
@@ -209,6 +212,12 @@ impl Failure {
         Self { kind, message: message.into(), hint: None, reset_at: None, retry_at: None, spent: None }
     }
 
+    /// Whether it says anything about the attempt: neither a limit, nor a stop, nor a missing login does.
+    #[must_use]
+    pub fn counts(&self) -> bool {
+        self.retry_at.is_none() && !self.kind.is_permanent() && self.kind != FailureKind::Cancelled
+    }
+
     /// Adds what a person can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -250,6 +259,9 @@ pub fn feedback(plan: &Plan, results: &[TaskResult], verification: &Verification
     for result in results.iter().filter(|result| !result.ok) {
         let error = result.error.as_deref().unwrap_or("no attempt was made");
         lines.push(format!("Subgoal {} failed after {} attempts: {error}", result.id, result.attempts));
+        if let Some(commit) = &result.unmerged {
+            lines.push(format!("What {} left is kept, not merged, as commit {commit}", result.id));
+        }
     }
     if !plan.dropped.is_empty() {
         lines.push(format!("The plan was too long; these subgoals were left out:\n  {}", plan.dropped.join("\n  ")));

@@ -42,7 +42,7 @@ pub fn checkpoint() -> Vec<Row> {
         let tree = ledger.write_tree().unwrap().id;
         assert_eq!(ledger.changed_since_tree().unwrap(), Vec::<String>::new());
         let message = "agentloop: iteration 1/4: 3/3 subgoals\n";
-        let committed = ledger.commit(&Draft { tip: &tip, tree: &tree, message }).unwrap();
+        let committed = ledger.commit(&Draft { tip: &tip, tree: &tree, message, merged: &[] }).unwrap();
         assert_eq!(committed.changed, 3);
         tip = committed.commit;
     };

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::value::{agent, at_least_none, at_least_one, at_least_one_u64, dollars, permissions, text, verify};
-use crate::run::goal::{AgentChoice, Check, Permissions};
+use super::value::{
+    agent, at_least_none, at_least_one, at_least_one_u64, dollars, isolation, permissions, text, verify,
+};
+use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
 use crate::settings::seconds;
 
 pub const EXAMPLES: &str = "\
@@ -79,8 +81,11 @@ pub struct RunArgs {
     /// The answers, one a question, in order
     #[arg(long = "answer", value_name = "TEXT", num_args = 1.., requires = "resume", value_parser = text)]
     pub answers: Vec<String>,
-    /// Let agents edit your checkout instead of a worktree
-    #[arg(long)]
+    /// Where workers work: worktree (each its own), shared, or none
+    #[arg(long, value_name = "WHAT", value_parser = isolation)]
+    pub isolation: Option<Isolation>,
+    /// Let agents edit your checkout: the same as --isolation none
+    #[arg(long, conflicts_with = "isolation")]
     pub no_isolate: bool,
     /// Permit everything even in your checkout
     #[arg(long)]

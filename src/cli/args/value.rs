@@ -1,6 +1,6 @@
 //! One argument's text as a value.
 
-use crate::run::goal::{AgentChoice, Check, Permissions};
+use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
 use crate::settings::{check, seconds, whole};
 
 /// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
@@ -25,6 +25,10 @@ pub fn agent(text: &str) -> Result<AgentChoice, String> {
 }
 
 pub fn permissions(text: &str) -> Result<Permissions, String> {
+    text.parse()
+}
+
+pub fn isolation(text: &str) -> Result<Isolation, String> {
     text.parse()
 }
 

@@ -32,9 +32,9 @@ pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<Str
 
 /// What changed from `from` to `to`: every file by name and size of change, then the patches of those files that fit into
 /// `limit` bytes, each of them whole.
-pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
+pub fn patch(repo: &Repository, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {
     let mut stat = Vec::new();
-    let cut = read(repo, "--stat=100", from, to, |line| {
+    let cut = read(repo, "--stat=100", [from, to], paths, |line| {
         stat.extend_from_slice(line);
         stat.len() < STAT
     })?;
@@ -44,7 +44,7 @@ pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<St
     }
     text.push_str(if cut { "\n…\n\n" } else { "\n" });
     let mut patches = Patches { limit, ..Patches::default() };
-    let cut = read(repo, "-p", from, to, |line| patches.take(line))?;
+    let cut = read(repo, "-p", [from, to], paths, |line| patches.take(line))?;
     patches.close();
     text.push_str(&String::from_utf8_lossy(&patches.whole));
     if cut || patches.left_out {
@@ -90,9 +90,16 @@ impl Patches {
 
 /// Hands what git says differs to `take`, line by line and very long lines in pieces, until it has enough; whether it had.
 /// A patch can be larger than memory: git is stopped then.
-fn read(repo: &Repository, how: &str, from: &str, to: &str, mut take: impl FnMut(&[u8]) -> bool) -> Result<bool> {
+fn read(
+    repo: &Repository,
+    how: &str,
+    trees: [&str; 2],
+    paths: &[String],
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<bool> {
     let mut git = command::git(repo.home());
-    git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", how, from, to]);
+    git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", how]).args(trees).arg("--");
+    git.args(paths.iter().map(|path| format!(":(top,literal){path}")));
     git.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = process::spawn_aside(&mut git).map_err(command::cannot_start)?;
     let mut enough = false;

@@ -23,10 +23,12 @@ pub mod refs;
 pub mod removal;
 mod repository;
 pub mod rewrite;
+mod slots;
 pub mod taken;
 pub mod transfer;
 mod tree;
 mod union;
+mod workers;
 mod worktree;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
 use self::refs::{Change, Expect, RefMover, Swap};
+use self::slots::Slots;
 use self::tree::Tracked;
 use self::worktree::Worktree;
 use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Tree, Workspace};
@@ -65,6 +68,8 @@ pub struct GitLedger {
     /// The commit that the branch stands at, and the tree that the next one grows from.
     tip: Mutex<Tip>,
     worktree: Mutex<Option<Worktree>>,
+    /// Its workers' places.
+    slots: Slots,
     /// Lets go of the run with the ledger.
     _lock: RunLock,
 }
@@ -145,6 +150,7 @@ impl GitLedger {
         let (name, email) = identity.committer.clone();
         let record = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
         let record = record.by(record::Identity { name, email }).durability(durability);
+        let slots = Slots::new(run_dir(repo.common_dir(), &run));
         let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
         Ok(Self {
             repo,
@@ -158,6 +164,7 @@ impl GitLedger {
             durability,
             tip: Mutex::new(Tip { commit: tip, tree }),
             worktree: Mutex::new(None),
+            slots,
             _lock: lock,
         })
     }
@@ -213,7 +220,7 @@ impl GitLedger {
     /// # Errors
     /// Where one of them cannot be read.
     pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
-        diff::patch(repo, from, to, limit)
+        diff::patch(repo, from, to, &[], limit)
     }
 
     fn tip(&self) -> Tip {
@@ -245,7 +252,7 @@ impl GitLedger {
     }
 
     /// Moves the branch from `old` to `new`, and notes what comes from here on it.
-    fn advance(&self, old: &str, new: ObjectId, tree: &str) -> Result<()> {
+    fn move_branch(&self, old: &str, new: ObjectId, tree: &str) -> Result<()> {
         let change = Change { name: branch::name(&self.run), new: Some(new), old: Expect::Is(Repository::id(old)?) };
         match self.mover.swap(&[change])? {
             Swap::Done => {
@@ -269,7 +276,7 @@ impl GitLedger {
         let tree = Repository::id(&written.id)?;
         let commit =
             branch::commit(&self.repo.gix(), &self.identity, &message, tree, vec![Repository::id(&tip.commit)?])?;
-        self.advance(&tip.commit, commit, &written.id)?;
+        self.move_branch(&tip.commit, commit, &written.id)?;
         Ok(Some(Adopted { commit: commit.to_string(), tree: written.id, message }))
     }
 
@@ -370,7 +377,12 @@ impl Ledger for GitLedger {
         let tree = Repository::id(draft.tree)?;
         let mut parents = vec![tip];
         let head = worktree.as_ref().and_then(|worktree| worktree.head(&gix));
-        parents.extend(head.filter(|head| !branch::contains(&gix, tip, *head)));
+        for commit in draft.merged {
+            parents.push(Repository::id(commit)?);
+        }
+        let are_kept = |head: &ObjectId| parents.iter().any(|parent| branch::contains(&gix, *parent, *head));
+        let head = head.filter(|head| !are_kept(head));
+        parents.extend(head);
         let message = draft.message;
         let commit = if branch::wants_signature(&self.repo)? {
             branch::signed_commit(&self.repo, message, draft.tree, &parents)?
@@ -388,7 +400,7 @@ impl Ledger for GitLedger {
         }
         let changed = tree::changes(&gix, Repository::id(&self.tip().tree)?, tree)?;
         let changed = changed.iter().filter(|change| !change.entry_mode().is_tree()).count() as u64;
-        self.advance(draft.tip, commit, draft.tree)?;
+        self.move_branch(draft.tip, commit, draft.tree)?;
         if let Some(worktree) = &worktree {
             worktree.settle(&commit.to_string(), &self.index())?;
         }
@@ -399,11 +411,12 @@ impl Ledger for GitLedger {
         self.output.store(path, content)
     }
 
-    fn diff(&self, from: &str, to: &str, limit: usize) -> Result<String> {
-        diff::patch(&self.repo, from, to, limit)
+    fn diff(&self, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {
+        diff::patch(&self.repo, from, to, paths, limit)
     }
 
     fn close(&self) -> Result<()> {
+        self.close_places()?;
         let Some(worktree) = self.worktree() else { return Ok(()) };
         let base_tree = {
             let gix = self.repo.gix();

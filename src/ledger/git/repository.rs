@@ -229,6 +229,14 @@ impl Repository {
 }
 
 impl Identity {
+    /// Lets a git that needs somebody's name have ours, where it knows none.
+    pub(super) fn stand_in(&self, git: &mut std::process::Command) {
+        let (name, email) = &self.committer;
+        git.env("GIT_COMMITTER_NAME", name).env("GIT_COMMITTER_EMAIL", email);
+        let (name, email) = &self.author;
+        git.env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", email);
+    }
+
     pub(super) fn author_now(&self) -> gix::actor::Signature {
         signature(&self.author)
     }

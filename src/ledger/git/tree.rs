@@ -85,6 +85,14 @@ impl Tracked<'_> {
         command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to])).map(|_| ())
     }
 
+    /// Makes the files those of `commit`; what git ignores stays.
+    pub fn reset(&self, commit: &str) -> Result<()> {
+        self.prepare()?;
+        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", commit]))?;
+        // Twice forced: repositories that a worker made go too, once their files are on record.
+        command::run(self.git().args(["clean", "-ffdq"])).map(|_| ())
+    }
+
     fn git(&self) -> std::process::Command {
         let mut git = command::git(self.path);
         git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
@@ -94,11 +102,11 @@ impl Tracked<'_> {
     /// Makes our index stand, from the workspace's own where there is none yet.
     fn prepare(&self) -> Result<()> {
         // We alone write here, under the run's lock: a lock file is what a killed git left.
-        let _ = std::fs::remove_file(self.index.with_extension("lock"));
+        let _ = std::fs::remove_file(self.index.with_added_extension("lock"));
         if self.index.exists() || !self.seed.exists() {
             return Ok(());
         }
-        let staged = self.index.with_extension("new");
+        let staged = self.index.with_added_extension("new");
         let copied = std::fs::copy(&self.seed, &staged).and_then(|_| std::fs::rename(&staged, &self.index));
         copied.context("the run's index cannot be written")
     }

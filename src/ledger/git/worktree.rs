@@ -200,26 +200,65 @@ impl Worktree {
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
         }
+        Ok((Self::make(repo, run, &path, tip)?, Found::Made))
+    }
+
+    /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there.
+    ///
+    /// # Errors
+    /// Where it cannot be made, or something of somebody else's is in its place.
+    pub fn make(repo: &Repository, run: &RunId, path: &Path, commit: &str) -> Result<Self> {
         let worktree = {
             let _registering = lock::registration_lock(repo.common_dir())?;
-            clear(repo, &path)?;
+            clear(repo, path)?;
             let mut git = command::git(repo.home());
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
-            git.arg(reason(run)).arg(&path).arg(tip);
+            git.arg(reason(run)).arg(path).arg(commit);
             command::run(&mut git)?;
-            Self::at(repo, &path)
+            Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
         // Nobody waits for another's checkout: from here on only this worktree is touched.
-        let mut git = command::git(&path);
+        let mut git = command::git(path);
         git.args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "HEAD"]);
         command::run(&mut git)?;
         std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
-        Ok((worktree, Found::Made))
+        Ok(worktree)
     }
 
-    fn is_ready(&self) -> bool {
+    /// The worktree whose link to its git directory somebody removed from `path`, with the link put back. A repository
+    /// in the link's place goes to `aside`.
+    #[must_use]
+    pub fn relink(repo: &Repository, path: &Path, aside: &Path) -> Option<Self> {
+        if !path.is_dir() {
+            return None;
+        }
+        let admin = registered(repo, path)?;
+        let link = path.join(".git");
+        if link.symlink_metadata().is_ok() {
+            std::fs::rename(&link, aside).ok()?;
+        }
+        std::fs::write(link, format!("gitdir: {}\n", admin.display())).ok()?;
+        Some(Self { path: path.to_owned(), admin })
+    }
+
+    /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays.
+    ///
+    /// # Errors
+    /// Where git cannot end it.
+    pub fn forget(repo: &Repository, path: &Path) -> Result<()> {
+        let _registering = lock::registration_lock(repo.common_dir())?;
+        let _ = std::fs::remove_dir(path);
+        if registered(repo, path).is_some() && !path.exists() {
+            return remove(repo, path);
+        }
+        Ok(())
+    }
+
+    /// Whether all its files were there once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
         self.admin.join(READY).exists()
     }
 
@@ -256,6 +295,37 @@ impl Worktree {
         }
     }
 
+    /// What a worker left unfinished or changed in it besides files, in words.
+    #[must_use]
+    pub fn oddities(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
+        if let Some(branch) = head.trim_end().strip_prefix("ref: refs/heads/") {
+            found.push(format!("the worker switched to the branch '{branch}', which stays"));
+        }
+        let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
+        let rebases = [("rebase-merge", "rebase"), ("rebase-apply", "rebase")];
+        for (name, what) in under_way.into_iter().chain(rebases) {
+            if self.admin.join(name).exists() {
+                found.push(format!("the worker left a {what} under way, which was ended as the files stood"));
+            }
+        }
+        found
+    }
+
+    /// Forgets where its HEAD has stood: all of that is kept elsewhere.
+    ///
+    /// # Errors
+    /// Where the log cannot be removed.
+    pub fn forget_head_log(&self) -> Result<()> {
+        match std::fs::remove_file(self.admin.join("logs/HEAD")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context("a worktree's reflog cannot be removed")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Every commit that its HEAD has stood at, oldest first.
     pub fn head_log(&self) -> Vec<gix::ObjectId> {
         let text = std::fs::read_to_string(self.admin.join("logs/HEAD")).unwrap_or_default();
@@ -286,6 +356,16 @@ impl Worktree {
 
 fn reason(run: &RunId) -> String {
     format!("agentloop: the run {run} works here")
+}
+
+/// The git directory of the worktree that is registered at `path`.
+fn registered(repo: &Repository, path: &Path) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).ok()?.flatten();
+    let mut admins = entries.map(|entry| entry.path());
+    admins.find(|admin| {
+        let link = std::fs::read_to_string(admin.join("gitdir")).unwrap_or_default();
+        Path::new(link.trim_end()).parent() == Some(path)
+    })
 }
 
 /// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.

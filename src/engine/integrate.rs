@@ -1,0 +1,184 @@
+//! Integration: workers' commits merged into the run's tree in plan order, and conflicts put to the integrator.
+
+use std::sync::Arc;
+
+use super::Engine;
+use super::call::Answer;
+use super::work::store;
+use crate::agent::prompts::{self, Side};
+use crate::error::{Error, Result};
+use crate::ledger::{Merged, Merging, Task};
+use crate::run::event::{Conflicted, Fact, Integrated};
+use crate::run::goal::{AgentChoice, Role};
+use crate::run::message::{self, Work};
+use crate::run::work::Subgoal;
+use crate::run::{Conflict, Run};
+
+/// Bytes of one side's diff that the integrator sees.
+const SIDE_BYTES: usize = 64 * 1024;
+
+/// A worker's commit to merge, and into what.
+#[derive(Clone)]
+struct Due {
+    task: Task,
+    subgoal: Subgoal,
+    commit: String,
+    tip: String,
+    merged: Vec<String>,
+    /// What is integrated so far; none before the first.
+    tree: Option<String>,
+    conflict: Conflict,
+}
+
+impl Due {
+    fn of(run: &Run, id: &str) -> Option<Self> {
+        let iteration = run.iteration()?;
+        let task = iteration.tasks.iter().find(|task| task.id == id)?;
+        let subgoal = iteration.plan.as_ref()?.subgoals.iter().find(|subgoal| subgoal.id == id)?.clone();
+        let integration = iteration.integration.clone();
+        Some(Self {
+            task: Task { iteration: iteration.number, subgoal: id.to_owned() },
+            subgoal,
+            commit: task.commit.clone()?,
+            tip: run.tip.commit.clone(),
+            tree: integration.as_ref().map(|integration| integration.tree.clone()),
+            merged: integration.map(|integration| integration.merged).unwrap_or_default(),
+            conflict: task.conflict.clone().unwrap_or_default(),
+        })
+    }
+
+    fn merging<'a>(&'a self, tree: &'a str) -> Merging<'a> {
+        Merging { tip: &self.tip, merged: &self.merged, tree, commit: &self.commit }
+    }
+}
+
+impl Engine {
+    /// Merges the work of subgoal `id`, or records where it conflicts.
+    pub(super) async fn integrate(&self, id: &str) -> Result<()> {
+        let due = self.due(id)?;
+        let onto = match due.tree.clone() {
+            Some(tree) => tree,
+            None => self.blocking(|ledger| ledger.write_tree()).await?.id,
+        };
+        let (at, tree) = (due.clone(), onto.clone());
+        let fact: Fact = match self.blocking(move |ledger| ledger.merge(&at.merging(&tree))).await? {
+            Merged::Clean(tree) => Integrated {
+                commit: due.commit,
+                tree,
+                subgoal: Some(id.to_owned()),
+                onto: Some(onto),
+                ..Integrated::default()
+            }
+            .into(),
+            Merged::Conflict(paths) => {
+                Conflicted { subgoal: id.to_owned(), commit: due.commit, onto, paths, attempt: 0, error: None }.into()
+            }
+        };
+        self.recorder.record([fact]).await
+    }
+
+    /// Has the integrator resolve the conflict of subgoal `id`.
+    pub(super) async fn resolve(&self, id: &str) -> Result<()> {
+        let due = self.due(id)?;
+        let onto = due.tree.clone().ok_or_else(|| Error::failed(format!("nothing conflicts with {id}")))?;
+        let attempt = due.conflict.attempts + 1;
+        let conflicted = |error: String| Conflicted {
+            subgoal: id.to_owned(),
+            commit: due.commit.clone(),
+            onto: onto.clone(),
+            paths: due.conflict.paths.clone(),
+            attempt,
+            error: Some(error),
+        };
+        if !self.edits_files(Role::Integrator) {
+            let error = "the integrator's backend does not edit files".to_owned();
+            return self.recorder.record([conflicted(error).into()]).await;
+        }
+        let (at, tree) = (due.clone(), onto.clone());
+        let place = self.blocking(move |ledger| ledger.open_conflict(&at.task, &at.merging(&tree))).await?;
+        let prompt = self.brief_integrator(&due, &onto).await?;
+        let path = format!("{}.merge/{attempt}.out", due.task);
+        let transcript = self.transcript(&path);
+        let subgoal = Some(id.to_owned());
+        let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
+        call.request.cwd = place.path;
+        let (choice, spool) = (call.choice.clone(), call.request.transcript.clone());
+        let Answer { result, finished } = call.make(&self.recorder, &self.parts.redactor).await;
+        let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
+        store(Arc::clone(&self.parts.ledger), path, spool, report.clone(), self.parts.redactor.clone()).await;
+        let message = self.work_message(&due, attempt, &choice, finished.usage.tokens(), &report);
+        let (at, tree) = (due.clone(), onto.clone());
+        let resolution = self
+            .blocking(move |ledger| ledger.close_conflict(&at.task, &at.merging(&tree), &at.conflict.paths, &message))
+            .await?;
+        let open = match result {
+            Ok(_) => resolution.open,
+            // Neither a limit, nor a stop, nor a missing login says anything about the attempt.
+            Err(failure) if !failure.counts() => return self.recorder.record([finished.into()]).await,
+            Err(failure) => Some(failure.to_string()),
+        };
+        let outcome: Fact = match open {
+            Some(error) => conflicted(error).into(),
+            None => Integrated {
+                commit: due.commit.clone(),
+                tree: resolution.tree,
+                subgoal: Some(id.to_owned()),
+                onto: Some(onto.clone()),
+                conflict: due.conflict.paths.clone(),
+                resolution: Some(resolution.commit),
+                remarks: resolution.remarks,
+            }
+            .into(),
+        };
+        self.recorder.record([finished.into(), outcome]).await
+    }
+
+    fn due(&self, id: &str) -> Result<Due> {
+        let due = self.recorder.with(|run| Due::of(run, id));
+        due.ok_or_else(|| Error::failed(format!("the record has no work of '{id}' to merge")))
+    }
+
+    /// Both sides of the conflict: the subgoal whose work is merged, and those whose work it meets.
+    async fn brief_integrator(&self, due: &Due, onto: &str) -> Result<String> {
+        let paths = &due.conflict.paths;
+        let others: Vec<(Subgoal, String)> = self.recorder.with(|run| {
+            let iteration = run.iteration().cloned().unwrap_or_default();
+            let merged = iteration.tasks.iter().filter(|task| task.merged);
+            let subgoals = iteration.plan.map(|plan| plan.subgoals).unwrap_or_default();
+            let of = |id: &str| subgoals.iter().find(|subgoal| subgoal.id == id).cloned();
+            merged.filter_map(|task| Some((of(&task.id)?, task.commit.clone()?))).collect()
+        });
+        let diff = |from: &str, to: &str| {
+            let (from, to, paths) = (from.to_owned(), to.to_owned(), paths.clone());
+            self.blocking(move |ledger| ledger.diff(&from, &to, &paths, SIDE_BYTES))
+        };
+        let mut met = Vec::new();
+        for (subgoal, commit) in others {
+            if !diff(&due.tip, &commit).await?.trim().is_empty() {
+                met.push(subgoal);
+            }
+        }
+        let clean = |text: String| self.parts.redactor.clean(&text).into_owned();
+        let (ours, theirs) = (clean(diff(&due.tip, onto).await?), clean(diff(&due.tip, &due.commit).await?));
+        let theirs = Side { subgoals: std::slice::from_ref(&due.subgoal), diff: &theirs };
+        let ours = Side { subgoals: &met, diff: &ours };
+        let error = due.conflict.error.as_deref();
+        Ok(self.brief(|brief| prompts::integrate(brief, paths, ours, theirs, &due.commit, error)))
+    }
+
+    fn work_message(&self, due: &Due, attempt: u32, agent: &AgentChoice, tokens: u64, text: &str) -> String {
+        self.recorder.with(|run| {
+            message::work(&Work {
+                run: run.id.as_ref(),
+                iteration: due.task.iteration,
+                subgoal: &due.subgoal,
+                attempt,
+                role: Role::Integrator,
+                agent,
+                tokens,
+                done: true,
+                text,
+            })
+        })
+    }
+}

@@ -1,0 +1,420 @@
+//! Workers' places in git: a worktree each, their results as commits on refs of their own.
+//!
+//! The order of writes is what makes a kill at any instant harmless: what a place holds is committed and its ref moved
+//! before the place is cleared, and a place is claimed only once all its files are there.
+
+use std::path::{Path, PathBuf};
+
+use gix::ObjectId;
+
+use super::refs::{Change, Expect, Swap};
+use super::repository::Repository;
+use super::slots::{self, Claim, Taken};
+use super::tree::Tracked;
+use super::worktree::{self, Worktree};
+use super::{GitLedger, branch, command, objects, preview, protect, run_dir};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Durability, Leaving, Left, Merged, Merging, Opening, Place, Resolution, Task, Tree, Workers};
+
+/// What the conflict of a task is called beside it: no subgoal's id holds a dot.
+const CONFLICT: &str = ".merge";
+
+impl Workers for GitLedger {
+    fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
+        self.seat(
+            opening.task,
+            |_| true,
+            |place| {
+                let start = self.starting_point(opening)?;
+                self.clear(place, &start)?;
+                Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
+            },
+        )
+    }
+
+    fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
+        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
+            return Err(Error::failed(format!("nobody works at {}", leaving.task)));
+        };
+        let left = self.keep(number, &claim, leaving.message, None)?;
+        if left.lost.is_some() {
+            self.slots.forget(number)?;
+        } else {
+            self.slots.leave(number, !leaving.settled);
+        }
+        Ok(left)
+    }
+
+    fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
+        let ours = self.so_far(merging)?.to_string();
+        let trial = preview::try_merge(&self.repo, &ours, merging.commit)?;
+        Ok(if trial.conflicts.is_empty() { Merged::Clean(trial.tree) } else { Merged::Conflict(trial.conflicts) })
+    }
+
+    fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
+        let task = conflict(task);
+        let is_this = |claim: &Claim| self.is_so_far(&claim.tip, merging);
+        self.seat(&task, is_this, |place| {
+            let ours = self.so_far(merging)?.to_string();
+            self.clear(place, &ours)?;
+            let mut git = self.git_at(place)?;
+            // Labels that no file has by chance, and the common ancestor between the two sides.
+            git.args(["-c", "merge.conflictStyle=zdiff3", "-c", "rerere.enabled=false", "merge", "--no-commit"]);
+            git.args(["--no-ff", "--no-verify-signatures", "-q", merging.commit]);
+            let output = command::output(&mut git)?;
+            if !matches!(output.status.code(), Some(0 | 1)) {
+                let said = String::from_utf8_lossy(&output.stderr);
+                return Err(command::failure("git merge", output.status, &said));
+            }
+            Ok(Claim { task: task.clone(), tip: ours })
+        })
+    }
+
+    fn close_conflict(
+        &self,
+        task: &Task,
+        merging: &Merging<'_>,
+        paths: &[String],
+        message: &str,
+    ) -> Result<Resolution> {
+        let task = conflict(task);
+        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(&task) else {
+            return Err(Error::failed(format!("nobody works at {task}")));
+        };
+        let gix = self.repo.gix();
+        let (ours, theirs) = (Repository::id(&claim.tip)?, Repository::id(merging.commit)?);
+        let left = self.keep(number, &claim, message, Some(theirs))?;
+        let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
+        let tree = tree_of(&gix, commit)?;
+        let open = match (left.lost, tree == tree_of(&gix, ours)?) {
+            (Some(lost), _) => Some(lost),
+            (None, true) => Some("nothing of the subgoal's work is in what the integrator left".to_owned()),
+            (None, false) => {
+                let marked = self.marked(tree, [ours, theirs], paths)?;
+                (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", ")))
+            }
+        };
+        self.slots.leave(number, open.is_some());
+        Ok(Resolution { commit: commit.to_string(), tree: tree.to_string(), open, remarks: left.remarks })
+    }
+
+    fn advance(&self, from: &str, to: &str) -> Result<Tree> {
+        let worktree = self.worktree();
+        let tracked = self.tracked(worktree.as_ref())?;
+        let mut stands = tracked.write(&self.tip().tree)?;
+        let mut target = to.to_owned();
+        if stands.id != to && stands.id != from {
+            // Half of a move that was cut short, or somebody's edits: what is in neither tree stays.
+            let gix = self.repo.gix();
+            let commit = |tree: &str, parents: Vec<ObjectId>| {
+                let message = format!("agentloop: in the worktree of {} beside what was integrated\n", self.run);
+                branch::commit(&gix, &self.identity, &message, Repository::id(tree)?, parents)
+            };
+            let base = commit(from, Vec::new())?;
+            let (ours, theirs) = (commit(to, vec![base])?, commit(&stands.id, vec![base])?);
+            let trial = preview::try_merge(&self.repo, &ours.to_string(), &theirs.to_string())?;
+            target = trial.tree;
+            if !trial.conflicts.is_empty() {
+                target = protect::without(&self.repo, to, &target, &trial.conflicts)?;
+                stands.remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, theirs)?);
+            }
+        }
+        tracked.advance(&stands.id, &target)?;
+        if self.durability != Durability::Never {
+            objects::sync_objects(&self.repo.gix(), &[Repository::id(&target)?])?;
+        }
+        Ok(Tree { id: target, ..stands })
+    }
+}
+
+impl GitLedger {
+    /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready.
+    fn seat(
+        &self,
+        task: &Task,
+        goes_on: impl FnOnce(&Claim) -> bool,
+        fill: impl FnOnce(&Path) -> Result<Claim>,
+    ) -> Result<Place> {
+        let base = worktree::place(&self.repo, &self.run)?;
+        let taken = self.slots.take(task, || self.standing());
+        let number = taken.number;
+        let ready = || -> Result<PathBuf> {
+            let path = base.with_added_extension(slots::name(number));
+            if let Some(claim) = taken.claim {
+                let is_own = claim.task == *task && goes_on(&claim);
+                if is_own && self.repaired(&path).is_some() {
+                    return Ok(path);
+                }
+                let message = format!("agentloop: what {} left uncommitted\n", claim.task);
+                self.keep(number, &claim, &message, None)?;
+                self.slots.claim(number, None)?;
+            }
+            let claim = fill(&path)?;
+            self.slots.claim(number, Some(claim))?;
+            Ok(path)
+        };
+        match ready() {
+            Ok(path) => Ok(Place { path, number }),
+            Err(error) => {
+                self.slots.leave(number, false);
+                Err(error)
+            }
+        }
+    }
+
+    /// The commit that a task begins at.
+    fn starting_point(&self, opening: &Opening<'_>) -> Result<String> {
+        if let Some(begun) = self.task_ref(opening.task)? {
+            return Ok(begun.to_string());
+        }
+        let Some(earlier) = opening.earlier else { return Ok(opening.tip.to_owned()) };
+        let gix = self.repo.gix();
+        let (tip, work) = (Repository::id(opening.tip)?, Repository::id(earlier)?);
+        if !gix.has_object(work) || branch::contains(&gix, tip, work) {
+            return Ok(opening.tip.to_owned());
+        }
+        let trial = preview::try_merge(&self.repo, opening.tip, earlier)?;
+        if !trial.conflicts.is_empty() {
+            return Ok(opening.tip.to_owned());
+        }
+        let message = format!("agentloop: {} begins with the work of an iteration before\n", opening.task);
+        let merge = branch::commit(&gix, &self.identity, &message, Repository::id(&trial.tree)?, vec![tip, work])?;
+        self.keep_on(opening.task, merge)?;
+        Ok(merge.to_string())
+    }
+
+    /// Makes the place hold `commit` and nothing else; what git ignores stays.
+    fn clear(&self, path: &Path, commit: &str) -> Result<()> {
+        let index = self.index_of(path);
+        let Some(worktree) = self.repaired(path) else {
+            let _ = std::fs::remove_file(&index); // it described the worktree before
+            return Worktree::make(&self.repo, &self.run, path, commit).map(|_| ());
+        };
+        let tracked = self.tracked_at(&worktree);
+        tracked.reset(commit)?;
+        worktree.settle(commit, &index)?;
+        worktree.forget_head_log()
+    }
+
+    /// Commits what a place holds on the ref of the task that has it, `also` among the parents.
+    fn keep(&self, number: u32, claim: &Claim, message: &str, also: Option<ObjectId>) -> Result<Left> {
+        let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
+        let gix = self.repo.gix();
+        let tip = Repository::id(&claim.tip)?;
+        let known = self.task_ref(&claim.task)?;
+        let mut left = Left::default();
+        if !path.is_dir() {
+            left.lost = Some("the worker removed its worktree".to_owned());
+            left.commit = known.map(|known| known.to_string());
+            return Ok(left);
+        }
+        let is_linked = Worktree::at(&self.repo, &path).is_some();
+        let Some(worktree) = self.repaired(&path) else {
+            return self.keep_unlinked(&path, claim, message);
+        };
+        if !is_linked {
+            left.remarks.push("the worker removed the .git file of its worktree, and it was put back".to_owned());
+        }
+        left.remarks.extend(worktree.oddities());
+        let written = self.tracked_at(&worktree).write(&tree_of(&gix, tip)?.to_string())?;
+        left.remarks.extend(written.remarks);
+        let tree = Repository::id(&written.id)?;
+        let head = worktree.head(&gix).filter(|head| gix.find_commit(*head).is_ok()).unwrap_or(tip);
+        let is_ours = head == tip || known == Some(head);
+        let commit = if is_ours && tree == tree_of(&gix, head)? {
+            head
+        } else {
+            let mut parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
+            parents.extend(also.filter(|also| !branch::contains(&gix, head, *also)));
+            self.commit_of_worker(message, tree, parents)?
+        };
+        for lost in worktree.head_log().into_iter().chain(known) {
+            let is_kept = branch::contains(&gix, commit, lost) || branch::contains(&gix, tip, lost);
+            if !is_kept && gix.has_object(lost) {
+                left.remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);
+            }
+        }
+        if commit != tip {
+            self.keep_on(&claim.task, commit)?;
+            left.commit = Some(commit.to_string());
+        }
+        worktree.settle(&commit.to_string(), &self.index_of(&path))?;
+        Ok(left)
+    }
+
+    /// The same where the worker removed what made the place a worktree: its files are all there is.
+    fn keep_unlinked(&self, path: &Path, claim: &Claim, message: &str) -> Result<Left> {
+        let gix = self.repo.gix();
+        let tip = Repository::id(&claim.tip)?;
+        let index = self.index_of(path);
+        let git_dir = self.repo.common_dir().to_owned();
+        let tracked = Tracked { repo: &self.repo, path, git_dir, seed: index.clone(), index };
+        let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
+        let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
+        let commit = self.commit_of_worker(message, Repository::id(&written.id)?, vec![parent])?;
+        self.keep_on(&claim.task, commit)?;
+        let mut remarks = written.remarks;
+        remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
+        // Its files are in the commit; git would not take the folder for a worktree of ours again.
+        std::fs::remove_dir_all(path).context(format!("'{}' cannot be removed", path.display()))?;
+        Ok(Left { commit: Some(commit.to_string()), remarks, lost: None })
+    }
+
+    fn commit_of_worker(&self, message: &str, tree: ObjectId, parents: Vec<ObjectId>) -> Result<ObjectId> {
+        let commit = if branch::wants_signature(&self.repo)? {
+            branch::signed_commit(&self.repo, message, &tree.to_string(), &parents)?
+        } else {
+            branch::commit(&self.repo.gix(), &self.identity, message, tree, parents)?
+        };
+        if self.durability != Durability::Never {
+            objects::sync_objects(&self.repo.gix(), &[tree, commit])?;
+        }
+        Ok(commit)
+    }
+
+    /// What is integrated so far, as a commit.
+    fn so_far(&self, merging: &Merging<'_>) -> Result<ObjectId> {
+        let gix = self.repo.gix();
+        let (tip, tree) = (Repository::id(merging.tip)?, Repository::id(merging.tree)?);
+        if merging.merged.is_empty() && tree_of(&gix, tip)? == tree {
+            return Ok(tip);
+        }
+        let mut parents = vec![tip];
+        for commit in merging.merged {
+            parents.push(Repository::id(commit)?);
+        }
+        branch::commit(&gix, &self.identity, "agentloop: integrated so far\n", tree, parents)
+    }
+
+    /// Whether `commit` is what [`GitLedger::so_far`] would make.
+    fn is_so_far(&self, commit: &str, merging: &Merging<'_>) -> bool {
+        let same = || -> Result<bool> {
+            let gix = self.repo.gix();
+            let id = Repository::id(commit)?;
+            let is_tree = tree_of(&gix, id)? == Repository::id(merging.tree)?;
+            if commit == merging.tip {
+                return Ok(is_tree && merging.merged.is_empty());
+            }
+            let found = gix.find_commit(id).context("a commit cannot be read")?;
+            let parents: Vec<String> = found.parent_ids().map(|parent| parent.to_string()).collect();
+            Ok(is_tree
+                && parents
+                    .iter()
+                    .map(String::as_str)
+                    .eq(std::iter::once(merging.tip).chain(merging.merged.iter().map(String::as_str))))
+        };
+        same().unwrap_or(false)
+    }
+
+    /// Which of `paths` hold conflict markers in `tree` that neither side has.
+    fn marked(&self, tree: ObjectId, sides: [ObjectId; 2], paths: &[String]) -> Result<Vec<String>> {
+        let gix = self.repo.gix();
+        let sides = [tree_of(&gix, sides[0])?, tree_of(&gix, sides[1])?];
+        let is_marked = |tree: ObjectId, path: &str| -> Result<bool> {
+            let tree = gix.find_tree(tree).context("a tree cannot be read")?;
+            let Some(entry) = tree.lookup_entry_by_path(path).context("a tree cannot be read")? else {
+                return Ok(false);
+            };
+            if !entry.mode().is_blob() {
+                return Ok(false);
+            }
+            let blob = entry.object().context("a file cannot be read")?;
+            Ok(blob.data.split(|byte| *byte == b'\n').any(|line| {
+                line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ") || line.starts_with(b"||||||| ")
+            }))
+        };
+        let mut marked = Vec::new();
+        for path in paths {
+            if is_marked(tree, path)? && !is_marked(sides[0], path)? && !is_marked(sides[1], path)? {
+                marked.push(path.clone());
+            }
+        }
+        Ok(marked)
+    }
+
+    fn task_ref(&self, task: &Task) -> Result<Option<ObjectId>> {
+        let gix = self.repo.gix();
+        let found = gix.try_find_reference(self.ref_of(task).as_str()).context("a worker's ref cannot be read")?;
+        Ok(found.and_then(|reference| reference.try_id().map(gix::Id::detach)))
+    }
+
+    fn ref_of(&self, task: &Task) -> String {
+        format!("refs/agentloop/run/{}/{task}", self.run)
+    }
+
+    fn keep_on(&self, task: &Task, commit: ObjectId) -> Result<()> {
+        let change = Change { name: self.ref_of(task), new: Some(commit), old: Expect::Any };
+        match self.mover.swap(&[change])? {
+            Swap::Done => Ok(()),
+            Swap::Lost => Err(Error::failed(format!("somebody moved '{}' meanwhile", self.ref_of(task)))),
+        }
+    }
+
+    /// The worktree at `path`, with the link to its git directory put back where it is gone.
+    fn repaired(&self, path: &Path) -> Option<Worktree> {
+        let aside = self.index_of(path).with_added_extension("replaced-git");
+        let found = Worktree::at(&self.repo, path).or_else(|| Worktree::relink(&self.repo, path, &aside));
+        found.filter(Worktree::is_ready)
+    }
+
+    fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {
+        Tracked {
+            repo: &self.repo,
+            path: &worktree.path,
+            git_dir: worktree.admin.clone(),
+            index: self.index_of(&worktree.path),
+            seed: worktree.admin.join("index"),
+        }
+    }
+
+    fn git_at(&self, path: &Path) -> Result<std::process::Command> {
+        let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
+        let mut git = command::git(path);
+        git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", path);
+        self.identity.stand_in(&mut git);
+        Ok(git)
+    }
+
+    /// Our index of a place.
+    fn index_of(&self, path: &Path) -> PathBuf {
+        let number = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        run_dir(self.repo.common_dir(), &self.run).join(format!("index.{number}"))
+    }
+
+    /// The numbers of the places that there are, half-made ones too.
+    fn standing(&self) -> Vec<u32> {
+        let Ok(base) = worktree::place(&self.repo, &self.run) else { return Vec::new() };
+        let names = base.parent().map(slots::names).unwrap_or_default();
+        let of_run = names.iter().filter_map(|name| name.strip_prefix(self.run.as_str())?.strip_prefix('.'));
+        of_run.filter_map(slots::number).collect()
+    }
+
+    /// Ends the places' lives; what they hold uncommitted is committed first.
+    pub(super) fn close_places(&self) -> Result<()> {
+        for Taken { number, claim } in self.slots.all(|| self.standing()) {
+            if let Some(claim) = claim {
+                let message = format!("agentloop: what {} left uncommitted\n", claim.task);
+                self.keep(number, &claim, &message, None)?;
+                self.slots.claim(number, None)?;
+            }
+            let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
+            if let Some(worktree) = Worktree::at(&self.repo, &path) {
+                worktree.remove(&self.repo)?;
+            } else {
+                Worktree::forget(&self.repo, &path)?;
+            }
+            let _ = std::fs::remove_file(self.index_of(&path)); // it described the worktree that is gone
+            self.slots.forget(number)?;
+        }
+        Ok(())
+    }
+}
+
+fn conflict(task: &Task) -> Task {
+    Task { iteration: task.iteration, subgoal: format!("{}{CONFLICT}", task.subgoal) }
+}
+
+fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
+    let tree = gix.find_commit(commit).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+    tree.context(format!("the commit {commit} cannot be read"))
+}

@@ -1,0 +1,216 @@
+//! Workers' places as folders beside the run's own; a merge that knows files and no lines.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Files, Kept, Memory, changes, collect, hash, rewrite};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Task, Tree, Workers};
+
+/// What begins the lines that mark a conflict in a file.
+const MARKS: [&str; 2] = ["<<<<<<< ", ">>>>>>> "];
+
+/// A place that stands.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    number: u32,
+    path: PathBuf,
+    /// The tree that it began at.
+    base: String,
+}
+
+/// A worker's commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WorkersCommit {
+    pub(super) tree: String,
+    base: String,
+}
+
+impl Workers for Memory {
+    fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
+        let mut kept = self.kept();
+        let name = opening.task.to_string();
+        if let Some(place) = kept.stands(&name) {
+            return Ok(place);
+        }
+        let base = kept.tree_of(opening.tip);
+        // The start commit's tree is not one that was written here.
+        let files = kept.trees.get(&base).cloned().unwrap_or_default();
+        let base = kept.keep_tree(files);
+        let start = match (kept.refs.get(&name), opening.earlier) {
+            (Some(begun), _) => kept.tree_of(begun),
+            (None, Some(earlier)) => match kept.merge(&base, earlier) {
+                (tree, conflicts) if conflicts.is_empty() => kept.keep_tree(tree),
+                _ => base.clone(),
+            },
+            (None, None) => base.clone(),
+        };
+        let files = kept.trees.get(&start).cloned().unwrap_or_default();
+        self.stand(&mut kept, name, base, &files)
+    }
+
+    fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
+        let name = leaving.task.to_string();
+        let mut kept = self.kept();
+        let Some(standing) = kept.places.get(&name).cloned() else {
+            return Err(Error::failed(format!("nobody works at {name}")));
+        };
+        if !standing.path.is_dir() {
+            kept.places.remove(&name);
+            let lost = Some("the worker removed its worktree".to_owned());
+            return Ok(Left { commit: kept.refs.get(&name).cloned(), lost, ..Left::default() });
+        }
+        let tree = kept.read(&standing.path)?;
+        let commit = (tree != standing.base).then(|| kept.commit_work(&name, tree, standing.base, leaving.message));
+        Ok(Left { commit, ..Left::default() })
+    }
+
+    fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
+        let mut kept = self.kept();
+        let (files, conflicts) = kept.merge(merging.tree, merging.commit);
+        if conflicts.is_empty() {
+            return Ok(Merged::Clean(kept.keep_tree(files)));
+        }
+        Ok(Merged::Conflict(conflicts.iter().map(|path| path.to_string_lossy().into_owned()).collect()))
+    }
+
+    fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
+        let mut kept = self.kept();
+        let name = format!("{task}.merge");
+        if kept.places.get(&name).is_some_and(|standing| standing.base == merging.tree) {
+            return kept.stands(&name).ok_or_else(|| Error::failed("the place of a conflict is gone"));
+        }
+        let (files, _) = kept.merge(merging.tree, merging.commit);
+        self.stand(&mut kept, name, merging.tree.to_owned(), &files)
+    }
+
+    fn close_conflict(
+        &self,
+        task: &Task,
+        _merging: &Merging<'_>,
+        paths: &[String],
+        message: &str,
+    ) -> Result<Resolution> {
+        let name = format!("{task}.merge");
+        let mut kept = self.kept();
+        let Some(standing) = kept.places.get(&name).cloned() else {
+            return Err(Error::failed(format!("nobody works at {name}")));
+        };
+        let tree = kept.read(&standing.path)?;
+        let files = kept.trees.get(&tree).cloned().unwrap_or_default();
+        let is_marked = |path: &&String| {
+            let text = files.get(Path::new(path)).map(|content| String::from_utf8_lossy(content).into_owned());
+            text.is_some_and(|text| text.lines().any(|line| MARKS.iter().any(|mark| line.starts_with(mark))))
+        };
+        let marked: Vec<&str> = paths.iter().filter(is_marked).map(String::as_str).collect();
+        let open = if tree == standing.base {
+            Some("nothing of the subgoal's work is in what the integrator left".to_owned())
+        } else {
+            (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", ")))
+        };
+        let commit = kept.commit_work(&name, tree.clone(), standing.base, message);
+        Ok(Resolution { commit, tree, open, remarks: Vec::new() })
+    }
+
+    fn advance(&self, from: &str, to: &str) -> Result<Tree> {
+        let stands = self.write_tree()?;
+        let mut kept = self.kept();
+        let files = |kept: &Kept, tree: &str| kept.trees.get(tree).cloned().unwrap_or_default();
+        let (now, base, wanted) = (files(&kept, &stands.id), files(&kept, from), files(&kept, to));
+        let (target, conflicts) = three_way(&base, &wanted, &now);
+        let mut target = target;
+        for path in &conflicts {
+            match wanted.get(path) {
+                Some(content) => target.insert(path.clone(), content.clone()),
+                None => target.remove(path),
+            };
+        }
+        rewrite(&self.directory, &now, &target).context("the workspace cannot be written")?;
+        let remarks =
+            conflicts.iter().map(|path| format!("what '{}' held is in the tree {}", path.display(), stands.id));
+        let remarks = remarks.collect();
+        kept.written.clone_from(&target);
+        Ok(Tree { id: kept.keep_tree(target), remarks })
+    }
+}
+
+impl Memory {
+    fn stand(&self, kept: &mut Kept, name: String, base: String, files: &Files) -> Result<Place> {
+        let is_taken = |number: &u32| kept.places.values().any(|place| place.number == *number);
+        let number = (1..=u32::MAX).find(|number| !is_taken(number)).unwrap_or(u32::MAX);
+        let path = self.directory.with_added_extension(format!("w{number}"));
+        let _ = fs::remove_dir_all(&path); // what an earlier run left there
+        fs::create_dir_all(&path)
+            .and_then(|()| rewrite(&path, &Files::new(), files))
+            .context("no place can be made")?;
+        kept.places.insert(name, Standing { number, path: path.clone(), base });
+        Ok(Place { path, number })
+    }
+
+    pub(super) fn close_places(&self) -> Result<()> {
+        let mut kept = self.kept();
+        for (name, standing) in std::mem::take(&mut kept.places) {
+            if standing.path.is_dir() {
+                let tree = kept.read(&standing.path)?;
+                if tree != standing.base && kept.refs.get(&name).is_none_or(|commit| kept.tree_of(commit) != tree) {
+                    kept.commit_work(&name, tree, standing.base, "left uncommitted");
+                }
+                fs::remove_dir_all(&standing.path).context("a place cannot be removed")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The commit that a task's work is kept as, and the files in it.
+    #[must_use]
+    pub fn work(&self, task: &str) -> Option<String> {
+        self.kept().refs.get(task).cloned()
+    }
+}
+
+impl Kept {
+    fn stands(&self, name: &str) -> Option<Place> {
+        let standing = self.places.get(name).filter(|standing| standing.path.is_dir())?;
+        Some(Place { path: standing.path.clone(), number: standing.number })
+    }
+
+    fn commit_work(&mut self, name: &str, tree: String, base: String, message: &str) -> String {
+        let commit = hash([name, &tree, &base, message].map(str::as_bytes));
+        self.works.insert(commit.clone(), WorkersCommit { tree, base });
+        self.refs.insert(name.to_owned(), commit.clone());
+        commit
+    }
+
+    fn read(&mut self, path: &Path) -> Result<String> {
+        let mut files = Files::new();
+        collect(path, Path::new(""), &mut files).context("a place cannot be read")?;
+        Ok(self.keep_tree(files))
+    }
+
+    /// A worker's commit merged into a tree: the files, marked where they conflict, and which do.
+    fn merge(&self, ours: &str, commit: &str) -> (Files, Vec<PathBuf>) {
+        let empty = Files::new();
+        let files = |tree: &str| self.trees.get(tree).unwrap_or(&empty);
+        let Some(work) = self.works.get(commit) else { return (files(ours).clone(), Vec::new()) };
+        three_way(files(&work.base), files(ours), files(&work.tree))
+    }
+}
+
+fn three_way(base: &Files, ours: &Files, theirs: &Files) -> (Files, Vec<PathBuf>) {
+    let (mut merged, mut conflicts) = (ours.clone(), Vec::new());
+    for path in changes(base, theirs) {
+        let (old, mine, other) = (base.get(path), ours.get(path), theirs.get(path));
+        if mine == old || mine == other {
+            match other {
+                Some(content) => merged.insert(path.to_owned(), content.clone()),
+                None => merged.remove(path),
+            };
+            continue;
+        }
+        let text = |side: Option<&Vec<u8>>| String::from_utf8_lossy(side.map_or(&[][..], Vec::as_slice)).into_owned();
+        let marked = format!("{}HEAD\n{}=======\n{}{}work\n", MARKS[0], text(mine), text(other), MARKS[1]);
+        merged.insert(path.to_owned(), marked.into_bytes());
+        conflicts.push(path.to_owned());
+    }
+    (merged, conflicts)
+}
