@@ -12,6 +12,7 @@ mod fanout;
 mod fold;
 mod help;
 mod hooks;
+mod hostile_workers;
 mod killed;
 mod layers;
 mod ledger_contract;

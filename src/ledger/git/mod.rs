@@ -7,6 +7,7 @@ mod command;
 mod diff;
 #[cfg(test)]
 mod fixture;
+mod guard;
 pub mod list;
 pub mod lock;
 pub mod merge;
@@ -32,13 +33,14 @@ mod workers;
 mod worktree;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
 
 pub use self::repository::{Identity, Repository};
 pub use self::worktree::Trial;
 
+use self::guard::Guard;
 use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
@@ -70,6 +72,8 @@ pub struct GitLedger {
     worktree: Mutex<Option<Worktree>>,
     /// Its workers' places.
     slots: Slots,
+    /// What stood outside of them before the iteration's first worker began.
+    guard: Mutex<Option<Guard>>,
     /// Lets go of the run with the ledger.
     _lock: RunLock,
 }
@@ -165,6 +169,7 @@ impl GitLedger {
             tip: Mutex::new(Tip { commit: tip, tree }),
             worktree: Mutex::new(None),
             slots,
+            guard: Mutex::new(None),
             _lock: lock,
         })
     }
@@ -280,6 +285,10 @@ impl GitLedger {
         Ok(Some(Adopted { commit: commit.to_string(), tree: written.id, message }))
     }
 
+    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps what the worktree holds uncommitted on a rescue ref.
     fn rescue_uncommitted(&self) -> Result<()> {
         let tip = self.tip();
@@ -392,7 +401,10 @@ impl Ledger for GitLedger {
         if self.durability != Durability::Never {
             objects::sync_objects(&gix, &[commit])?;
         }
-        let mut remarks = Vec::new();
+        let mut remarks = match self.guard().take() {
+            Some(guard) => guard.compare(&self.repo)?,
+            None => Vec::new(),
+        };
         for lost in worktree.iter().flat_map(Worktree::head_log) {
             if !branch::contains(&gix, commit, lost) && gix.has_object(lost) {
                 remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);

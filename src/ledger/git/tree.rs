@@ -85,6 +85,12 @@ impl Tracked<'_> {
         command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to])).map(|_| ())
     }
 
+    /// Has our index know what `commit` holds; what it knows of files that are the same stays.
+    pub fn follow(&self, commit: &str) -> Result<()> {
+        self.prepare()?;
+        command::run(self.git().args(["read-tree", "--reset", commit])).map(|_| ())
+    }
+
     /// Makes the files those of `commit`; what git ignores stays.
     pub fn reset(&self, commit: &str) -> Result<()> {
         self.prepare()?;
@@ -100,7 +106,7 @@ impl Tracked<'_> {
     }
 
     /// Makes our index stand, from the workspace's own where there is none yet.
-    fn prepare(&self) -> Result<()> {
+    pub fn prepare(&self) -> Result<()> {
         // We alone write here, under the run's lock: a lock file is what a killed git left.
         let _ = std::fs::remove_file(self.index.with_added_extension("lock"));
         if self.index.exists() || !self.seed.exists() {

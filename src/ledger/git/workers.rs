@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
+use super::guard::Guard;
 use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
 use super::slots::{self, Claim, Taken};
@@ -21,22 +22,36 @@ const CONFLICT: &str = ".merge";
 
 impl Workers for GitLedger {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
-        self.seat(
-            opening.task,
-            |_| true,
-            |place| {
-                let start = self.starting_point(opening)?;
-                self.clear(place, &start)?;
-                Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
-            },
-        )
+        let place = || {
+            self.seat(
+                opening.task,
+                |_| true,
+                |place| {
+                    let start = self.starting_point(opening)?;
+                    self.clear(place, &start)?;
+                    Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
+                },
+            )
+        };
+        // No worker begins before it is known what stood, and none waits longer than its own place takes.
+        std::thread::scope(|scope| {
+            let looked = scope.spawn(|| self.look_around());
+            let place = place();
+            looked.join().map_err(|_| Error::failed("a thread that looked at the checkout died"))??;
+            place
+        })
     }
 
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
         let Some(Taken { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
             return Err(Error::failed(format!("nobody works at {}", leaving.task)));
         };
-        let left = self.keep(number, &claim, leaving.message, None)?;
+        let mended = match &*self.guard() {
+            Some(guard) => guard.mend_settings(&self.repo)?,
+            None => Vec::new(),
+        };
+        let mut left = self.keep(number, &claim, leaving.message, None)?;
+        left.remarks.extend(mended);
         if left.lost.is_some() {
             self.slots.forget(number)?;
         } else {
@@ -162,6 +177,15 @@ impl GitLedger {
         }
     }
 
+    /// Sees what stands outside of the places, once an iteration.
+    fn look_around(&self) -> Result<()> {
+        let mut guard = self.guard();
+        if guard.is_none() {
+            *guard = Some(Guard::look(&self.repo)?);
+        }
+        Ok(())
+    }
+
     /// The commit that a task begins at.
     fn starting_point(&self, opening: &Opening<'_>) -> Result<String> {
         if let Some(begun) = self.task_ref(opening.task)? {
@@ -188,7 +212,8 @@ impl GitLedger {
         let index = self.index_of(path);
         let Some(worktree) = self.repaired(path) else {
             let _ = std::fs::remove_file(&index); // it described the worktree before
-            return Worktree::make(&self.repo, &self.run, path, commit).map(|_| ());
+            // Before a worker can change the worktree's own index: ours begins as a copy.
+            return self.tracked_at(&Worktree::make(&self.repo, &self.run, path, commit)?).prepare();
         };
         let tracked = self.tracked_at(&worktree);
         tracked.reset(commit)?;
@@ -205,7 +230,13 @@ impl GitLedger {
         let mut left = Left::default();
         if !path.is_dir() {
             left.lost = Some("the worker removed its worktree".to_owned());
-            left.commit = known.map(|known| known.to_string());
+            let head = Worktree::registered(&self.repo, &path).and_then(|worktree| worktree.head(&gix));
+            let head = head.filter(|head| *head != tip && gix.find_commit(*head).is_ok());
+            if let Some(head) = head.filter(|head| known.is_none_or(|known| branch::contains(&gix, *head, known))) {
+                self.keep_on(&claim.task, head)?;
+            }
+            left.commit = self.task_ref(&claim.task)?.map(|commit| commit.to_string());
+            Worktree::forget(&self.repo, &path)?;
             return Ok(left);
         }
         let is_linked = Worktree::at(&self.repo, &path).is_some();
@@ -216,11 +247,16 @@ impl GitLedger {
             left.remarks.push("the worker removed the .git file of its worktree, and it was put back".to_owned());
         }
         left.remarks.extend(worktree.oddities());
-        let written = self.tracked_at(&worktree).write(&tree_of(&gix, tip)?.to_string())?;
-        left.remarks.extend(written.remarks);
-        let tree = Repository::id(&written.id)?;
         let head = worktree.head(&gix).filter(|head| gix.find_commit(*head).is_ok()).unwrap_or(tip);
         let is_ours = head == tip || known == Some(head);
+        let tracked = self.tracked_at(&worktree);
+        if !is_ours {
+            // What it committed and its files do not show: a submodule's commit that is not checked out.
+            tracked.follow(&head.to_string())?;
+        }
+        let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
+        left.remarks.extend(written.remarks);
+        let tree = Repository::id(&written.id)?;
         let commit = if is_ours && tree == tree_of(&gix, head)? {
             head
         } else {
@@ -352,7 +388,8 @@ impl GitLedger {
 
     /// The worktree at `path`, with the link to its git directory put back where it is gone.
     fn repaired(&self, path: &Path) -> Option<Worktree> {
-        let aside = self.index_of(path).with_added_extension("replaced-git");
+        let number = path.extension().unwrap_or_default().to_string_lossy();
+        let aside = run_dir(self.repo.common_dir(), &self.run).join(format!("replaced-git.{number}"));
         let found = Worktree::at(&self.repo, path).or_else(|| Worktree::relink(&self.repo, path, &aside));
         found.filter(Worktree::is_ready)
     }

@@ -243,6 +243,12 @@ impl Worktree {
         Some(Self { path: path.to_owned(), admin })
     }
 
+    /// The worktree that is registered at `path`, whatever is left of it there.
+    #[must_use]
+    pub fn registered(repo: &Repository, path: &Path) -> Option<Self> {
+        registered(repo, path).map(|admin| Self { path: path.to_owned(), admin })
+    }
+
     /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays.
     ///
     /// # Errors

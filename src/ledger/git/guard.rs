@@ -1,0 +1,153 @@
+//! What workers have no business with: the user's checkout, branches and configuration. Nothing keeps an agent from
+//! leaving its worktree, so what changed while workers were at it is said, and dangerous settings are put back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+
+use gix::bstr::ByteSlice as _;
+
+use super::command;
+use super::repository::Repository;
+use crate::error::Result;
+
+/// Paths and names that a remark repeats.
+const NAMED: usize = 10;
+/// Settings that make git, for everybody, work elsewhere or run something else.
+const DANGEROUS: [&str; 10] = [
+    "alias.",
+    "core.",
+    "credential.",
+    "diff.external",
+    "extensions.",
+    "filter.",
+    "hook.",
+    "include.",
+    "includeif.",
+    "gpg.",
+];
+
+/// Names, each with what tells one state of it from the next: when it was changed, and its size.
+type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
+type Settings = BTreeMap<String, Vec<String>>;
+
+/// What stood before workers began.
+#[derive(Debug)]
+pub(super) struct Guard {
+    settings: Settings,
+    /// Where HEAD and the branches stand, ours left out.
+    refs: BTreeMap<String, String>,
+    /// What differs from HEAD in the user's checkout, each with what tells one edit of it from the next.
+    files: Stamped,
+    hooks: Stamped,
+}
+
+impl Guard {
+    pub(super) fn look(repo: &Repository) -> Result<Self> {
+        Ok(Self { settings: settings(repo)?, refs: refs(repo)?, files: files(repo)?, hooks: hooks(repo) })
+    }
+
+    /// Puts dangerous settings back where they were; what was put back, in words.
+    pub(super) fn mend_settings(&self, repo: &Repository) -> Result<Vec<String>> {
+        let now = settings(repo)?;
+        let names: BTreeSet<&String> = self.settings.keys().chain(now.keys()).collect();
+        let is_dangerous = |name: &str| DANGEROUS.iter().any(|prefix| name.starts_with(prefix));
+        let changed = names.into_iter().filter(|name| self.settings.get(*name) != now.get(*name));
+        let mut mended = Vec::new();
+        for name in changed.filter(|name| is_dangerous(name)) {
+            let config = || {
+                let mut git = command::git(repo.home());
+                git.args(["config", "--file"]).arg(repo.common_dir().join("config"));
+                git
+            };
+            if now.contains_key(name) {
+                command::run(config().args(["--unset-all", name]))?;
+            }
+            for value in self.settings.get(name).into_iter().flatten() {
+                command::run(config().args(["--add", name, value]))?;
+            }
+            mended.push(name.clone());
+        }
+        let words = |names: String| {
+            format!("settings of the repository were changed while workers worked, and put back: {names}")
+        };
+        Ok(named(mended).map(words).into_iter().collect())
+    }
+
+    /// What else has changed since, in words.
+    pub(super) fn compare(&self, repo: &Repository) -> Result<Vec<String>> {
+        let now = Self::look(repo)?;
+        let files = self.files.symmetric_difference(&now.files).map(|(path, _)| path.clone()).collect();
+        let hooks = self.hooks.symmetric_difference(&now.hooks).map(|(name, _)| name.clone()).collect();
+        let refs = self.refs.keys().chain(now.refs.keys()).filter(|name| self.refs.get(*name) != now.refs.get(*name));
+        let by = "by you, or by a worker that left its worktree";
+        let found = [
+            (files, "files in your checkout were changed while workers worked"),
+            (hooks, "hooks of the repository were changed while workers worked"),
+            (refs.cloned().collect(), "refs were moved while workers worked"),
+        ];
+        Ok(found
+            .into_iter()
+            .filter_map(|(names, what)| named(names).map(|names| format!("{what} ({by}): {names}")))
+            .collect())
+    }
+}
+
+/// The first of `names`, each once, and how many more there are; nothing where there are none.
+fn named(mut names: Vec<String>) -> Option<String> {
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let text = names.join(", ");
+    (!text.is_empty()).then(|| if more > 0 { format!("{text} and {more} more") } else { text })
+}
+
+fn settings(repo: &Repository) -> Result<Settings> {
+    let mut git = command::git(repo.home());
+    git.args(["config", "--list", "-z", "--file"]).arg(repo.common_dir().join("config"));
+    let printed = command::run(&mut git)?;
+    let mut settings = Settings::new();
+    for entry in printed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+        let entry = entry.to_str_lossy();
+        let (name, value) = entry.split_once('\n').unwrap_or((&entry, "true"));
+        settings.entry(name.to_owned()).or_default().push(value.to_owned());
+    }
+    Ok(settings)
+}
+
+fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
+    let mut git = command::git(repo.home());
+    git.args(["for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", "refs/stash"]);
+    let printed = command::run(&mut git)?;
+    let text = printed.to_str_lossy();
+    let others = text.lines().filter(|line| !line.starts_with("refs/heads/agentloop/"));
+    let mut refs: BTreeMap<String, String> =
+        others.filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.to_owned(), id.to_owned())).collect();
+    let head = std::fs::read_to_string(repo.gix().git_dir().join("HEAD")).unwrap_or_default();
+    refs.insert("HEAD".to_owned(), head);
+    Ok(refs)
+}
+
+fn files(repo: &Repository) -> Result<Stamped> {
+    let Some(work_dir) = repo.work_dir() else { return Ok(BTreeSet::new()) };
+    let mut git = command::git(work_dir);
+    git.env("GIT_DIR", repo.gix().git_dir()).env("GIT_WORK_TREE", work_dir).env("GIT_OPTIONAL_LOCKS", "0");
+    git.args(["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"]);
+    let printed = command::run(&mut git)?;
+    let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));
+    Ok(paths
+        .map(|path| path.to_str_lossy().into_owned())
+        .map(|path| (stamp(&work_dir.join(&path)), path))
+        .map(|(stamp, path)| (path, stamp))
+        .collect())
+}
+
+fn hooks(repo: &Repository) -> Stamped {
+    let entries = std::fs::read_dir(repo.common_dir().join("hooks")).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), stamp(&entry.path()))).collect()
+}
+
+fn stamp(path: &std::path::Path) -> Option<(i64, u64)> {
+    let about = path.symlink_metadata().ok()?;
+    Some((about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec()), about.size()))
+}
