@@ -17,13 +17,14 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 11] = [
+const ALL: [Figures; 12] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
     ("list status 10000", || record::many_runs(10_000)),
     ("checkpoint", runs::checkpoint),
     ("run", runs::whole),
+    ("agent calls", runs::calls),
     ("delay", runs::delay),
     ("memory", processes::memory),
     ("version detach size", processes::start),

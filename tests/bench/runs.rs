@@ -12,7 +12,7 @@ use git_agentloop::ledger::{Draft, Ledger as _};
 use git_agentloop::run::event::Event;
 use git_agentloop::run::goal::{Isolation, RunId};
 
-use crate::measure::{Aim, Row, Times, pairs};
+use crate::measure::{Aim, Row, Times, pairs, times};
 use crate::scratch::{PROGRAM, Scratch};
 
 const FILES: usize = 10_000;
@@ -193,4 +193,45 @@ pub fn delay() -> Vec<Row> {
             Aim::Tail(Duration::from_millis(30)),
         ),
     ]
+}
+
+/// Subgoals of the run whose calls are measured.
+const CALLS: usize = 40;
+
+/// What the driver adds to an agent's call: everything from one worker's start to the next one's, less what the same
+/// command takes by itself with the same bytes to read.
+pub fn calls() -> Vec<Row> {
+    let scratch = Scratch::with_files(100);
+    let agent = scratch.home().join("agent");
+    let plan: Vec<String> = (0..CALLS).map(|number| format!("step {number}")).collect();
+    let script = format!(
+        "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '{}' ;;\n\
+         *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}}' ;;\n\
+         *) echo done ;;\nesac\n",
+        serde_json::json!(plan)
+    );
+    std::fs::write(&agent, script).unwrap();
+    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    scratch.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+    let bare = times(CALLS, || {
+        let mut child = scratch.command(&agent).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'x'; 4096]).unwrap();
+        assert!(child.wait_with_output().unwrap().status.success());
+    });
+    let rows = ["never", "answers"].map(|durable| {
+        scratch.git(&["config", "agentloop.durable", durable]);
+        let most = CALLS.to_string();
+        let options = ["--backend", "bench", "--sequential", "--criteria", "x", "--max-subgoals", &most];
+        let ended = scratch.agentloop(&[&["run", "a goal"][..], &options].concat());
+        let tail = scratch.agentloop(&["tail", ended["run_id"].as_str().unwrap(), "--limit", "100000"]);
+        let started = tail["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "subagent_started");
+        let started: Vec<f64> = started.map(|event| event["ts"].as_f64().unwrap()).collect();
+        assert_eq!(started.len(), CALLS);
+        let added =
+            started.windows(2).map(|pair| Duration::from_secs_f64(pair[1] - pair[0]).saturating_sub(bare.p50()));
+        let what = format!("what the driver adds to an agent's call, durable={durable}");
+        Row::times(&what, &Times::of(added.collect()), Aim::Median(Duration::from_millis(10)))
+    });
+    let bare = Row::times("that command by itself", &bare, Aim::None);
+    rows.into_iter().chain([bare]).collect()
 }
