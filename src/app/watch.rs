@@ -8,7 +8,7 @@ use crate::ledger::git::pulse::{ListPulse, Pulse, list_pulse, pulse, runs};
 use crate::run::goal::RunId;
 
 /// How long a follower sleeps between two looks.
-pub const LOOK: Duration = Duration::from_millis(25);
+pub const LOOK: Duration = Duration::from_millis(10);
 
 /// Looks at one run. It misses no move that comes after [`Watcher::new`], so make it before you read the run.
 #[derive(Clone, Debug)]

@@ -332,23 +332,28 @@ impl Engine {
             return Ok(());
         }
         let verified = self.recorder.with(|run| run.iteration().and_then(|one| one.verification.clone()));
-        let (tree, mut remarks) = match verified.filter(|_| !partial) {
-            Some(verification) => {
-                let changed = self.blocking(|ledger| ledger.changed_since_tree()).await?;
-                (verification.tree, changed_later(&changed))
-            }
-            None => self.capture().await.map(|captured| (captured.tree.id, captured.tree.remarks))?,
+        let (tree, captured) = match verified.filter(|_| !partial) {
+            Some(verification) => (verification.tree, None),
+            None => self.capture().await.map(|captured| (captured.tree.id, Some(captured.tree.remarks)))?,
         };
         self.recorder.flush().await?;
         let (tip, text) = self.recorder.with(|run| (run.tip.commit.clone(), message::checkpoint(run, partial)));
         let merged = self.recorder.with(|run| run.integration().map_or_else(Vec::new, |so_far| so_far.merged.clone()));
-        let committed = {
+        let commit = {
             let tree = tree.clone();
             self.blocking(move |ledger| {
                 ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text, merged: &merged })
             })
-            .await?
         };
+        // A look at every file takes longer than the commit, and does not need it.
+        let look = async {
+            match captured {
+                Some(remarks) => Ok(remarks),
+                None => self.blocking(|ledger| ledger.changed_since_tree()).await.map(|files| changed_later(&files)),
+            }
+        };
+        let (committed, remarks) = tokio::join!(commit, look);
+        let (committed, mut remarks) = (committed?, remarks?);
         remarks.extend(committed.remarks);
         if !partial {
             remarks.extend(

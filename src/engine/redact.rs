@@ -59,6 +59,24 @@ impl Redactor {
         }
         clean
     }
+
+    /// The same for what need not be UTF-8; the rest stays byte for byte. No copy is made of a text without secrets: a
+    /// transcript is long.
+    #[must_use]
+    pub fn clean_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return match self.clean(text) {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            };
+        }
+        let mut clean = Vec::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            clean.extend_from_slice(self.clean(chunk.valid()).as_bytes());
+            clean.extend_from_slice(chunk.invalid());
+        }
+        Cow::Owned(clean)
+    }
 }
 
 fn clean_shape(text: &str, shape: &str) -> String {
@@ -90,5 +108,8 @@ mod tests {
         for text in ["/home/someone", "the AKIA prefix", "disk-ant-abcdefghijklmn", "ghp_short"] {
             assert_eq!(redactor.clean(text), text);
         }
+        let bytes = |text: &'static [u8]| redactor.clean_bytes(text).into_owned();
+        assert_eq!(bytes(b"key=hunter2hunter2;"), b"key=[redacted];");
+        assert_eq!(bytes(b"\xff key=hunter2hunter2\xc3;"), b"\xff key=[redacted]\xc3;");
     }
 }

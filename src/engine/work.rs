@@ -265,8 +265,8 @@ pub(super) async fn store(
 ) -> Option<String> {
     let kept = tokio::task::spawn_blocking(move || {
         let printed = spool.as_ref().and_then(|spool| std::fs::read(spool).ok()).filter(|text| !text.is_empty());
-        let text = printed.map_or(report, |bytes| String::from_utf8_lossy(&bytes).into_owned());
-        ledger.store_output(&path, redactor.clean(&text).as_bytes())?;
+        let transcript = printed.unwrap_or_else(|| report.into_bytes());
+        ledger.store_output(&path, &redactor.clean_bytes(&transcript))?;
         if let Some(spool) = spool {
             let _ = std::fs::remove_file(spool); // it is on record; a leftover goes with the run's folder
         }

@@ -25,6 +25,7 @@ pub mod removal;
 mod repository;
 pub mod rewrite;
 mod slots;
+mod stat;
 pub mod taken;
 pub mod transfer;
 mod tree;
@@ -334,7 +335,7 @@ impl Ledger for GitLedger {
             if branch::is_ours(&adopted.message, &self.run) {
                 // A commit of ours whose event was never written: its files are the worktree's.
                 self.tracked(Some(&worktree))?.write(&adopted.tree)?;
-                worktree.settle(&adopted.commit, &self.index())?;
+                worktree.settle(&self.mover, Repository::id(&adopted.commit)?, &self.index())?;
             } else {
                 branch::take_in(&worktree, &adopted.commit)?;
                 let _ = std::fs::remove_file(self.index()); // the worktree's own knows the new files
@@ -405,7 +406,7 @@ impl Ledger for GitLedger {
             Some(guard) => guard.compare(&self.repo)?,
             None => Vec::new(),
         };
-        for lost in worktree.iter().flat_map(Worktree::head_log) {
+        for lost in worktree.iter().flat_map(Worktree::head_log_since_settled) {
             if !branch::contains(&gix, commit, lost) && gix.has_object(lost) {
                 remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);
             }
@@ -414,7 +415,7 @@ impl Ledger for GitLedger {
         let changed = changed.iter().filter(|change| !change.entry_mode().is_tree()).count() as u64;
         self.move_branch(draft.tip, commit, draft.tree)?;
         if let Some(worktree) = &worktree {
-            worktree.settle(&commit.to_string(), &self.index())?;
+            worktree.settle(&self.mover, commit, &self.index())?;
         }
         Ok(Committed { commit: commit.to_string(), changed, remarks })
     }

@@ -11,8 +11,8 @@ use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice as _};
 use gix::objs::tree::EntryKind;
 
-use super::command;
 use super::repository::Repository;
+use super::{command, stat};
 use crate::error::{Context as _, Result};
 use crate::ledger::Tree;
 
@@ -70,6 +70,9 @@ impl Tracked<'_> {
 
     /// Files that differ from the tree that was written last.
     pub fn changed(&self) -> Result<Vec<String>> {
+        if stat::is_untouched(&self.index, self.path, self.repo.gix().object_hash()) {
+            return Ok(Vec::new());
+        }
         let mut git = self.git();
         git.env("GIT_OPTIONAL_LOCKS", "0").args(["diff-files", "--name-only", "-z", "--ignore-submodules=all"]);
         let printed = command::run(&mut git)?;

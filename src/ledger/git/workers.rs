@@ -217,7 +217,7 @@ impl GitLedger {
         };
         let tracked = self.tracked_at(&worktree);
         tracked.reset(commit)?;
-        worktree.settle(commit, &index)?;
+        worktree.settle(&self.mover, Repository::id(commit)?, &index)?;
         worktree.forget_head_log()
     }
 
@@ -274,7 +274,7 @@ impl GitLedger {
             self.keep_on(&claim.task, commit)?;
             left.commit = Some(commit.to_string());
         }
-        worktree.settle(&commit.to_string(), &self.index_of(&path))?;
+        worktree.settle(&self.mover, commit, &self.index_of(&path))?;
         Ok(left)
     }
 

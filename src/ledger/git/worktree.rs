@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
 use super::{command, lock};
 use crate::error::{Context as _, Error, Result};
@@ -334,15 +335,30 @@ impl Worktree {
 
     /// Every commit that its HEAD has stood at, oldest first.
     pub fn head_log(&self) -> Vec<gix::ObjectId> {
-        let text = std::fs::read_to_string(self.admin.join("logs/HEAD")).unwrap_or_default();
-        text.lines().filter_map(|line| gix::ObjectId::from_hex(line.split(' ').nth(1)?.as_bytes()).ok()).collect()
+        stood_at(&self.read_head_log())
+    }
+
+    /// The same from where [`settle`](Self::settle) put it last: what it stood at before is kept already.
+    pub fn head_log_since_settled(&self) -> Vec<gix::ObjectId> {
+        let text = self.read_head_log();
+        let settled = format!("\t{REFLOG_MESSAGE}\n");
+        stood_at(text.rfind(&settled).map_or(&*text, |at| &text[at + settled.len()..]))
+    }
+
+    fn read_head_log(&self) -> String {
+        let log = std::fs::read(self.admin.join("logs/HEAD")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Brings HEAD to `commit`, and the index to `index`, so that a worker sees what changed since; no file is touched.
-    pub fn settle(&self, commit: &str, index: &Path) -> Result<()> {
-        let mut git = command::git(&self.path);
-        git.args(["update-ref", "--no-deref", "-m", "agentloop", "HEAD", commit]);
-        command::run(&mut git)?;
+    /// Whatever HEAD has stood at must be kept by now.
+    pub fn settle(&self, mover: &RefMover, commit: gix::ObjectId, index: &Path) -> Result<()> {
+        // git-worktree(1): `worktrees/<id>/HEAD` is the name of another worktree's HEAD.
+        let id = self.admin.file_name().unwrap_or_default().to_string_lossy();
+        let change = Change { name: format!("worktrees/{id}/HEAD"), new: Some(commit), old: Expect::Any };
+        if mover.swap(&[change])? == Swap::Lost {
+            return Err(Error::failed(format!("the HEAD of '{}' cannot be moved", self.path.display())));
+        }
         for name in UNDER_WAY {
             let path = self.admin.join(name);
             let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -358,6 +374,11 @@ impl Worktree {
         let replaced = std::fs::copy(index, &staged).and_then(|_| std::fs::rename(&staged, self.admin.join("index")));
         replaced.context("the worktree's index cannot be written")
     }
+}
+
+/// The commits that a reflog's lines lead to.
+fn stood_at(log: &str) -> Vec<gix::ObjectId> {
+    log.lines().filter_map(|line| gix::ObjectId::from_hex(line.split(' ').nth(1)?.as_bytes()).ok()).collect()
 }
 
 fn reason(run: &RunId) -> String {

@@ -1,0 +1,95 @@
+//! Whether a workspace is what an index says of it, by stat data alone: what git itself goes by, without its process.
+
+use std::fs::Metadata;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use gix::bstr::ByteSlice as _;
+use gix::index::entry::{Flags, Stat};
+use gix::index::{Entry, File};
+
+/// Files that one thread looks at as quickly as several.
+const FEW_FILES: usize = 1000;
+
+/// Whether every file of `index` is below `root` as it was when the index was written. `false` where that is not certain:
+/// git then knows.
+pub(super) fn is_untouched(index: &Path, root: &Path, hash: gix::hash::Kind) -> bool {
+    let Ok(written) = index.symlink_metadata() else { return false };
+    let options = gix::index::decode::Options::default();
+    let Ok(file) = File::at(index, hash, true, options) else { return false };
+    let entries = file.entries();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(entries.len().div_ceil(FEW_FILES));
+    let all = |entries: &[Entry]| entries.iter().all(|entry| is_same(&file, entry, root, &written));
+    if threads < 2 {
+        return all(entries);
+    }
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            entries.chunks(entries.len().div_ceil(threads)).map(|part| scope.spawn(move || all(part))).collect();
+        parts.into_iter().all(|part| part.join().unwrap_or(false))
+    })
+}
+
+fn is_same(index: &File, entry: &Entry, root: &Path, written: &Metadata) -> bool {
+    // A submodule's commits are its own affair, and what is not checked out is not there.
+    if entry.mode.is_submodule() || entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID) {
+        return true;
+    }
+    let path = root.join(std::ffi::OsStr::from_bytes(entry.path(index).as_bytes()));
+    // A file that is as old as the index may have changed right after it was looked at: git's racy-git.txt.
+    path.symlink_metadata().is_ok_and(|now| matches(&entry.stat, &now) && is_older(&now, written))
+}
+
+/// Stricter than git may be: what is equal here is equal to git, whatever it is set to trust.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an index holds the low 32 bits of each
+fn matches(then: &Stat, now: &Metadata) -> bool {
+    then.size == now.size() as u32
+        && (then.mtime.secs, then.mtime.nsecs) == (now.mtime() as u32, now.mtime_nsec() as u32)
+        && (then.ctime.secs, then.ctime.nsecs) == (now.ctime() as u32, now.ctime_nsec() as u32)
+        && (then.ino, then.uid, then.gid) == (now.ino() as u32, now.uid(), now.gid())
+}
+
+fn is_older(file: &Metadata, index: &Metadata) -> bool {
+    (file.mtime(), file.mtime_nsec()) < (index.mtime(), index.mtime_nsec())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::ledger::git::fixture::Fixture;
+
+    #[test]
+    fn only_what_nobody_touched_is_untouched() {
+        let fixture = Fixture::new();
+        let (root, index) = (fixture.path(), fixture.git_dir().join("index"));
+        let untouched = || is_untouched(&index, &root, gix::hash::Kind::Sha1);
+        let at = |name: &str, time: SystemTime| {
+            std::fs::File::options().write(true).open(root.join(name)).unwrap().set_modified(time).unwrap();
+        };
+        let past = SystemTime::now() - Duration::from_mins(1);
+        let future = SystemTime::now() + Duration::from_mins(1);
+        for name in ["a", "b ü"] {
+            std::fs::write(root.join(name), "one").unwrap();
+            at(name, past);
+        }
+        assert!(!is_untouched(&root.join("no index"), &root, gix::hash::Kind::Sha1));
+        fixture.git(["add", "-A"]);
+        assert!(untouched());
+        std::fs::write(root.join("b ü"), "another size").unwrap();
+        at("b ü", past);
+        assert!(!untouched());
+        fixture.git(["add", "-A"]);
+        assert!(untouched());
+        std::fs::remove_file(root.join("a")).unwrap();
+        assert!(!untouched());
+        fixture.git(["add", "-A"]);
+        assert!(untouched());
+        // As old as the index: whether it changed since only its content can say.
+        at("b ü", future);
+        fixture.git(["add", "-A"]);
+        assert!(!untouched());
+    }
+}
