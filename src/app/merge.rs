@@ -15,7 +15,7 @@ pub use crate::ledger::git::merge::Way;
 pub struct Merge {
     /// By which of git's means.
     pub way: Way,
-    /// Whether the user's editor shows the message first; `None` leaves it to git.
+    /// Whether the user's editor shows the message first.
     pub edit: bool,
 }
 

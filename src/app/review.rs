@@ -106,7 +106,7 @@ pub struct ShownIteration {
     pub summary: String,
 }
 
-/// Two commits of a run, and what to call the later one.
+/// Two commits of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The run.

@@ -8,9 +8,6 @@ use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 
-/// The events that [`act`] knows.
-pub const ACTIONS: [&str; 3] = ["prepare-commit-msg", "pre-push", "post-rewrite"];
-
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
 ///
 /// # Errors

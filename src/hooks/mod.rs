@@ -7,7 +7,7 @@ mod act;
 mod config;
 mod place;
 
-pub use self::act::{ACTIONS, act};
+pub use self::act::act;
 pub use self::place::{Hook, Scope, Standing, install, status, uninstall};
 
 /// What a hook exits with to make git stop; whatever else goes wrong, git goes on.

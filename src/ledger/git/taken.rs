@@ -86,7 +86,8 @@ pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> R
     command::run(git.arg(file)).map(|_| ())
 }
 
-/// Whether a message names a run, as a commit of its own does or one that takes its work.
+/// The runs that commits name which are in the history of `tip` and in that of none of `not`: their own commits, and those
+/// that take their work.
 pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Result<Vec<RunId>> {
     let mut git = command::git(repo.home());
     git.args(["log", "--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep", &format!("^{RUN_TRAILER}: ")]);
@@ -97,7 +98,7 @@ pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Resu
     Ok(runs)
 }
 
-/// Whether the branch of `run` is a name that a push or a fetch meets.
+/// The run whose branch `name`, a full ref name, is.
 pub(super) fn run_of_branch(name: &str) -> Option<RunId> {
     let run = name.strip_prefix("refs/heads/agentloop/")?.parse::<RunId>().ok()?;
     (branch::name(&run) == name).then_some(run)
