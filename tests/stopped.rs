@@ -79,7 +79,7 @@ fn cancel_stops_a_detached_run() {
 #[test]
 fn cancel_ends_a_run_whose_driver_was_killed() {
     let (repo, ready) = busy_repo();
-    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy"]);
+    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy", "--verify", "false"]);
     wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
     interrupt(&child, Signal::KILL);
     child.wait().unwrap();
@@ -90,6 +90,8 @@ fn cancel_ends_a_run_whose_driver_was_killed() {
     let result = repo.agentloop(&["result", &run, "--json"]).expect(4).json();
     assert_eq!(result["status"], "cancelled");
     assert_eq!(repo.git(&["show", &format!("agentloop/{run}:partial.txt")]), "partial");
+    let resumed = repo.events(&run).into_iter().find(|event| event["kind"] == "run_resumed").unwrap();
+    assert!(resumed["data"]["options"].is_null(), "whoever resumes it must meet the same checks: {resumed}");
     wait_for("the end of every process that carries the run's id", || processes_with(&run).is_empty().then_some(()));
 }
 

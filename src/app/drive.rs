@@ -87,15 +87,21 @@ pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> R
 
 /// Takes over a run's record and returns its driver.
 pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
-    refuse_nested(site)?;
-    site.repo.check_for_runs()?;
-    process::become_subreaper();
     let id = site.repo.resolve(Some(name))?;
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
-    elsewhere(&run, &id, changes)?;
     trusted(site, &run, &id, changes, "resume")?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
+    take_over(site, id, changes, drive).await
+}
+
+/// The same for a run that may go on, or that is only to be ended: what its log wants to run is not looked at.
+async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
+    refuse_nested(site)?;
+    site.repo.check_for_runs()?;
+    process::become_subreaper();
+    let run = replay(site, &id)?;
+    elsewhere(&run, &id, changes)?;
     let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
     process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
@@ -190,13 +196,8 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let drive = Drive { cancel, ..Drive::default() };
-    let (_, engine) = reopen(
-        site,
-        id.as_str(),
-        &Changes { permissions: Some(Permissions::Ask), checks: Some(Vec::new()), ..Changes::default() },
-        drive,
-    )
-    .await?;
+    // Told to stop before it begins, the driver runs no check and asks no agent; the options stay as they are.
+    let (_, engine) = take_over(site, id.clone(), &Changes::default(), drive).await?;
     engine.drive().await?;
     super::status(site, Some(id.as_str()))
 }
