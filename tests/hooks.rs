@@ -216,6 +216,8 @@ fn events_follow_commits_that_are_rewritten() {
     for git in gits() {
         let repo = Repo::with_git(&git);
         repo.agentloop(&["hooks", "install"]).expect(0);
+        // Workers that share a worktree leave a line of commits, which is what a plain rebase is for.
+        repo.git(&["config", "agentloop.isolation", "shared"]);
         let run = run_with_files(&repo, "write files");
         let branch = format!("agentloop/{run}");
         let tail = repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout;

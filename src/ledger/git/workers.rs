@@ -53,10 +53,10 @@ impl Workers for GitLedger {
         let mut left = self.keep(number, &claim, leaving.message, None)?;
         left.remarks.extend(mended);
         if left.lost.is_some() {
-            self.slots.forget(number)?;
-        } else {
-            self.slots.leave(number, !leaving.settled);
+            // The place is still to be tidied away at the end, whoever has it next.
+            self.slots.claim(number, None)?;
         }
+        self.slots.leave(number, left.lost.is_none() && !leaving.settled);
         Ok(left)
     }
 
