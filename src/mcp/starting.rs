@@ -26,7 +26,7 @@ const HOSTS: [(&str, &str); 5] = [
 /// Where an argument cannot be carried out, or a setting is none.
 pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRun> {
     let settings = site.settings();
-    let isolation = if given.flag("isolate") { Isolation::default() } else { Isolation::None };
+    let isolation = isolation(given, site)?;
     let permissions = permissions(given)?.map_or_else(|| settings.permissions(), Ok)?;
     if isolation == Isolation::None && permissions == Permissions::All {
         return Err(Error::usage(
@@ -70,6 +70,21 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
         name: given.text("name").map(ToOwned::to_owned),
         ..NewRun::default()
     })
+}
+
+/// Where workers work. Whoever is promised a worktree gets one, whatever the user has set for runs of their own.
+fn isolation(given: &Given, site: &Site) -> Result<Isolation> {
+    let named = given.text("isolation").and_then(|word| word.parse().ok());
+    match (given.flag("isolate"), named) {
+        (true, Some(isolation)) => Ok(isolation),
+        (false, None) => Ok(Isolation::None),
+        (false, Some(_)) => Err(Error::usage("argument 'isolation': isolate=false says the opposite")
+            .hint("give one of the two: isolate=false lets agents edit the user's checkout")),
+        (true, None) => match site.settings().isolation()? {
+            Isolation::None => Ok(Isolation::default()),
+            isolation => Ok(isolation),
+        },
+    }
 }
 
 fn permissions(given: &Given) -> Result<Option<Permissions>> {

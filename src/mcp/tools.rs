@@ -224,7 +224,7 @@ const CWD: Argument = words(
     "A directory in the repository of this server: the run starts from what is checked out there. Others are refused.",
 );
 
-const ORCHESTRATE: [Argument; 34] = [
+const ORCHESTRATE: [Argument; 35] = [
     argument(
         "goal",
         Kind::Text { most: GOAL, empty: false },
@@ -325,6 +325,12 @@ const ORCHESTRATE: [Argument; 34] = [
         "Who resolves conflicts between workers, as backend or backend/model; backend where left out.",
     ),
     flag("no_wait", false, "Whether to stop at a usage limit instead of waiting until it resets."),
+    argument(
+        "isolation",
+        Kind::Word(&["worktree", "shared"]),
+        Default::None,
+        "Whether each worker has a worktree of its own, or all share the run's; the user's setting where it is left out.",
+    ),
 ];
 
 #[cfg(test)]

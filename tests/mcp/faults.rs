@@ -43,6 +43,7 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (goal(json!({ "worker": "mock/" })), "argument 'worker'"),
         (goal(json!({ "skip_permissions": true, "isolate": false })), "argument 'skip_permissions'"),
         (goal(json!({ "permissions": "all", "isolate": false })), "own checkout"),
+        (goal(json!({ "isolation": "shared", "isolate": false })), "argument 'isolation'"),
         (goal(json!({ "permissions": "root" })), "one of ask, edit, all"),
         (goal(json!({ "base": "no-such-rev" })), "'no-such-rev' is no commit"),
         (goal(json!({ "cwd": outside.path() })), "argument 'cwd'"),

@@ -210,12 +210,13 @@ fn the_user_s_settings_and_the_caller_decide_what_is_left_open() {
     assert_eq!((&set["checks"][0]["name"], &set["asking"]), (&json!("true"), &json!("suspend")));
     let given = json!({
         "goal": "x", "max_iterations": 5.0, "verify_commands": ["echo 'a b'"], "timeout": 9, "ask": false, "jobs": 1,
-        "permissions": "ask", "playwright": false, "max_cost": 1.5, "model": null,
+        "permissions": "ask", "isolation": "shared", "playwright": false, "max_cost": 1.5, "model": null,
     });
     let given = options(&mut client, given);
     assert_eq!((&given["budget"]["max_iterations"], &given["budget"]["max_cost"]), (&json!(5), &json!(1.5)));
     assert_eq!(given["checks"][0]["argv"], json!(["echo", "a b"]));
     assert_eq!((&given["asking"], &given["permissions"], &given["jobs"]), (&json!("never"), &json!("ask"), &json!(1)));
+    assert_eq!((&given["isolation"], &set["isolation"]), (&json!("shared"), &json!("worktree")));
     // A setting that changes while the server runs holds from then on.
     repo.git(&["config", "agentloop.maxIterations", "7"]);
     assert_eq!(options(&mut client, json!({ "goal": "x" }))["budget"]["max_iterations"], 7);
