@@ -71,7 +71,8 @@ impl Engine {
             }
             .into(),
             Merged::Conflict(paths) => {
-                Conflicted { subgoal: id.to_owned(), commit: due.commit, onto, paths, attempt: 0, error: None }.into()
+                let Conflict { attempts: attempt, error, .. } = due.conflict;
+                Conflicted { subgoal: id.to_owned(), commit: due.commit, onto, paths, attempt, error }.into()
             }
         };
         self.recorder.record([fact]).await

@@ -379,8 +379,10 @@ impl Engine {
             let completed = reason == StopReason::GoalComplete;
             (vec![RunFinished { stop_reason: Some(reason), completed, summary, hint }.into()], ())
         };
+        // First the places: a driver that dies in between is resumed and tidies up; nobody comes after the end.
+        let closed = self.blocking(|ledger| ledger.close()).await;
         self.recorder.record_with(finish).await?;
-        self.blocking(|ledger| ledger.close()).await
+        closed
     }
 
     /// Runs git's work where it does not hold up agents and checks.

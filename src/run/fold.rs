@@ -38,6 +38,11 @@ impl Run {
                 if let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) {
                     iteration.verification = None;
                     iteration.review = None;
+                    // What was merged onto the commit before is merged again, onto this one.
+                    let merged = iteration.integration.take().map(|integration| integration.merged).unwrap_or_default();
+                    for task in &mut iteration.tasks {
+                        task.merged &= !task.commit.as_ref().is_some_and(|commit| merged.contains(commit));
+                    }
                 }
             }
             Fact::Steered(data) => self.steering.push(data.text.clone()),

@@ -209,7 +209,9 @@ impl Run {
         let mut due = iteration.tasks.iter().filter(|task| task.wants_merge());
         if let Some(task) = due.find(|task| task.conflict.as_ref().is_none_or(is_open)) {
             let id = task.id.clone();
-            return if task.conflict.is_none() { Step::Integrate(id) } else { Step::Resolve(id) };
+            // A conflict with what is in a commit by now may be none with that commit.
+            let is_known = task.conflict.is_some() && iteration.integration.is_some();
+            return if is_known { Step::Resolve(id) } else { Step::Integrate(id) };
         }
         match (&iteration.verification, &iteration.review) {
             (None, _) => Step::Verify,

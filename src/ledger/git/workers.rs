@@ -435,12 +435,13 @@ impl GitLedger {
                 self.slots.claim(number, None)?;
             }
             let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
+            // Before the place: what is left of a place without one is not found again.
+            let _ = std::fs::remove_file(self.index_of(&path));
             if let Some(worktree) = Worktree::at(&self.repo, &path) {
                 worktree.remove(&self.repo)?;
             } else {
                 Worktree::forget(&self.repo, &path)?;
             }
-            let _ = std::fs::remove_file(self.index_of(&path)); // it described the worktree that is gone
             self.slots.forget(number)?;
         }
         Ok(())
