@@ -9,7 +9,7 @@ use crate::support::{PROGRAM, Repo, wait_for};
 fn a_detached_run_is_on_record_the_moment_its_start_returns() {
     let repo = Repo::new();
     repo.git(&["config", "agentloop.mock.delay", "20"]);
-    for round in 0..40 {
+    for round in 0..200 {
         let started = repo.agentloop(&["run", "-d", "a goal", "--backend", "mock", "--json"]).expect(0).json();
         let run = started["run_id"].as_str().unwrap();
         let status = repo.status(run);
