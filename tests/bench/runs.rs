@@ -81,7 +81,8 @@ fn checkpoint_of(what: &str, looks: bool) -> Row {
 
 /// What each worker of the mock runs writes.
 const EDIT: &str = "made-{subgoal}.txt={iteration}\n";
-const RUN: [&str; 5] = ["run", "a goal", "--backend", "mock", "-q"];
+/// Workers share the worktree: the script makes one, too.
+const RUN: [&str; 7] = ["run", "a goal", "--backend", "mock", "-q", "--isolation", "shared"];
 
 pub fn whole() -> Vec<Row> {
     let [scratch, plain] = [(); 2].map(|()| {
