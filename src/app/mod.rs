@@ -326,7 +326,9 @@ pub fn branch(run: &RunId) -> String {
     format!("agentloop/{run}")
 }
 
-fn now() -> Timestamp {
+/// The time.
+#[must_use]
+pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

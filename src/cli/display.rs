@@ -9,7 +9,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::sanitize::short;
-use super::{now, print, story};
+use super::{print, story};
+use crate::app;
 use crate::engine::Watch;
 use crate::run::Run;
 use crate::run::event::{Event, Fact, Timestamp};
@@ -169,7 +170,7 @@ impl Display {
         end(state, key);
         let style = ProgressStyle::with_template("  {spinner} {elapsed:>4} {wide_msg}")
             .map_or_else(|_| ProgressStyle::default_spinner(), |style| style.tick_chars("|/-\\ "));
-        let elapsed = Duration::from_secs_f64(now().since(since).max(0.0));
+        let elapsed = Duration::from_secs_f64(app::now().since(since).max(0.0));
         let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_elapsed(elapsed));
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(TICK);

@@ -46,7 +46,6 @@ use crate::app::{self, Drive, Site};
 use crate::error::{Context as _, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::run::Run;
-use crate::run::event::Timestamp;
 use crate::run::goal::{AgentChoice, Asking, Role};
 use crate::run::view::{RunResult, Status};
 
@@ -122,7 +121,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             if arguments.porcelain {
                 return print::out(porcelain::list(&runs)).map(|_| 0);
             }
-            say(arguments.json, &runs, || Ok(render::list(&runs, now())))
+            say(arguments.json, &runs, || Ok(render::list(&runs, app::now())))
         }
         Verb::Tail(arguments) => follow::tail(&site, &arguments),
         Verb::Result(arguments) => follow::result(&site, &arguments),
@@ -318,7 +317,7 @@ fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Resul
 }
 
 fn say_status(status: &Status, json: bool) -> Result<u8> {
-    say(json, status, || Ok(render::status(status, now())))
+    say(json, status, || Ok(render::status(status, app::now())))
 }
 
 fn say_result(result: &RunResult, json: bool) -> Result<u8> {
@@ -335,11 +334,6 @@ fn exit_code(state: &str) -> u8 {
         "cancelled" => CANCELLED,
         _ => 0,
     }
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

@@ -43,9 +43,8 @@ fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Opt
         (false, false) => Asking::Never,
     };
     let mut checks = if common.verify.is_empty() { settings.verify()? } else { common.verify.clone() };
-    let playwright = Check::playwright();
-    if arguments.playwright && !checks.iter().any(|check| check.argv == playwright.argv) {
-        checks.push(playwright);
+    if arguments.playwright {
+        Check::add_playwright(&mut checks);
     }
     Ok(Options {
         budget: Budget {

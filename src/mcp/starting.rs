@@ -109,9 +109,8 @@ fn checks(given: &Given, site: &Site) -> Result<Vec<Check>> {
         }
         None => site.settings().verify()?,
     };
-    let playwright = Check::playwright();
-    if given.flag("playwright") && !checks.iter().any(|check| check.argv == playwright.argv) {
-        checks.push(playwright);
+    if given.flag("playwright") {
+        Check::add_playwright(&mut checks);
     }
     Ok(checks)
 }

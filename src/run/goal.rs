@@ -193,6 +193,14 @@ impl Check {
         let argv = ["npx", "playwright", "test"].map(ToOwned::to_owned).to_vec();
         Self { name: argv.join(" "), argv }
     }
+
+    /// Adds it to `checks`, unless it is among them.
+    pub fn add_playwright(checks: &mut Vec<Self>) {
+        let playwright = Self::playwright();
+        if !checks.iter().any(|check| check.argv == playwright.argv) {
+            checks.push(playwright);
+        }
+    }
 }
 
 /// Who answers a role.
