@@ -136,6 +136,29 @@ fn orphans_are_stopped_before_a_resumed_run_goes_on() {
 }
 
 #[test]
+fn git_of_a_dead_driver_is_stopped_before_a_resumed_run_goes_on() {
+    let repo = Repo::new();
+    repo.write(".gitattributes", "*.txt filter=slow\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "a filter"]);
+    let (begun, stale) = (repo.home().join("begun"), repo.home().join("stale"));
+    let slow =
+        repo.script("slow", &format!("touch {}; while :; do sleep 1; done # {}", begun.display(), stale.display()));
+    repo.git(&["config", "filter.slow.clean", &format!("sh {slow} {}", stale.display())]);
+    repo.git(&["config", "agentloop.mock.edit", "out-{subgoal}.txt={iteration}\n"]);
+    repo.git(&["config", "agentloop.isolation", "shared"]);
+    let mut child = repo.spawn(&["run", "a goal", "--backend", "mock"]);
+    wait_for("git, which asks the filter", || begun.exists().then_some(()));
+    kill(&mut child);
+    let stale = stale.to_str().unwrap();
+    assert!(!processes_with(stale).is_empty(), "the git that this test is about");
+    repo.git(&["config", "filter.slow.clean", "cat"]);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    repo.agentloop(&["resume", &run]).expect(0);
+    assert_eq!(processes_with(stale), Vec::<u32>::new(), "it was alive beside its successor");
+}
+
+#[test]
 fn other_people_s_notes_live_beside_a_run() {
     let repo = eventful();
     let mut child = repo.spawn(&["run", "a goal", "--backend", "mock"]);

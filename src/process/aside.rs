@@ -20,6 +20,11 @@ pub fn quiet(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Marks what `command` starts as working for `run`, so that it is stopped with what else a dead driver of it left.
+pub fn works_for<'a>(command: &'a mut Command, run: &str) -> &'a mut Command {
+    command.env(super::RUN_VAR, run)
+}
+
 /// A program that is to outlive us in a session that it makes itself: it leads no group yet, which setsid(2) asks for,
 /// and carries no run's mark, so that nobody takes it for something that a run left behind.
 #[must_use]

@@ -13,7 +13,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate};
+pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::Captured;
 pub use environment::git_env_to_remove;
 pub use os::Process;

@@ -254,7 +254,7 @@ impl GitLedger {
             (path, std::path::absolute(self.repo.gix().git_dir()).context("the git directory cannot be reached")?)
         };
         let seed = git_dir.join("index");
-        Ok(Tracked { repo: &self.repo, path, git_dir, index: self.index(), seed })
+        Ok(Tracked { repo: &self.repo, run: &self.run, path, git_dir, index: self.index(), seed })
     }
 
     /// Moves the branch from `old` to `new`, and notes what comes from here on it.

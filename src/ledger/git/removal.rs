@@ -166,6 +166,7 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     let _ = std::fs::remove_file(&index);
     let tracked = Tracked {
         repo,
+        run,
         path: &worktree.path,
         git_dir: worktree.admin.clone(),
         index: index.clone(),

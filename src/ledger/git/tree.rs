@@ -15,6 +15,8 @@ use super::repository::Repository;
 use super::{command, stat};
 use crate::error::{Context as _, Result};
 use crate::ledger::Tree;
+use crate::process;
+use crate::run::goal::RunId;
 
 /// Lines of git's complaints that a remark repeats.
 const COMPLAINTS: usize = 5;
@@ -25,6 +27,8 @@ const MOST_NESTED: usize = 10_000;
 pub struct Tracked<'a> {
     /// The repository.
     pub repo: &'a Repository,
+    /// The run that works there.
+    pub run: &'a RunId,
     /// The workspace's files.
     pub path: &'a Path,
     /// The git directory that they belong to: a worker may have removed what points there.
@@ -105,6 +109,8 @@ impl Tracked<'_> {
     fn git(&self) -> std::process::Command {
         let mut git = command::git(self.path);
         git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
+        // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.
+        process::works_for(&mut git, self.run.as_str());
         git
     }
 

@@ -16,6 +16,7 @@ use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, command, objects, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Durability, Leaving, Left, Merged, Merging, Opening, Place, Resolution, Task, Tree, Workers};
+use crate::process;
 
 /// What the conflict of a task is called beside it: no subgoal's id holds a dot.
 const CONFLICT: &str = ".merge";
@@ -284,7 +285,7 @@ impl GitLedger {
         let tip = Repository::id(&claim.tip)?;
         let index = self.index_of(path);
         let git_dir = self.repo.common_dir().to_owned();
-        let tracked = Tracked { repo: &self.repo, path, git_dir, seed: index.clone(), index };
+        let tracked = Tracked { repo: &self.repo, run: &self.run, path, git_dir, seed: index.clone(), index };
         let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
         let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
         let commit = self.commit_of_worker(message, Repository::id(&written.id)?, vec![parent])?;
@@ -397,6 +398,7 @@ impl GitLedger {
     fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {
         Tracked {
             repo: &self.repo,
+            run: &self.run,
             path: &worktree.path,
             git_dir: worktree.admin.clone(),
             index: self.index_of(&worktree.path),
@@ -408,6 +410,7 @@ impl GitLedger {
         let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
         let mut git = command::git(path);
         git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", path);
+        process::works_for(&mut git, self.run.as_str());
         self.identity.stand_in(&mut git);
         Ok(git)
     }

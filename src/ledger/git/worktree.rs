@@ -7,6 +7,7 @@ use super::repository::Repository;
 use super::{command, lock};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Found;
+use crate::process;
 use crate::run::goal::RunId;
 
 /// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
@@ -216,14 +217,14 @@ impl Worktree {
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
             git.arg(reason(run)).arg(path).arg(commit);
-            command::run(&mut git)?;
+            command::run(process::works_for(&mut git, run.as_str()))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let mut git = command::git(path);
         git.args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "HEAD"]);
-        command::run(&mut git)?;
+        command::run(process::works_for(&mut git, run.as_str()))?;
         std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
         Ok(worktree)
     }
