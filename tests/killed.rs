@@ -213,7 +213,7 @@ fn conflicting() -> Repo {
     // Sorted, since a cancel merges what is done first; through a file outside of the worktree, so that a script that is
     // killed half-way leaves nothing which its successor would keep.
     let resolve = "f=same-$AGENTLOOP_ITERATION; all=$(mktemp)\n\
-                   grep -v -e '^<<<<<<< ' -e '^=======$' -e '^>>>>>>> ' -e '^||||||| ' $f | sort > $all; mv $all $f";
+                   grep -v -e '^<<<<<<< ' -e '^=======$' -e '^>>>>>>> ' -e '^||||||| ' $f | sort > $all && mv $all $f";
     crate::fanout::scripted(&repo, &crate::fanout::plan(&["a", "b", "c", "d", "x1", "x2"]), work, resolve);
     // A check that is red in the first iteration makes a second.
     let check = repo.script("second", "grep -q 2 a.txt");
@@ -262,13 +262,13 @@ fn kill_fan_out_at(delays: impl Iterator<Item = Duration>) {
 }
 
 #[test]
-#[ignore = "of several hundred kills one ended with a side of a conflict missing, for a reason not found yet"]
+#[ignore = "a few of several hundred kills ended with a side of a conflict missing, for a reason not found yet"]
 fn a_fan_out_killed_at_any_instant_loses_nobody_s_work_1() {
     kill_fan_out_at(delays(25, 4).map(|delay| delay * 3));
 }
 
 #[test]
-#[ignore = "of several hundred kills one ended with a side of a conflict missing, for a reason not found yet"]
+#[ignore = "a few of several hundred kills ended with a side of a conflict missing, for a reason not found yet"]
 fn a_fan_out_killed_at_any_instant_loses_nobody_s_work_2() {
     kill_fan_out_at(delays(25, 5).map(|delay| delay * 3));
 }
