@@ -218,6 +218,9 @@ async def resources():
             await client.subscribe_resource(uri)
             assert await asyncio.wait_for(heard.get(), 30) == uri
             await client.unsubscribe_resource(uri)
+        # The caller looks at the repository next: no run may still be writing to it.
+        ended = await call(client, "orchestrate_result", run_id=started["run_id"], wait=True)
+        assert ended["status"] == "completed", ended
 
 
 async def main():
