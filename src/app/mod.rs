@@ -302,10 +302,10 @@ fn affordable(site: &Site, options: &Options) -> Result<()> {
     match silent {
         None => Ok(()),
         Some(choice) => Err(Error::usage(format!(
-            "'{}' does not tell what a call costs, so --max-cost would never stop the run",
+            "'{}' does not tell what a call costs, so a limit on the cost would never stop the run",
             choice.backend
         ))
-        .hint("--max-tokens bounds what it uses, --max-agent-calls how often it is called")),
+        .hint("leave --max-cost or agentloop.maxCost out: --max-tokens bounds what it uses, --max-agent-calls how often it is called")),
     }
 }
 

@@ -15,7 +15,7 @@ use super::scope::{blocking, run_of};
 use super::server::Server;
 use super::waiting::{Wait, deadline};
 use super::{starting, tasks};
-use crate::app::{self, Site};
+use crate::app::{self, Changes, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::view::{RunResult, Status};
@@ -46,6 +46,8 @@ impl Server {
         match name {
             "orchestrate" => self.orchestrate(given, call).await,
             "orchestrate_resume" => self.resume(given, call).await,
+            "orchestrate_continue" => self.go_on(given, call).await,
+            "orchestrate_steer" => self.steer(given).await,
             "orchestrate_result" => self.result(&given, call).await,
             "orchestrate_status" => self.read(&given, |site, id| app::status(site, Some(id))).await,
             "orchestrate_tail" => {
@@ -112,6 +114,35 @@ impl Server {
         let token = given.text("token").unwrap_or_default().to_owned();
         let status = self.answer(token, given.texts("answers").unwrap_or_default()).await?;
         self.opened(status, given.flag("detach"), &call).await
+    }
+
+    async fn go_on(&self, given: Given, call: Call) -> Result<CallToolResponse> {
+        let (scope, detach) = (Arc::clone(&self.scope), given.flag("detach"));
+        let status = blocking(move || {
+            let site = scope.fresh()?;
+            let changes = Changes {
+                max_iterations: given.small("max_iterations"),
+                max_seconds: given.number("max_seconds"),
+                max_agent_calls: given.whole("max_agent_calls"),
+                max_tokens: given.whole("max_tokens"),
+                max_cost: given.number("max_cost"),
+                ..Changes::default()
+            };
+            app::resume_detached(&site, run_of(&site, &run_id(&given))?.as_str(), changes)
+        })
+        .await?;
+        self.opened(status, detach, &call).await
+    }
+
+    async fn steer(&self, given: Given) -> Result<CallToolResponse> {
+        let scope = Arc::clone(&self.scope);
+        let steered = move || {
+            let site = scope.fresh()?;
+            let run = run_of(&site, &run_id(&given))?;
+            app::steer(&site, Some(run.as_str()), given.text("guidance").unwrap_or_default())?;
+            app::status(&site, Some(run.as_str()))
+        };
+        view(&blocking(steered).await?)
     }
 
     async fn result(&self, given: &Given, call: Call) -> Result<CallToolResponse> {

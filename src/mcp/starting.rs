@@ -42,8 +42,8 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
             max_agent_calls: given
                 .whole("max_agent_calls")
                 .map_or_else(|| settings.max_agent_calls(), |it| Ok(Some(it)))?,
-            max_tokens: given.whole("max_tokens"),
-            max_cost: given.number("max_cost"),
+            max_tokens: given.whole("max_tokens").map_or_else(|| settings.max_tokens(), |it| Ok(Some(it)))?,
+            max_cost: given.number("max_cost").map_or_else(|| settings.max_cost(), |it| Ok(Some(it)))?,
             patience: given.small("patience").map_or_else(|| settings.patience(), Ok)?,
         },
         agent: agent(given, site, client)?,

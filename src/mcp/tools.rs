@@ -28,6 +28,8 @@ enum Does {
     Read,
     /// Start agents, which may reach whatever they reach.
     Work,
+    /// Say what work that goes on must hear.
+    Guide,
     /// Stop what goes on.
     Stop,
 }
@@ -50,7 +52,7 @@ impl Tool {
         let annotations = ToolAnnotations::with_title(self.title)
             .read_only(self.does == Does::Read)
             .destructive(self.does == Does::Stop)
-            .idempotent(self.does != Does::Work)
+            .idempotent(!matches!(self.does, Does::Work | Does::Guide))
             .open_world(self.does == Does::Work);
         Described::new(self.name, self.meaning, schema(self.arguments))
             .with_title(self.title)
@@ -95,13 +97,25 @@ const RUN_ID: Argument = argument(
     "The run: its id, or the beginning of it where no other run's id begins so.",
 );
 
+const MAX_SECONDS: Argument = seconds("max_seconds", "The most seconds that the run may take.");
+const MAX_AGENT_CALLS: Argument =
+    whole("max_agent_calls", 1, LARGEST, Default::None, "The most agent calls that the run may make.");
+const MAX_TOKENS: Argument =
+    whole("max_tokens", 1, LARGEST, Default::None, "The most tokens that the run may use, in and out together.");
+const MAX_COST: Argument = argument(
+    "max_cost",
+    Kind::Positive { most: LONGEST },
+    Default::None,
+    "The most US dollars that the run may cost, as the agents report them.",
+);
+
 const DETACH: Argument = flag(
     "detach",
     true,
     "Whether to return at once. With false the call waits for the end; the run goes on even where the call is cancelled.",
 );
 
-const TOOLS: [Tool; 11] = [
+const TOOLS: [Tool; 13] = [
     Tool {
         name: "orchestrate",
         title: "Start a run",
@@ -167,6 +181,39 @@ const TOOLS: [Tool; 11] = [
         arguments: &[],
         output: schemas::runs,
         does: Does::Read,
+    },
+    Tool {
+        name: "orchestrate_continue",
+        title: "Go on with a run",
+        meaning: "Goes on with a run that was interrupted, was cancelled or has spent a budget, from where its record \
+            ends. A spent budget must be raised.",
+        arguments: &[
+            RUN_ID,
+            whole("max_iterations", 1, MANY, Default::None, "The most iterations of the run, those it took included."),
+            MAX_SECONDS,
+            MAX_AGENT_CALLS,
+            MAX_TOKENS,
+            MAX_COST,
+            DETACH,
+        ],
+        output: schemas::started,
+        does: Does::Work,
+    },
+    Tool {
+        name: "orchestrate_steer",
+        title: "Guide a run",
+        meaning: "Gives guidance to a run that is running: its next plan hears it.",
+        arguments: &[
+            RUN_ID,
+            argument(
+                "guidance",
+                Kind::Text { most: ANSWER, empty: false },
+                Default::Required,
+                "What the next plan must hear.",
+            ),
+        ],
+        output: schemas::status,
+        does: Does::Guide,
     },
     Tool {
         name: "orchestrate_cancel",
@@ -257,7 +304,7 @@ const ORCHESTRATE: [Argument; 35] = [
     ),
     words("model", Default::None, "The model that the agent uses; its own choice where it is left out."),
     seconds("timeout", "The most seconds that one agent call may take."),
-    seconds("max_seconds", "The most seconds that the run may take."),
+    MAX_SECONDS,
     argument(
         "verify_commands",
         Kind::Texts { count: 100, most: WORDS },
@@ -287,14 +334,9 @@ const ORCHESTRATE: [Argument; 35] = [
         Default::Setting("agentloop.maxTaskRetries", 1),
         "Further attempts at a subgoal after its first.",
     ),
-    whole("max_agent_calls", 1, LARGEST, Default::None, "The most agent calls that the run may make."),
-    whole("max_tokens", 1, LARGEST, Default::None, "The most tokens that the run may use, in and out together."),
-    argument(
-        "max_cost",
-        Kind::Positive { most: LONGEST },
-        Default::None,
-        "The most US dollars that the run may cost, as the agents report them.",
-    ),
+    MAX_AGENT_CALLS,
+    MAX_TOKENS,
+    MAX_COST,
     whole("jobs", 1, MANY, Default::Setting("agentloop.jobs", 4), "Workers at a time."),
     whole("max_subgoals", 1, MANY, Default::Setting("agentloop.maxSubgoals", 32), "Subgoals an iteration."),
     whole(

@@ -18,6 +18,7 @@ fn every_default_is_sound() {
     assert_eq!((bare.agent().unwrap().backend.as_str(), bare.model()), ("auto", None));
     assert_eq!((bare.max_iterations().unwrap(), bare.max_task_retries().unwrap()), (4, 1));
     assert_eq!((bare.max_seconds().unwrap(), bare.max_agent_calls().unwrap()), (None, None));
+    assert_eq!((bare.max_tokens().unwrap(), bare.max_cost().unwrap()), (None, None));
     assert_eq!((bare.timeout().unwrap(), bare.verify_timeout().unwrap()), (None, None));
     assert_eq!((bare.verify().unwrap(), bare.permissions().unwrap()), (Vec::new(), Permissions::Edit));
     assert_eq!((bare.jobs().unwrap(), bare.max_subgoals().unwrap(), bare.patience().unwrap()), (4, 32, 5));
@@ -38,6 +39,8 @@ fn the_environment_outdoes_the_configuration_which_outdoes_the_default() {
         .collect();
     assert_eq!(origins, [Origin::Environment, Origin::Config, Origin::Default]);
     assert_eq!(settings(&config, &[]).jobs().unwrap(), 3);
+    let spent = settings(&["agentloop.maxTokens=100000"], &["AGENTLOOP_MAX_COST=2.5"]);
+    assert_eq!((spent.max_tokens().unwrap(), spent.max_cost().unwrap()), (Some(100_000), Some(2.5)));
 }
 
 #[test]

@@ -43,7 +43,7 @@ async def every_tool():
     async with Client(SERVER, mode=MODE) as client:
         assert client.protocol_version == (MODE if NEWEST else "2025-11-25"), client.protocol_version
         tools = [tool.name for tool in (await client.list_tools()).tools]
-        assert len(tools) == 11, tools
+        assert len(tools) == 13, tools
 
         started = await call(client, "orchestrate", goal="say hello", backend="mock", verify_commands=["true"])
         run = started["run_id"]
@@ -80,8 +80,10 @@ async def every_tool():
 
         git("config", "agentloop.mock.delay", "300")
         run = (await call(client, "orchestrate", goal="a long goal", backend="mock"))["run_id"]
+        assert (await call(client, "orchestrate_steer", run_id=run, guidance="keep it short"))["running"]
         assert (await call(client, "orchestrate_cancel", run_id=run))["state"] == "cancelled"
         git("config", "agentloop.mock.delay", "20")
+        assert (await call(client, "orchestrate_continue", run_id=run, detach=False))["status"] == "completed"
 
 
 async def waiting():

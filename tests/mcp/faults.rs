@@ -65,6 +65,11 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (("orchestrate_output", json!({ "run_id": run, "iteration": 1, "subgoal": "../x" })), "argument 'subgoal'"),
         (("orchestrate_output", json!({ "run_id": run, "iteration": 9, "subgoal": "build" })), "iter1/build/1"),
         (("orchestrate_list", json!({ "x": 1 })), "takes no argument"),
+        (of("orchestrate_continue", json!("nope")), "no run matches"),
+        (("orchestrate_continue", json!({ "run_id": run, "max_tokens": 0 })), "argument 'max_tokens'"),
+        (("orchestrate_continue", json!({ "run_id": run, "backend": "mock" })), "takes no argument"),
+        (("orchestrate_steer", json!({ "run_id": run, "guidance": " " })), "argument 'guidance'"),
+        (of("orchestrate_steer", json!(run)), "argument 'guidance' of orchestrate_steer is missing"),
         (("orchestrate_resume", json!({ "token": "x" })), "argument 'answers' of orchestrate_resume is missing"),
     ];
     for ((tool, arguments), wanted) in cases {
@@ -234,6 +239,9 @@ enum End {
 fn end_at(end: End, phase: &str) {
     let repo = Repo::new();
     repo.git(&["config", "agentloop.mock.delay", "150"]);
+    if phase == "verify" {
+        repo.git(&["config", "agentloop.verify", "sleep 0.3"]);
+    }
     if phase == "needs_input" {
         repo.git(&["config", "agentloop.mock.questions", r#"["Which?"]"#]);
     }
@@ -273,21 +281,21 @@ fn end_at(end: End, phase: &str) {
 
 #[test]
 fn a_killed_server_takes_no_run_along() {
-    for phase in ["decompose", "execute", "review", "needs_input"] {
+    for phase in ["decompose", "execute", "verify", "review", "needs_input"] {
         end_at(End::Kill, phase);
     }
 }
 
 #[test]
 fn a_killed_group_takes_no_run_along() {
-    for phase in ["decompose", "execute", "review", "needs_input"] {
+    for phase in ["decompose", "execute", "verify", "review", "needs_input"] {
         end_at(End::KillGroup, phase);
     }
 }
 
 #[test]
 fn a_closed_input_takes_no_run_along() {
-    for phase in ["decompose", "execute", "review", "needs_input"] {
+    for phase in ["decompose", "execute", "verify", "review", "needs_input"] {
         end_at(End::Close, phase);
     }
 }

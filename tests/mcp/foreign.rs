@@ -59,7 +59,7 @@ fn the_inspector_has_nothing_to_say() {
     let Some(dir) = clients() else { return };
     let repo = Repo::new();
     let (listed, said) = inspect(&repo, &dir, &["--method", "tools/list", "--strict"]);
-    assert_eq!(listed["tools"].as_array().unwrap().len(), 11);
+    assert_eq!(listed["tools"].as_array().unwrap().len(), 13);
     assert!(!said.contains("arning") && !said.contains("rror"), "{said}");
     let call = ["--method", "tools/call", "--tool-name", "orchestrate", "--tool-arg"];
     let (done, _) = inspect(&repo, &dir, &[&call[..], &["goal=a goal", "backend=mock", "detach=false"]].concat());

@@ -110,7 +110,8 @@ fn what_is_listed_says_how_it_is_called_and_what_it_gives() {
     let read_only = |tool: &Value| tool["annotations"]["readOnlyHint"] == true;
     for tool in tools.as_array().unwrap() {
         let writes =
-            ["orchestrate", "orchestrate_resume", "orchestrate_cancel"].contains(&tool["name"].as_str().unwrap());
+            ["orchestrate", "orchestrate_resume", "orchestrate_continue", "orchestrate_steer", "orchestrate_cancel"]
+                .contains(&tool["name"].as_str().unwrap());
         assert_eq!(read_only(tool), !writes, "{tool}");
         assert_eq!(tool["annotations"]["destructiveHint"], tool["name"] == "orchestrate_cancel");
     }
@@ -180,6 +181,34 @@ fn a_run_is_stopped_with_its_work_kept() {
     let status = client.call("orchestrate_cancel", json!({ "run_id": run }));
     assert_eq!((&status["state"], &status["running"]), (&json!("cancelled"), &json!(false)));
     assert_eq!(client.call("orchestrate_result", json!({ "run_id": run }))["status"], "cancelled");
+}
+
+#[test]
+fn a_run_that_stopped_goes_on_and_one_that_runs_is_guided() {
+    let repo = repo(100);
+    let mut client = Client::start(&repo);
+    let given = json!({ "goal": "a goal", "backend": "mock", "max_iterations": 1, "detach": false });
+    let spent = client.call("orchestrate", given);
+    assert_eq!(spent["stop_reason"], "max_iterations");
+    let run = spent["run_id"].clone();
+
+    let refused = client.refused("orchestrate_continue", json!({ "run_id": run }));
+    assert!(refused.contains("has spent its budget: max_iterations"), "{refused}");
+    let unheard = client.refused("orchestrate_steer", json!({ "run_id": run, "guidance": "keep the API" }));
+    assert!(unheard.contains("is not running"), "{unheard}");
+    let going = client.call("orchestrate_continue", json!({ "run_id": run, "max_iterations": 3 }));
+    assert_eq!((&going["run_id"], &going["status"]), (&run, &json!("running")));
+    let steered = client.call("orchestrate_steer", json!({ "run_id": run, "guidance": "keep the API" }));
+    assert_eq!((&steered["run_id"], &steered["running"]), (&run, &json!(true)));
+    assert_eq!(client.call("orchestrate_cancel", json!({ "run_id": run }))["state"], "cancelled");
+    let done = client.call("orchestrate_continue", json!({ "run_id": run, "detach": false }));
+    assert_eq!((&done["status"], &done["iterations"]), (&json!("completed"), &json!(2)));
+    let events = repo.events(run.as_str().unwrap());
+    let heard = events.iter().find(|event| event["kind"] == "steered").unwrap();
+    assert!(heard["data"].to_string().contains("keep the API"), "{heard}");
+    let over = client.refused("orchestrate_continue", json!({ "run_id": run }));
+    assert!(over.contains("has reached its goal"), "{over}");
+    repo.assert_sound();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One argument's text as a value.
 
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
-use crate::settings::{check, seconds, whole};
+use crate::settings::{self, check, whole};
 
 /// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
 pub const MARK: char = '\0';
@@ -49,7 +49,7 @@ pub fn at_least_one_usize(text: &str) -> Result<usize, String> {
 }
 
 pub fn dollars(text: &str) -> Result<f64, String> {
-    seconds(unmarked(text)).map_err(|_| format!("'{}' is not an amount above 0", unmarked(text)))
+    settings::dollars(unmarked(text))
 }
 
 /// A span of time, in seconds.
