@@ -18,6 +18,16 @@ pub enum Kind {
     Failed,
 }
 
+/// Causes that any file may run into, as strerror(3) words them (no locale is set here, and git is run in C), and what to
+/// do about each.
+const COMMON: [(&str, &str); 4] = [
+    ("No space left on device", FULL),
+    ("Disk quota exceeded", FULL),
+    ("Read-only file system", "the repository must be writable for you"),
+    ("Permission denied", "see whose it is: it must be open to you"),
+];
+const FULL: &str = "make room; 'git agentloop resume' then goes on with a run that was under way";
+
 /// A failure with the words a person needs: `error: <message>`, `caused by: <source>`, `hint: <hint>`.
 #[derive(Debug)]
 pub struct Error {
@@ -62,10 +72,14 @@ impl Error {
         self.kind
     }
 
-    /// The hint, where there is one.
+    /// The hint, where there is one; else what is to be done about the cause, where that is a common one.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
-        self.hint.as_deref()
+        let common = || {
+            let said = |words: &str| self.causes().any(|cause| cause.to_string().contains(words));
+            COMMON.iter().find(|(words, _)| said(words)).map(|(_, hint)| *hint)
+        };
+        self.hint.as_deref().or_else(common)
     }
 
     /// The message and its causes on one line, for an event.
@@ -85,7 +99,7 @@ impl Error {
         for cause in self.causes() {
             let _ = write!(text, "\ncaused by: {cause}");
         }
-        if let Some(hint) = &self.hint {
+        if let Some(hint) = self.hint_text() {
             let _ = write!(text, "\nhint: {hint}");
         }
         text
@@ -116,5 +130,22 @@ pub trait Context<T> {
 impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Context<T> for std::result::Result<T, E> {
     fn context(self, message: impl Into<String>) -> Result<T> {
         self.map_err(|error| Error::failed(message).because(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_common_cause_says_what_to_do_however_deep_it_is() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let deep = Error::failed("the log").because(Error::failed("an object").because(full));
+        assert!(
+            deep.report()
+                .ends_with("hint: make room; 'git agentloop resume' then goes on with a run that was under way")
+        );
+        assert_eq!(Error::failed("x").because("Permission denied").hint("y").hint_text(), Some("y"));
+        assert_eq!(Error::failed("x").because("other").hint_text(), None);
     }
 }

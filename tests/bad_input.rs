@@ -218,6 +218,33 @@ fn plans_of_every_kind_are_settled() {
 }
 
 #[test]
+fn reviews_of_every_kind_are_settled_and_silence_is_no_consent() {
+    let cases = [
+        (r#"{"gates_passed": "true", "goal_complete": "Yes", "issues": []} and that is all"#, true, 0),
+        (r#"{"gates_passed": true, "goal_complete": "no", "issues": "one thing"}"#, false, 1),
+        (r#"{"goal_complete": true}"#, false, 1),
+        (r#"{"gates_passed": 7, "goal_complete": null, "issues": [3, {"x": 1}, null]}"#, false, 4),
+        (r#"{"gates_passed": true, "goal_complete": true"#, false, 1),
+        ("I am happy with it.", false, 1),
+    ];
+    for (answer, complete, least) in cases {
+        let repo = Repo::new();
+        let verdict = repo.home().join("verdict");
+        std::fs::write(&verdict, answer).unwrap();
+        let body = format!(
+            "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"a\"]' ;;\n*reviewer*) cat {} ;;\n*) echo fine ;;\nesac",
+            verdict.display()
+        );
+        let agent = repo.script("agent", &body);
+        repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+        let result = repo.agentloop(&["run", "g", "--backend", "scripted", "--max-iterations", "1", "--json"]).json();
+        let issues = result["history"][0]["review"]["issues"].as_array().unwrap();
+        assert_eq!(result["completed"], complete, "{answer}: {result:#}");
+        assert!(issues.len() >= least, "{answer}: {issues:?}");
+    }
+}
+
+#[test]
 fn foreign_torn_and_future_lines_in_the_notes_harm_nobody() {
     let repo = Repo::new();
     let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();

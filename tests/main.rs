@@ -9,6 +9,7 @@ mod detached;
 mod doctor;
 mod evidence;
 mod fanout;
+mod file_systems;
 mod fold;
 mod help;
 mod hooks;

@@ -49,7 +49,8 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     let started = hand_over(site, &id, &Request::Run(Box::new(new)));
     if started.is_err() && !GitLedger::was_started_here(&site.repo, &id) {
         // Nothing of a run that never was stays behind; a folder that holds more is not removed.
-        let _ = std::fs::remove_file(dir.join(LOG)).and_then(|()| std::fs::remove_dir(&dir));
+        let _ = std::fs::remove_file(dir.join(LOG));
+        let _ = std::fs::remove_dir(&dir);
     }
     started
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Site, now};
 use crate::agent::probe::{self, Examined, LoggedIn};
 use crate::agent::registry::Registry;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::GitLedger;
 use crate::process;
 
@@ -114,6 +114,10 @@ fn git() -> Finding {
 fn repository(site: &Site) -> Finding {
     let fit = || -> Result<String> {
         site.repo.check_for_runs()?;
+        let git = site.repo.common_dir();
+        rustix::fs::access(git, rustix::fs::Access::WRITE_OK)
+            .map_err(std::io::Error::from)
+            .context(format!("'{}' cannot be written", git.display()))?;
         site.repo.resolve_base(None)
     };
     match fit() {

@@ -40,16 +40,24 @@ pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunI
     site.repo.check_for_runs()?;
     process::become_subreaper();
     let redactor = Redactor::new(std::env::vars());
+    let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));
+    let opened = put_on_record(site, &id, new, drive, redactor).await;
+    if opened.is_err() {
+        GitLedger::withdraw(&site.repo, &id);
+    }
+    opened.map(|engine| (id, engine))
+}
+
+async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redactor: Redactor) -> Result<Engine> {
     let goal =
         Goal { text: redactor.clean(&new.goal).into_owned(), criteria: redactor.clean(&new.criteria).into_owned() };
-    let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));
     let base = site.repo.resolve_base(new.base.as_deref())?;
     let ledger = GitLedger::create(
         site.repo.clone(),
         NewRecord {
             run: id.clone(),
             base: base.clone(),
-            message: message::start(&id, &goal, &base, env!("CARGO_PKG_VERSION"), new.forked_from.as_deref()),
+            message: message::start(id, &goal, &base, env!("CARGO_PKG_VERSION"), new.forked_from.as_deref()),
             isolation: new.options.isolation,
         },
     )?;
@@ -66,8 +74,7 @@ pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunI
         forked_from: new.forked_from,
     };
     let parts = parts(site, Arc::new(ledger), &new.options, drive, redactor)?;
-    let engine = Engine::start(parts, branch(&id), started).await?;
-    Ok((id, engine))
+    Engine::start(parts, branch(id), started).await
 }
 
 /// An id of words that hold no secret.

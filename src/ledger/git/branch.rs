@@ -184,7 +184,7 @@ pub fn own_commits(gix: &gix::Repository, run: &RunId, tip: ObjectId) -> Result<
     }
 }
 
-fn is_start(commit: &gix::Commit<'_>, run: &RunId) -> bool {
+pub fn is_start(commit: &gix::Commit<'_>, run: &RunId) -> bool {
     let message = commit.message_raw_sloppy().to_str_lossy();
     trailer(&message, BASE_TRAILER).is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str())
 }

@@ -85,13 +85,5 @@ pub(super) fn failure(what: &str, status: ExitStatus, stderr: &str) -> Error {
     let said = stderr.trim();
     let code = status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"));
     let error = Error::failed(format!("{what} failed ({code})"));
-    let error = if said.is_empty() { error } else { error.because(said.to_owned()) };
-    // Locale C makes strerror(3)'s words stable.
-    if said.contains("No space left on device") {
-        error.hint("the disk is full: make room, then 'git agentloop resume' goes on")
-    } else if said.contains("Read-only file system") || said.contains("Permission denied") {
-        error.hint("the repository must be writable for you")
-    } else {
-        error
-    }
+    if said.is_empty() { error } else { error.because(said.to_owned()) }
 }

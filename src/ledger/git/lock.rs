@@ -11,6 +11,8 @@ use crate::error::{Context as _, Result};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
+/// The lock's file in the run's folder.
+pub const NAME: &str = "lock";
 /// How often, and how long apart, what another process does for a moment only is waited for.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -127,7 +129,7 @@ pub fn registration_lock(common_dir: &Path) -> Result<File> {
 }
 
 fn lock_path(common_dir: &Path, run: &RunId) -> PathBuf {
-    common_dir.join("agentloop").join(run.as_str()).join("lock")
+    common_dir.join("agentloop").join(run.as_str()).join(NAME)
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

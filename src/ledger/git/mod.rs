@@ -121,6 +121,28 @@ impl GitLedger {
         }
     }
 
+    /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at
+    /// the start commit, and its folder, where that holds nothing else. What cannot be taken back stays.
+    pub fn withdraw(repo: &Repository, run: &RunId) {
+        let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
+        if !matches!(read::find(&gix, run), Ok(None)) || lock::is_held(repo.common_dir(), run) {
+            return;
+        }
+        let name = branch::name(run);
+        if let Some(tip) = branch::tip(&gix, &name) {
+            let change = Change { name, new: None, old: Expect::Is(tip) };
+            let mover = RefMover::new(repo.common_dir().to_owned());
+            let is_start = gix.find_commit(tip).is_ok_and(|commit| branch::is_start(&commit, run));
+            if !is_start || !matches!(mover.swap(&[change]), Ok(Swap::Done)) {
+                return;
+            }
+        }
+        for name in [STARTED_HERE, lock::NAME] {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+        let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
+    }
+
     /// Takes over a run whose newest commit on record is `tip`.
     ///
     /// # Errors

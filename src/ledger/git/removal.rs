@@ -9,7 +9,7 @@ use std::sync::Arc;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::lock::RunLock;
+use super::lock::{self, RunLock};
 use super::read::{LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
@@ -191,7 +191,7 @@ fn clear_folder(repo: &Repository, run: &RunId, extent: Extent) -> Result<()> {
         return std::fs::remove_dir_all(&dir).context(failed());
     }
     for entry in std::fs::read_dir(&dir).context(failed())?.flatten() {
-        if entry.file_name() == STARTED_HERE || entry.file_name() == "lock" {
+        if entry.file_name() == STARTED_HERE || entry.file_name() == lock::NAME {
             continue;
         }
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());

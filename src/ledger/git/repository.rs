@@ -52,7 +52,8 @@ impl Repository {
             return Err(reftable());
         }
         if gix.git_dir_trust() != gix::sec::Trust::Full {
-            let path = gix.workdir().unwrap_or(gix.git_dir()).display().to_string();
+            let place = gix.workdir().unwrap_or(gix.git_dir());
+            let path = std::path::absolute(place).unwrap_or_else(|_| place.to_owned()).display().to_string();
             return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it"))
                 .hint(format!("'git config --global --add safe.directory {path}' says that you do")));
         }
