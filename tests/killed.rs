@@ -136,6 +136,29 @@ fn orphans_are_stopped_before_a_resumed_run_goes_on() {
 }
 
 #[test]
+fn an_agent_has_its_whole_task_when_its_driver_dies_as_it_begins() {
+    let repo = Repo::new();
+    let (begun, go_on, heard) = (repo.home().join("begun"), repo.home().join("go-on"), repo.home().join("heard"));
+    let body = format!(
+        "touch {begun}; while [ ! -e {go_on} ]; do sleep 0.01; done; cat > {heard}.new; mv {heard}.new {heard}",
+        begun = begun.display(),
+        go_on = go_on.display(),
+        heard = heard.display(),
+    );
+    let agent = repo.script("agent", &body);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    // More than a pipe holds, and the role's words come before it.
+    let goal = format!("{} the last word", "many words ".repeat(20_000));
+    std::fs::write(repo.home().join("goal"), &goal).unwrap();
+    let mut child = repo.spawn(&["run", "-F", "../goal", "--backend", "scripted"]);
+    wait_for("the agent", || begun.exists().then_some(()));
+    kill(&mut child);
+    std::fs::write(&go_on, "").unwrap();
+    let heard = wait_for("what it heard", || std::fs::read_to_string(&heard).ok());
+    assert!(heard.len() > goal.len() && heard.contains("the last word"), "{} of {} bytes", heard.len(), goal.len());
+}
+
+#[test]
 fn git_of_a_dead_driver_is_stopped_before_a_resumed_run_goes_on() {
     let repo = Repo::new();
     repo.write(".gitattributes", "*.txt filter=slow\n");

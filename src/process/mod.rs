@@ -23,13 +23,13 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
 use std::future::{Future, pending};
-use std::io;
+use std::io::{self, Seek as _, Write as _};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tree::Tree;
@@ -77,7 +77,7 @@ pub enum Stdin {
     /// Nothing: it is `/dev/null`.
     #[default]
     Null,
-    /// These bytes, then end of file. A child that does not read them all is no error.
+    /// These bytes, then end of file, whatever becomes of us meanwhile. A child that does not read them all is no error.
     Bytes(Vec<u8>),
 }
 
@@ -193,9 +193,8 @@ pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'
         spool,
         hear,
     };
-    let stdin = child.stdin.take();
-    let talk = async {
-        tokio::join!(output.drain(), feed(stdin, spec.stdin));
+    let listen = async {
+        output.drain().await;
         pending::<Infallible>().await
     };
     let out_of_time = async {
@@ -209,7 +208,7 @@ pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'
         ended = child.wait() => Ok(ended.map_err(SpawnError::Other)?),
         () = cancel.cancelled() => Err(Status::Cancelled),
         () = out_of_time => Err(Status::TimedOut),
-        never = talk => match never {},
+        never = listen => match never {},
     };
     let status = match ended {
         Ok(exit) => {
@@ -262,7 +261,10 @@ fn status_of(exit: ExitStatus) -> Status {
 async fn start(spec: &Spec) -> Result<(Child, Tree), SpawnError> {
     let mut command = command(spec)?;
     command.process_group(0).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.stdin(if spec.stdin == Stdin::Null { Stdio::null() } else { Stdio::piped() });
+    command.stdin(match &spec.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Bytes(bytes) => whole(bytes).map_err(SpawnError::Other)?,
+    });
     if let Some(mark) = &spec.mark {
         command.env(RUN_VAR, &mark.run).env(CALL_VAR, &mark.call);
     }
@@ -320,13 +322,13 @@ fn blame(spec: &Spec, error: io::Error) -> SpawnError {
     }
 }
 
-/// Writes a child's input, then ends it. A child that goes away or does not read it is its own affair.
-async fn feed(pipe: Option<ChildStdin>, stdin: Stdin) {
-    if let (Some(mut pipe), Stdin::Bytes(bytes)) = (pipe, stdin)
-        && let Err(error) = pipe.write_all(&bytes).await
-    {
-        tracing::debug!(%error, "a child did not read all of its input");
-    }
+/// Input that is all there when its reader starts. Through a pipe, a child whose writer is killed half-way would take
+/// what it got for all of it, and act on half a task.
+fn whole(bytes: &[u8]) -> io::Result<Stdio> {
+    let mut file = tempfile::tempfile()?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 struct Stream<P> {
