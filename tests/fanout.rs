@@ -142,6 +142,17 @@ fn a_conflict_that_stays_open_is_a_failed_subgoal_and_its_commit_stays() {
 }
 
 #[test]
+fn a_conflict_that_one_side_wins_whole_is_said() {
+    let repo = Repo::new();
+    scripted(&repo, &plan(&["one", "two"]), "echo $AGENTLOOP_SUBGOAL > README", "git checkout --theirs README");
+    let result = repo.agentloop(&RUN).expect(0).json();
+    let events = repo.events(result["run_id"].as_str().unwrap());
+    let resolved = events.iter().find(|event| event["data"]["conflict"].is_array()).unwrap();
+    let remarks = resolved["data"]["remarks"].to_string();
+    assert_eq!(remarks, "[\"'README' is as the subgoal left it: nothing that was merged before was kept in it\"]");
+}
+
+#[test]
 fn partial_work_is_kept_unmerged_and_the_same_subgoal_starts_from_it() {
     let repo = Repo::new();
     // In the first iteration `hard` writes half and fails; in the second it finds its half.

@@ -1,7 +1,7 @@
 //! The driver is killed at random instants; nothing that was acknowledged is lost and nothing is left in the way.
 
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -228,7 +228,7 @@ fn the_next_driver_heals_a_notes_ref_that_was_edited_by_hand() {
     assert_eq!(pages.matches("\"kind\":\"run_finished\"").count(), 2, "{pages}");
 }
 
-/// A fan-out of six workers, two of which conflict, over two iterations.
+/// A fan-out of four workers, two of which conflict, over two iterations.
 fn conflicting() -> Repo {
     let repo = Repo::new();
     let work = "case $AGENTLOOP_SUBGOAL in x*) echo $AGENTLOOP_SUBGOAL > same-$AGENTLOOP_ITERATION ;;\n\
@@ -237,7 +237,7 @@ fn conflicting() -> Repo {
     // killed half-way leaves nothing which its successor would keep.
     let resolve = "f=same-$AGENTLOOP_ITERATION; all=$(mktemp)\n\
                    grep -v -e '^<<<<<<< ' -e '^=======$' -e '^>>>>>>> ' -e '^||||||| ' $f | sort > $all && mv $all $f";
-    crate::fanout::scripted(&repo, &crate::fanout::plan(&["a", "b", "c", "d", "x1", "x2"]), work, resolve);
+    crate::fanout::scripted(&repo, &crate::fanout::plan(&["a", "b", "x1", "x2"]), work, resolve);
     // A check that is red in the first iteration makes a second.
     let check = repo.script("second", "grep -q 2 a.txt");
     repo.git(&["config", "agentloop.verify", &check]);
@@ -245,16 +245,19 @@ fn conflicting() -> Repo {
     repo
 }
 
-/// Kills a fan-out at each of `delays`, resumes it, and looks for what is lost or left behind.
-fn kill_fan_out_at(delays: impl Iterator<Item = Duration>) {
+/// Kills a fan-out `count` times, each at an instant of its own, resumes it, and looks for what is lost or left behind.
+fn kill_fan_out(count: u32, seed: u64) {
     let repo = conflicting();
+    let begun = Instant::now();
     let whole = repo.agentloop(&crate::fanout::RUN).expect(0).json();
+    let length = begun.elapsed();
     let wanted = trees(&repo, whole["run_id"].as_str().unwrap());
     assert_eq!(wanted.len(), 2);
+    let mut random = fastrand::Rng::with_seed(seed);
     let (mut known, mut resumed) = (1, 0);
-    for (round, delay) in delays.enumerate() {
+    for round in 0..count {
         let mut child = repo.spawn(&crate::fanout::RUN);
-        std::thread::sleep(delay); // the instant of death is the point of this test
+        std::thread::sleep(length.mul_f64(random.f64())); // the instant of death is the point of this test
         kill(&mut child);
         let listed = repo.agentloop(&["list", "--json"]).expect(0).json();
         let listed = listed.as_array().unwrap();
@@ -271,27 +274,26 @@ fn kill_fan_out_at(delays: impl Iterator<Item = Duration>) {
             }
             repo.agentloop(&["resume", run, "--json"]).expect(0);
         }
-        assert_eq!(trees(&repo, run), wanted, "round {round}: another end:\n{:#?}", repo.events(run));
-        for event in repo.events(run) {
+        let events = repo.events(run);
+        assert_eq!(trees(&repo, run), wanted, "round {round}: another end:\n{events:#?}");
+        let reachable = repo.git(&["rev-list", "--all"]);
+        for event in events {
             let Some(commit) = event["data"]["commit"].as_str() else { continue };
-            let held = repo.git(&["for-each-ref", "--count=1", "--format=%(refname)", "--contains", commit]);
-            assert!(!held.is_empty(), "round {round}: {commit} is unreachable: {event}");
+            assert!(reachable.contains(commit), "round {round}: {commit} is unreachable: {event}");
         }
         crate::fanout::assert_cleared(&repo, run);
     }
-    assert!(resumed > 0, "no run was interrupted: the delays are wrong");
+    assert!(resumed > count / 2, "few runs were interrupted: the delays are wrong");
     assert_git_is_free(&repo);
     repo.assert_sound();
 }
 
 #[test]
-#[ignore = "a few of several hundred kills ended with a side of a conflict missing, for a reason not found yet"]
 fn a_fan_out_killed_at_any_instant_loses_nobody_s_work_1() {
-    kill_fan_out_at(delays(25, 4).map(|delay| delay * 3));
+    kill_fan_out(25, 4);
 }
 
 #[test]
-#[ignore = "a few of several hundred kills ended with a side of a conflict missing, for a reason not found yet"]
 fn a_fan_out_killed_at_any_instant_loses_nobody_s_work_2() {
-    kill_fan_out_at(delays(25, 5).map(|delay| delay * 3));
+    kill_fan_out(25, 5);
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::memory::Memory;
-use git_agentloop::ledger::{Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Task};
+use git_agentloop::ledger::{Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Resolving, Task};
 use git_agentloop::run::event::{Event, Fact, Steered, Timestamp};
 use git_agentloop::run::goal::{Isolation, RunId};
 use git_agentloop::run::{Run, Snapshot};
@@ -323,16 +323,33 @@ fn a_conflict_is_resolved_or_stays_open<L: Ledger>(fresh: &Fresh<L>) {
     let Merged::Conflict(paths) = merge(fresh, &merged, &tree, &b) else { panic!("no conflict") };
     assert_eq!(paths, ["same"]);
     let (task, merging) = (task("b"), Merging { tip: &fresh.start, merged: &merged, tree: &tree, commit: &b });
-    let place = fresh.ledger.open_conflict(&task, &merging).unwrap().path;
-    let marked = fs::read_to_string(place.join("same")).unwrap();
-    assert!(marked.contains("<<<<<<< ") && marked.contains("from a") && marked.contains("from b"), "{marked}");
-    let close = || fresh.ledger.close_conflict(&task, &merging, &paths, "resolved\n").unwrap();
-    assert!(close().open.unwrap().contains("same"));
+    let open = || fresh.ledger.open_conflict(&task, &merging).unwrap().path;
+    let open_marked = || {
+        let place = open();
+        let marked = fs::read_to_string(place.join("same")).unwrap();
+        assert!(marked.contains("<<<<<<< ") && marked.contains("from a") && marked.contains("from b"), "{marked}");
+        place
+    };
+    let close = |ended| {
+        let (task, merging, paths, message) = (&task, &merging, &paths, "resolved\n");
+        fresh.ledger.close_conflict(&Resolving { task, merging, paths, message, ended }).unwrap()
+    };
+    // Whoever was at it is gone without an end of its own: half of a file, and no marker in it.
+    write(&open_marked(), "same", "from b\n");
+    write(&open_marked(), "same", "from b\n");
+    assert_eq!(close(false).open, None);
+    let place = open_marked();
+    write(&place, "half way", "x\n");
+    assert!(close(true).open.unwrap().contains("same"));
+    let place = open_marked();
+    assert!(place.join("half way").exists(), "what was left by an end of its own is not made anew");
+    write(&place, "same", "from b\n");
+    let place = open_marked();
+    assert!(!place.join("half way").exists(), "but with what was begun after it, all is");
     write(&place, "same", "from a\n");
-    assert!(close().open.unwrap().contains("nothing of the subgoal's work"));
-    assert_eq!(fresh.ledger.open_conflict(&task, &merging).unwrap().path, place);
-    write(&place, "same", "from both\n");
-    let resolved = close();
+    assert!(close(true).open.unwrap().contains("nothing of the subgoal's work"));
+    write(&open_marked(), "same", "from both\n");
+    let resolved = close(true);
     assert_eq!(resolved.open, None);
     fresh.ledger.advance(&base, &resolved.tree).unwrap();
     let own = fresh.ledger.workspace().unwrap().path;

@@ -132,7 +132,11 @@ fn integrated(data: &Integrated) -> String {
         Some(subgoal) if data.conflict.is_empty() => format!("  merged the work of {subgoal}: {commit}"),
         Some(subgoal) => {
             let at = short(&data.conflict.join(", "), WIDTH);
-            format!("  merged the work of {subgoal}: {commit}, its conflict resolved in {at}")
+            let mut text = format!("  merged the work of {subgoal}: {commit}, its conflict resolved in {at}");
+            for remark in &data.remarks {
+                let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
+            }
+            text
         }
         None => format!("  took in a commit that is not the run's: {commit}"),
     }

@@ -7,7 +7,7 @@ use super::call::Answer;
 use super::work::store;
 use crate::agent::prompts::{self, Side};
 use crate::error::{Error, Result};
-use crate::ledger::{Merged, Merging, Task};
+use crate::ledger::{Ledger, Merged, Merging, Resolving, Task};
 use crate::run::event::{Conflicted, Fact, Integrated};
 use crate::run::goal::{AgentChoice, Role};
 use crate::run::message::{self, Work};
@@ -108,10 +108,12 @@ impl Engine {
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
         store(Arc::clone(&self.parts.ledger), path, spool, report.clone(), self.parts.redactor.clone()).await;
         let message = self.work_message(&due, attempt, &choice, finished.usage.tokens(), &report);
-        let (at, tree) = (due.clone(), onto.clone());
-        let resolution = self
-            .blocking(move |ledger| ledger.close_conflict(&at.task, &at.merging(&tree), &at.conflict.paths, &message))
-            .await?;
+        let (at, tree, ended) = (due.clone(), onto.clone(), result.is_ok());
+        let close = move |ledger: &dyn Ledger| {
+            let (merging, paths) = (at.merging(&tree), &at.conflict.paths);
+            ledger.close_conflict(&Resolving { task: &at.task, merging: &merging, paths, message: &message, ended })
+        };
+        let resolution = self.blocking(close).await?;
         let open = match result {
             Ok(_) => resolution.open,
             // Neither a limit, nor a stop, nor a missing login says anything about the attempt.

@@ -8,7 +8,7 @@ mod workers;
 
 use std::path::PathBuf;
 
-pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Task, Workers};
+pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Workers};
 
 use crate::error::Result;
 use crate::run::Snapshot;

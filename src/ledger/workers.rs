@@ -28,19 +28,18 @@ pub trait Workers: Send + Sync {
     /// Where the merge cannot be made; that it conflicts is none.
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged>;
 
-    /// Makes a place stand in which that merge is under way, its conflicts marked in the files. Where it was left
-    /// half-resolved, it goes on from there.
+    /// Makes a place stand in which that merge is under way, its conflicts marked in the files. What an integrator left
+    /// that came to an end of its own is gone on from; what one left that did not is kept and made anew.
     ///
     /// # Errors
     /// Where no place can be made.
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place>;
 
-    /// Commits what was made of the conflict in `paths`, and says where it is still open.
+    /// Commits what was made of a conflict, and says where it is still open.
     ///
     /// # Errors
     /// Where it cannot be committed.
-    fn close_conflict(&self, task: &Task, merging: &Merging<'_>, paths: &[String], message: &str)
-    -> Result<Resolution>;
+    fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution>;
 
     /// Brings the run's own workspace, which held `from`, to `to`. What else has changed in it since stays; where it
     /// cannot, it is kept apart and named in the remarks.
@@ -129,6 +128,21 @@ pub enum Merged {
     Clean(String),
     /// It conflicts at these paths.
     Conflict(Vec<String>),
+}
+
+/// A conflict whose integrator has come to an end.
+#[derive(Clone, Copy, Debug)]
+pub struct Resolving<'a> {
+    /// The task whose work conflicts.
+    pub task: &'a Task,
+    /// The merge.
+    pub merging: &'a Merging<'a>,
+    /// Where it conflicts.
+    pub paths: &'a [String],
+    /// The message of the commit to make.
+    pub message: &'a str,
+    /// Whether the end was the integrator's own: the files of one that was stopped may be half-written.
+    pub ended: bool,
 }
 
 /// What was made of a conflict.

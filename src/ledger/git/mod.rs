@@ -4,6 +4,7 @@
 
 mod branch;
 mod command;
+mod conflict;
 mod diff;
 #[cfg(test)]
 mod fixture;

@@ -15,18 +15,17 @@ use super::tree::Tracked;
 use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, command, objects, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Durability, Leaving, Left, Merged, Merging, Opening, Place, Resolution, Task, Tree, Workers};
+use crate::ledger::{
+    Durability, Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
+};
 use crate::process;
-
-/// What the conflict of a task is called beside it: no subgoal's id holds a dot.
-const CONFLICT: &str = ".merge";
 
 impl Workers for GitLedger {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
         let place = || {
             self.seat(
                 opening.task,
-                |_| true,
+                |_, _| Ok(true),
                 |place| {
                     let start = self.starting_point(opening)?;
                     self.clear(place, &start)?;
@@ -68,50 +67,11 @@ impl Workers for GitLedger {
     }
 
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
-        let task = conflict(task);
-        let is_this = |claim: &Claim| self.is_so_far(&claim.tip, merging);
-        self.seat(&task, is_this, |place| {
-            let ours = self.so_far(merging)?.to_string();
-            self.clear(place, &ours)?;
-            let mut git = self.git_at(place)?;
-            // Labels that no file has by chance, and the common ancestor between the two sides.
-            git.args(["-c", "merge.conflictStyle=zdiff3", "-c", "rerere.enabled=false", "merge", "--no-commit"]);
-            git.args(["--no-ff", "--no-verify-signatures", "-q", merging.commit]);
-            let output = command::output(&mut git)?;
-            if !matches!(output.status.code(), Some(0 | 1)) {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return Err(command::failure("git merge", output.status, &said));
-            }
-            Ok(Claim { task: task.clone(), tip: ours })
-        })
+        self.stand_conflict(task, merging)
     }
 
-    fn close_conflict(
-        &self,
-        task: &Task,
-        merging: &Merging<'_>,
-        paths: &[String],
-        message: &str,
-    ) -> Result<Resolution> {
-        let task = conflict(task);
-        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(&task) else {
-            return Err(Error::failed(format!("nobody works at {task}")));
-        };
-        let gix = self.repo.gix();
-        let (ours, theirs) = (Repository::id(&claim.tip)?, Repository::id(merging.commit)?);
-        let left = self.keep(number, &claim, message, Some(theirs))?;
-        let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
-        let tree = tree_of(&gix, commit)?;
-        let open = match (left.lost, tree == tree_of(&gix, ours)?) {
-            (Some(lost), _) => Some(lost),
-            (None, true) => Some("nothing of the subgoal's work is in what the integrator left".to_owned()),
-            (None, false) => {
-                let marked = self.marked(tree, [ours, theirs], paths)?;
-                (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", ")))
-            }
-        };
-        self.slots.leave(number, open.is_some());
-        Ok(Resolution { commit: commit.to_string(), tree: tree.to_string(), open, remarks: left.remarks })
+    fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
+        self.take_resolution(resolving)
     }
 
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {
@@ -145,10 +105,10 @@ impl Workers for GitLedger {
 
 impl GitLedger {
     /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready.
-    fn seat(
+    pub(super) fn seat(
         &self,
         task: &Task,
-        goes_on: impl FnOnce(&Claim) -> bool,
+        goes_on: impl FnOnce(&Claim, &Worktree) -> Result<bool>,
         fill: impl FnOnce(&Path) -> Result<Claim>,
     ) -> Result<Place> {
         let base = worktree::place(&self.repo, &self.run)?;
@@ -157,8 +117,8 @@ impl GitLedger {
         let ready = || -> Result<PathBuf> {
             let path = base.with_added_extension(slots::name(number));
             if let Some(claim) = taken.claim {
-                let is_own = claim.task == *task && goes_on(&claim);
-                if is_own && self.repaired(&path).is_some() {
+                let own = self.repaired(&path).filter(|_| claim.task == *task);
+                if own.map_or(Ok(false), |own| goes_on(&claim, &own))? {
                     return Ok(path);
                 }
                 let message = format!("agentloop: what {} left uncommitted\n", claim.task);
@@ -209,7 +169,7 @@ impl GitLedger {
     }
 
     /// Makes the place hold `commit` and nothing else; what git ignores stays.
-    fn clear(&self, path: &Path, commit: &str) -> Result<()> {
+    pub(super) fn clear(&self, path: &Path, commit: &str) -> Result<()> {
         let index = self.index_of(path);
         let Some(worktree) = self.repaired(path) else {
             let _ = std::fs::remove_file(&index); // it described the worktree before
@@ -223,7 +183,7 @@ impl GitLedger {
     }
 
     /// Commits what a place holds on the ref of the task that has it, `also` among the parents.
-    fn keep(&self, number: u32, claim: &Claim, message: &str, also: Option<ObjectId>) -> Result<Left> {
+    pub(super) fn keep(&self, number: u32, claim: &Claim, message: &str, also: Option<ObjectId>) -> Result<Left> {
         let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
         let gix = self.repo.gix();
         let tip = Repository::id(&claim.tip)?;
@@ -247,7 +207,7 @@ impl GitLedger {
         if !is_linked {
             left.remarks.push("the worker removed the .git file of its worktree, and it was put back".to_owned());
         }
-        left.remarks.extend(worktree.oddities());
+        left.remarks.extend(worktree.oddities(also.is_some()));
         let head = worktree.head(&gix).filter(|head| gix.find_commit(*head).is_ok()).unwrap_or(tip);
         let is_ours = head == tip || known == Some(head);
         let tracked = self.tracked_at(&worktree);
@@ -309,66 +269,6 @@ impl GitLedger {
         Ok(commit)
     }
 
-    /// What is integrated so far, as a commit.
-    fn so_far(&self, merging: &Merging<'_>) -> Result<ObjectId> {
-        let gix = self.repo.gix();
-        let (tip, tree) = (Repository::id(merging.tip)?, Repository::id(merging.tree)?);
-        if merging.merged.is_empty() && tree_of(&gix, tip)? == tree {
-            return Ok(tip);
-        }
-        let mut parents = vec![tip];
-        for commit in merging.merged {
-            parents.push(Repository::id(commit)?);
-        }
-        branch::commit(&gix, &self.identity, "agentloop: integrated so far\n", tree, parents)
-    }
-
-    /// Whether `commit` is what [`GitLedger::so_far`] would make.
-    fn is_so_far(&self, commit: &str, merging: &Merging<'_>) -> bool {
-        let same = || -> Result<bool> {
-            let gix = self.repo.gix();
-            let id = Repository::id(commit)?;
-            let is_tree = tree_of(&gix, id)? == Repository::id(merging.tree)?;
-            if commit == merging.tip {
-                return Ok(is_tree && merging.merged.is_empty());
-            }
-            let found = gix.find_commit(id).context("a commit cannot be read")?;
-            let parents: Vec<String> = found.parent_ids().map(|parent| parent.to_string()).collect();
-            Ok(is_tree
-                && parents
-                    .iter()
-                    .map(String::as_str)
-                    .eq(std::iter::once(merging.tip).chain(merging.merged.iter().map(String::as_str))))
-        };
-        same().unwrap_or(false)
-    }
-
-    /// Which of `paths` hold conflict markers in `tree` that neither side has.
-    fn marked(&self, tree: ObjectId, sides: [ObjectId; 2], paths: &[String]) -> Result<Vec<String>> {
-        let gix = self.repo.gix();
-        let sides = [tree_of(&gix, sides[0])?, tree_of(&gix, sides[1])?];
-        let is_marked = |tree: ObjectId, path: &str| -> Result<bool> {
-            let tree = gix.find_tree(tree).context("a tree cannot be read")?;
-            let Some(entry) = tree.lookup_entry_by_path(path).context("a tree cannot be read")? else {
-                return Ok(false);
-            };
-            if !entry.mode().is_blob() {
-                return Ok(false);
-            }
-            let blob = entry.object().context("a file cannot be read")?;
-            Ok(blob.data.split(|byte| *byte == b'\n').any(|line| {
-                line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ") || line.starts_with(b"||||||| ")
-            }))
-        };
-        let mut marked = Vec::new();
-        for path in paths {
-            if is_marked(tree, path)? && !is_marked(sides[0], path)? && !is_marked(sides[1], path)? {
-                marked.push(path.clone());
-            }
-        }
-        Ok(marked)
-    }
-
     fn task_ref(&self, task: &Task) -> Result<Option<ObjectId>> {
         let gix = self.repo.gix();
         let found = gix.try_find_reference(self.ref_of(task).as_str()).context("a worker's ref cannot be read")?;
@@ -395,7 +295,7 @@ impl GitLedger {
         found.filter(Worktree::is_ready)
     }
 
-    fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {
+    pub(super) fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {
         Tracked {
             repo: &self.repo,
             run: &self.run,
@@ -406,7 +306,7 @@ impl GitLedger {
         }
     }
 
-    fn git_at(&self, path: &Path) -> Result<std::process::Command> {
+    pub(super) fn git_at(&self, path: &Path) -> Result<std::process::Command> {
         let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
         let mut git = command::git(path);
         git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", path);
@@ -451,11 +351,7 @@ impl GitLedger {
     }
 }
 
-fn conflict(task: &Task) -> Task {
-    Task { iteration: task.iteration, subgoal: format!("{}{CONFLICT}", task.subgoal) }
-}
-
-fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
+pub(super) fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
     let tree = gix.find_commit(commit).and_then(|commit| commit.tree_id().map(gix::Id::detach));
     tree.context(format!("the commit {commit} cannot be read"))
 }

@@ -303,9 +303,9 @@ impl Worktree {
         }
     }
 
-    /// What a worker left unfinished or changed in it besides files, in words.
+    /// What a worker left unfinished or changed in it besides files, in words. Where it was `merging`, a merge is none.
     #[must_use]
-    pub fn oddities(&self) -> Vec<String> {
+    pub fn oddities(&self, merging: bool) -> Vec<String> {
         let mut found = Vec::new();
         let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
         if let Some(branch) = head.trim_end().strip_prefix("ref: refs/heads/") {
@@ -314,7 +314,7 @@ impl Worktree {
         let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
         let rebases = [("rebase-merge", "rebase"), ("rebase-apply", "rebase")];
         for (name, what) in under_way.into_iter().chain(rebases) {
-            if self.admin.join(name).exists() {
+            if self.admin.join(name).exists() && !(merging && name == "MERGE_HEAD") {
                 found.push(format!("the worker left a {what} under way, which was ended as the files stood"));
             }
         }

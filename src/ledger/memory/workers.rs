@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::{Files, Kept, Memory, changes, collect, hash, rewrite};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Task, Tree, Workers};
+use crate::ledger::{
+    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
+};
 
 /// What begins the lines that mark a conflict in a file.
 const MARKS: [&str; 2] = ["<<<<<<< ", ">>>>>>> "];
@@ -77,20 +79,20 @@ impl Workers for Memory {
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
         let mut kept = self.kept();
         let name = format!("{task}.merge");
-        if kept.places.get(&name).is_some_and(|standing| standing.base == merging.tree) {
-            return kept.stands(&name).ok_or_else(|| Error::failed("the place of a conflict is gone"));
+        if let Some(standing) = kept.places.get(&name).filter(|standing| standing.base == merging.tree).cloned() {
+            let committed = kept.refs.get(&name).map(|commit| kept.tree_of(commit));
+            let tree = kept.read(&standing.path)?;
+            if committed.as_ref() == Some(&tree) {
+                return kept.stands(&name).ok_or_else(|| Error::failed("the place of a conflict is gone"));
+            }
+            kept.commit_work(&name, tree, standing.base, "left uncommitted");
         }
         let (files, _) = kept.merge(merging.tree, merging.commit);
         self.stand(&mut kept, name, merging.tree.to_owned(), &files)
     }
 
-    fn close_conflict(
-        &self,
-        task: &Task,
-        _merging: &Merging<'_>,
-        paths: &[String],
-        message: &str,
-    ) -> Result<Resolution> {
+    fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
+        let Resolving { task, paths, message, ended, .. } = *resolving;
         let name = format!("{task}.merge");
         let mut kept = self.kept();
         let Some(standing) = kept.places.get(&name).cloned() else {
@@ -103,6 +105,10 @@ impl Workers for Memory {
             text.is_some_and(|text| text.lines().any(|line| MARKS.iter().any(|mark| line.starts_with(mark))))
         };
         let marked: Vec<&str> = paths.iter().filter(is_marked).map(String::as_str).collect();
+        let goes_on = ended && tree != standing.base && !marked.is_empty();
+        if let Some(standing) = kept.places.get_mut(&name).filter(|_| !goes_on) {
+            standing.base.clear(); // no merge is made onto it
+        }
         let open = if tree == standing.base {
             Some("nothing of the subgoal's work is in what the integrator left".to_owned())
         } else {

@@ -1,0 +1,150 @@
+//! Conflicts: the place in which one is resolved, and what is taken of it.
+//!
+//! An integrator begins with the markers of a merge, or with what one before it committed by coming to its end: never
+//! with the files that one was killed in, since a file cut short has lost its markers and a side of the conflict.
+
+use gix::ObjectId;
+
+use super::repository::Repository;
+use super::slots::{Claim, Taken};
+use super::workers::tree_of;
+use super::worktree::Worktree;
+use super::{GitLedger, branch, command};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Merging, Place, Resolution, Resolving, Task};
+
+/// What the conflict of a task is called beside it: no subgoal's id holds a dot.
+const CONFLICT: &str = ".merge";
+
+impl GitLedger {
+    /// A place in which the merge is under way.
+    pub(super) fn stand_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
+        let task = conflict(task);
+        let is_this = |claim: &Claim, place: &Worktree| {
+            Ok(self.is_so_far(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
+        };
+        self.seat(&task, is_this, |place| {
+            let ours = self.so_far(merging)?.to_string();
+            self.clear(place, &ours)?;
+            let mut git = self.git_at(place)?;
+            // Labels that no file has by chance, and the common ancestor between the two sides.
+            git.args(["-c", "merge.conflictStyle=zdiff3", "-c", "rerere.enabled=false", "merge", "--no-commit"]);
+            git.args(["--no-ff", "--no-verify-signatures", "-q", merging.commit]);
+            let output = command::output(&mut git)?;
+            if !matches!(output.status.code(), Some(0 | 1)) {
+                let said = String::from_utf8_lossy(&output.stderr);
+                return Err(command::failure("git merge", output.status, &said));
+            }
+            Ok(Claim { task: task.clone(), tip: ours })
+        })
+    }
+
+    /// Commits what was made of the conflict, and judges it.
+    pub(super) fn take_resolution(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
+        let task = conflict(resolving.task);
+        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(&task) else {
+            return Err(Error::failed(format!("nobody works at {task}")));
+        };
+        let gix = self.repo.gix();
+        let (ours, theirs) = (Repository::id(&claim.tip)?, Repository::id(resolving.merging.commit)?);
+        let left = self.keep(number, &claim, resolving.message, Some(theirs))?;
+        let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
+        let tree = tree_of(&gix, commit)?;
+        let (marked, one_sided) = self.judge(tree, [ours, theirs], resolving.paths)?;
+        let is_none = tree == tree_of(&gix, ours)?;
+        let goes_on = resolving.ended && left.lost.is_none() && !is_none && !marked.is_empty();
+        let open = match left.lost {
+            Some(lost) => Some(lost),
+            None if is_none => Some("nothing of the subgoal's work is in what the integrator left".to_owned()),
+            None => (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", "))),
+        };
+        if !goes_on {
+            self.slots.claim(number, None)?;
+        }
+        self.slots.leave(number, goes_on);
+        let remarks = left.remarks.into_iter().chain(one_sided).collect();
+        Ok(Resolution { commit: commit.to_string(), tree: tree.to_string(), open, remarks })
+    }
+
+    /// Whether the place holds nothing but a commit in which `theirs` is merged.
+    fn is_committed(&self, place: &Worktree, theirs: ObjectId) -> Result<bool> {
+        let gix = self.repo.gix();
+        let Some(head) = place.head(&gix).filter(|head| branch::contains(&gix, *head, theirs)) else {
+            return Ok(false);
+        };
+        let tree = tree_of(&gix, head)?.to_string();
+        Ok(self.tracked_at(place).write(&tree)?.id == tree)
+    }
+
+    /// What is integrated so far, as a commit.
+    pub(super) fn so_far(&self, merging: &Merging<'_>) -> Result<ObjectId> {
+        let gix = self.repo.gix();
+        let (tip, tree) = (Repository::id(merging.tip)?, Repository::id(merging.tree)?);
+        if merging.merged.is_empty() && tree_of(&gix, tip)? == tree {
+            return Ok(tip);
+        }
+        let mut parents = vec![tip];
+        for commit in merging.merged {
+            parents.push(Repository::id(commit)?);
+        }
+        branch::commit(&gix, &self.identity, "agentloop: integrated so far\n", tree, parents)
+    }
+
+    /// Whether `commit` is what [`GitLedger::so_far`] would make.
+    fn is_so_far(&self, commit: &str, merging: &Merging<'_>) -> bool {
+        let same = || -> Result<bool> {
+            let gix = self.repo.gix();
+            let id = Repository::id(commit)?;
+            let is_tree = tree_of(&gix, id)? == Repository::id(merging.tree)?;
+            if commit == merging.tip {
+                return Ok(is_tree && merging.merged.is_empty());
+            }
+            let found = gix.find_commit(id).context("a commit cannot be read")?;
+            let parents: Vec<String> = found.parent_ids().map(|parent| parent.to_string()).collect();
+            Ok(is_tree
+                && parents
+                    .iter()
+                    .map(String::as_str)
+                    .eq(std::iter::once(merging.tip).chain(merging.merged.iter().map(String::as_str))))
+        };
+        same().unwrap_or(false)
+    }
+
+    /// Which of `paths` hold conflict markers in `tree` that neither side has, and which are a side's alone, in words.
+    fn judge(&self, tree: ObjectId, sides: [ObjectId; 2], paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
+        let gix = self.repo.gix();
+        let sides = [tree_of(&gix, sides[0])?, tree_of(&gix, sides[1])?];
+        let entry = |tree: ObjectId, path: &str| {
+            let tree = gix.find_tree(tree).context("a tree cannot be read")?;
+            let entry = tree.lookup_entry_by_path(path).context("a tree cannot be read")?;
+            Ok::<_, Error>(entry.map(|entry| (entry.mode(), entry.object_id())))
+        };
+        let is_marked = |tree: ObjectId, path: &str| -> Result<bool> {
+            let Some((_, blob)) = entry(tree, path)?.filter(|(mode, _)| mode.is_blob()) else { return Ok(false) };
+            let blob = gix.find_object(blob).context("a file cannot be read")?;
+            Ok(blob.data.split(|byte| *byte == b'\n').any(|line| {
+                line.starts_with(b"<<<<<<< ") || line.starts_with(b">>>>>>> ") || line.starts_with(b"||||||| ")
+            }))
+        };
+        let (mut marked, mut one_sided) = (Vec::new(), Vec::new());
+        for path in paths {
+            if is_marked(tree, path)? && !is_marked(sides[0], path)? && !is_marked(sides[1], path)? {
+                marked.push(path.clone());
+            }
+            // It may well be meant, and whoever reads the record is to know.
+            let [here, ours, theirs] = [entry(tree, path)?, entry(sides[0], path)?, entry(sides[1], path)?];
+            if here == ours {
+                one_sided
+                    .push(format!("'{path}' is as it was merged before: nothing of the subgoal's work on it was kept"));
+            } else if here == theirs {
+                one_sided
+                    .push(format!("'{path}' is as the subgoal left it: nothing that was merged before was kept in it"));
+            }
+        }
+        Ok((marked, one_sided))
+    }
+}
+
+fn conflict(task: &Task) -> Task {
+    Task { iteration: task.iteration, subgoal: format!("{}{CONFLICT}", task.subgoal) }
+}
