@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::review::run_with_files;
-use crate::support::{PROGRAM, Repo};
+use crate::support::{PROGRAM, Repo, wait_for};
 
 /// A run with files, main having gone on since: a merge is no fast-forward.
 fn diverged(goal: &str) -> (Repo, String) {
@@ -188,6 +188,8 @@ fn prune_says_first_and_takes_only_merged_runs() {
     let open = run_with_files(&repo, "leave me");
     repo.git(&["config", "agentloop.mock.delay", "30000"]);
     repo.agentloop(&["run", "live", "--backend", "mock", "-d"]).expect(0);
+    // From its first call on, nothing of it moves for half a minute.
+    wait_for("the live run's first call", || repo.kinds("live").contains(&"agent_started".to_owned()).then_some(()));
     assert!(repo.agentloop(&["prune"]).expect(0).stdout.starts_with("nothing to prune"));
     let before = repo.git(&["for-each-ref"]);
     let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
