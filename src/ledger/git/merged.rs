@@ -11,7 +11,7 @@ use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
 use super::repository::Repository;
-use super::{branch, tree};
+use super::{branch, read, tree};
 use crate::error::{Context as _, Result};
 use crate::run::Snapshot;
 use crate::run::goal::RunId;
@@ -82,14 +82,12 @@ pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet
 
 /// Where each run's branch stands.
 fn tips(gix: &gix::Repository) -> Result<HashMap<String, ObjectId>> {
-    let refs = gix.references().context("refs cannot be read")?;
-    let branches = refs.prefixed("refs/heads/agentloop/").context("refs cannot be read")?;
-    let tips = branches.filter_map(|reference| {
-        let reference = reference.ok()?;
-        let run = reference.name().as_bstr().to_str().ok()?.strip_prefix("refs/heads/agentloop/")?.to_owned();
-        Some((run, reference.try_id()?.detach()))
-    });
-    Ok(tips.collect())
+    const BRANCHES: &str = "refs/heads/agentloop/";
+    let tip = |reference: &gix::refs::Reference| {
+        let run = reference.name.as_bstr().to_str().ok()?.strip_prefix(BRANCHES)?.to_owned();
+        Some((run, reference.target.try_id()?.to_owned()))
+    };
+    Ok(read::prefixed(gix, BRANCHES, tip)?.into_iter().collect())
 }
 
 fn trace(commit: &gix::Commit<'_>) -> Option<(String, Trace)> {

@@ -82,11 +82,21 @@ pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
 
 /// The runs whose refs start with `prefix`. What is no run's ref there is somebody else's, and passed over.
 pub(super) fn places(repo: &Repository, prefix: &str) -> Result<Vec<(RunId, Place)>> {
+    prefixed(repo, prefix, place)
+}
+
+/// What `of` makes of each ref whose name starts with `prefix`, as it is stored: several times as quick as one that is
+/// resolved.
+pub(super) fn prefixed<T>(
+    repo: &Repository,
+    prefix: &str,
+    of: impl Fn(&gix::refs::Reference) -> Option<T>,
+) -> Result<Vec<T>> {
     let unreadable = "cannot list the refs of runs";
     let packed = repo.refs.cached_packed_buffer().context(unreadable)?;
     let relative: &gix::path::RelativePath = prefix.try_into().context(unreadable)?;
     let refs = repo.refs.iter_prefixed_packed(relative, packed.as_ref().map(|buffer| &***buffer));
-    Ok(refs.context(unreadable)?.filter_map(|reference| place(&reference.ok()?)).collect())
+    Ok(refs.context(unreadable)?.filter_map(|reference| of(&reference.ok()?)).collect())
 }
 
 fn place(reference: &gix::refs::Reference) -> Option<(RunId, Place)> {
