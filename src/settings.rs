@@ -20,6 +20,9 @@ use crate::run::goal::{AgentChoice, Check, Isolation, Permissions, Role};
 /// The longest time that a setting may name, in seconds: about 31 years.
 const LONGEST: f64 = 1e9;
 
+/// What may be set several times.
+const SEVERAL: [Index; 4] = [Index::Verify, Index::Protect, Index::Copy, Index::Setup];
+
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,7 +88,7 @@ impl Settings {
                 values = lines(key.default).map(ToOwned::to_owned).collect();
                 origin = Origin::Default;
             }
-            if ![Index::Verify, Index::Protect].iter().any(|several| KEYS[*several as usize].config == key.config) {
+            if !SEVERAL.iter().any(|several| KEYS[*several as usize].config == key.config) {
                 values = values.pop().into_iter().collect();
             }
             Entry { key: key.config, values, origin, env: key.env, meaning: key.meaning }
@@ -197,8 +200,7 @@ impl Settings {
     /// # Errors
     /// Where a command cannot be split into words.
     pub fn verify(&self) -> Result<Vec<Check>> {
-        let entry = &self.entries[Index::Verify as usize];
-        entry.values.iter().map(|text| check(text).map_err(|why| bad(entry, text, &why))).collect()
+        self.commands(Index::Verify)
     }
 
     /// Seconds one check may take.
@@ -229,6 +231,28 @@ impl Settings {
     /// Where the value is neither yes nor no.
     pub fn allow_protected(&self) -> Result<bool> {
         Ok(self.parse(Index::AllowProtected, truth)?.unwrap_or(false))
+    }
+
+    /// Ignored files that new worktrees get from the user's checkout, as patterns of gitignore(5).
+    #[must_use]
+    pub fn copy(&self) -> Vec<String> {
+        self.entries[Index::Copy as usize].values.clone()
+    }
+
+    /// Commands that are run once in each new worktree, in order.
+    ///
+    /// # Errors
+    /// Where a command cannot be split into words.
+    pub fn setup(&self) -> Result<Vec<Check>> {
+        self.commands(Index::Setup)
+    }
+
+    /// Seconds one setup command may take.
+    ///
+    /// # Errors
+    /// Where the value is not a number of seconds.
+    pub fn setup_timeout(&self) -> Result<Option<f64>> {
+        self.parse(Index::SetupTimeout, seconds)
     }
 
     /// What agents may do without being asked.
@@ -354,6 +378,11 @@ impl Settings {
         self.text(index).map(|text| parse(text).map_err(|why| bad(entry, text, &why))).transpose()
     }
 
+    fn commands(&self, index: Index) -> Result<Vec<Check>> {
+        let entry = &self.entries[index as usize];
+        entry.values.iter().map(|text| check(text).map_err(|why| bad(entry, text, &why))).collect()
+    }
+
     fn count(&self, index: Index, least: u32) -> Result<u32> {
         self.parse(index, |text| whole(text, least)).map(|number| number.unwrap_or(least))
     }
@@ -417,7 +446,7 @@ pub fn dollars(text: &str) -> Result<f64, String> {
     seconds(text).map_err(|_| format!("'{text}' is not an amount above 0"))
 }
 
-/// A verify command, split as a shell would split it.
+/// A command of the user's, split as a shell would split it.
 ///
 /// # Errors
 /// Why `text` is none.

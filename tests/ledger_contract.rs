@@ -5,7 +5,9 @@ use std::path::Path;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::memory::Memory;
-use git_agentloop::ledger::{Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Resolving, Task};
+use git_agentloop::ledger::{
+    Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Outfit, Resolving, Task, Wanted,
+};
 use git_agentloop::run::event::{Event, Fact, Steered, Timestamp};
 use git_agentloop::run::goal::{Isolation, RunId};
 use git_agentloop::run::{Run, Snapshot};
@@ -32,7 +34,7 @@ macro_rules! contract {
                 a_place_begins_at_the_tip_and_goes_on_as_it_was_left what_a_worker_left_is_a_commit_or_nothing
                 places_are_apart_and_used_again clean_work_is_merged_in_turn a_conflict_is_resolved_or_stays_open
                 unmerged_work_is_where_the_next_one_begins the_workspace_moves_and_loses_nothing
-                a_place_that_is_gone_is_said closing_commits_what_a_place_holds
+                a_place_is_set_up_once a_place_that_is_gone_is_said closing_commits_what_a_place_holds
                 outputs_are_kept_beside_the_log nobody_else_adds_commits_here scratch_is_not_part_of_the_tree);
         }
     };
@@ -82,6 +84,17 @@ fn write(workspace: &Path, name: &str, content: &str) {
     let path = workspace.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
+}
+
+fn a_place_is_set_up_once<L: Ledger>(fresh: &Fresh<L>) {
+    let place = fresh.ledger.workspace().unwrap().path;
+    let wanted = Wanted { copy: &["*.local".to_owned()], go_on: &|| true };
+    for set_up in [false, true] {
+        let outfit = fresh.ledger.provision(&place, &wanted).unwrap();
+        assert_eq!(outfit, Outfit { set_up, ..Outfit::default() }, "there is nothing to bring");
+        assert!(fresh.ledger.uncommitted(&place).unwrap().is_empty());
+        fresh.ledger.set_up(&place).unwrap();
+    }
 }
 
 fn events_come_back_in_order<L: Ledger>(fresh: &Fresh<L>) {

@@ -20,6 +20,7 @@ mod ledger_contract;
 mod limits;
 mod mcp;
 mod no_isolate;
+mod provisioning;
 mod reading;
 mod repositories;
 mod review;

@@ -9,7 +9,7 @@ use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested,
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
-use crate::engine::{Engine, Parts};
+use crate::engine::{Engine, Parts, Provisioning};
 use crate::error::{Error, Result};
 use crate::interaction::{Answers, Interaction};
 use crate::ledger::Ledger;
@@ -315,7 +315,15 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
         env: Vec::new(),
         review_bytes: site.settings.review_bytes()?,
         limits: Limits::of_user(),
+        provisioning: provisioning(site)?,
     })
+}
+
+/// What this clone's configuration has new worktrees made fit with.
+pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
+    let settings = &site.settings;
+    let (setup, setup_timeout) = (settings.setup()?, settings.setup_timeout()?);
+    Ok(Provisioning { copy: settings.copy(), setup, setup_timeout })
 }
 
 /// A label of this host: enough to tell two machines apart, no more.

@@ -286,6 +286,10 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
         }
     }
     affordable(site, options)?;
+    // What its driver will ask the settings for, before there is anything to leave behind.
+    drive::provisioning(site)?;
+    site.settings.review_bytes()?;
+    Prompts::load(site.settings.prompts()?.as_deref())?;
     site.agents(options).map(|_| ())
 }
 

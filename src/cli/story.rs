@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::render::{check_line, count, merging, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
-use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated};
+use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
 use crate::run::goal::{Asking, Role, StopReason};
 
 /// Longest line that an agent's words make, in characters.
@@ -28,6 +28,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             format!("run {id} goes on: {}", short(&run.goal.text, WIDTH))
         }
         Fact::WorktreeReady(data) => format!("branch {}, from {}", data.branch, abbreviated(&data.base)),
+        Fact::Provisioned(data) => provisioned(data),
         Fact::CriteriaProposed(data) => format!("criteria: {}", short(&data.criteria, WIDTH)),
         Fact::NeedsInput(data) if run.options.asking != Asking::Console => questions(run, &data.questions),
         Fact::IntakeFinished(data) => {
@@ -124,6 +125,21 @@ fn notes(data: &AgentFinished) -> Option<String> {
     let notes: Vec<String> =
         data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, WIDTH))).collect();
     (!notes.is_empty()).then(|| notes.join("\n"))
+}
+
+fn provisioned(data: &Provisioned) -> String {
+    let whose = data.subgoal.as_deref().map_or_else(String::new, |subgoal| format!(" of {subgoal}"));
+    let copied = usize::try_from(data.copied).unwrap_or(usize::MAX);
+    let copied = (copied > 0).then(|| count(copied, "file", "copied from your checkout"));
+    let setup = data.setup.iter().map(|command| {
+        let name = short(&command.name, WIDTH);
+        let how = if command.ok { span(command.duration) } else { "failed".to_owned() };
+        format!("{name} ({how})")
+    });
+    let parts: Vec<String> = copied.into_iter().chain(setup).collect();
+    let parts = if parts.is_empty() { "as git keeps it".to_owned() } else { parts.join(", ") };
+    let notes = data.remarks.iter().map(|remark| format!("\n  note: {}", short(remark, WIDTH)));
+    format!("  worktree{whose}: {parts}{}", notes.collect::<String>())
 }
 
 fn integrated(data: &Integrated) -> String {

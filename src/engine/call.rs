@@ -1,11 +1,13 @@
 //! Calls of agents: one pair of events each, and what the answer comes to in the same group.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Engine;
+use super::command::{PORT, variables};
 use super::limits::Limits;
 use super::recorder::Recorder;
 use crate::agent::json::{self, Shape};
@@ -134,11 +136,7 @@ impl Engine {
         })?;
         let run = id.map(|id| id.to_string()).unwrap_or_default();
         let mut env = self.parts.env.clone();
-        env.extend([
-            ("AGENTLOOP_RUN".to_owned(), run.clone()),
-            ("AGENTLOOP_ITERATION".to_owned(), iteration.to_string()),
-        ]);
-        env.extend(subgoal.iter().map(|id| ("AGENTLOOP_SUBGOAL".to_owned(), id.clone())));
+        env.extend(variables(&run, iteration, subgoal.as_deref(), self.port));
         let request = Request {
             role,
             system: self.parts.prompts.system(role).to_owned(),
@@ -197,6 +195,13 @@ impl Engine {
 }
 
 impl Call {
+    /// Has it made in a place of its own, whose first port is `port`.
+    pub(super) fn set_place(&mut self, path: PathBuf, port: u16) {
+        self.request.cwd = path;
+        self.request.env.retain(|(name, _)| name != PORT);
+        self.request.env.push((PORT.to_owned(), port.to_string()));
+    }
+
     /// Makes the call and judges its outcome; nothing is recorded yet.
     pub(super) async fn make(self, recorder: &Arc<Recorder>, redactor: &super::redact::Redactor) -> Answer {
         let started = std::time::Instant::now();

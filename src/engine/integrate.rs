@@ -97,12 +97,13 @@ impl Engine {
         }
         let (at, tree) = (due.clone(), onto.clone());
         let place = self.blocking(move |ledger| ledger.open_conflict(&at.task, &at.merging(&tree))).await?;
+        let port = self.provisioner.provision(&place.path, Some(id)).await?;
         let prompt = self.brief_integrator(&due, &onto).await?;
         let path = format!("{}.merge/{attempt}.out", due.task);
         let transcript = self.transcript(&path);
         let subgoal = Some(id.to_owned());
         let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
-        call.request.cwd = place.path;
+        call.set_place(place.path, port);
         let (choice, spool) = (call.choice.clone(), call.request.transcript.clone());
         let Answer { result, finished } = call.make(&self.recorder, &self.parts.redactor).await;
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());

@@ -40,12 +40,10 @@ impl Limits {
         Self { dir }
     }
 
-    /// Those of this process's user: below `XDG_STATE_HOME`, or else `~/.local/state`.
+    /// Those of this process's user.
     #[must_use]
     pub fn of_user() -> Self {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-        Self::kept_in(state.map(|state| state.join("git-agentloop")))
+        Self::kept_in(user_dir())
     }
 
     /// When `backend` answers again, where that is after `now`.
@@ -62,6 +60,13 @@ impl Limits {
             tracing::debug!(%error, "other runs are not told of a limit");
         }
     }
+}
+
+/// Where this process's user keeps what all runs share: below `XDG_STATE_HOME`, or else `~/.local/state`.
+pub(super) fn user_dir() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    state.map(|state| state.join("git-agentloop"))
 }
 
 /// Whether a reset is still to come, and not so far off that somebody made it up.

@@ -4,9 +4,13 @@
 //! next; a driver that resumes a run is the same code after a replay.
 
 mod call;
+mod command;
 pub mod inbox;
 mod integrate;
+mod last_words;
 pub mod limits;
+mod ports;
+mod provision;
 mod recorder;
 pub mod redact;
 mod review;
@@ -20,7 +24,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::command::Commands;
+use self::last_words::last_words;
 use self::limits::Limits;
+use self::ports::Ports;
+use self::provision::Provisioner;
+pub use self::provision::Provisioning;
 pub use self::recorder::{Clock, Recorder};
 use self::redact::Redactor;
 use crate::agent::Agent;
@@ -81,13 +90,18 @@ pub struct Parts {
     pub review_bytes: usize,
     /// Usage limits that this user's runs tell each other of.
     pub limits: Limits,
+    /// What new places are made fit with.
+    pub provisioning: Provisioning,
 }
 
 /// A driver of one run.
 pub struct Engine {
     parts: Parts,
     recorder: Arc<Recorder>,
+    provisioner: Provisioner,
     workspace: PathBuf,
+    /// The first of its ports.
+    port: Option<u16>,
     /// The branch's name, for the record.
     branch: String,
 }
@@ -136,7 +150,21 @@ impl Engine {
             Arc::clone(&parts.clock),
             Arc::clone(&parts.watch),
         );
-        Self { parts, recorder, workspace: PathBuf::new(), branch }
+        let commands = Commands {
+            session: parts.session.clone(),
+            env: parts.env.clone(),
+            cancel: parts.cancel.clone(),
+            redactor: parts.redactor.clone(),
+        };
+        let provisioner = Provisioner {
+            ledger: Arc::clone(&parts.ledger),
+            recorder: Arc::clone(&recorder),
+            commands,
+            cancel: parts.cancel.clone(),
+            wanted: parts.provisioning.clone(),
+            ports: Ports::of_user(),
+        };
+        Self { parts, recorder, provisioner, workspace: PathBuf::new(), port: None, branch }
     }
 
     /// The run as it stands.
@@ -169,17 +197,18 @@ impl Engine {
         end
     }
 
-    /// Makes a new run's workspace stand; a resumed one's does already.
+    /// Makes a new run's workspace stand, as a resumed one's does already, and either's fit to work in.
     async fn open_workspace(&mut self) -> Result<()> {
-        if !self.workspace.as_os_str().is_empty() {
-            return Ok(());
+        if self.workspace.as_os_str().is_empty() {
+            let workspace = self.blocking(|ledger| ledger.workspace()).await?;
+            self.workspace = workspace.path;
+            let base = self.recorder.with(|run| run.base.clone());
+            let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
+            facts.extend(workspace.before.map(integrated));
+            self.recorder.record(facts).await?;
         }
-        let workspace = self.blocking(|ledger| ledger.workspace()).await?;
-        self.workspace = workspace.path;
-        let base = self.recorder.with(|run| run.base.clone());
-        let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
-        facts.extend(workspace.before.map(integrated));
-        self.recorder.record(facts).await
+        self.port = Some(self.provisioner.provision(&self.workspace, None).await?);
+        Ok(())
     }
 
     /// Puts a failure of ours on record, so that the run winds down; `false` where it had failed before.
@@ -419,46 +448,4 @@ fn name_files(files: &[String]) -> String {
 
 fn integrated(adopted: Adopted) -> Fact {
     Integrated { commit: adopted.commit, tree: adopted.tree, ..Integrated::default() }.into()
-}
-
-/// What the end is to say, and what a person can do.
-fn last_words(run: &Run, reason: StopReason) -> (String, Option<String>) {
-    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    let summary = run.summary(Some(reason));
-    let resume = |with: &str| Some(format!("'git agentloop resume {id}{with}' goes on"));
-    match reason {
-        StopReason::GoalComplete => (summary, None),
-        StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
-        StopReason::MaxIterations => {
-            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations * 2)))
-        }
-        StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
-        StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),
-        StopReason::MaxTokens => (summary, resume(" --max-tokens <more>")),
-        StopReason::UsageLimit => {
-            let until = run.pauses.values().map(|pause| pause.until).max();
-            let reset = until.and_then(|until| time::OffsetDateTime::from_unix_timestamp(until.0 / 1000).ok());
-            let reset = reset.map(|reset| format!("it resets at {:02}:{:02} UTC; ", reset.hour(), reset.minute()));
-            (summary, resume("").map(|resume| reset.unwrap_or_default() + &resume))
-        }
-        StopReason::MaxCost => (summary, resume(" --max-cost <more>")),
-        StopReason::NoProgress => {
-            (summary, Some(format!("look at 'git agentloop tail {id}', then resume or start anew")))
-        }
-        StopReason::RunError => match &run.error {
-            Some((message, hint)) => (format!("{summary}: {message}"), hint.clone().or_else(|| resume(""))),
-            None => (summary, resume("")),
-        },
-        StopReason::IntakeAgentError | StopReason::LoopAgentError => match run.fatal_failure() {
-            Some((what, failure)) => (
-                format!("{summary}: {what}: {}", failure.message),
-                failure
-                    .hint
-                    .clone()
-                    .map(|hint| format!("{hint}; then 'git agentloop resume {id}'"))
-                    .or_else(|| resume("")),
-            ),
-            None => (summary, resume("")),
-        },
-    }
 }

@@ -50,6 +50,7 @@ fn weight(fact: &Fact) -> Weight {
         Fact::PhaseChanged(_)
         | Fact::IntakeStarted(_)
         | Fact::WorktreeReady(_)
+        | Fact::Provisioned(_)
         | Fact::IterationStarted(_)
         | Fact::AgentStarted(_)
         | Fact::SubagentStarted(_)

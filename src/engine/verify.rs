@@ -1,17 +1,12 @@
 //! Checks: real commands on a tree that is on record before they run.
 
-use std::time::Duration;
-
+use super::command::{Job, failed};
 use super::{Engine, name_files};
 use crate::error::Result;
 use crate::ledger::Tree;
-use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::event::Verified;
 use crate::run::goal::Check;
 use crate::run::work::{CheckResult, Verification};
-
-/// Bytes of a check's output that are kept, each of stdout and stderr.
-const KEEP: usize = 64 * 1024;
 
 /// The workspace as it goes on record.
 pub(super) struct Captured {
@@ -77,42 +72,19 @@ impl Engine {
     }
 
     async fn check(&self, check: &Check, position: usize) -> CheckResult {
-        let (run, seconds) = self.recorder.with(|run| (run.id.clone(), run.options.check_timeout));
-        let run = run.map(|id| id.to_string()).unwrap_or_default();
-        let spec = Spec {
-            argv: check.argv.iter().map(Into::into).collect(),
-            cwd: Some(self.workspace.clone()),
-            env: self.parts.env.iter().map(|(name, value)| (name.into(), Some(value.into()))).collect(),
-            stdin: Stdin::Null,
-            timeout: seconds.map(Duration::from_secs_f64),
-            keep: KEEP,
-            spool: None,
-            mark: Some(Mark { run, call: format!("{}-check-{position}", self.parts.session) }),
+        let (run, iteration, timeout) = self.recorder.with(|run| {
+            let iteration = run.iteration().map_or(0, |iteration| iteration.number);
+            (run.id.clone(), iteration, run.options.check_timeout)
+        });
+        let job = Job {
+            run: run.map(|id| id.to_string()).unwrap_or_default(),
+            iteration,
+            call: format!("check-{position}"),
+            subgoal: None,
+            cwd: &self.workspace,
+            port: self.port,
+            timeout,
         };
-        let finished = match process::run(spec, &self.parts.cancel).await {
-            Ok(finished) => finished,
-            Err(error) => return failed(check, error.to_string()),
-        };
-        let (exit_code, error) = match finished.status {
-            Status::Exited(code) => (Some(code), None),
-            Status::Signaled(signal) => (None, Some(format!("killed by signal {signal}"))),
-            Status::TimedOut => (None, Some(format!("timed out after {} s", seconds.unwrap_or_default()))),
-            Status::Cancelled => (None, Some("stopped".to_owned())),
-        };
-        let text = |captured: &process::Captured| self.record_text(&captured.text());
-        CheckResult {
-            name: check.name.clone(),
-            ok: exit_code == Some(0),
-            exit_code,
-            stdout: text(&finished.stdout),
-            stderr: text(&finished.stderr),
-            error,
-            duration: finished.seconds,
-            reused: false,
-        }
+        self.provisioner.commands.run(check, job).await
     }
-}
-
-fn failed(check: &Check, error: String) -> CheckResult {
-    CheckResult { name: check.name.clone(), error: Some(error), ..CheckResult::default() }
 }

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::call::{Answer, Call};
+use super::provision::Provisioner;
 use super::recorder::Recorder;
 use super::redact::Redactor;
 use crate::agent::Response;
@@ -60,6 +61,7 @@ impl Engine {
             path,
             bench,
             ledger: Arc::clone(&self.parts.ledger),
+            provisioner: self.provisioner.clone(),
             recorder: Arc::clone(&self.recorder),
             redactor: self.parts.redactor.clone(),
         })
@@ -124,6 +126,7 @@ struct Worker {
     attempt: u32,
     path: String,
     ledger: Arc<dyn Ledger>,
+    provisioner: Provisioner,
     recorder: Arc<Recorder>,
     redactor: Redactor,
 }
@@ -191,7 +194,8 @@ impl Worker {
         let (tip, earlier) = (bench.tip.clone(), bench.earlier.clone());
         let open = move || ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() });
         let place = tokio::task::spawn_blocking(open).await.context("the ledger's thread died")??;
-        self.call.request.cwd = place.path;
+        let port = self.provisioner.provision(&place.path, Some(&self.id)).await?;
+        self.call.set_place(place.path, port);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use self::workers::{Standing, WorkersCommit};
-use super::{Adopted, Batch, Committed, Draft, Found, Ledger, Tree, Workspace};
+use super::{Adopted, Batch, Committed, Draft, Found, Ledger, Outfit, Provision, Tree, Wanted, Workspace};
 use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
 use crate::run::event::{Event, parse_log};
@@ -40,6 +40,8 @@ struct Kept {
     written: Files,
     found: bool,
     closed: bool,
+    /// Places that were set up.
+    set_up: BTreeSet<PathBuf>,
 }
 
 /// A commit that a [`Memory`] holds.
@@ -110,6 +112,22 @@ impl Kept {
     fn tree_of(&self, id: &str) -> String {
         let commit = self.commits.iter().find(|commit| commit.id == id).map(|commit| &commit.tree);
         commit.or_else(|| self.works.get(id).map(|work| &work.tree)).map_or_else(|| id.to_owned(), Clone::clone)
+    }
+}
+
+impl Provision for Memory {
+    /// There is no checkout to bring anything from.
+    fn provision(&self, place: &Path, _: &Wanted<'_>) -> Result<Outfit> {
+        Ok(Outfit { set_up: self.kept().set_up.contains(place), ..Outfit::default() })
+    }
+
+    fn uncommitted(&self, _: &Path) -> Result<BTreeSet<String>> {
+        Ok(BTreeSet::new())
+    }
+
+    fn set_up(&self, place: &Path) -> Result<()> {
+        self.kept().set_up.insert(place.to_owned());
+        Ok(())
     }
 }
 

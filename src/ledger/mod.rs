@@ -4,10 +4,12 @@
 
 pub mod git;
 pub mod memory;
+mod provision;
 mod workers;
 
 use std::path::PathBuf;
 
+pub use self::provision::{Outfit, Provision, Wanted};
 pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Workers};
 
 use crate::error::Result;
@@ -15,7 +17,7 @@ use crate::run::Snapshot;
 use crate::run::event::Event;
 
 /// One run's record and workspace. There is one writer: the driver that holds the run's lock.
-pub trait Ledger: Workers {
+pub trait Ledger: Workers + Provision {
     /// Appends `batch` and returns once the record holds it.
     ///
     /// # Errors

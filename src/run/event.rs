@@ -10,7 +10,7 @@ pub use super::codec::parse_log;
 use super::goal::{AgentChoice, Goal, Options, Role, RunId, StopReason};
 pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip};
 pub use super::timestamp::Timestamp;
-use super::work::{Failure, Plan, Review, Usage, Verification};
+use super::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
 
 /// The log format that this program writes, and the newest that it goes on with.
 pub const FORMAT: u32 = 1;
@@ -162,6 +162,20 @@ facts! {
         branch: String,
         /// The commit it starts from.
         base: String,
+    }
+    /// A worktree was made fit to work in.
+    "provisioned" Provisioned {
+        /// Whose it is; none for the run's own.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subgoal: Option<String>,
+        /// Ignored files that were copied from the user's checkout.
+        copied: u64,
+        /// The setup commands, up to the first that failed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        setup: Vec<CheckResult>,
+        /// What was noticed.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
     }
     /// A pass began.
     "iteration_started" IterationStarted {

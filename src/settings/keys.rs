@@ -65,6 +65,12 @@ keys! {
     MaxSubgoals "max-subgoals" "AGENTLOOP_MAX_SUBGOALS" "agentloop.maxSubgoals" "32" "subgoals an iteration";
     Patience "patience" "AGENTLOOP_PATIENCE" "agentloop.patience" "5"
         "iterations without a change before a run is stopped as stuck; 0 = never";
+    Copy "copy" "AGENTLOOP_COPY" "agentloop.copy" ""
+        "ignored files that worktrees get of your checkout, as in .gitignore; several";
+    Setup "setup" "AGENTLOOP_SETUP" "agentloop.setup" ""
+        "a command that is run once in each new worktree; may be set several times";
+    SetupTimeout "setup-timeout" "AGENTLOOP_SETUP_TIMEOUT" "agentloop.setupTimeout" ""
+        "seconds one setup command may take; empty = no limit";
     Durable "durable" "AGENTLOOP_DURABLE" "agentloop.durable" "answers"
         "what is synced to disk at once: answers, always or never";
     Cleanup "cleanup" "AGENTLOOP_CLEANUP" "agentloop.cleanup" "auto"

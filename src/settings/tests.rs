@@ -54,6 +54,15 @@ fn checks_are_many_and_an_empty_value_clears_them() {
 }
 
 #[test]
+fn what_worktrees_get_is_many_things() {
+    let set = settings(&["agentloop.copy=.env", "agentloop.copy=node_modules/", "agentloop.setup=npm 'ci now'"], &[]);
+    assert_eq!(set.copy(), [".env", "node_modules/"]);
+    assert_eq!(set.setup().unwrap()[0].argv, ["npm", "ci now"]);
+    assert_eq!(settings(&[], &["AGENTLOOP_SETUP=a\nb c"]).setup().unwrap()[1].argv, ["b", "c"]);
+    assert_eq!(settings(&["agentloop.setupTimeout=90"], &[]).setup_timeout().unwrap(), Some(90.0));
+}
+
+#[test]
 fn an_error_names_the_place_of_the_bad_value() {
     let config = settings(&["agentloop.maxIterations=0"], &[]).max_iterations().unwrap_err();
     let said = config.report();

@@ -1,8 +1,9 @@
 //! The one way in which git itself is run: for what gix has not.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use crate::error::{Error, Result};
 use crate::process;
@@ -43,6 +44,17 @@ pub(super) fn git(dir: &Path) -> Command {
 /// Runs it; its output, whatever its status.
 pub(super) fn output(git: &mut Command) -> Result<Output> {
     process::output(git).map_err(cannot_start)
+}
+
+/// The same with `input` to read.
+pub(super) fn output_of_input(git: &mut Command, input: Vec<u8>) -> Result<Output> {
+    git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = process::spawn_aside(git).map_err(cannot_start)?;
+    let stdin = child.stdin.take();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // one that does not read it all says why
+        child.wait_with_output().map_err(cannot_start)
+    })
 }
 
 /// Runs it; what it printed. A status other than 0 is an error with git's own words.

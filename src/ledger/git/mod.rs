@@ -18,6 +18,7 @@ mod objects;
 pub mod output;
 pub mod preview;
 mod protect;
+mod provision;
 pub mod pulse;
 pub mod read;
 pub mod record;

@@ -3,14 +3,16 @@
 //! Ours, so that it does not matter what a worker did to the worktree's: a held `index.lock`, a half-done merge, files
 //! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
-use gix::bstr::{BString, ByteSlice as _};
+use gix::bstr::{BStr, BString, ByteSlice as _};
+use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
+use super::provision::Brought;
 use super::repository::Repository;
 use super::{command, stat};
 use crate::error::{Context as _, Result};
@@ -67,6 +69,7 @@ impl Tracked<'_> {
             }
         }
         let tree = command::word(self.git().arg("write-tree"))?;
+        let tree = self.withhold(tree, before, &mut remarks)?;
         let (id, more) = self.unnest(&tree, before, nested)?;
         remarks.extend(more);
         Ok(Tree { id, remarks })
@@ -133,6 +136,29 @@ impl Tracked<'_> {
         Ok(names.filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
     }
 
+    /// Takes what was copied from the user's checkout out of the tree, where git does not ignore it any more.
+    fn withhold(&self, tree: String, before: &str, remarks: &mut Vec<String>) -> Result<String> {
+        if tree == before {
+            return Ok(tree);
+        }
+        let brought = Brought::read(&self.git_dir);
+        let added = added(&self.repo.gix(), Repository::id(before)?, Repository::id(&tree)?)?;
+        let files = added.iter().filter(|change| !change.entry_mode().is_tree()).map(ChangeDetached::location);
+        let held: Vec<&BStr> = files.filter(|file| brought.holds(Path::new(OsStr::from_bytes(file)))).collect();
+        let Some(first) = held.first() else { return Ok(tree) };
+        let more = if held.len() > 1 { format!(" and {} more", held.len() - 1) } else { String::new() };
+        remarks.push(format!(
+            "git does not ignore '{first}'{more} any more: copied from your checkout, and not part of the work"
+        ));
+        let input = held.iter().flat_map(|file| [file.as_bytes(), &[0]].concat()).collect();
+        let mut git = self.git();
+        let done = command::output_of_input(git.args(["update-index", "--force-remove", "-z", "--stdin"]), input)?;
+        if !done.status.success() {
+            return Err(command::failure("git update-index", done.status, &String::from_utf8_lossy(&done.stderr)));
+        }
+        command::word(self.git().arg("write-tree"))
+    }
+
     /// Puts the files of nested repositories into the tree, in the place of links to commits that nobody else has.
     fn unnest(&self, tree: &str, before: &str, unborn: Vec<BString>) -> Result<(String, Vec<String>)> {
         let gix = self.repo.gix();
@@ -148,7 +174,7 @@ impl Tracked<'_> {
         let mut editor = gix.edit_tree(new).context("the tree cannot be edited")?;
         let mut remarks = Vec::new();
         for path in nested {
-            let root = self.path.join(std::ffi::OsStr::from_bytes(&path));
+            let root = self.path.join(OsStr::from_bytes(&path));
             let files = files_below(&root);
             editor.remove(path.as_bstr()).context("the tree cannot be edited")?;
             for file in files.iter().take(MOST_NESTED) {
@@ -172,18 +198,19 @@ impl Tracked<'_> {
 
 /// Paths that `new` has as links to commits and `old` has not.
 fn new_links(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<BString>> {
-    let changes = changes(gix, old, new)?;
-    let links = changes.into_iter().filter(|change| change.entry_mode().is_commit());
-    let added = links.filter(|change| matches!(change, gix::object::tree::diff::ChangeDetached::Addition { .. }));
-    Ok(added.map(|change| change.location().to_owned()).collect())
+    let links = added(gix, old, new)?.into_iter().filter(|change| change.entry_mode().is_commit());
+    Ok(links.map(|change| change.location().to_owned()).collect())
+}
+
+/// What `new` has and `old` has not.
+fn added(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
+    let mut changes = changes(gix, old, new)?;
+    changes.retain(|change| matches!(change, ChangeDetached::Addition { .. }));
+    Ok(changes)
 }
 
 /// What differs between two trees, renames as what they are: a file gone and a file come.
-pub(super) fn changes(
-    gix: &gix::Repository,
-    old: ObjectId,
-    new: ObjectId,
-) -> Result<Vec<gix::object::tree::diff::ChangeDetached>> {
+pub(super) fn changes(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
     let tree = |id: ObjectId| gix.find_object(id).and_then(gix::Object::peel_to_tree).context("a tree cannot be read");
     let (old, new) = (tree(old)?, tree(new)?);
     let options = gix::diff::Options::default().with_rewrites(None);

@@ -1,0 +1,46 @@
+//! What a run says at its end.
+
+use crate::run::Run;
+use crate::run::goal::StopReason;
+
+/// What the end is to say, and what a person can do.
+pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<String>) {
+    let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
+    let summary = run.summary(Some(reason));
+    let resume = |with: &str| Some(format!("'git agentloop resume {id}{with}' goes on"));
+    match reason {
+        StopReason::GoalComplete => (summary, None),
+        StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
+        StopReason::MaxIterations => {
+            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations * 2)))
+        }
+        StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
+        StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),
+        StopReason::MaxTokens => (summary, resume(" --max-tokens <more>")),
+        StopReason::UsageLimit => {
+            let until = run.pauses.values().map(|pause| pause.until).max();
+            let reset = until.and_then(|until| time::OffsetDateTime::from_unix_timestamp(until.0 / 1000).ok());
+            let reset = reset.map(|reset| format!("it resets at {:02}:{:02} UTC; ", reset.hour(), reset.minute()));
+            (summary, resume("").map(|resume| reset.unwrap_or_default() + &resume))
+        }
+        StopReason::MaxCost => (summary, resume(" --max-cost <more>")),
+        StopReason::NoProgress => {
+            (summary, Some(format!("look at 'git agentloop tail {id}', then resume or start anew")))
+        }
+        StopReason::RunError => match &run.error {
+            Some((message, hint)) => (format!("{summary}: {message}"), hint.clone().or_else(|| resume(""))),
+            None => (summary, resume("")),
+        },
+        StopReason::IntakeAgentError | StopReason::LoopAgentError => match run.fatal_failure() {
+            Some((what, failure)) => (
+                format!("{summary}: {what}: {}", failure.message),
+                failure
+                    .hint
+                    .clone()
+                    .map(|hint| format!("{hint}; then 'git agentloop resume {id}'"))
+                    .or_else(|| resume("")),
+            ),
+            None => (summary, resume("")),
+        },
+    }
+}

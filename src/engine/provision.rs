@@ -1,0 +1,148 @@
+//! Makes places fit to work in, once each: what they need of the user's checkout, and the user's own setup commands.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::command::{Commands, Job};
+use super::name_files;
+use super::ports::Ports;
+use super::recorder::Recorder;
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Ledger, Wanted};
+use crate::run::event::Provisioned;
+use crate::run::goal::Check;
+use crate::run::work::CheckResult;
+
+/// Lines of a failed command's output that an error repeats.
+const TAIL: usize = 10;
+
+/// What the user has new places made fit with. It comes from the user's own configuration, never from a log: a log can
+/// come from anyone.
+#[derive(Clone, Debug, Default)]
+pub struct Provisioning {
+    /// Ignored files that they get from the user's checkout, as patterns of gitignore(5).
+    pub copy: Vec<String>,
+    /// Commands that are run in them.
+    pub setup: Vec<Check>,
+    /// Seconds that one of those may take.
+    pub setup_timeout: Option<f64>,
+}
+
+/// Makes the places of one run fit.
+#[derive(Clone)]
+pub(super) struct Provisioner {
+    pub(super) ledger: Arc<dyn Ledger>,
+    pub(super) recorder: Arc<Recorder>,
+    pub(super) commands: Commands,
+    pub(super) cancel: CancellationToken,
+    pub(super) wanted: Provisioning,
+    pub(super) ports: Ports,
+}
+
+impl Provisioner {
+    /// Makes `place`, which was made or is used again, fit to work in; the first of its ports. `subgoal` is whose it is.
+    /// A run that is stopped meanwhile goes on without, and whoever resumes it begins here anew.
+    ///
+    /// # Errors
+    /// Where something cannot be written there, or a setup command fails: whoever worked there would fail of it too.
+    pub(super) async fn provision(&self, place: &Path, subgoal: Option<&str>) -> Result<u16> {
+        let port = {
+            let (ports, place) = (self.ports.clone(), place.to_owned());
+            tokio::task::spawn_blocking(move || ports.base(&place))
+                .await
+                .context("a thread that looked for ports died")?
+        };
+        if self.cancel.is_cancelled() {
+            return Ok(port);
+        }
+        let (at, patterns, cancel) = (place.to_owned(), self.wanted.copy.clone(), self.cancel.clone());
+        let outfit = self
+            .blocking(move |ledger| {
+                ledger.provision(&at, &Wanted { copy: &patterns, go_on: &|| !cancel.is_cancelled() })
+            })
+            .await?;
+        let mut done = Provisioned {
+            subgoal: subgoal.map(ToOwned::to_owned),
+            copied: outfit.copied,
+            setup: Vec::new(),
+            remarks: outfit.remarks,
+        };
+        let mut failure = None;
+        if !outfit.set_up && !self.wanted.setup.is_empty() {
+            failure = self.set_up(place, port, &mut done).await?;
+        }
+        if self.cancel.is_cancelled() {
+            return Ok(port);
+        }
+        if done.copied > 0 || !done.setup.is_empty() || !done.remarks.is_empty() {
+            self.recorder.record([done.into()]).await?;
+        }
+        failure.map_or(Ok(port), Err)
+    }
+
+    /// Runs the setup commands up to the first that fails; that one's failure.
+    async fn set_up(&self, place: &Path, port: u16, done: &mut Provisioned) -> Result<Option<Error>> {
+        let at = place.to_owned();
+        let before = self.blocking(move |ledger| ledger.uncommitted(&at)).await?;
+        let (run, iteration) = self.recorder.with(|run| {
+            (run.id.as_ref().map(ToString::to_string), run.iteration().map_or(0, |iteration| iteration.number))
+        });
+        let run = run.unwrap_or_default();
+        let whose = done.subgoal.clone();
+        for (position, command) in self.wanted.setup.iter().enumerate() {
+            let job = Job {
+                run: run.clone(),
+                iteration,
+                call: format!("setup-{port}-{position}"),
+                subgoal: whose.as_deref(),
+                cwd: place,
+                port: Some(port),
+                timeout: self.wanted.setup_timeout,
+            };
+            let result = self.commands.run(command, job).await;
+            if self.cancel.is_cancelled() {
+                return Ok(None);
+            }
+            done.setup.push(result.clone());
+            if !result.ok {
+                return Ok(Some(explain(&result, place, &run)));
+            }
+        }
+        let at = place.to_owned();
+        let left = self.blocking(move |ledger| ledger.set_up(&at).and_then(|()| ledger.uncommitted(&at))).await?;
+        let new: Vec<String> = left.difference(&before).cloned().collect();
+        if !new.is_empty() {
+            let named = name_files(&new);
+            done.remarks
+                .push(format!("the setup changed what git does not ignore, so it is part of the work: {named}"));
+        }
+        Ok(None)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let ledger = Arc::clone(&self.ledger);
+        tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
+    }
+}
+
+/// A failed setup command: which, how, what it said last, and how to go on.
+fn explain(result: &CheckResult, place: &Path, run: &str) -> Error {
+    let how = match (&result.error, result.exit_code) {
+        (Some(error), _) => error.clone(),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "it did not exit".to_owned(),
+    };
+    let said = if result.stderr.trim().is_empty() { &result.stdout } else { &result.stderr };
+    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    let name = &result.name;
+    let error = Error::failed(format!("the setup command '{name}' failed in '{}': {how}", place.display())).hint(format!(
+        "mend what it needs, or change it: 'git config --edit', agentloop.setup; then 'git agentloop resume {run}' runs it again"
+    ));
+    if tail.is_empty() { error } else { error.because(tail) }
+}

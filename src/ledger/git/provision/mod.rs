@@ -1,0 +1,80 @@
+//! Makes worktrees fit to work in: ignored files of the user's checkout, submodules, and what was set up by whom.
+
+mod brought;
+mod copy;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use gix::bstr::ByteSlice as _;
+
+pub(super) use self::brought::Brought;
+use super::worktree::Worktree;
+use super::{GitLedger, command};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Outfit, Provision, Wanted};
+use crate::run::goal::Isolation;
+
+/// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
+const PROVISIONED: &str = "agentloop-provisioned";
+/// Written there once the user's setup commands were through.
+const SET_UP: &str = "agentloop-set-up";
+
+impl Provision for GitLedger {
+    fn provision(&self, place: &Path, wanted: &Wanted<'_>) -> Result<Outfit> {
+        if self.isolation == Isolation::None {
+            return Ok(Outfit { set_up: true, ..Outfit::default() });
+        }
+        let worktree = self.worktree_at(place)?;
+        let mut outfit = Outfit { set_up: worktree.admin.join(SET_UP).exists(), ..Outfit::default() };
+        let Some(checkout) = self.repo.work_dir() else { return Ok(outfit) };
+        let done = worktree.admin.join(PROVISIONED);
+        let copying = copy::Copying {
+            repo: &self.repo,
+            run: &self.run,
+            checkout,
+            worktree: &worktree,
+            patterns: wanted.copy,
+            unfinished: !done.exists(),
+            go_on: wanted.go_on,
+        };
+        (outfit.copied, outfit.remarks) = copying.copy()?;
+        if (wanted.go_on)() {
+            std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
+        }
+        Ok(outfit)
+    }
+
+    fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>> {
+        if self.isolation == Isolation::None {
+            return Ok(BTreeSet::new());
+        }
+        let mut git = git_in(&self.worktree_at(place)?);
+        let printed = command::run(git.args(["status", "--porcelain", "-z", "--no-renames"]))?;
+        let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));
+        Ok(paths.map(|path| path.to_str_lossy().into_owned()).collect())
+    }
+
+    fn set_up(&self, place: &Path) -> Result<()> {
+        if self.isolation == Isolation::None {
+            return Ok(());
+        }
+        let mark = self.worktree_at(place)?.admin.join(SET_UP);
+        std::fs::write(mark, "").context("the worktree cannot be marked as set up")
+    }
+}
+
+impl GitLedger {
+    fn worktree_at(&self, place: &Path) -> Result<Worktree> {
+        Worktree::at(&self.repo, place)
+            .ok_or_else(|| Error::failed(format!("'{}' is no worktree of ours any more", place.display())))
+    }
+}
+
+/// git in a worktree, whatever points there; it changes nothing by itself.
+fn git_in(worktree: &Worktree) -> Command {
+    let mut git = command::git(&worktree.path);
+    git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", &worktree.path).env("GIT_OPTIONAL_LOCKS", "0");
+    git
+}

@@ -1,0 +1,48 @@
+//! What a place gets beside the files that git keeps, so that work can begin in it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::error::Result;
+
+/// The part of a ledger that makes places fit to work in. Called from several threads at once, one a place.
+pub trait Provision {
+    /// Brings what `wanted` names of the user's checkout, and its submodules, into a place that was made or is used
+    /// again; what is there already stays. What could not be brought is said, and nobody else's work is held up by it.
+    ///
+    /// # Errors
+    /// Where the place cannot be written.
+    fn provision(&self, place: &Path, wanted: &Wanted<'_>) -> Result<Outfit>;
+
+    /// Files in `place` that differ from what is committed there, those that git does not know included.
+    ///
+    /// # Errors
+    /// Where the place cannot be looked at.
+    fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>>;
+
+    /// Puts down that every setup command of the user's was through in `place`.
+    ///
+    /// # Errors
+    /// Where it cannot be put down.
+    fn set_up(&self, place: &Path) -> Result<()>;
+}
+
+/// What a place is to get.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Ignored files of the user's checkout, as patterns of gitignore(5).
+    pub copy: &'a [String],
+    /// Asked again and again: whether to go on.
+    pub go_on: &'a (dyn Fn() -> bool + Sync),
+}
+
+/// What a place has got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outfit {
+    /// Files that were copied.
+    pub copied: u64,
+    /// What could not be brought, in words.
+    pub remarks: Vec<String>,
+    /// Whether the user's setup commands were all through here once.
+    pub set_up: bool,
+}
