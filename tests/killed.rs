@@ -68,6 +68,10 @@ fn kill_at(delays: impl Iterator<Item = Duration>) {
         let listed = repo.agentloop(&["list", "--json"]).expect(0).json();
         let listed = listed.as_array().unwrap();
         assert_git_is_free(&repo);
+        if round % 5 == 0 {
+            // What was interrupted goes on from packs.
+            repo.git(&["gc", "-q"]);
+        }
         if listed.len() == known {
             continue; // killed before the run was opened
         }
