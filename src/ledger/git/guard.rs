@@ -1,5 +1,6 @@
 //! What workers have no business with: the user's checkout, branches and configuration. Nothing keeps an agent from
-//! leaving its worktree, so what changed while workers were at it is said, and dangerous settings are put back.
+//! leaving its worktree, so what changed while workers were at it is said, and settings that could harm before anybody
+//! reads that are put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
@@ -12,18 +13,21 @@ use crate::error::Result;
 
 /// Paths and names that a remark repeats.
 const NAMED: usize = 10;
-/// Settings that make git, for everybody, work elsewhere or run something else.
-const DANGEROUS: [&str; 10] = [
-    "alias.",
-    "core.",
-    "credential.",
-    "diff.external",
-    "extensions.",
-    "filter.",
-    "hook.",
-    "include.",
-    "includeif.",
-    "gpg.",
+/// Settings that have git run a command that nobody typed, or work elsewhere: a section and its keys (git-config(1)). No
+/// keys are all of them.
+const DANGEROUS: [(&str, &[&str]); 12] = [
+    ("core", &["worktree", "bare", "hookspath", "fsmonitor", "sshcommand", "gitproxy", "askpass", "editor", "pager"]),
+    ("credential", &["helper"]),
+    ("diff", &["external", "command", "textconv"]),
+    ("extensions", &[]),
+    ("filter", &["clean", "smudge", "process"]),
+    ("gpg", &["program", "defaultkeycommand"]),
+    ("hook", &[]),
+    ("include", &[]),
+    ("includeif", &[]),
+    ("merge", &["driver"]),
+    ("sequence", &["editor"]),
+    ("trailer", &["cmd", "command"]),
 ];
 
 /// Names, each with what tells one state of it from the next: when it was changed, and its size.
@@ -46,11 +50,11 @@ impl Guard {
         Ok(Self { settings: settings(repo)?, refs: refs(repo)?, files: files(repo)?, hooks: hooks(repo) })
     }
 
-    /// Puts dangerous settings back where they were; what was put back, in words.
+    /// Puts dangerous settings back where they were; what was put back, in words. Whoever changed them cannot be told from
+    /// here: the person who did hears of it, and of every other setting only that.
     pub(super) fn mend_settings(&self, repo: &Repository) -> Result<Vec<String>> {
         let now = settings(repo)?;
         let names: BTreeSet<&String> = self.settings.keys().chain(now.keys()).collect();
-        let is_dangerous = |name: &str| DANGEROUS.iter().any(|prefix| name.starts_with(prefix));
         let changed = names.into_iter().filter(|name| self.settings.get(*name) != now.get(*name));
         let mut mended = Vec::new();
         for name in changed.filter(|name| is_dangerous(name)) {
@@ -68,7 +72,10 @@ impl Guard {
             mended.push(name.clone());
         }
         let words = |names: String| {
-            format!("settings of the repository were changed while workers worked, and put back: {names}")
+            format!(
+                "settings of the repository that have git run commands or work elsewhere were changed while workers worked, \
+                 and put back (set them again if it was you): {names}"
+            )
         };
         Ok(named(mended).map(words).into_iter().collect())
     }
@@ -79,17 +86,27 @@ impl Guard {
         let files = self.files.symmetric_difference(&now.files).map(|(path, _)| path.clone()).collect();
         let hooks = self.hooks.symmetric_difference(&now.hooks).map(|(name, _)| name.clone()).collect();
         let refs = self.refs.keys().chain(now.refs.keys()).filter(|name| self.refs.get(*name) != now.refs.get(*name));
+        let names: BTreeSet<&String> = self.settings.keys().chain(now.settings.keys()).collect();
+        let settings = names.into_iter().filter(|name| self.settings.get(*name) != now.settings.get(*name)).cloned();
         let by = "by you, or by a worker that left its worktree";
         let found = [
             (files, "files in your checkout were changed while workers worked"),
             (hooks, "hooks of the repository were changed while workers worked"),
             (refs.cloned().collect(), "refs were moved while workers worked"),
+            (settings.collect(), "settings of the repository were changed while workers worked"),
         ];
         Ok(found
             .into_iter()
             .filter_map(|(names, what)| named(names).map(|names| format!("{what} ({by}): {names}")))
             .collect())
     }
+}
+
+/// Whether the setting `name`, as git lists it, is one of [`DANGEROUS`].
+fn is_dangerous(name: &str) -> bool {
+    let section = name.split('.').next().unwrap_or_default();
+    let key = name.rsplit('.').next().unwrap_or_default();
+    DANGEROUS.iter().any(|(known, keys)| *known == section && (keys.is_empty() || keys.contains(&key)))
 }
 
 /// The first of `names`, each once, and how many more there are; nothing where there are none.
@@ -150,4 +167,23 @@ fn hooks(repo: &Repository) -> Stamped {
 fn stamp(path: &std::path::Path) -> Option<(i64, u64)> {
     let about = path.symlink_metadata().ok()?;
     Some((about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec()), about.size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_runs_or_redirects_is_dangerous() {
+        for name in
+            ["core.hookspath", "core.worktree", "filter.lfs.clean", "includeif.gitdir:~/x.y/.path", "hook.a.command"]
+        {
+            assert!(is_dangerous(name), "{name}");
+        }
+        for name in
+            ["core.autocrlf", "alias.st", "user.name", "remote.origin.url", "filter.lfs.required", "diff.renames"]
+        {
+            assert!(!is_dangerous(name), "{name}");
+        }
+    }
 }
