@@ -304,7 +304,7 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
     Ok(Parts {
         ledger,
         agents: site.agents(options)?,
-        prompts: Prompts::load(site.settings.prompts()?.as_deref())?,
+        prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
         interaction: drive.interaction,
         watch: drive.watch,
         clock: Arc::new(now),
@@ -313,7 +313,7 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
         host: host(),
         cancel: drive.cancel,
         env: Vec::new(),
-        review_bytes: site.settings.review_bytes()?,
+        review_bytes: site.settings().review_bytes()?,
         limits: Limits::of_user(),
         provisioning: provisioning(site)?,
     })
@@ -321,7 +321,7 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
 
 /// What this clone's configuration has new worktrees made fit with.
 pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
-    let settings = &site.settings;
+    let settings = site.settings();
     let (setup, setup_timeout) = (settings.setup()?, settings.setup_timeout()?);
     Ok(Provisioning { copy: settings.copy(), setup, setup_timeout })
 }

@@ -15,7 +15,7 @@ mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,8 @@ const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A repository and what its user has set.
 pub struct Site {
     repo: Repository,
-    settings: Settings,
+    /// Read once somebody asks: what git's hooks do needs none.
+    settings: OnceLock<Settings>,
     own: BTreeMap<String, Arc<dyn Agent>>,
 }
 
@@ -63,8 +64,7 @@ impl Site {
     /// Where there is none, or git would not trust it.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let repo = Repository::open(dir)?;
-        let settings = Settings::new(|key| repo.config(key), |name| std::env::var(name).ok());
-        Ok(Self { repo, settings, own: BTreeMap::new() })
+        Ok(Self { repo, settings: OnceLock::new(), own: BTreeMap::new() })
     }
 
     /// The repository.
@@ -76,7 +76,7 @@ impl Site {
     /// What the user has set.
     #[must_use]
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        self.settings.get_or_init(|| Settings::new(|key| self.repo.config(key), |name| std::env::var(name).ok()))
     }
 
     /// Where one stands in it: the user's checkout, or the git directory of a bare repository.
@@ -235,7 +235,7 @@ pub fn prompt(site: &Site, role: &str) -> Result<String> {
         let names = Role::ALL.map(Role::name).join(", ");
         Error::usage(format!("there is no role '{role}'")).hint(format!("the roles are {names}"))
     })?;
-    Ok(Prompts::load(site.settings.prompts()?.as_deref())?.system(known).to_owned())
+    Ok(Prompts::load(site.settings().prompts()?.as_deref())?.system(known).to_owned())
 }
 
 /// Writes the built-in prompts to `dir`, to be edited there; the files that were made.
@@ -288,8 +288,8 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
     affordable(site, options)?;
     // What its driver will ask the settings for, before there is anything to leave behind.
     drive::provisioning(site)?;
-    site.settings.review_bytes()?;
-    Prompts::load(site.settings.prompts()?.as_deref())?;
+    site.settings().review_bytes()?;
+    Prompts::load(site.settings().prompts()?.as_deref())?;
     site.agents(options).map(|_| ())
 }
 
@@ -316,7 +316,7 @@ fn affordable(site: &Site, options: &Options) -> Result<()> {
 /// Whoever works for a run does not start another, unless the user says that it may.
 fn refuse_nested(site: &Site) -> Result<()> {
     match std::env::var(crate::process::RUN_VAR) {
-        Ok(run) if !site.settings.allow_nested()? => {
+        Ok(run) if !site.settings().allow_nested()? => {
             Err(Error::usage(format!("this process works for the run {run}: a run inside a run is refused"))
                 .hint("'git config agentloop.allowNested true' allows it"))
         }

@@ -57,7 +57,7 @@ pub fn sync(site: &Site, remote: Option<&str>, output: bool) -> Result<SyncRepor
     let remote = transfer::remote(&site.repo, remote)?;
     let synced = transfer::sync(&site.repo, &remote)?;
     let output = if output {
-        let to = site.settings.output_remote().unwrap_or_else(|| remote.clone());
+        let to = site.settings().output_remote().unwrap_or_else(|| remote.clone());
         transfer::sync_output(&site.repo, &transfer::remote(&site.repo, Some(&to))?)?;
         Some(to)
     } else {

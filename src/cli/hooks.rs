@@ -1,8 +1,9 @@
 //! `hooks`, and what hooks call.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use super::args::{HookArgs, HooksArgs, HooksVerb};
+use super::args::{HooksArgs, HooksVerb};
 use super::{print, sanitize, say};
 use crate::app::Site;
 use crate::error::Result;
@@ -34,9 +35,17 @@ pub fn hooks(site: &Site, arguments: &HooksArgs) -> Result<u8> {
     }
 }
 
+/// What a hook was called with, where a hook called the program: `arguments`, its name first, begin with `hook EVENT`.
+pub fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<String>> {
+    let mut arguments = arguments.into_iter().skip(1);
+    arguments.next().filter(|verb| verb == "hook")?;
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    words.first().is_some_and(|event| !event.starts_with('-')).then_some(words)
+}
+
 /// Does what a hook is for. Whatever goes wrong is said in a line, and git goes on.
-pub fn hook(arguments: &HookArgs) -> u8 {
-    let (event, rest) = arguments.words.split_first().map_or(("", &[][..]), |(event, rest)| (event.as_str(), rest));
+pub fn hook(words: &[String]) -> u8 {
+    let (event, rest) = words.split_first().map_or(("", &[][..]), |(event, rest)| (event.as_str(), rest));
     hooks::act(event, rest).unwrap_or_else(|error| {
         print::note(&format!("warning: git-agentloop: {}", sanitize::line(&error.chain())));
         0

@@ -61,6 +61,10 @@ pub type Serve = fn(Option<&Path>) -> Result<()>;
 /// not know.
 #[must_use]
 pub fn main(serve: Serve) -> ExitCode {
+    // git waits for its hooks: they need no command line to be understood.
+    if let Some(words) = hooks::called(std::env::args_os()) {
+        return ExitCode::from(hooks::hook(&words));
+    }
     ExitCode::from(match usage::parse(std::env::args_os()) {
         Ok(cli) => perform(cli, serve).unwrap_or_else(|error| {
             print::note(&sanitize::lines(&error.report()));
@@ -85,7 +89,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     match &cli.verb {
         Verb::Drive => return drive(),
         Verb::Mcp(arguments) => return mcp(arguments, serve),
-        Verb::Hook(arguments) => return Ok(hooks::hook(arguments)),
+        Verb::Hook(arguments) => return Ok(hooks::hook(&arguments.words)),
         _ => {}
     }
     match &cli.verb {

@@ -2,6 +2,7 @@
 //!
 //! It prints and judges; a slow machine fails nothing. `cargo bench -- WORD…` measures the figures whose name holds a word.
 
+mod hooks;
 mod mcp;
 mod measure;
 mod processes;
@@ -17,7 +18,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 12] = [
+const ALL: [Figures; 13] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -28,6 +29,7 @@ const ALL: [Figures; 12] = [
     ("delay", runs::delay),
     ("memory", processes::memory),
     ("version detach size", processes::start),
+    ("hooks", hooks::beside_runs),
     ("mcp calls", mcp::calls),
     ("mcp load", mcp::load),
 ];
