@@ -360,7 +360,7 @@ fn a_conflict_is_resolved_or_stays_open<L: Ledger>(fresh: &Fresh<L>) {
     let place = open_marked();
     assert!(!place.join("half way").exists(), "but with what was begun after it, all is");
     write(&place, "same", "from a\n");
-    assert!(close(true).open.unwrap().contains("nothing of the subgoal's work"));
+    assert!(close(true).open.unwrap().contains("nothing of the work that was to be merged"));
     write(&open_marked(), "same", "from both\n");
     let resolved = close(true);
     assert_eq!(resolved.open, None);

@@ -19,6 +19,7 @@ mod layers;
 mod ledger_contract;
 mod limits;
 mod mcp;
+mod merging;
 mod no_isolate;
 mod provisioning;
 mod reading;

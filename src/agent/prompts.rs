@@ -2,8 +2,12 @@
 //!
 //! What users and agents wrote stands between tags and is clipped: it is data, and no amount of it crowds out the task.
 
+mod integrate;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+pub use self::integrate::{Between, Conflict, Side, integrate};
 
 use crate::error::{Context as _, Error, Result};
 use crate::run::event::clip;
@@ -260,54 +264,6 @@ pub fn work(brief: &Brief<'_>, subgoal: &Subgoal, siblings: &[Subgoal], attempt:
     }
     let _ = write!(text, "Your subgoal, '{}':\n\n{}", subgoal.id, section("subgoal", &subgoal.description, LONG));
     text.push_str("Bring it to its end, then report what was done.\n");
-    text
-}
-
-/// One side of a conflict.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Side<'a> {
-    /// The subgoals that its work served.
-    pub subgoals: &'a [Subgoal],
-    /// What it changed in the files that conflict.
-    pub diff: &'a str,
-}
-
-/// Asks for a conflict to be resolved: `theirs` is the work that is merged, as `commit`, into `ours`. `error` says why the
-/// last try was no resolution.
-#[must_use]
-pub fn integrate(
-    brief: &Brief<'_>,
-    paths: &[String],
-    ours: Side<'_>,
-    theirs: Side<'_>,
-    commit: &str,
-    error: Option<&str>,
-) -> String {
-    let mut text = brief.goal();
-    text.push_str(&brief.round());
-    let _ = write!(
-        text,
-        "Workers worked side by side, and git cannot merge what they did. The current directory is a worktree in which the \
-         merge of the commit {commit} is under way (`git status`): HEAD is what was merged so far. These files conflict:\n\n{}",
-        section("files", &paths.join("\n"), SHORT),
-    );
-    for (side, name, words) in [
-        (ours, "merged", "What is merged already (HEAD, the upper side of each conflict) served:"),
-        (theirs, "merging", "What is being merged now (the lower side of each conflict) serves:"),
-    ] {
-        let mut subgoals = String::new();
-        for subgoal in side.subgoals {
-            let _ = writeln!(subgoals, "{}: {}", subgoal.id, clip(&subgoal.description, SHORT));
-        }
-        let _ = write!(text, "{words}\n\n{}", section(&format!("{name}-subgoals"), &subgoals, MIDDLE));
-        let _ = write!(text, "It changed:\n\n{}", section(&format!("{name}-diff"), side.diff, LONG));
-    }
-    if let Some(error) = error {
-        let _ = write!(text, "The try before this one was not taken:\n\n{}", section("error", error, SHORT));
-    }
-    text.push_str(
-        "Resolve every conflict, leave no conflict marker in any file, then report what you kept of each side.\n",
-    );
     text
 }
 

@@ -1,14 +1,27 @@
 //! Taking a run's work into the user's branch: by the user's own git, in their checkout, on their word.
 
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
 use super::Site;
-use super::drive::replay;
+use super::drive::{ORPHAN_GRACE, provisioning, replay};
+use crate::agent::prompts::Prompts;
+use crate::engine::dispute::{Dispute, Settled};
+use crate::engine::redact::Redactor;
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip};
-use crate::ledger::git::{lock, merge as git};
-use crate::run::goal::RunId;
+use crate::ledger::git::{GitLedger, lock, merge as git};
+use crate::process;
+use crate::run::Run;
+use crate::run::goal::{AgentChoice, Permissions, Role, RunId, session_id};
 use crate::run::message;
+use crate::run::work::Subgoal;
 
 pub use crate::ledger::git::merge::Way;
+
+/// Commits of one side of a conflict that the integrator is told of.
+const TOLD_COMMITS: usize = 50;
 
 /// How to take a run's work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,12 +32,102 @@ pub struct Merge {
     pub edit: bool,
 }
 
+/// A run's work to be taken.
+struct Work {
+    id: RunId,
+    run: Run,
+    tip: BranchTip,
+    draft: String,
+}
+
 /// Takes the run's work into the user's current branch; what git exits with. Where git stops, at conflicts or before it
 /// would touch uncommitted changes, the checkout is as git leaves it.
 ///
 /// # Errors
 /// Where there is no such run, it is running, or git cannot be started.
 pub fn merge(site: &Site, run: Option<&str>, how: Merge) -> Result<(RunId, i32)> {
+    let work = work(site, run, how.way)?;
+    let code = git::take(&site.repo, &work.id, &work.take(how, &work.draft))?;
+    Ok((work.id, code))
+}
+
+/// The same, but conflicts are resolved by `integrator`, or the run's own, in a worktree of ours; the user's branch is then
+/// fast-forwarded to the merge. `tell` hears what happens meanwhile.
+///
+/// # Errors
+/// As before; and where the conflict stays open, which leaves the checkout as it was.
+pub async fn merge_with_agent(
+    site: &Site,
+    run: Option<&str>,
+    how: Merge,
+    integrator: Option<AgentChoice>,
+    cancel: CancellationToken,
+    tell: impl Fn(&str),
+) -> Result<(RunId, i32)> {
+    let work = work(site, run, how.way)?;
+    let met = git::meet(&site.repo, &work.tip.commit)?;
+    if met.conflicts.is_empty() {
+        let code = git::take(&site.repo, &work.id, &work.take(how, &work.draft))?;
+        return Ok((work.id, code));
+    }
+    let (choice, permissions, checks) = chosen(site, &work, integrator)?;
+    let agent = site.agent(&choice.backend)?;
+    if !agent.edits_files() {
+        return Err(Error::usage(format!("'{choice}' does not edit files: it cannot resolve a conflict"))
+            .hint("--integrator names another agent"));
+    }
+    process::become_subreaper();
+    let held = GitLedger::hold(site.repo.clone(), &work.id, &work.run.tip.commit, work.run.options.isolation)?;
+    process::stop_leftovers(work.id.as_str(), ORPHAN_GRACE).await;
+    let into = met.branch.as_deref().unwrap_or("HEAD");
+    tell(&format!("{into} and {} conflict in {}", work.tip.name, met.conflicts.join(", ")));
+    let base = preview::merge_base(&site.repo, &met.head, &work.tip.commit)?.unwrap_or_else(|| work.run.base.clone());
+    let commits = |to: &str| -> Result<Vec<Subgoal>> {
+        let told = preview::commits(&site.repo, &base, to, TOLD_COMMITS)?;
+        Ok(told.into_iter().map(|(id, description)| Subgoal { id, description }).collect())
+    };
+    let dispute = Dispute {
+        commits: [commits(&met.head)?, commits(&work.tip.commit)?],
+        ledger: Arc::new(held),
+        run: work.run.clone(),
+        ours: met.head.clone(),
+        tree: met.tree.clone(),
+        theirs: work.tip.commit.clone(),
+        base,
+        paths: met.conflicts.clone(),
+        agent,
+        choice: choice.clone(),
+        permissions,
+        checks,
+        provisioning: provisioning(site)?,
+        session: session_id(fastrand::u64(..)),
+        prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
+        redactor: Redactor::new(std::env::vars()),
+        cancel,
+    };
+    let settled = dispute.settle(tell).await;
+    // Whatever came of it, what the integrator left is committed on a ref of the run, and its place goes.
+    dispute.ledger.close()?;
+    let Settled { tree, usage } = settled?;
+    let tree = tree.map_err(|why| {
+        Error::failed("the conflict is not resolved, and your checkout is as it was").because(why).hint(format!(
+            "'git agentloop merge {}' leaves it to you; what the integrator left is under refs/agentloop/run/{}/",
+            work.id, work.id
+        ))
+    })?;
+    let message = message::resolved_by(&work.draft, &choice, &usage);
+    let code = git::take_resolved(&site.repo, &work.take(how, &message), &met, &tree)?;
+    Ok((work.id, code))
+}
+
+impl Work {
+    fn take<'a>(&'a self, how: Merge, message: &'a str) -> git::Take<'a> {
+        git::Take { way: how.way, name: &self.tip.name, commit: &self.tip.commit, message, edit: how.edit }
+    }
+}
+
+/// The work of `run`, which is not going on.
+fn work(site: &Site, run: Option<&str>, way: Way) -> Result<Work> {
     let id = site.repo.resolve(run)?;
     super::refuse_nested(site)?;
     if lock::holder(site.repo.common_dir(), &id).is_some() {
@@ -36,15 +139,42 @@ pub fn merge(site: &Site, run: Option<&str>, how: Merge) -> Result<(RunId, i32)>
             .hint("merge in a clone that has a checkout"));
     }
     let run = replay(site, &id)?;
-    let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
-    let draft = match how.way {
-        Way::Squash => message::squash(&run, &commit),
-        _ => message::merge(&run, &name),
+    let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
+    let draft = match way {
+        Way::Squash => message::squash(&run, &tip.commit),
+        _ => message::merge(&run, &tip.name),
     };
-    git::take(
-        &site.repo,
-        &id,
-        &git::Take { way: how.way, name: &name, commit: &commit, message: &draft, edit: how.edit },
-    )
-    .map(|code| (id, code))
+    Ok(Work { id, run, tip, draft })
+}
+
+/// Who resolves, what that may do unasked, and what must pass: as the run has it only where it was started in this clone,
+/// since a log can come from anyone.
+fn chosen(
+    site: &Site,
+    work: &Work,
+    integrator: Option<AgentChoice>,
+) -> Result<(AgentChoice, Permissions, Vec<crate::run::goal::Check>)> {
+    let options = &work.run.options;
+    let is_trusted = GitLedger::was_started_here(&site.repo, &work.id);
+    let recorded = options.agent_for(Role::Integrator);
+    let mut choice = match integrator {
+        Some(choice) => choice,
+        None if is_trusted => recorded.clone(),
+        None => {
+            let again = shell_words::quote(&recorded.backend).into_owned();
+            return Err(Error::usage(format!(
+                "{} was started in another clone: the agent that its log names is not taken on trust",
+                work.id
+            ))
+            .hint(format!("name it: git agentloop merge {} --with-agent --integrator {again}", work.id)));
+        }
+    };
+    if choice.backend == "auto" {
+        choice.backend = site.registry().auto()?;
+    }
+    Ok(if is_trusted {
+        (choice, options.permissions, options.checks.clone())
+    } else {
+        (choice, Permissions::default(), Vec::new())
+    })
 }

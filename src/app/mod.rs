@@ -26,7 +26,7 @@ pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::fork::{Fork, fork, steer};
 pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};
-pub use self::merge::{Merge, Way, merge};
+pub use self::merge::{Merge, Way, merge, merge_with_agent};
 pub use self::read::{Listed, Transcript, list, listed, output, resolve, result, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
@@ -107,9 +107,12 @@ impl Site {
     fn agents(&self, options: &Options) -> Result<BTreeMap<String, Arc<dyn Agent>>> {
         let choices = std::iter::once(&options.agent).chain(options.roles.values());
         let names = choices.map(|choice| choice.backend.as_str());
-        let registry = self.registry();
-        let agent = |name: &str| self.own.get(name).map_or_else(|| registry.get(name), |own| Ok(Arc::clone(own)));
-        names.map(|name| Ok((name.to_owned(), agent(name)?))).collect()
+        names.map(|name| Ok((name.to_owned(), self.agent(name)?))).collect()
+    }
+
+    /// The agent that answers to `name`.
+    fn agent(&self, name: &str) -> Result<Arc<dyn Agent>> {
+        self.own.get(name).map_or_else(|| self.registry().get(name), |own| Ok(Arc::clone(own)))
     }
 }
 

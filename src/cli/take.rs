@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use tokio_util::sync::CancellationToken;
+
 use super::args::{DiscardArgs, MergeArgs, PruneArgs};
-use super::{ERROR, print, render, sanitize, say, with_runtime};
+use super::{ERROR, print, render, sanitize, say, stop_on_signals, with_runtime};
 use crate::app::{self, Merge, Prunable, Removal, Site, Way};
 use crate::error::{Error, Result};
 
@@ -24,7 +26,17 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
         std::env::var("GIT_MERGE_AUTOEDIT").map_or(true, |value| !matches!(value.as_str(), "no" | "false" | "0"));
     let person = print::person_answers() && print::person_reads();
     let edit = arguments.edit || (person && auto && !arguments.no_edit);
-    let (_, code) = app::merge(site, arguments.run.as_deref(), Merge { way, edit })?;
+    let (run, how) = (arguments.run.as_deref(), Merge { way, edit });
+    let (_, code) = if arguments.with_agent {
+        let (cancel, integrator) = (CancellationToken::new(), arguments.integrator.clone());
+        let tell = |line: &str| print::note(&sanitize::lines(line));
+        with_runtime(async {
+            stop_on_signals(cancel.clone(), |_| print::note("stopping: your checkout stays as it is"))?;
+            app::merge_with_agent(site, run, how, integrator, cancel, tell).await
+        })?
+    } else {
+        app::merge(site, run, how)?
+    };
     Ok(u8::try_from(code).unwrap_or(ERROR))
 }
 

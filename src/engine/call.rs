@@ -10,6 +10,7 @@ use super::Engine;
 use super::command::{PORT, variables};
 use super::limits::Limits;
 use super::recorder::Recorder;
+use super::redact::Redactor;
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
 use crate::agent::{Agent, Request, Response};
@@ -174,17 +175,8 @@ impl Engine {
     /// What every prompt begins with.
     pub(super) fn brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
         self.recorder.with(|run| {
-            let answers = run.intake.answers.clone().unwrap_or_default();
-            let clarifications: Vec<(String, String)> = run.intake.questions.iter().cloned().zip(answers).collect();
-            write(&Brief {
-                goal: &run.goal.text,
-                criteria: &run.goal.criteria,
-                clarifications: &clarifications,
-                iteration: run.iteration().map_or(0, |iteration| iteration.number),
-                max_iterations: run.budget().max_iterations,
-                feedback: run.iteration().map_or("", |iteration| iteration.feedback.as_str()),
-                playwright: run.options.playwright,
-            })
+            let iteration = run.iteration().map_or(0, |iteration| iteration.number);
+            brief(run, |about| write(&Brief { iteration, ..*about }))
         })
     }
 
@@ -203,29 +195,10 @@ impl Call {
     }
 
     /// Makes the call and judges its outcome; nothing is recorded yet.
-    pub(super) async fn make(self, recorder: &Arc<Recorder>, redactor: &super::redact::Redactor) -> Answer {
+    pub(super) async fn make(self, recorder: &Arc<Recorder>, redactor: &Redactor) -> Answer {
         let started = std::time::Instant::now();
         let request = &self.request;
-        let result = tokio::select! {
-            result = self.agent.run(request) => result,
-            () = overdue(request) => Err(if request.cancel.is_cancelled() {
-                Failure::new(FailureKind::Cancelled, "stopped")
-            } else {
-                Failure::new(FailureKind::Timeout, "the agent did not answer in time")
-            }),
-        };
-        let clean = |text: &str| clip(&redactor.clean(text), VALUE_LIMIT);
-        let result = match result {
-            Ok(response) if response.text.trim().is_empty() => {
-                Err((Failure::new(FailureKind::Empty, "the agent answered nothing"), response))
-            }
-            Ok(response) => Ok(Response { text: clean(&response.text), ..response }),
-            Err(failure) => {
-                let spent =
-                    Response { usage: failure.spent.as_deref().copied().unwrap_or_default(), ..Response::default() };
-                Err((failure, spent))
-            }
-        };
+        let result = reply(&*self.agent, request, redactor).await;
         let finished = |error: Option<Failure>, response: &Response| AgentFinished {
             call: request.call,
             role: Some(request.role),
@@ -241,7 +214,6 @@ impl Call {
         match result {
             Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },
             Err((mut failure, spent)) => {
-                failure.message = clean(&failure.message);
                 failure.retry_at = self.retry_at(&failure, recorder);
                 Answer { finished: finished(Some(failure.clone()), &spent), result: Err(failure) }
             }
@@ -277,6 +249,49 @@ impl Call {
         let jitter = 0.75 + 0.5 * fastrand::f64();
         (streak < PATIENCE).then(|| now.plus(backoff * jitter))
     }
+}
+
+/// Puts `request` to `agent`: its answer, or how it failed and what it brought back all the same. Neither holds a secret.
+pub(super) async fn reply(
+    agent: &dyn Agent,
+    request: &Request,
+    redactor: &Redactor,
+) -> Result<Response, (Failure, Response)> {
+    let result = tokio::select! {
+        result = agent.run(request) => result,
+        () = overdue(request) => Err(if request.cancel.is_cancelled() {
+            Failure::new(FailureKind::Cancelled, "stopped")
+        } else {
+            Failure::new(FailureKind::Timeout, "the agent did not answer in time")
+        }),
+    };
+    let clean = |text: &str| clip(&redactor.clean(text), VALUE_LIMIT);
+    match result {
+        Ok(response) if response.text.trim().is_empty() => {
+            Err((Failure::new(FailureKind::Empty, "the agent answered nothing"), response))
+        }
+        Ok(response) => Ok(Response { text: clean(&response.text), ..response }),
+        Err(failure) => {
+            let usage = failure.spent.as_deref().copied().unwrap_or_default();
+            let message = clean(&failure.message);
+            Err((Failure { message, ..failure }, Response { usage, ..Response::default() }))
+        }
+    }
+}
+
+/// What every prompt about `run` begins with, whatever iteration it is about.
+pub(super) fn brief<T>(run: &Run, write: impl FnOnce(&Brief<'_>) -> T) -> T {
+    let answers = run.intake.answers.clone().unwrap_or_default();
+    let clarifications: Vec<(String, String)> = run.intake.questions.iter().cloned().zip(answers).collect();
+    write(&Brief {
+        goal: &run.goal.text,
+        criteria: &run.goal.criteria,
+        clarifications: &clarifications,
+        iteration: 0,
+        max_iterations: run.budget().max_iterations,
+        feedback: run.iteration().map_or("", |iteration| iteration.feedback.as_str()),
+        playwright: run.options.playwright,
+    })
 }
 
 /// Resolves when a call has not come to its end although it was told to, or its time is long over.

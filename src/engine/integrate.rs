@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::call::Answer;
 use super::work::store;
-use crate::agent::prompts::{self, Side};
+use crate::agent::prompts::{self, Between, Side};
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Merged, Merging, Resolving, Task};
 use crate::run::event::{Conflicted, Fact, Integrated};
@@ -15,7 +15,7 @@ use crate::run::work::Subgoal;
 use crate::run::{Conflict, Run};
 
 /// Bytes of one side's diff that the integrator sees.
-const SIDE_BYTES: usize = 64 * 1024;
+pub(super) const SIDE_BYTES: usize = 64 * 1024;
 
 /// A worker's commit to merge, and into what.
 #[derive(Clone)]
@@ -97,7 +97,7 @@ impl Engine {
         }
         let (at, tree) = (due.clone(), onto.clone());
         let place = self.blocking(move |ledger| ledger.open_conflict(&at.task, &at.merging(&tree))).await?;
-        let port = self.provisioner.provision(&place.path, Some(id)).await?;
+        let port = self.provisioner.provision(&self.recorder, &place.path, Some(id)).await?;
         let prompt = self.brief_integrator(&due, &onto).await?;
         let path = format!("{}.merge/{attempt}.out", due.task);
         let transcript = self.transcript(&path);
@@ -164,10 +164,17 @@ impl Engine {
         }
         let clean = |text: String| self.parts.redactor.clean(&text).into_owned();
         let (ours, theirs) = (clean(diff(&due.tip, onto).await?), clean(diff(&due.tip, &due.commit).await?));
-        let theirs = Side { subgoals: std::slice::from_ref(&due.subgoal), diff: &theirs };
-        let ours = Side { subgoals: &met, diff: &ours };
-        let error = due.conflict.error.as_deref();
-        Ok(self.brief(|brief| prompts::integrate(brief, paths, ours, theirs, &due.commit, error)))
+        let theirs = Side { served: std::slice::from_ref(&due.subgoal), diff: &theirs };
+        let ours = Side { served: &met, diff: &ours };
+        let conflict = prompts::Conflict {
+            between: Between::Workers,
+            paths,
+            ours,
+            theirs,
+            commit: &due.commit,
+            error: due.conflict.error.as_deref(),
+        };
+        Ok(self.brief(|brief| prompts::integrate(brief, &conflict)))
     }
 
     fn work_message(&self, due: &Due, attempt: u32, agent: &AgentChoice, tokens: u64, text: &str) -> String {

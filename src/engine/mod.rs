@@ -5,6 +5,7 @@
 
 mod call;
 mod command;
+pub mod dispute;
 pub mod inbox;
 mod integrate;
 mod last_words;
@@ -158,7 +159,6 @@ impl Engine {
         };
         let provisioner = Provisioner {
             ledger: Arc::clone(&parts.ledger),
-            recorder: Arc::clone(&recorder),
             commands,
             cancel: parts.cancel.clone(),
             wanted: parts.provisioning.clone(),
@@ -207,7 +207,7 @@ impl Engine {
             facts.extend(workspace.before.map(integrated));
             self.recorder.record(facts).await?;
         }
-        self.port = Some(self.provisioner.provision(&self.workspace, None).await?);
+        self.port = Some(self.provisioner.provision(&self.recorder, &self.workspace, None).await?);
         Ok(())
     }
 

@@ -34,7 +34,6 @@ pub struct Provisioning {
 #[derive(Clone)]
 pub(super) struct Provisioner {
     pub(super) ledger: Arc<dyn Ledger>,
-    pub(super) recorder: Arc<Recorder>,
     pub(super) commands: Commands,
     pub(super) cancel: CancellationToken,
     pub(super) wanted: Provisioning,
@@ -42,20 +41,41 @@ pub(super) struct Provisioner {
 }
 
 impl Provisioner {
-    /// Makes `place`, which was made or is used again, fit to work in; the first of its ports. `subgoal` is whose it is.
-    /// A run that is stopped meanwhile goes on without, and whoever resumes it begins here anew.
+    /// Makes `place`, which was made or is used again, fit to work in, and puts on record what that took; the first of its
+    /// ports. `subgoal` is whose it is. A run that is stopped meanwhile goes on without, and whoever resumes it begins here
+    /// anew.
     ///
     /// # Errors
     /// Where something cannot be written there, or a setup command fails: whoever worked there would fail of it too.
-    pub(super) async fn provision(&self, place: &Path, subgoal: Option<&str>) -> Result<u16> {
+    pub(super) async fn provision(&self, recorder: &Arc<Recorder>, place: &Path, subgoal: Option<&str>) -> Result<u16> {
+        let (run, iteration) = recorder.with(|run| {
+            (run.id.as_ref().map(ToString::to_string), run.iteration().map_or(0, |iteration| iteration.number))
+        });
+        let Fitted { port, done, failure } = self.fit(place, &run.unwrap_or_default(), iteration, subgoal).await?;
+        if self.cancel.is_cancelled() {
+            return Ok(port);
+        }
+        if done.copied > 0 || !done.setup.is_empty() || !done.remarks.is_empty() {
+            recorder.record([done.into()]).await?;
+        }
+        failure.map_or(Ok(port), Err)
+    }
+
+    /// The same with nothing put on record.
+    ///
+    /// # Errors
+    /// Where something cannot be written there.
+    pub(super) async fn fit(&self, place: &Path, run: &str, iteration: u32, subgoal: Option<&str>) -> Result<Fitted> {
         let port = {
             let (ports, place) = (self.ports.clone(), place.to_owned());
             tokio::task::spawn_blocking(move || ports.base(&place))
                 .await
                 .context("a thread that looked for ports died")?
         };
+        let subgoal = subgoal.map(ToOwned::to_owned);
+        let mut fitted = Fitted { port, done: Provisioned { subgoal, ..Provisioned::default() }, failure: None };
         if self.cancel.is_cancelled() {
-            return Ok(port);
+            return Ok(fitted);
         }
         let (at, patterns, cancel) = (place.to_owned(), self.wanted.copy.clone(), self.cancel.clone());
         let outfit = self
@@ -63,37 +83,28 @@ impl Provisioner {
                 ledger.provision(&at, &Wanted { copy: &patterns, go_on: &|| !cancel.is_cancelled() })
             })
             .await?;
-        let mut done = Provisioned {
-            subgoal: subgoal.map(ToOwned::to_owned),
-            copied: outfit.copied,
-            setup: Vec::new(),
-            remarks: outfit.remarks,
-        };
-        let mut failure = None;
+        (fitted.done.copied, fitted.done.remarks) = (outfit.copied, outfit.remarks);
         if !outfit.set_up && !self.wanted.setup.is_empty() {
-            failure = self.set_up(place, port, &mut done).await?;
+            fitted.failure = self.set_up(place, port, run, iteration, &mut fitted.done).await?;
         }
-        if self.cancel.is_cancelled() {
-            return Ok(port);
-        }
-        if done.copied > 0 || !done.setup.is_empty() || !done.remarks.is_empty() {
-            self.recorder.record([done.into()]).await?;
-        }
-        failure.map_or(Ok(port), Err)
+        Ok(fitted)
     }
 
     /// Runs the setup commands up to the first that fails; that one's failure.
-    async fn set_up(&self, place: &Path, port: u16, done: &mut Provisioned) -> Result<Option<Error>> {
+    async fn set_up(
+        &self,
+        place: &Path,
+        port: u16,
+        run: &str,
+        iteration: u32,
+        done: &mut Provisioned,
+    ) -> Result<Option<Error>> {
         let at = place.to_owned();
         let before = self.blocking(move |ledger| ledger.uncommitted(&at)).await?;
-        let (run, iteration) = self.recorder.with(|run| {
-            (run.id.as_ref().map(ToString::to_string), run.iteration().map_or(0, |iteration| iteration.number))
-        });
-        let run = run.unwrap_or_default();
         let whose = done.subgoal.clone();
         for (position, command) in self.wanted.setup.iter().enumerate() {
             let job = Job {
-                run: run.clone(),
+                run: run.to_owned(),
                 iteration,
                 call: format!("setup-{port}-{position}"),
                 subgoal: whose.as_deref(),
@@ -107,7 +118,7 @@ impl Provisioner {
             }
             done.setup.push(result.clone());
             if !result.ok {
-                return Ok(Some(explain(&result, place, &run)));
+                return Ok(Some(explain(&result, place, run)));
             }
         }
         let at = place.to_owned();
@@ -128,6 +139,15 @@ impl Provisioner {
         let ledger = Arc::clone(&self.ledger);
         tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
     }
+}
+
+/// What making a place fit came to.
+pub(super) struct Fitted {
+    /// The first of its ports.
+    pub(super) port: u16,
+    pub(super) done: Provisioned,
+    /// The setup command that failed.
+    pub(super) failure: Option<Error>,
 }
 
 /// A failed setup command: which, how, what it said last, and how to go on.

@@ -194,7 +194,7 @@ impl Worker {
         let (tip, earlier) = (bench.tip.clone(), bench.earlier.clone());
         let open = move || ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() });
         let place = tokio::task::spawn_blocking(open).await.context("the ledger's thread died")??;
-        let port = self.provisioner.provision(&place.path, Some(&self.id)).await?;
+        let port = self.provisioner.provision(&self.recorder, &place.path, Some(&self.id)).await?;
         self.call.set_place(place.path, port);
         Ok(())
     }

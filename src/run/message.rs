@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::Run;
 use super::event::clip;
 use super::goal::{AgentChoice, Goal, Role, RunId};
-use super::work::{Subgoal, one_line};
+use super::work::{Subgoal, Usage, one_line};
 
 /// Longest goal in a start commit's subject, in characters.
 const SUBJECT_LENGTH: usize = 60;
@@ -97,6 +97,18 @@ pub fn squash(run: &Run, tip: &str) -> String {
     let subject = one_line(&run.goal.text, SUBJECT_LENGTH);
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n{MERGED_TRAILER}: {tip}\n", account(run))
+}
+
+/// `message` with who resolved the conflict that its commit resolves, and what that used.
+#[must_use]
+pub fn resolved_by(message: &str, agent: &AgentChoice, usage: &Usage) -> String {
+    let agent = one_line(&agent.to_string(), BODY_LENGTH);
+    let mut text = format!("{}\nAgentloop-Agent: {}={agent}\n", message.trim_end(), Role::Integrator);
+    let _ = writeln!(text, "Agentloop-Tokens: {}", usage.tokens());
+    if let Some(cost) = usage.cost_usd {
+        let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
+    }
+    text
 }
 
 /// The goal, where a subject does not hold it, and what the run came to.

@@ -2,15 +2,19 @@
 
 use clap::{ArgGroup, Args};
 
-use super::value::{age, text};
+use super::value::{age, agent, text};
+use crate::run::goal::AgentChoice;
 
 pub const MERGE_EXAMPLES: &str = "\
 Examples:
   git agentloop merge
   git agentloop merge fix-login-3k9vqp --squash
+  git agentloop merge --with-agent --integrator claude_code/opus
 
 git does it, in your checkout: it stops at conflicts and before it would touch
-what you have not committed, and exits as it always does.";
+what you have not committed, and exits as it always does. With --with-agent,
+conflicts are resolved in a worktree apart, the run's checks are run on what
+comes of it, and your branch is then fast-forwarded to the merge.";
 
 pub const DISCARD_EXAMPLES: &str = "\
 Examples:
@@ -47,6 +51,12 @@ pub struct MergeArgs {
     /// Copy each checkpoint that changed something, without a merge
     #[arg(long)]
     pub rebase: bool,
+    /// Have an agent resolve conflicts
+    #[arg(long, conflicts_with_all = ["rebase", "edit"])]
+    pub with_agent: bool,
+    /// Which agent that is, as NAME or NAME/MODEL [default: the run's own]
+    #[arg(long, value_name = "AGENT", value_parser = agent, requires = "with_agent")]
+    pub integrator: Option<AgentChoice>,
     /// Edit the message first [default: where you are at a terminal]
     #[arg(short, long, overrides_with = "no_edit")]
     pub edit: bool,

@@ -55,7 +55,9 @@ impl GitLedger {
         let goes_on = resolving.ended && left.lost.is_none() && !is_none && !marked.is_empty();
         let open = match left.lost {
             Some(lost) => Some(lost),
-            None if is_none => Some("nothing of the subgoal's work is in what the integrator left".to_owned()),
+            None if is_none => {
+                Some("nothing of the work that was to be merged is in what the integrator left".to_owned())
+            }
             None => (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", "))),
         };
         if !goes_on {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
@@ -144,6 +144,14 @@ fn is_at(file: &File, path: &Path) -> bool {
     let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
     let (locked, there) = (file.metadata().map(place), fs::metadata(path).map(place));
     matches!((locked, there), (Ok(locked), Ok(there)) if locked == there)
+}
+
+/// That somebody else has the lock of `run`.
+pub(super) fn driven(common_dir: &Path, run: &RunId) -> Error {
+    let by = holder(common_dir, run).and_then(|holder| holder.pid);
+    let by = by.map_or_else(String::new, |pid| format!(", process {pid}"));
+    Error::usage(format!("{run} has a driver already{by}"))
+        .hint(format!("'git agentloop tail -f {run}' follows it; 'git agentloop cancel {run}' stops it"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
 //! A run's work into the user's branch, by the user's own git: their hooks, their editor, their signature, their
-//! settings. Nothing here resolves or forces anything.
+//! settings. Nothing here resolves or forces anything; what an integrator resolved elsewhere comes in by fast-forward.
 
+use std::collections::HashSet;
 use std::process::Command;
 
+use gix::bstr::ByteSlice as _;
+
 use super::repository::Repository;
-use super::{branch, command};
+use super::{branch, command, preview};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -70,6 +73,92 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
             run_it(git.args(own.iter().map(ToString::to_string)))
         }
     }
+}
+
+/// The user's checkout and what a run's work would do to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meeting {
+    /// The user's branch, where HEAD is on one.
+    pub branch: Option<String>,
+    /// The user's commit.
+    pub head: String,
+    /// Its tree.
+    pub tree: String,
+    /// The files that conflict.
+    pub conflicts: Vec<String>,
+}
+
+/// Tries to merge `commit` into what the user has checked out; nothing is touched.
+///
+/// # Errors
+/// Where it cannot be tried, or the checkout holds what the merge would change: git would refuse it in the end.
+pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
+    let (head, branch) = preview::head(repo)?;
+    let trial = preview::try_merge(repo, &head, commit)?;
+    let tree = repo.gix().find_commit(Repository::id(&head)?).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+    let tree = tree.context("HEAD cannot be read")?.to_string();
+    if !trial.conflicts.is_empty() {
+        refuse_under_way(repo)?;
+        let mut git = process::in_our_place("git");
+        let changed = git.args(["diff-tree", "-r", "--name-only", "--no-renames", "-z", &head, &trial.tree]);
+        let changed = names(&command::run(changed)?);
+        let mut git = process::in_our_place("git");
+        git.env("GIT_OPTIONAL_LOCKS", "0");
+        git.args(["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all"]);
+        let edited = command::run(&mut git)?;
+        let edited =
+            edited.split(|byte| *byte == 0).filter_map(|entry| Some(entry.get(3..)?.to_str_lossy().into_owned()));
+        let both: Vec<String> = edited.filter(|path| changed.contains(path)).collect();
+        if !both.is_empty() {
+            return Err(Error::usage(format!(
+                "your checkout holds uncommitted changes to what the merge would change: {}",
+                both.join(", ")
+            ))
+            .hint("commit them, or 'git stash' them, first"));
+        }
+    }
+    Ok(Meeting { branch, head, tree, conflicts: trial.conflicts })
+}
+
+fn refuse_under_way(repo: &Repository) -> Result<()> {
+    let gix = repo.gix();
+    let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
+    match under_way.into_iter().find(|(name, _)| gix.git_dir().join(name).exists()) {
+        None => Ok(()),
+        Some((_, what)) => Err(Error::usage(format!("a {what} is under way in your checkout"))
+            .hint(format!("conclude it, or 'git {what} --abort'"))),
+    }
+}
+
+fn names(printed: &[u8]) -> HashSet<String> {
+    let paths = printed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
+    paths.map(|path| path.to_str_lossy().into_owned()).collect()
+}
+
+/// Takes `take` with `tree`, what its conflict with `met` was resolved to: as one commit, to which the user's branch is
+/// fast-forwarded by their git. What git exits with.
+///
+/// # Errors
+/// Where the commit cannot be made, or the user has gone on since.
+pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<i32> {
+    let mut git = process::in_our_place("git");
+    git.args(["commit-tree", "-m", take.message.trim_end(), "-p", &met.head]);
+    if take.way != Way::Squash {
+        git.args(["-p", take.commit]);
+    }
+    if repo.gix().config_snapshot().boolean("commit.gpgSign").unwrap_or_default() {
+        git.arg("-S");
+    }
+    repo.identity().stand_in(&mut git);
+    let commit = command::word(git.arg(tree))?;
+    let (head, branch) = preview::head(repo)?;
+    if (&head, &branch) != (&met.head, &met.branch) {
+        return Err(Error::failed("your checkout is not where it was: HEAD has moved meanwhile")
+            .hint(format!("'git merge {commit}' merges what was resolved into what you have now")));
+    }
+    let mut git = process::in_our_place("git");
+    git.env("GIT_REFLOG_ACTION", format!("merge {}", take.name));
+    run_it(git.args(["merge", "--ff-only", &commit]))
 }
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {

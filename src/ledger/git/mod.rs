@@ -44,7 +44,7 @@ pub use self::repository::{Identity, Repository};
 pub use self::worktree::Trial;
 
 use self::guard::Guard;
-use self::lock::RunLock;
+use self::lock::{RunLock, driven};
 use self::output::Output;
 use self::record::Record;
 use self::refs::{Change, Expect, RefMover, Swap};
@@ -106,7 +106,7 @@ impl GitLedger {
     /// # Errors
     /// Where the run's branch exists, or nothing can be written.
     pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(&repo, &new.run))?;
+        let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
         let gix = repo.gix();
         let identity = repo.identity();
         let base = Repository::id(&new.base)?;
@@ -150,14 +150,22 @@ impl GitLedger {
     /// # Errors
     /// Where a driver works on it, or its commits cannot be read.
     pub fn open(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(&repo, run))?;
-        let identity = repo.identity();
         let is_fetched = read::find(&repo.gix(), run)?.is_some_and(|place| place.remote.is_some());
-        let ledger = Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)?;
+        let ledger = Self::hold(repo, run, tip, isolation)?;
         if is_fetched {
             branch::establish(&ledger.repo, &ledger.mover, run, tip)?;
         }
         Ok(ledger)
+    }
+
+    /// Keeps everybody else from a run, whose branch and record stay as they are.
+    ///
+    /// # Errors
+    /// Where a driver works on it, or its commits cannot be read.
+    pub fn hold(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
+        let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
+        let identity = repo.identity();
+        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)
     }
 
     fn assemble(
@@ -169,10 +177,10 @@ impl GitLedger {
         identity: Identity,
         record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
     ) -> Result<Self> {
-        let durability: Durability = setting(&repo, "agentloop.durable")?;
+        let durability: Durability = repo.setting("agentloop.durable")?;
         let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
         let mover = Arc::new(mover);
-        let cleanup = setting(&repo, "agentloop.cleanup")?;
+        let cleanup = repo.setting("agentloop.cleanup")?;
         let page = Repository::id(&tip)?;
         let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
         let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
@@ -483,18 +491,4 @@ impl Ledger for GitLedger {
 /// The folder of what belongs to a run on this machine.
 fn run_dir(common_dir: &Path, run: &RunId) -> PathBuf {
     common_dir.join("agentloop").join(run.as_str())
-}
-
-/// A setting that the ledger itself goes by.
-fn setting<T: std::str::FromStr<Err = String> + Default>(repo: &Repository, key: &str) -> Result<T> {
-    let Some(text) = repo.config(key).pop() else { return Ok(T::default()) };
-    text.parse()
-        .map_err(|why: String| Error::usage(format!("{key}: {why}")).hint(format!("mend it with 'git config {key} …'")))
-}
-
-fn driven(repo: &Repository, run: &RunId) -> Error {
-    let by = lock::holder(repo.common_dir(), run).and_then(|holder| holder.pid);
-    let by = by.map_or_else(String::new, |pid| format!(", process {pid}"));
-    Error::usage(format!("{run} has a driver already{by}"))
-        .hint(format!("'git agentloop tail -f {run}' follows it; 'git agentloop cancel {run}' stops it"))
 }

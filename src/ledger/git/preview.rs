@@ -96,6 +96,18 @@ pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
     Ok(Trial { tree, conflicts: words.filter(|path| !path.is_empty()).collect() })
 }
 
+/// The newest `limit` commits along the first parents from `from`, exclusive, to `to`: what each is called, and its message.
+///
+/// # Errors
+/// Where one of them cannot be read.
+pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<Vec<(String, String)>> {
+    let mut git = command::git(repo.home());
+    git.args(["log", "--first-parent", "-z", "--format=%h %B", &format!("-{limit}"), &format!("{from}..{to}")]);
+    let printed = command::run(&mut git)?;
+    let commits = printed.split(|byte| *byte == 0).map(|commit| commit.to_str_lossy().trim().to_owned());
+    Ok(commits.filter_map(|commit| commit.split_once(' ').map(|(name, text)| (name.into(), text.into()))).collect())
+}
+
 /// The user's HEAD: its commit, and the branch it is on.
 ///
 /// # Errors

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::lock::{self, RunLock};
+use super::lock::{self, RunLock, driven};
 use super::read::{LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::tree::Tracked;
 use super::worktree::{self, Worktree};
-use super::{STARTED_HERE, branch, command, driven, run_dir};
+use super::{STARTED_HERE, branch, command, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -89,7 +89,7 @@ fn refs(repo: &Repository, run: &RunId, extent: Extent) -> Result<Vec<(String, O
 /// # Errors
 /// Where a driver works on it, its branch is checked out somewhere, or something of it could not be kept first.
 pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed> {
-    let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo, run))?;
+    let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
     refuse_checked_out(repo, run)?;
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let mut removed = Removed::default();

@@ -95,6 +95,14 @@ impl Repository {
         values.iter().map(|value| value.to_str_lossy().into_owned()).collect()
     }
 
+    /// A setting that the ledger itself goes by.
+    pub(super) fn setting<T: std::str::FromStr<Err = String> + Default>(&self, key: &str) -> Result<T> {
+        let Some(text) = self.config(key).pop() else { return Ok(T::default()) };
+        text.parse().map_err(|why: String| {
+            Error::usage(format!("{key}: {why}")).hint(format!("mend it with 'git config {key} …'"))
+        })
+    }
+
     /// What stands between `prefix` and the last dot in configured keys: `agentloop.backend.` gives the backends.
     #[must_use]
     pub fn config_names(&self, prefix: &str) -> Vec<String> {
@@ -181,9 +189,12 @@ impl Repository {
             Error::usage(format!("'{revision}' is no commit of this repository"))
                 .hint("'git log --all --oneline' shows what there is; --base takes any of git's names for a commit")
         };
-        let id = gix.rev_parse_single(revision).map_err(|error| unknown().because(error))?;
-        let object = id.object().map_err(|error| unknown().because(error))?;
-        let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown().because(error))?;
+        // What is below says the same again, in words of the library's.
+        let words = |error: &dyn std::error::Error| error.to_string();
+        let id = gix.rev_parse_single(revision).map_err(|error| unknown().because(words(&error)))?;
+        let object = id.object().map_err(|error| unknown().because(words(&error)))?;
+        let commit =
+            object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown().because(words(&error)))?;
         Ok(commit.id.to_string())
     }
 
@@ -266,7 +277,7 @@ fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + S
         return reftable();
     }
     Error::usage(format!("{place} is in no git repository that can be read"))
-        .because(error)
+        .because(error.to_string())
         .hint("go to one, or make one: git init && git commit --allow-empty -m 'first'")
 }
 

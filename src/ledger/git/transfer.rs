@@ -257,7 +257,9 @@ fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut
 /// Brings a run that went on elsewhere to the same point here. What its worktree holds belongs to the point it was at:
 /// it is kept on a rescue ref, and the worktree goes.
 fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
-    let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Err(super::driven(repo, run)) };
+    let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else {
+        return Err(super::lock::driven(repo.common_dir(), run));
+    };
     let gix = repo.gix();
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let kept = removal::drop_worktrees(repo, &mover, run)?.1;

@@ -110,7 +110,7 @@ impl Workers for Memory {
             standing.base.clear(); // no merge is made onto it
         }
         let open = if tree == standing.base {
-            Some("nothing of the subgoal's work is in what the integrator left".to_owned())
+            Some("nothing of the work that was to be merged is in what the integrator left".to_owned())
         } else {
             (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", ")))
         };

@@ -1,0 +1,261 @@
+//! A conflict between a run's work and the branch that takes it, put to the integrator once the run is over.
+//!
+//! Nothing of it goes into the run's log: what comes of it is a commit of the branch's, which names who resolved it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::call::{brief, reply};
+use super::command::{Commands, Job, PORT, variables};
+use super::integrate::SIDE_BYTES;
+use super::ports::Ports;
+use super::provision::{Provisioner, Provisioning};
+use super::redact::Redactor;
+use super::work::store;
+use crate::agent::prompts::{self, Between, Prompts, Side};
+use crate::agent::{Agent, Request};
+use crate::error::{Context as _, Result};
+use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
+use crate::run::Run;
+use crate::run::goal::{AgentChoice, Check, Permissions, Role};
+use crate::run::message::{self, Work};
+use crate::run::work::{CheckResult, Subgoal, Usage};
+
+/// A conflict, and who is to resolve it.
+pub struct Dispute {
+    /// Where the places are.
+    pub ledger: Arc<dyn Ledger>,
+    /// The run.
+    pub run: Run,
+    /// The branch's commit.
+    pub ours: String,
+    /// Its tree.
+    pub tree: String,
+    /// The run's commit.
+    pub theirs: String,
+    /// What both grew from.
+    pub base: String,
+    /// The files that conflict.
+    pub paths: Vec<String>,
+    /// The branch's commits since, and the run's, each with its message.
+    pub commits: [Vec<Subgoal>; 2],
+    /// The integrator.
+    pub agent: Arc<dyn Agent>,
+    /// As the record names it.
+    pub choice: AgentChoice,
+    /// What it may do unasked.
+    pub permissions: Permissions,
+    /// What must pass on what it leaves.
+    pub checks: Vec<Check>,
+    /// What its place is made fit with.
+    pub provisioning: Provisioning,
+    /// This process's id among those that work for the run.
+    pub session: String,
+    /// The roles' instructions.
+    pub prompts: Prompts,
+    /// Keeps secrets off the record.
+    pub redactor: Redactor,
+    /// Cancelled when the integrator must stop.
+    pub cancel: CancellationToken,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    /// The tree that resolves the conflict; or why none does.
+    pub tree: Result<String, String>,
+    /// What all tries used together.
+    pub usage: Usage,
+}
+
+impl Dispute {
+    /// Has the integrator try, as often as the run's workers may, and says what happens.
+    ///
+    /// # Errors
+    /// Where no place can be made for it, or what it leaves cannot be committed.
+    pub async fn settle(&self, tell: impl Fn(&str)) -> Result<Settled> {
+        let (mut usage, mut error) = (Usage::default(), None);
+        for attempt in 1..=self.run.budget().max_task_retries + 1 {
+            match self.attempt(attempt, error.as_deref(), &mut usage, &tell).await? {
+                Ok(tree) => return Ok(Settled { tree: Ok(tree), usage }),
+                Err(Unresolved { why, may_try_again }) => {
+                    error = Some(why);
+                    if !may_try_again || self.cancel.is_cancelled() {
+                        break;
+                    }
+                }
+            }
+            tell(error.as_deref().unwrap_or_default());
+        }
+        Ok(Settled { tree: Err(error.unwrap_or_default()), usage })
+    }
+
+    async fn attempt(
+        &self,
+        attempt: u32,
+        error: Option<&str>,
+        usage: &mut Usage,
+        tell: &impl Fn(&str),
+    ) -> Result<Result<String, Unresolved>> {
+        let task = self.task();
+        let place = self.blocking(|ledger, task, merging| ledger.open_conflict(task, merging)).await?.path;
+        let provisioner = self.provisioner();
+        let fitted = provisioner.fit(&place, &self.run_id(), task.iteration, Some(&task.subgoal)).await?;
+        if let Some(failure) = fitted.failure {
+            return Err(failure);
+        }
+        tell(&format!("{} resolves it in {}", self.choice, place.display()));
+        let path = format!("{task}.merge/{attempt}.out");
+        let mut request = self.request(attempt, self.ask(error).await?, &place, &path);
+        request.env.push((PORT.to_owned(), fitted.port.to_string()));
+        let result = reply(&*self.agent, &request, &self.redactor).await;
+        let response = result.as_ref().unwrap_or_else(|(_, spent)| spent);
+        usage.add(&response.usage);
+        let report = result.as_ref().map_or_else(|(failure, _)| failure.to_string(), |response| response.text.clone());
+        let message = self.message(attempt, usage.tokens(), result.is_ok(), &report);
+        store(Arc::clone(&self.ledger), path, request.transcript, report, self.redactor.clone()).await;
+        let (paths, ended) = (self.paths.clone(), result.is_ok());
+        let close = move |ledger: &dyn Ledger, task: &Task, merging: &Merging<'_>| {
+            ledger.close_conflict(&Resolving { task, merging, paths: &paths, message: &message, ended })
+        };
+        let left: Resolution = self.blocking(close).await?;
+        left.remarks.iter().for_each(|remark| tell(&format!("note: {remark}")));
+        if let Err((failure, _)) = result {
+            return Ok(Err(Unresolved { may_try_again: failure.counts(), why: failure.to_string() }));
+        }
+        if let Some(why) = left.open {
+            return Ok(Err(Unresolved { why, may_try_again: true }));
+        }
+        for (position, check) in self.checks.iter().enumerate() {
+            let job = Job {
+                run: self.run_id(),
+                iteration: task.iteration,
+                call: format!("merge-check-{position}"),
+                subgoal: None,
+                cwd: &place,
+                port: Some(fitted.port),
+                timeout: self.run.options.check_timeout,
+            };
+            let result = provisioner.commands.run(check, job).await;
+            tell(&format!("check {}: {}", if result.ok { "passed" } else { "failed" }, check.name));
+            if !result.ok {
+                return Ok(Err(Unresolved { why: in_words(&result), may_try_again: true }));
+            }
+        }
+        Ok(Ok(left.tree))
+    }
+
+    fn provisioner(&self) -> Provisioner {
+        let commands = Commands {
+            session: self.session.clone(),
+            env: Vec::new(),
+            cancel: self.cancel.clone(),
+            redactor: self.redactor.clone(),
+        };
+        Provisioner {
+            ledger: Arc::clone(&self.ledger),
+            commands,
+            cancel: self.cancel.clone(),
+            wanted: self.provisioning.clone(),
+            ports: Ports::of_user(),
+        }
+    }
+
+    fn run_id(&self) -> String {
+        self.run.id.as_ref().map(ToString::to_string).unwrap_or_default()
+    }
+
+    /// No subgoal's id holds a capital; the commit keeps the tries at one merge from those at another.
+    fn task(&self) -> Task {
+        let iteration = self.run.iteration().map_or(1, |iteration| iteration.number);
+        Task { iteration, subgoal: format!("HEAD-{}", self.theirs.get(..12).unwrap_or(&self.theirs)) }
+    }
+
+    fn request(&self, attempt: u32, prompt: String, place: &Path, transcript: &str) -> Request {
+        let Task { iteration, subgoal } = self.task();
+        let scratch = self.ledger.scratch().join(transcript);
+        let made = scratch.parent().map(std::fs::create_dir_all);
+        Request {
+            role: Role::Integrator,
+            system: self.prompts.system(Role::Integrator).to_owned(),
+            prompt,
+            model: self.choice.model.clone(),
+            cwd: place.to_owned(),
+            permissions: self.permissions,
+            timeout: self.run.options.agent_timeout.map(Duration::from_secs_f64),
+            tokens_left: None,
+            env: variables(&self.run_id(), iteration, Some(&subgoal), None),
+            run: self.run_id(),
+            call: self.run.agent_calls + u64::from(attempt),
+            iteration,
+            subgoal: Some(subgoal),
+            attempt,
+            transcript: made.is_some_and(|made| made.is_ok()).then_some(scratch),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    async fn ask(&self, error: Option<&str>) -> Result<String> {
+        let diff = |to: &str| {
+            let (base, to, paths) = (self.base.clone(), to.to_owned(), self.paths.clone());
+            self.blocking(move |ledger, _, _| ledger.diff(&base, &to, &paths, SIDE_BYTES))
+        };
+        let diffs = [diff(&self.ours).await?, diff(&self.theirs).await?];
+        let diffs = diffs.map(|diff| self.redactor.clean(&diff).into_owned());
+        let conflict = prompts::Conflict {
+            between: Between::Branches,
+            paths: &self.paths,
+            ours: Side { served: &self.commits[0], diff: &diffs[0] },
+            theirs: Side { served: &self.commits[1], diff: &diffs[1] },
+            commit: &self.theirs,
+            error,
+        };
+        Ok(brief(&self.run, |about| prompts::integrate(about, &conflict)))
+    }
+
+    /// The message of the commit that keeps a try.
+    fn message(&self, attempt: u32, tokens: u64, done: bool, text: &str) -> String {
+        let Task { iteration, subgoal } = self.task();
+        let subgoal = Subgoal { id: subgoal, description: self.run.goal.text.clone() };
+        message::work(&Work {
+            run: self.run.id.as_ref(),
+            iteration,
+            subgoal: &subgoal,
+            attempt,
+            role: Role::Integrator,
+            agent: &self.choice,
+            tokens,
+            done,
+            text,
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Ledger, &Task, &Merging<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (ledger, task) = (Arc::clone(&self.ledger), self.task());
+        let (ours, tree, theirs) = (self.ours.clone(), self.tree.clone(), self.theirs.clone());
+        let work = move || work(&*ledger, &task, &Merging { tip: &ours, merged: &[], tree: &tree, commit: &theirs });
+        tokio::task::spawn_blocking(work).await.context("the ledger's thread died")?
+    }
+}
+
+/// A try that resolves nothing.
+struct Unresolved {
+    why: String,
+    may_try_again: bool,
+}
+
+fn in_words(check: &CheckResult) -> String {
+    let status = match (&check.error, check.exit_code) {
+        (Some(error), _) => error.clone(),
+        (None, Some(code)) => format!("exit code {code}"),
+        (None, None) => "it did not exit".to_owned(),
+    };
+    let said = [check.stdout.trim(), check.stderr.trim()].join("\n");
+    format!("the check '{}' fails on the merge: {status}\n{}", check.name, said.trim()).trim_end().to_owned()
+}
