@@ -190,6 +190,60 @@ fn long_answers_go_through_git_s_pager() {
 }
 
 #[test]
+fn colours_and_pager_are_those_of_git_s_settings() {
+    if !has("script") {
+        eprintln!("there is no script(1) here to make a terminal with");
+        return;
+    }
+    let repo = installed();
+    let run = run_with_files(&repo, "write files");
+    let pager = repo.script("pager", "echo PAGED; cat");
+    repo.git(&["config", "core.pager", &pager]);
+    let on_terminal = |env: &str, arguments: &str| {
+        let mut script = repo.command("script");
+        let command = format!("env -u NO_COLOR {env} {PROGRAM} {arguments}");
+        script.args(["-qec", &command, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+        String::from_utf8_lossy(&script.output().unwrap().stdout).into_owned()
+    };
+    let is_coloured = |text: &str| text.contains("\u{1b}[3");
+    assert!(on_terminal("", "list").contains("\u{1b}[32mcompleted\u{1b}[m  2/4"), "{}", on_terminal("", "list"));
+    for verb in ["list", "status", "show", "tail", "result", "tail -f"] {
+        assert!(is_coloured(&on_terminal("", verb)), "{verb}");
+        for env in ["NO_COLOR=1", "TERM=dumb", "GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=color.ui GIT_CONFIG_VALUE_0=never"]
+        {
+            let text = on_terminal(env, verb);
+            // What is under way is still drawn, but on a terminal that cannot.
+            let is_plain = if env == "TERM=dumb" { !text.contains('\u{1b}') } else { !is_coloured(&text) };
+            assert!(is_plain, "{env} {verb}: {text:?}");
+        }
+        let plain = repo.command(PROGRAM).env_remove("NO_COLOR").args(verb.split(' ')).output().unwrap();
+        assert!(!plain.stdout.contains(&0x1b), "{verb} to a file");
+    }
+    // What is long, and nobody follows, is paged.
+    let long = repo.script(
+        "long",
+        "read -r role; cat > /dev/null; case \"$role\" in *subagent*) seq 1 99 ;; *reviewer*) \
+        echo '{\"gates_passed\": true, \"goal_complete\": true}' ;; *) echo '[\"one\"]' ;; esac",
+    );
+    repo.git(&["config", "agentloop.backend.long.command", &long]);
+    for _ in 0..23 {
+        repo.mock_run("another", &["--max-iterations", "2"]);
+    }
+    repo.agentloop(&["run", "a long one", "--criteria", "x", "--backend", "long"]).expect(0);
+    let shown = ["list", "output a-long iter1/s1", &format!("tail {run}")].map(|verb| on_terminal("", verb));
+    assert!(shown.iter().all(|text| text.contains("PAGED")), "{shown:?}");
+    assert!(!on_terminal("", "status").contains("PAGED") && !on_terminal("", "tail -f").contains("PAGED"));
+    // The closer setting wins, and 'always' is for files too.
+    repo.git(&["config", "color.ui", "always"]);
+    let list = || {
+        String::from_utf8(repo.command(PROGRAM).env_remove("NO_COLOR").arg("list").output().unwrap().stdout).unwrap()
+    };
+    assert!(is_coloured(&list()));
+    repo.git(&["config", "color.agentloop", "false"]);
+    assert!(!is_coloured(&list()));
+}
+
+#[test]
 fn formats_for_scripts_and_prompts() {
     let repo = Repo::new();
     assert_eq!(repo.agentloop(&["status", "--short"]).expect(0).stdout, "");

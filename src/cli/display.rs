@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::sanitize::short;
-use super::{print, story};
+use super::{paint, print, story};
 use crate::app;
 use crate::engine::Watch;
 use crate::run::Run;
@@ -57,12 +57,8 @@ impl Mode {
 
     /// How `tail` shows a run.
     #[must_use]
-    pub fn for_tail(follow: bool) -> Self {
-        if follow && can_draw(std::io::stdout().is_terminal()) {
-            Self::Live(Stream::Out)
-        } else {
-            Self::Plain(Stream::Out)
-        }
+    pub fn for_tail() -> Self {
+        if can_draw(std::io::stdout().is_terminal()) { Self::Live(Stream::Out) } else { Self::Plain(Stream::Out) }
     }
 }
 
@@ -125,10 +121,12 @@ impl Display {
 
     fn print(&self, state: &mut State, text: &str) {
         let print = || match self.mode {
-            Mode::Plain(Stream::Out) | Mode::Live(Stream::Out) => print::out(format!("{text}\n")).unwrap_or(false),
+            Mode::Plain(Stream::Out) | Mode::Live(Stream::Out) => {
+                print::out(paint::out(format!("{text}\n"))).unwrap_or(false)
+            }
             _ => {
                 // The run goes on whether or not anybody listens.
-                let _ = writeln!(std::io::stderr().lock(), "{text}");
+                let _ = writeln!(std::io::stderr().lock(), "{}", paint::err(text.to_owned()));
                 true
             }
         };
@@ -208,25 +206,27 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
     Some(line.to_string())
 }
 
+/// What `event` says to a person; `begun` keeps when workers began.
+pub fn tell(begun: &mut BTreeMap<String, Timestamp>, run: &Run, event: &Event, closing: bool) -> Option<String> {
+    let since = match &event.fact {
+        Fact::SubagentStarted(data) => {
+            begun.insert(data.id.clone(), event.ts);
+            None
+        }
+        Fact::SubagentFinished(data) => begun.remove(&data.id),
+        Fact::SubagentFailed(data) => begun.remove(&data.id),
+        _ => None,
+    };
+    story::tell(run, event, since.map(|since| event.ts.since(since)), closing)
+}
+
 impl Watch for Display {
     fn event(&self, run: &Run, event: &Event) {
         let mut state = self.state();
         let text = match self.mode {
             Mode::Quiet => return,
             Mode::Progress => progress(run, event),
-            Mode::Plain(_) | Mode::Live(_) => {
-                let took = match &event.fact {
-                    Fact::SubagentStarted(data) => {
-                        state.begun.insert(data.id.clone(), event.ts);
-                        None
-                    }
-                    Fact::SubagentFinished(data) => state.begun.remove(&data.id),
-                    Fact::SubagentFailed(data) => state.begun.remove(&data.id),
-                    _ => None,
-                };
-                let took = took.map(|begun| event.ts.since(begun));
-                story::tell(run, event, took, self.closing)
-            }
+            Mode::Plain(_) | Mode::Live(_) => tell(&mut state.begun, run, event, self.closing),
         };
         if matches!(self.mode, Mode::Live(_)) {
             self.draw(&mut state, run, event);

@@ -1,12 +1,13 @@
 //! Verbs that can wait for more: `tail -f`, `result --wait`, `output -f`.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
-use super::display::{Display, Mode};
-use super::{ERROR, print, render, sanitize, say_result};
+use super::display::{Display, Mode, tell};
+use super::{ERROR, page, paint, print, render, sanitize, say, say_result};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::Result;
@@ -21,13 +22,11 @@ const ASK_EVERY: u32 = 10;
 /// Where there is no such run.
 pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     let limit = arguments.limit.unwrap_or(usize::MAX);
-    if arguments.json && !arguments.follow {
-        let tail = app::tail(site, arguments.run.as_deref(), arguments.cursor, limit)?;
-        print::out(render::json(&tail, print::person_reads())?)?;
-        return Ok(0);
+    if !arguments.follow {
+        return so_far(site, arguments, limit);
     }
     let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
-    let display = Display::new(Mode::for_tail(arguments.follow), true);
+    let display = Display::new(Mode::for_tail(), true);
     let mut run = Run::default();
     let (mut cursor, mut shown) = (0, 0);
     let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
@@ -56,9 +55,9 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
             }
             cursor = page.cursor;
         }
-        if ended || !arguments.follow {
+        if ended {
             display.close();
-            if arguments.follow && status.state == "interrupted" {
+            if status.state == "interrupted" {
                 print::note(&format!("{id} has no driver any more; 'git agentloop resume {id}' goes on"));
             }
             return Ok(0);
@@ -67,6 +66,24 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
             std::thread::sleep(LOOK);
         }
     }
+}
+
+/// What happened in a run up to now.
+fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
+    let run = arguments.run.as_deref();
+    if arguments.json {
+        return say(true, &app::tail(site, run, arguments.cursor, limit)?, || Ok(String::new()));
+    }
+    let (mut run, events) = (Run::default(), app::tail(site, run, 0, usize::MAX)?.events);
+    let (mut begun, mut text, mut shown) = (BTreeMap::new(), String::new(), 0);
+    for event in &events {
+        run.apply(event);
+        if event.seq > arguments.cursor && shown < limit {
+            shown += 1;
+            text.extend(tell(&mut begun, &run, event, true).map(|told| told + "\n"));
+        }
+    }
+    page(&paint::out(text)).map(|()| 0)
 }
 
 /// What a run came to.
@@ -108,14 +125,15 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
         let text = transcript.text.as_deref().map(String::from_utf8_lossy);
         let running = transcript.live.is_some();
         let view = serde_json::json!({ "paths": transcript.paths, "text": text, "running": running });
-        print::out(render::json(&view, person)?)?;
-        return Ok(0);
+        return say(true, &view, || Ok(String::new()));
     }
     let Some(text) = transcript.text else {
         let paths: Vec<String> = transcript.paths.iter().map(|path| sanitize::line(path) + "\n").collect();
-        print::out(paths.concat())?;
-        return Ok(0);
+        return page(&paths.concat()).map(|()| 0);
     };
+    if person && !arguments.follow {
+        return page(&sanitize::lines(&String::from_utf8_lossy(&text))).map(|()| 0);
+    }
     let mut heard = show(&text, person)?;
     let mut offset = text.len();
     let mut live = transcript.live.filter(|_| arguments.follow);

@@ -18,6 +18,7 @@ mod manual;
 mod options;
 mod overview;
 mod pager;
+mod paint;
 mod porcelain;
 mod print;
 mod render;
@@ -109,6 +110,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         return doctor(json);
     }
     let site = Site::open(None)?;
+    paint::choose(&site);
     match cli.verb {
         Verb::Run(arguments) => run(&site, &arguments),
         Verb::Resume(arguments) => resume(&site, &arguments),
@@ -310,14 +312,19 @@ fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 /// Prints a view: as JSON, or as `text` says it.
 fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Result<String>) -> Result<u8> {
-    let text = if as_json { render::json(view, print::person_reads())? } else { text()? };
+    let text = if as_json { render::json(view, print::person_reads())? } else { paint::out(text()?) };
+    page(&text).map(|()| 0)
+}
+
+/// Shows an answer, by the user's pager where it is longer than a screen.
+fn page(text: &str) -> Result<()> {
     if text.lines().count() <= pager::SCREEN {
-        return print::out(text).map(|_| 0);
+        return print::out(text).map(|_| ());
     }
     let mut pager = pager::Pager::start();
-    pager.show(&text)?;
+    pager.show(text)?;
     pager.close();
-    Ok(0)
+    Ok(())
 }
 
 fn say_status(status: &Status, json: bool) -> Result<u8> {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::paint;
 use super::sanitize::{line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
@@ -32,7 +33,7 @@ pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
 #[must_use]
 pub fn status(status: &Status, now: Timestamp) -> String {
     let id = &status.run_id;
-    let mut text = format!("{id}: {}", state(status));
+    let mut text = format!("{id}: {}", paint::state(&status.state, &state(status)));
     let iteration = format!("iteration {} of {}", status.iteration, status.max_iterations);
     let _ = if status.running {
         writeln!(text, ", {}, {iteration}", status.phase)
@@ -73,7 +74,11 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
         let status = &listed.status;
         vec![
             status.run_id.to_string(),
-            if listed.merged { "merged".to_owned() } else { status.state.replace('_', " ") },
+            if listed.merged {
+                paint::state("merged", "merged")
+            } else {
+                paint::state(&status.state, &status.state.replace('_', " "))
+            },
             format!("{}/{}", status.iteration, status.max_iterations),
             span(now.since(status.started_at)),
             short(&status.goal, GOAL_WIDTH),
@@ -91,7 +96,7 @@ pub fn result(result: &RunResult) -> String {
         "completed" | "stopped" | "failed" | "cancelled" => String::new(),
         state => format!("{}: ", state.replace('_', " ")),
     };
-    let mut text = format!("{id}: {state}{}\n", lines(&result.summary).trim());
+    let mut text = format!("{id}: {state}{}\n", paint::state(&result.status, lines(&result.summary).trim()));
     if !result.questions.is_empty() {
         text += &questions(result);
         return text;
@@ -169,12 +174,13 @@ pub fn check_lines(check: &CheckResult) -> String {
 pub fn check_line(check: &CheckResult) -> String {
     let name = short(&check.name, LINE_WIDTH);
     let time = span(check.duration);
+    let (passed, failed) = (paint::good("check passed"), paint::bad("check failed"));
     match (check.ok, &check.error, check.exit_code) {
-        (true, ..) if check.reused => format!("check passed: {name} (before, on the same tree)"),
-        (true, ..) => format!("check passed: {name} ({time})"),
-        (false, Some(error), _) => format!("check failed: {name}: {}", short(error, LINE_WIDTH)),
-        (false, None, Some(code)) => format!("check failed: {name}: exit code {code} ({time})"),
-        (false, None, None) => format!("check failed: {name} ({time})"),
+        (true, ..) if check.reused => format!("{passed}: {name} (before, on the same tree)"),
+        (true, ..) => format!("{passed}: {name} ({time})"),
+        (false, Some(error), _) => format!("{failed}: {name}: {}", short(error, LINE_WIDTH)),
+        (false, None, Some(code)) => format!("{failed}: {name}: exit code {code} ({time})"),
+        (false, None, None) => format!("{failed}: {name} ({time})"),
     }
 }
 
@@ -196,11 +202,13 @@ pub fn config(entries: &[Entry]) -> String {
 pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut all = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
-    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let wide = |cell: &str| paint::plain(cell.to_owned()).chars().count();
+    let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| wide(cell)).max();
     let widths: Vec<usize> = (0..heads.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in &all {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| cell.to_owned() + &" ".repeat(width - wide(cell))).collect();
         text += cells.join("  ").trim_end();
         text.push('\n');
     }

@@ -2,7 +2,7 @@
 
 use super::args::{DiffArgs, LogArgs, ShowArgs};
 use super::pager::Pager;
-use super::{print, render};
+use super::{paint, print, render};
 use crate::app::{self, Site};
 use crate::error::{Error, Result};
 use crate::process;
@@ -47,11 +47,14 @@ pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
         return Ok(0);
     }
     let mut pager = Pager::start();
-    if pager.show(&super::shown::text(&shown))? && !shown.files.is_empty() {
+    if pager.show(&paint::out(super::shown::text(&shown)))? && !shown.files.is_empty() {
         let mut git = process::in_our_place("git");
         git.args(["--no-pager", "diff", "--stat"]);
         if arguments.patch {
             git.arg("--patch");
+        }
+        if !paint::is_seen_out() {
+            git.arg("--no-color");
         }
         pager.run(git.args([&shown.base, &shown.tip]))?;
     }

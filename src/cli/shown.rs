@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::paint;
 use super::render::{check_lines, span};
 use super::sanitize::{lines, short};
 use crate::app::Shown;
@@ -11,7 +12,8 @@ const WIDTH: usize = 160;
 
 /// The whole of it but for what git prints below.
 pub fn text(shown: &Shown) -> String {
-    let mut text = format!("run       {}: {}\n", shown.run_id, shown.state.replace('_', " "));
+    let state = paint::state(&shown.state, &shown.state.replace('_', " "));
+    let mut text = format!("run       {}: {state}\n", shown.run_id);
     let _ = writeln!(text, "goal      {}", hanging(&shown.goal));
     if !shown.criteria.trim().is_empty() {
         let _ = writeln!(text, "criteria  {}", hanging(&shown.criteria));
@@ -19,7 +21,8 @@ pub fn text(shown: &Shown) -> String {
     let _ = writeln!(text, "verdict   {}", short(&shown.summary, WIDTH));
     for iteration in &shown.iterations {
         let commit = iteration.commit.as_deref().and_then(|commit| commit.get(..12)).unwrap_or("not committed");
-        let _ = writeln!(text, "  {:>3}. {commit:<12}  {}", iteration.number, iteration.summary);
+        let commit = paint::notable(&format!("{commit:<12}"));
+        let _ = writeln!(text, "  {:>3}. {commit}  {}", iteration.number, iteration.summary);
     }
     for issue in &shown.issues {
         let _ = writeln!(text, "issue     {}", short(issue, WIDTH));
@@ -31,7 +34,7 @@ pub fn text(shown: &Shown) -> String {
     let tokens = shown.usage.tokens();
     let _ =
         writeln!(text, "cost      {} agent calls, {tokens} tokens{cost}, {}", shown.agent_calls, span(shown.seconds));
-    let merged = if shown.merged { ", merged" } else { "" };
+    let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
     let _ = writeln!(text, "branch    {}{merged}", shown.branch);
     if let Some(next) = &shown.next {
         let _ = writeln!(text, "next      {next}");

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::paint;
 use super::render::{check_line, count, merging, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
@@ -21,13 +22,13 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
     Some(match &event.fact {
         Fact::RunStarted(data) => {
             let id = data.run_id.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("run {id}: {}", short(&data.goal.text, WIDTH))
+            format!("{}: {}", paint::head(&format!("run {id}")), short(&data.goal.text, WIDTH))
         }
         Fact::RunResumed(_) => {
             let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
-            format!("run {id} goes on: {}", short(&run.goal.text, WIDTH))
+            format!("{}: {}", paint::head(&format!("run {id} goes on")), short(&run.goal.text, WIDTH))
         }
-        Fact::WorktreeReady(data) => format!("branch {}, from {}", data.branch, abbreviated(&data.base)),
+        Fact::WorktreeReady(data) => format!("branch {}, from {}", data.branch, hash(&data.base)),
         Fact::Provisioned(data) => provisioned(data),
         Fact::CriteriaProposed(data) => format!("criteria: {}", short(&data.criteria, WIDTH)),
         Fact::NeedsInput(data) if run.options.asking != Asking::Console => questions(run, &data.questions),
@@ -35,7 +36,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             format!("no questions could be asked: {}", short(data.error.as_deref()?, WIDTH))
         }
         Fact::IterationStarted(data) => {
-            format!("iteration {} of {}", event.iteration.unwrap_or_default(), data.max_iterations)
+            paint::head(&format!("iteration {} of {}", event.iteration.unwrap_or_default(), data.max_iterations))
         }
         Fact::Decomposed(data) => {
             let mut text = format!("  plan: {}", count(data.plan.subgoals.len(), "subgoal", ""));
@@ -47,15 +48,18 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             }
             text
         }
-        Fact::SubagentFinished(data) => format!("  {} done{time}: {}", data.id, short(&data.preview, WIDTH)),
+        Fact::SubagentFinished(data) => {
+            format!("  {} {}{time}: {}", data.id, paint::good("done"), short(&data.preview, WIDTH))
+        }
         Fact::SubagentFailed(data) => {
-            format!("  {} failed, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
+            let failed = paint::bad("failed");
+            format!("  {} {failed}, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
         Fact::AgentFinished(data) if data.role == Some(Role::Subagent) => notes(data)?,
         Fact::AgentFinished(data) => {
             let failure = data.error.as_ref()?;
             let role = data.role.map_or("agent", Role::name);
-            format!("  {role} failed: {}", short(&failure.message, WIDTH))
+            format!("  {role} {}: {}", paint::bad("failed"), short(&failure.message, WIDTH))
         }
         Fact::Verified(data) => {
             let checks: Vec<String> =
@@ -68,7 +72,8 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             all.join("\n")
         }
         Fact::Reviewed(data) => {
-            let mut text = format!("  review: {}", if data.review.accepts() { "accepted" } else { "not accepted" });
+            let verdict = if data.review.accepts() { paint::good("accepted") } else { paint::notable("not accepted") };
+            let mut text = format!("  review: {verdict}");
             for issue in data.review.issues.iter().take(ISSUES) {
                 let _ = write!(text, "\n    {}", short(issue, WIDTH));
             }
@@ -80,7 +85,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::Checkpointed(data) => {
             let files = count(usize::try_from(data.changed).unwrap_or(usize::MAX), "file", "changed");
             let partial = if data.partial { ", partial" } else { "" };
-            let mut text = format!("  committed {}, {files}{partial}", abbreviated(&data.commit));
+            let mut text = format!("  committed {}, {files}{partial}", hash(&data.commit));
             for remark in &data.remarks {
                 let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
             }
@@ -103,7 +108,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))
         }
         Fact::RunCancelled(_) => "stopping".to_owned(),
-        Fact::RunError(data) => format!("error: {}", short(&data.message, WIDTH)),
+        Fact::RunError(data) => format!("{}: {}", paint::bad("error"), short(&data.message, WIDTH)),
         Fact::RunFinished(data) if closing => {
             let mut text = lines(&data.summary).trim().to_owned();
             if let Some(hint) = &data.hint {
@@ -133,7 +138,7 @@ fn provisioned(data: &Provisioned) -> String {
     let copied = (copied > 0).then(|| count(copied, "file", "copied from your checkout"));
     let setup = data.setup.iter().map(|command| {
         let name = short(&command.name, WIDTH);
-        let how = if command.ok { span(command.duration) } else { "failed".to_owned() };
+        let how = if command.ok { span(command.duration) } else { paint::bad("failed") };
         format!("{name} ({how})")
     });
     let parts: Vec<String> = copied.into_iter().chain(setup).collect();
@@ -143,7 +148,7 @@ fn provisioned(data: &Provisioned) -> String {
 }
 
 fn integrated(data: &Integrated) -> String {
-    let commit = abbreviated(&data.commit);
+    let commit = hash(&data.commit);
     match &data.subgoal {
         Some(subgoal) if data.conflict.is_empty() => format!("  merged the work of {subgoal}: {commit}"),
         Some(subgoal) => {
@@ -176,8 +181,9 @@ fn questions(run: &Run, questions: &[String]) -> String {
     text
 }
 
-fn abbreviated(commit: &str) -> &str {
-    commit.get(..12).unwrap_or(commit)
+/// A commit as it is shown.
+fn hash(commit: &str) -> String {
+    paint::notable(commit.get(..12).unwrap_or(commit))
 }
 
 #[cfg(test)]
@@ -194,7 +200,7 @@ mod tests {
         let mut run = Run::default();
         run.id = Some(RunId::new("x", 0));
         let event = Event { seq: 1, ts: Timestamp(0), session: "abcdef".into(), iteration: Some(2), fact: fact.into() };
-        tell(&run, &event, Some(12.0), closing)
+        tell(&run, &event, Some(12.0), closing).map(paint::plain)
     }
 
     #[test]

@@ -1,0 +1,117 @@
+//! Colours, as restrained as git's own and by its settings: `color.agentloop`, else `color.ui` (git-config(1)).
+//!
+//! What is rendered is always coloured; where nobody sees colours they are taken out again on the way. What others wrote
+//! went through `sanitize` before, so the only escapes in it are these.
+
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+
+use super::sanitize;
+use crate::app::Site;
+
+/// What the user has set, once that is known.
+static CHOICE: OnceLock<Choice> = OnceLock::new();
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    Always,
+    Auto,
+    Never,
+}
+
+/// Reads what the user of `site` has set.
+pub fn choose(site: &Site) {
+    let set = |key| site.repository().config(key).pop();
+    let value = set("color.agentloop").or_else(|| set("color.ui"));
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let _ = CHOICE.set(if refused { Choice::Never } else { choice(value.as_deref()) }); // the first is the same
+}
+
+fn choice(value: Option<&str>) -> Choice {
+    match value.map(str::to_ascii_lowercase).as_deref() {
+        Some("always") => Choice::Always,
+        Some("never" | "false" | "no" | "off" | "0") => Choice::Never,
+        _ => Choice::Auto,
+    }
+}
+
+fn is_seen(terminal: bool) -> bool {
+    match CHOICE.get().unwrap_or(&Choice::Never) {
+        Choice::Always => true,
+        Choice::Never => false,
+        Choice::Auto => terminal && std::env::var_os("TERM").is_some_and(|term| term != "dumb"),
+    }
+}
+
+/// Whether standard output shows colours.
+pub fn is_seen_out() -> bool {
+    is_seen(std::io::stdout().is_terminal())
+}
+
+/// `text` as it goes to standard output.
+pub fn out(text: String) -> String {
+    if is_seen_out() { text } else { plain(text) }
+}
+
+/// `text` as it goes to standard error.
+pub fn err(text: String) -> String {
+    if is_seen(std::io::stderr().is_terminal()) { text } else { plain(text) }
+}
+
+/// `text` without colours.
+pub fn plain(text: String) -> String {
+    if text.contains('\u{1b}') { sanitize::lines(&text).into_owned() } else { text }
+}
+
+/// As it should be.
+pub fn good(text: &str) -> String {
+    paint("32", text)
+}
+
+/// Not as it should be.
+pub fn bad(text: &str) -> String {
+    paint("31", text)
+}
+
+/// Neither; and commits, as in git's log.
+pub fn notable(text: &str) -> String {
+    paint("33", text)
+}
+
+/// Of another kind than what is around it.
+pub fn head(text: &str) -> String {
+    paint("1", text)
+}
+
+/// The word for a run's state, or `words` that say more.
+pub fn state(state: &str, words: &str) -> String {
+    match state {
+        "completed" | "merged" => good(words),
+        "failed" | "interrupted" | "cancelled" => bad(words),
+        "stopped" | "needs_input" | "waiting" => notable(words),
+        "running" => paint("36", words),
+        _ => words.to_owned(),
+    }
+}
+
+fn paint(code: &str, text: &str) -> String {
+    format!("\u{1b}[{code}m{text}\u{1b}[m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_out_is_what_was_put_in() {
+        assert_eq!(plain(format!("a {} b {}\n", good("c"), head("d"))), "a c b d\n");
+        assert_eq!(plain("no colours\n".to_owned()), "no colours\n");
+    }
+
+    #[test]
+    fn settings_are_git_s() {
+        assert_eq!([None, Some("auto"), Some("true"), Some("")].map(choice), [Choice::Auto; 4]);
+        assert_eq!([Some("never"), Some("false"), Some("Off")].map(choice), [Choice::Never; 3]);
+        assert_eq!(choice(Some("always")), Choice::Always);
+    }
+}
