@@ -1,10 +1,10 @@
 //! The pure core by properties: random worlds, driven to their end, cut at every event and driven on.
 
 use git_agentloop::run::event::{
-    AgentFinished, AgentStarted, AnswersGiven, Checkpointed, Conflicted, CriteriaProposed, Decomposed, Event, Fact,
-    IntakeFinished, IntakeStarted, Integrated, IterationFinished, IterationStarted, NeedsInput, Reviewed, RunCancelled,
-    RunFinished, RunResumed, RunStarted, SubagentFailed, SubagentFinished, SubagentStarted, Timestamp, Verified,
-    parse_log,
+    AgentFinished, AgentStarted, AnswersGiven, BudgetChanged, Checkpointed, Conflicted, CriteriaProposed, Decomposed,
+    Event, Fact, IntakeFinished, IntakeStarted, Integrated, IterationFinished, IterationStarted, NeedsInput, Reviewed,
+    RunCancelled, RunFinished, RunResumed, RunStarted, Steered, SubagentFailed, SubagentFinished, SubagentStarted,
+    Timestamp, Verified, parse_log,
 };
 use git_agentloop::run::goal::{AgentChoice, Asking, Budget, Check, Goal, Options, Role, RunId, StopReason};
 use git_agentloop::run::work::{CheckResult, Failure, FailureKind, Plan, Review, Subgoal, Usage, Verification};
@@ -31,36 +31,52 @@ struct World {
     isolated: bool,
     /// How many tries the conflict of each subgoal takes, by its number; 0 is none.
     conflicts: Vec<u32>,
+    /// The iteration in whose review a person sends guidance and grants an iteration more.
+    guided_at: Option<u32>,
     options: Options,
 }
 
 fn worlds() -> impl Strategy<Value = World> {
     let numbers = (1..5usize, prop::collection::vec(0..4u32, 4), 1..7u32, 1..7u32, 1..5u32);
     let budget = (1..7u32, 0..3u32, prop::option::of(1..40u64), 0..4u32, prop::option::of(1..200u32));
-    let apart = (any::<bool>(), prop::collection::vec(0..3u32, 4));
-    (numbers, budget, any::<[bool; 4]>(), apart).prop_map(|(numbers, budget, flags, (isolated, conflicts))| {
-        let [moving, flaky_planner, asks, checked] = flags;
-        let (subgoals, failing, accepted_at, green_at, jobs) = numbers;
-        let (max_iterations, max_task_retries, max_agent_calls, patience, seconds) = budget;
-        let check = Check { name: "check".into(), argv: vec!["check".into()] };
-        let options = Options {
-            budget: Budget {
-                max_iterations,
-                max_task_retries,
-                max_agent_calls,
-                patience,
-                max_seconds: seconds.map(f64::from),
-                ..Budget::default()
-            },
-            agent: AgentChoice { backend: "mock".into(), model: None },
-            checks: if checked { vec![check] } else { Vec::new() },
-            asking: if asks { Asking::Console } else { Asking::Never },
-            jobs,
-            max_subgoals: 32,
-            ..Options::default()
-        };
-        World { subgoals, failing, accepted_at, green_at, moving, flaky_planner, asks, isolated, conflicts, options }
-    })
+    let apart = (any::<bool>(), prop::collection::vec(0..3u32, 4), prop::option::of(1..7u32));
+    (numbers, budget, any::<[bool; 4]>(), apart).prop_map(
+        |(numbers, budget, flags, (isolated, conflicts, guided_at))| {
+            let [moving, flaky_planner, asks, checked] = flags;
+            let (subgoals, failing, accepted_at, green_at, jobs) = numbers;
+            let (max_iterations, max_task_retries, max_agent_calls, patience, seconds) = budget;
+            let check = Check { name: "check".into(), argv: vec!["check".into()] };
+            let options = Options {
+                budget: Budget {
+                    max_iterations,
+                    max_task_retries,
+                    max_agent_calls,
+                    patience,
+                    max_seconds: seconds.map(f64::from),
+                    ..Budget::default()
+                },
+                agent: AgentChoice { backend: "mock".into(), model: None },
+                checks: if checked { vec![check] } else { Vec::new() },
+                asking: if asks { Asking::Console } else { Asking::Never },
+                jobs,
+                max_subgoals: 32,
+                ..Options::default()
+            };
+            World {
+                subgoals,
+                failing,
+                accepted_at,
+                green_at,
+                moving,
+                flaky_planner,
+                asks,
+                isolated,
+                conflicts,
+                guided_at,
+                options,
+            }
+        },
+    )
 }
 
 /// A driver without agents, git or clock: performs each step as the world says.
@@ -211,6 +227,7 @@ impl<'a> Driver<'a> {
                 self.record([finished, outcome]);
             }
             Step::Review => {
+                self.hear_a_person(number);
                 self.call(Role::Reviewer, None);
                 let finished = self.answered(Role::Reviewer, None, None);
                 let yes = number >= self.world.accepted_at;
@@ -239,6 +256,21 @@ impl<'a> Driver<'a> {
                 let completed = reason == StopReason::GoalComplete;
                 self.record([RunFinished { stop_reason: Some(reason), completed, ..RunFinished::default() }.into()]);
             }
+        }
+    }
+
+    /// Once, also where the run was cut in between.
+    fn hear_a_person(&mut self, number: u32) {
+        if self.world.guided_at != Some(number) {
+            return;
+        }
+        if self.run.steering.is_empty() {
+            self.record([Steered { text: "mind the API".into() }.into()]);
+        }
+        let mut budget = self.world.options.budget.clone();
+        budget.max_iterations += 1;
+        if *self.run.budget() != budget {
+            self.record([BudgetChanged { budget }.into()]);
         }
     }
 
@@ -354,6 +386,20 @@ proptest! {
     }
 
     #[test]
+    fn guidance_is_heard_by_a_plan_or_there_is_none_left(mut world in worlds(), at in 1..7u32) {
+        world.guided_at = Some(at);
+        let run = Driver::start(&world).drive().run;
+        let heard = run.iterations.iter().any(|iteration| iteration.feedback.contains("The user says: mind the API"));
+        let was_reviewed = run.iterations.iter().any(|one| one.number == at && one.review.is_some());
+        if was_reviewed && !heard {
+            let reason = run.ended.as_ref().unwrap().reason;
+            let spent = run.budget().max_agent_calls.is_some_and(|limit| run.agent_calls >= limit);
+            let is_over = reason == StopReason::MaxSeconds || spent;
+            prop_assert!(is_over, "{:?} in iteration {}", reason, run.iterations.len());
+        }
+    }
+
+    #[test]
     fn work_apart_is_merged_in_plan_order_or_counts_as_failed(mut world in worlds()) {
         world.isolated = true;
         world.moving = true;
@@ -417,6 +463,7 @@ fn a_tree_that_changes_is_never_called_stuck() {
         asks: false,
         isolated: false,
         conflicts: vec![0],
+        guided_at: None,
         options: Options {
             budget: Budget { max_iterations: 20, patience: 3, ..Budget::default() },
             jobs: 1,
@@ -443,6 +490,7 @@ fn a_permanent_failure_ends_the_run_and_says_so() {
         asks: false,
         isolated: false,
         conflicts: vec![0],
+        guided_at: None,
         options: Options::default(),
     })
     .run;

@@ -38,6 +38,68 @@ fn guidance_is_on_record_at_once_and_in_the_next_plan() {
     assert!(repo.agentloop(&["steer", &run, "  "]).expect(2).stderr.contains("the guidance is empty"));
 }
 
+/// A run whose first worker works until the file is there; its reviewer accepts from iteration `from` on.
+fn gated(from: u32, arguments: &[&str]) -> (Repo, String, std::path::PathBuf) {
+    let repo = Repo::new();
+    let gate = repo.home().join("go");
+    let agent = format!(
+        "read -r role; cat > /dev/null; case \"$role\" in \
+         *reviewer*) if [ \"$AGENTLOOP_ITERATION\" -ge {from} ]; then v=true; else v=false; fi; echo \"{{\\\"gates_passed\\\": $v, \\\"goal_complete\\\": $v, \\\"issues\\\": []}}\" ;; \
+         *subagent*) while [ ! -e '{}' ]; do sleep 0.05; done; echo done ;; \
+         *) echo '[{{\"id\": \"one\", \"description\": \"work\"}}]' ;; esac",
+        gate.display()
+    );
+    let agent = repo.script("agent", &agent);
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let start = ["run", "-d", "a goal", "--criteria", "x", "--backend", "scripted"];
+    repo.agentloop(&[&start[..], arguments].concat()).expect(0);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    repo.await_status(&run, |status| status["phase"] == "execute");
+    (repo, run, gate)
+}
+
+#[test]
+fn guidance_in_an_iteration_that_reaches_the_goal_is_heard_by_one_more() {
+    let (repo, run, gate) = gated(1, &[]);
+    repo.agentloop(&["steer", &run, "and mind the docs"]).expect(0);
+    std::fs::write(&gate, "").unwrap();
+    let ended = repo.await_status(&run, |status| status["running"] == false);
+    assert_eq!((&ended["completed"], &ended["iteration"]), (&true.into(), &2.into()));
+    let events = repo.events(&run);
+    let second = events.iter().filter(|event| event["kind"] == "iteration_started").nth(1).unwrap();
+    assert!(second["data"]["feedback"].as_str().unwrap().contains("The user says: and mind the docs"));
+
+    // Where there is no iteration left, the end says what to do.
+    let (repo, run, gate) = gated(1, &["--max-iterations", "1"]);
+    repo.agentloop(&["steer", &run, "and mind the docs"]).expect(0);
+    std::fs::write(&gate, "").unwrap();
+    repo.await_status(&run, |status| status["running"] == false);
+    let told = repo.agentloop(&["result", &run]).expect(0).stdout;
+    assert!(told.contains(&format!("guidance came after the last plan; 'git agentloop fork {run}'")), "{told}");
+}
+
+#[test]
+fn a_live_run_takes_a_new_budget_and_nothing_else() {
+    let (repo, run, gate) = gated(3, &["--max-iterations", "1"]);
+    let changed = repo.agentloop(&["resume", &run, "--max-iterations", "3", "--json"]).expect(0).json();
+    assert_eq!((&changed["max_iterations"], &changed["running"]), (&3.into(), &true.into()));
+    repo.agentloop(&["resume", &run, "--max-agent-calls", "90", "-d"]).expect(0);
+    let refused = repo.agentloop(&["resume", &run, "--max-iterations", "9", "--verify", "true"]).expect(2).stderr;
+    assert!(refused.contains("what it may spend can change meanwhile, and nothing else"), "{refused}");
+    assert!(refused.contains(&format!("git agentloop cancel {run}")), "{refused}");
+    let refused = repo.agentloop(&["resume", &run]).expect(2).stderr;
+    assert!(refused.contains("has a driver already"), "{refused}");
+    std::fs::write(&gate, "").unwrap();
+    let ended = repo.await_status(&run, |status| status["running"] == false);
+    assert_eq!((&ended["completed"], &ended["iteration"]), (&true.into(), &3.into()));
+    let events = repo.events(&run);
+    let budgets: Vec<_> = events.iter().filter(|event| event["kind"] == "budget_changed").collect();
+    assert_eq!(budgets.len(), 2);
+    assert_eq!(budgets[1]["data"]["budget"]["max_iterations"], 3, "the first change stays");
+    assert_eq!(budgets[1]["data"]["budget"]["max_agent_calls"], 90);
+    assert!(repo.agentloop(&["tail", &run]).expect(0).stdout.contains("  budget: 3 iterations, 90 agent calls\n"));
+}
+
 #[test]
 fn a_fork_goes_on_from_an_iteration_and_says_so() {
     let repo = Repo::new();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{answering, new_id, open, reopen};
-use super::{Changes, Drive, NewRun, Site, settle};
+use super::{Changes, Drive, NewRun, Site, change_live, settle};
 use crate::engine::Engine;
 use crate::engine::redact::Redactor;
 use crate::error::{Context as _, Error, Result};
@@ -55,12 +55,15 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     started
 }
 
-/// Goes on with a run and returns once that is on record.
+/// Goes on with a run and returns once that is on record; one that is running has its budget changed.
 ///
 /// # Errors
 /// Where the run cannot go on.
 pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Status> {
     let id = site.repo.resolve(Some(run))?;
+    if let Some(status) = change_live(site, id.as_str(), &changes)? {
+        return Ok(status);
+    }
     hand_over(site, &id, &Request::Resume { run: id.to_string(), changes: Box::new(changes) })
 }
 

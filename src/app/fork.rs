@@ -1,11 +1,9 @@
-//! Other ways on: guidance for a live run, and a new run from where another one was.
+//! A new run from where another one was.
 
 use super::drive::{replay, trusted};
-use super::{Changes, NewRun, Site, now};
-use crate::engine::inbox;
+use super::{Changes, NewRun, Site};
 use crate::error::{Error, Result};
-use crate::ledger::git::{GitLedger, preview};
-use crate::run::goal::RunId;
+use crate::ledger::git::preview;
 
 /// What a fork does differently.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,25 +56,4 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
         forked_from: Some(format!("{id}@{number}")),
         ..NewRun::default()
     })
-}
-
-/// Sends guidance to a live run: its next plan hears it.
-///
-/// # Errors
-/// Where there is no such run, it is not running, or there is no guidance.
-pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
-    super::refuse_nested(site)?;
-    let id = site.repo.resolve(run)?;
-    if text.trim().is_empty() {
-        return Err(Error::usage("the guidance is empty")
-            .hint(format!("say what the next plan must hear: git agentloop steer {id} \"leave the API as it is\"")));
-    }
-    // A driver that is done holds its lock for a moment longer.
-    if !super::status(site, Some(id.as_str()))?.running {
-        return Err(Error::usage(format!("{id} is not running: nobody would hear it"))
-            .hint(format!("'git agentloop resume {id}' goes on; 'git agentloop fork {id}' starts anew from it")));
-    }
-    let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
-    inbox::send(&GitLedger::scratch_of(&site.repo, &id), &name, text.trim())?;
-    Ok(id)
 }

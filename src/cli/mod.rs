@@ -217,6 +217,9 @@ fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
     if driving.detach {
         return say_status(&app::resume_detached(site, &run, changes)?, driving.json);
     }
+    if let Some(status) = app::change_live(site, &run, &changes)? {
+        return say_status(&status, driving.json);
+    }
     let person = print::person_answers() && !driving.non_interactive;
     drive_here(driving, person, |drive| app::resume(site, &run, changes, drive))
 }

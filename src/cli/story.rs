@@ -7,7 +7,7 @@ use super::render::{check_line, count, merging, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
-use crate::run::goal::{Asking, Role, StopReason};
+use crate::run::goal::{Asking, Budget, Role, StopReason};
 
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
@@ -103,6 +103,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::Integrated(data) => integrated(data),
         Fact::Conflicted(data) => conflicted(data),
         Fact::Steered(data) => format!("  guidance: {}", short(&data.text, WIDTH)),
+        Fact::BudgetChanged(data) => format!("  budget: {}", budget(&data.budget)),
         Fact::Waiting(data) => {
             let left = span(data.until.since(event.ts));
             format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))
@@ -168,6 +169,18 @@ fn conflicted(data: &Conflicted) -> String {
         None => format!("  the work of {} conflicts in {}", data.subgoal, short(&data.paths.join(", "), WIDTH)),
         Some(error) => format!("  the conflict of {} is not resolved: {}", data.subgoal, short(error, WIDTH)),
     }
+}
+
+/// What a run may spend, in a line.
+fn budget(budget: &Budget) -> String {
+    let limits = [
+        Some(count(budget.max_iterations as usize, "iteration", "")),
+        budget.max_seconds.map(span),
+        budget.max_agent_calls.map(|calls| format!("{calls} agent calls")),
+        budget.max_tokens.map(|tokens| format!("{tokens} tokens")),
+        budget.max_cost.map(|cost| format!("{cost:.2} USD")),
+    ];
+    limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn questions(run: &Run, questions: &[String]) -> String {

@@ -9,6 +9,10 @@ pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<Strin
     let summary = run.summary(Some(reason));
     let resume = |with: &str| Some(format!("'git agentloop resume {id}{with}' goes on"));
     match reason {
+        StopReason::GoalComplete if !run.steering.is_empty() => (
+            summary,
+            Some(format!("guidance came after the last plan; 'git agentloop fork {id}' goes on from here with it")),
+        ),
         StopReason::GoalComplete => (summary, None),
         StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
         StopReason::MaxIterations => {

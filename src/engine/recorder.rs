@@ -170,9 +170,12 @@ fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
     let current = run.iteration().map(|iteration| iteration.number);
     match fact {
         Fact::IterationStarted(_) => Some(current.unwrap_or(0) + 1),
-        Fact::RunStarted(_) | Fact::RunResumed(_) | Fact::RunFinished(_) | Fact::RunCancelled(_) | Fact::Steered(_) => {
-            None
-        }
+        Fact::RunStarted(_)
+        | Fact::RunResumed(_)
+        | Fact::RunFinished(_)
+        | Fact::RunCancelled(_)
+        | Fact::Steered(_)
+        | Fact::BudgetChanged(_) => None,
         _ => current,
     }
 }

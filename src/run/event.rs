@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 pub use super::codec::parse_log;
-use super::goal::{AgentChoice, Goal, Options, Role, RunId, StopReason};
+use super::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
 pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip};
 pub use super::timestamp::Timestamp;
 use super::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
@@ -345,6 +345,11 @@ facts! {
     "steered" Steered {
         /// The guidance.
         text: String,
+    }
+    /// A person changed what the run may spend while it went on.
+    "budget_changed" BudgetChanged {
+        /// The budget from here on.
+        budget: Budget,
     }
     /// The loop pauses.
     "waiting" Waiting {

@@ -45,6 +45,7 @@ impl Run {
                     }
                 }
             }
+            Fact::BudgetChanged(data) => self.options.budget = data.budget.clone(),
             Fact::Steered(data) => self.steering.push(data.text.clone()),
             Fact::RunCancelled(_) => self.cancelled = true,
             Fact::RunError(data) => self.error = Some((data.message.clone(), data.hint.clone())),

@@ -233,11 +233,14 @@ impl Run {
     }
 
     fn next_iteration(&self, last: &Iteration) -> Step {
-        if last.is_complete() {
+        let may_go_on = last.number < self.budget().max_iterations;
+        // Guidance that no plan has heard yet is a wish for one more iteration.
+        let is_guided = !self.steering.is_empty();
+        if last.is_complete() && !(is_guided && may_go_on) {
             Step::Stop(StopReason::GoalComplete)
-        } else if last.number >= self.budget().max_iterations {
+        } else if !may_go_on {
             Step::Stop(StopReason::MaxIterations)
-        } else if self.is_stuck() {
+        } else if self.is_stuck() && !is_guided {
             Step::Stop(StopReason::NoProgress)
         } else {
             Step::Plan
@@ -263,13 +266,16 @@ impl Run {
             (budget.max_tokens.is_some_and(|limit| self.usage.tokens() >= limit), StopReason::MaxTokens),
             (budget.max_cost.is_some_and(|limit| self.usage.cost_usd.unwrap_or(0.0) >= limit), StopReason::MaxCost),
         ];
+        // A goal that is reached stays reached, where guidance asked for more than there is left to spend.
+        let is_reached = self.iteration().is_some_and(|last| last.checkpoint.is_some() && last.is_complete());
+        let end = |reason| if is_reached { Step::Stop(StopReason::GoalComplete) } else { self.wind_down(reason) };
         if let Some((_, reason)) = spent.into_iter().find(|(spent, _)| *spent) {
-            return self.wind_down(reason);
+            return end(reason);
         }
         let backend = &self.options.agent_for(role).backend;
         if let Some(pause) = self.pauses.get(backend).filter(|pause| pause.until > now) {
             if pause.limit && self.options.no_wait {
-                return self.wind_down(StopReason::UsageLimit);
+                return end(StopReason::UsageLimit);
             }
             let deadline = budget.max_seconds.map_or(pause.until, |limit| now.plus(limit - self.seconds(now)));
             return Step::Wait { until: pause.until.min(deadline), backend: backend.clone() };

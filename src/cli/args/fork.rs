@@ -13,12 +13,15 @@ Example:
   git agentloop steer fix-login-3k9vqp \"leave the public API as it is\"
 
 It is on record at once ('tail' shows it), and part of what the next iteration
-is planned from.";
+is planned from. Where the goal is reached without it, and the budget has an
+iteration left, there is one more.";
 
 pub const FORK_EXAMPLES: &str = "\
 Examples:
   git agentloop fork fix-login-3k9vqp@2 --goal \"the same with sessions\"
-  git agentloop fork fix-login-3k9vqp --backend codex --max-iterations 8";
+  git agentloop fork fix-login-3k9vqp --backend codex --max-iterations 8
+
+What is not given is as the other run has it.";
 
 pub const BISECT_EXAMPLES: &str = "\
 Example:

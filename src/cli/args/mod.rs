@@ -124,7 +124,13 @@ Examples:
     #[command(after_help = "Example:\n  git agentloop answer fix-login-3k9vqp \"use OAuth\" \"keep the old page\"")]
     Answer(AnswerArgs),
     /// Go on with a run: after a crash, a cancel or a spent budget
-    #[command(after_help = "Example:\n  git agentloop resume fix-login-3k9vqp --max-iterations 8")]
+    #[command(after_help = "\
+Examples:
+  git agentloop resume
+  git agentloop resume fix-login-3k9vqp --max-iterations 8
+
+What is not given stays as the run has it. One that is running takes a new
+budget too, and nothing else: --max-iterations, --max-seconds and their like.")]
     Resume(Box<ResumeArgs>),
     /// Stop a run; the work so far is committed
     #[command(after_help = "Example:\n  git agentloop cancel fix-login-3k9vqp")]

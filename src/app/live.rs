@@ -1,0 +1,74 @@
+//! What is sent to a live run's driver.
+
+use std::time::{Duration, Instant};
+
+use super::drive::replay;
+use super::{Changes, STOP_WAIT, Site, now};
+use crate::engine::inbox::{self, Message};
+use crate::error::{Error, Result};
+use crate::ledger::git::{GitLedger, lock};
+use crate::run::goal::RunId;
+use crate::run::view::Status;
+
+/// Sends guidance to a live run: its next plan hears it.
+///
+/// # Errors
+/// Where there is no such run, it is not running, or there is no guidance.
+pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
+    super::refuse_nested(site)?;
+    let id = site.repo.resolve(run)?;
+    if text.trim().is_empty() {
+        return Err(Error::usage("the guidance is empty")
+            .hint(format!("say what the next plan must hear: git agentloop steer {id} \"leave the API as it is\"")));
+    }
+    // A driver that is done holds its lock for a moment longer.
+    let is_live = || super::status(site, Some(id.as_str())).map(|status| status.running);
+    if is_live()? && deliver(site, &id, &Message::Guidance(text.trim().to_owned()))? {
+        return Ok(id);
+    }
+    Err(Error::usage(format!("{id} is not running: nobody would hear it"))
+        .hint(format!("'git agentloop resume {id}' goes on; 'git agentloop fork {id}' starts anew from it")))
+}
+
+/// Gives a live run the budget that `changes` make of its own; nothing where it is not running, or they change nothing.
+///
+/// # Errors
+/// Where there is no such run, or they change what a run has for as long as a driver is at it.
+pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<Status>> {
+    let id = site.repo.resolve(Some(run))?;
+    if !super::status(site, Some(id.as_str()))?.running {
+        return Ok(None);
+    }
+    super::refuse_nested(site)?;
+    let options = replay(site, &id)?.options;
+    let Some(mut wanted) = changes.apply(&options) else { return Ok(None) };
+    super::affordable(site, &wanted)?;
+    let budget = std::mem::replace(&mut wanted.budget, options.budget.clone());
+    if wanted != options {
+        return Err(Error::usage(format!("{id} is running: what it may spend can change meanwhile, and nothing else"))
+            .hint(format!("for the rest, 'git agentloop cancel {id}' first: what is there is committed")));
+    }
+    if !deliver(site, &id, &Message::Budget(budget))? {
+        return Ok(None);
+    }
+    // A driver that was about to end may have taken it in and ended all the same.
+    Ok(Some(super::status(site, Some(id.as_str()))?).filter(|status| status.running))
+}
+
+/// Whether the driver has `message` on record; where it ends before, nothing is left behind.
+fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
+    let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
+    let file = inbox::send(&GitLedger::scratch_of(&site.repo, id), &name, message)?;
+    let deadline = Instant::now() + STOP_WAIT;
+    while file.exists() {
+        if lock::holder(site.repo.common_dir(), id).is_none() {
+            return Ok(std::fs::remove_file(&file).is_err());
+        }
+        if Instant::now() > deadline {
+            return Err(Error::failed(format!("the driver of {id} does not take it in; it stays in its inbox"))
+                .hint(format!("'git agentloop tail {id}' shows whether it is still at work")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(true)
+}
