@@ -21,6 +21,7 @@ mod limits;
 mod mcp;
 mod merging;
 mod no_isolate;
+mod picture;
 mod provisioning;
 mod reading;
 mod repositories;
