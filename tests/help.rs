@@ -57,6 +57,11 @@ fn every_page_of_the_manual_renders_without_a_warning() {
         assert!(text.contains("NAME") && text.contains("SYNOPSIS") && text.contains("EXAMPLES"), "{name}:\n{text}");
         assert!(text.replace('\u{2010}', "-").contains(words), "{name}:\n{text}");
     }
+    let whole = std::fs::read_to_string(pages.join("git-agentloop.1")).unwrap();
+    for words in ["agentloop.maxIterations", "AGENTLOOP_MAX_ITERATIONS", "color.agentloop", "refs/notes/agentloop/RUN"]
+    {
+        assert!(whole.contains(words), "{words}");
+    }
     // As git itself shows it.
     for arguments in [["help", "agentloop"], ["agentloop", "--help"]] {
         let shown = repo

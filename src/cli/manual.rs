@@ -6,6 +6,30 @@ use clap::{Command, CommandFactory as _};
 
 use super::args::Cli;
 use crate::error::{Context as _, Result};
+use crate::settings::KEYS;
+
+/// What a verb that drives or reads a run exits with.
+const EXITS: [(&str, &str); 5] = [
+    ("0", "the goal is complete"),
+    ("1", "a limit stopped the run"),
+    ("2", "an error"),
+    ("3", "questions wait for answers"),
+    ("4", "the run was cancelled"),
+];
+/// Where a run is in the repository.
+const REFS: [(&str, &str); 5] = [
+    ("refs/heads/agentloop/RUN", "a start commit, then a commit an iteration"),
+    ("refs/notes/agentloop/RUN", "the events, noted on the commit that was newest when they happened"),
+    ("refs/agentloop/run/RUN/output", "what workers printed"),
+    ("refs/agentloop/run/RUN/iterN/SUBGOAL", "a worker's own commit, merged or not"),
+    ("refs/agentloop/rescue/RUN/TIME", "what would otherwise have been lost"),
+];
+/// Settings of git's own that hold here too.
+const OF_GIT: [(&str, &str); 3] = [
+    ("color.agentloop", "when to show colours: auto, always or never [default: color.ui]; NO_COLOR turns them off"),
+    ("core.pager", "what shows answers that are longer than a screen"),
+    ("pager.agentloop", "whether anything does"),
+];
 
 /// A page and its file's name: `git-agentloop-run.1`.
 pub struct Page {
@@ -35,7 +59,7 @@ fn collect(command: &Command, name: &str, words: &str, all: &mut Vec<Page>) -> R
     // roff joins lines and takes one that starts with a dot for a request: examples stay as they are written.
     let mut examples = String::new();
     for line in after.lines() {
-        let _ = writeln!(examples, "\\&{}", line.replace('\\', "\\\\").replace('-', "\\-"));
+        let _ = writeln!(examples, "{}", literal(line));
     }
     let page = command.clone().display_name(name).bin_name(words).after_help("");
     let man = clap_mangen::Man::new(page)
@@ -52,8 +76,40 @@ fn collect(command: &Command, name: &str, words: &str, all: &mut Vec<Page>) -> R
         Some(at) => text[..at].to_owned(),
         None => text,
     };
-    let see = if name == "git-agentloop" { ".BR git (1)\n" } else { ".BR git\\-agentloop (1)\n" };
-    let text = format!("{own}.SH EXAMPLES AND NOTES\n.nf\n{examples}.fi\n.SH \"SEE ALSO\"\n{see}");
+    let own = own.replace(".SH Verbs\n", ".SH VERBS\n");
+    let (whole, see) = if name == "git-agentloop" {
+        (about_all(), ".BR git (1), git\\-config (1), git\\-notes (1)\n")
+    } else {
+        (String::new(), ".BR git\\-agentloop (1)\n")
+    };
+    let text = format!("{own}.SH EXAMPLES AND NOTES\n.nf\n{examples}.fi\n{whole}.SH \"SEE ALSO\"\n{see}");
     all.push(Page { name: format!("{name}.1"), text: text.into_bytes() });
     Ok(())
+}
+
+/// A line as it stands.
+fn literal(line: &str) -> String {
+    format!("\\&{}", line.replace('\\', "\\\\").replace('-', "\\-"))
+}
+
+/// What holds for every verb.
+fn about_all() -> String {
+    let mut text = String::from(".SH EXIT STATUS\n");
+    for (code, meaning) in EXITS {
+        let _ = write!(text, ".TP\n\\fB{code}\\fR\n{meaning}\n");
+    }
+    text += ".SH REFS\n";
+    for (name, holds) in REFS {
+        let _ = write!(text, ".TP\n\\fI{}\\fR\n{}\n", literal(name), literal(holds));
+    }
+    text += ".SH CONFIGURATION\nA flag wins over the environment, the environment over git's configuration.\n";
+    for key in KEYS {
+        let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
+        let meaning = literal(&format!("{}{default}", key.meaning));
+        let _ = write!(text, ".TP\n\\fB{}\\fR, \\fB{}\\fR\n{meaning}\n", literal(key.config), literal(key.env));
+    }
+    for (key, meaning) in OF_GIT {
+        let _ = write!(text, ".TP\n\\fB{key}\\fR\n{}\n", literal(meaning));
+    }
+    text
 }

@@ -8,6 +8,7 @@ use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
+use crate::run::work::Review;
 
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
@@ -71,17 +72,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             }
             all.join("\n")
         }
-        Fact::Reviewed(data) => {
-            let verdict = if data.review.accepts() { paint::good("accepted") } else { paint::notable("not accepted") };
-            let mut text = format!("  review: {verdict}");
-            for issue in data.review.issues.iter().take(ISSUES) {
-                let _ = write!(text, "\n    {}", short(issue, WIDTH));
-            }
-            if data.review.issues.len() > ISSUES {
-                let _ = write!(text, "\n    and {} more", data.review.issues.len() - ISSUES);
-            }
-            text
-        }
+        Fact::Reviewed(data) => reviewed(&data.review),
         Fact::Checkpointed(data) => {
             let files = count(usize::try_from(data.changed).unwrap_or(usize::MAX), "file", "changed");
             let partial = if data.partial { ", partial" } else { "" };
@@ -123,6 +114,19 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         }
         _ => return None,
     })
+}
+
+/// What the reviewer said.
+fn reviewed(review: &Review) -> String {
+    let verdict = if review.accepts() { paint::good("accepted") } else { paint::notable("not accepted") };
+    let mut text = format!("  review: {verdict}");
+    for issue in review.issues.iter().take(ISSUES) {
+        let _ = write!(text, "\n    {}", short(issue, WIDTH));
+    }
+    if review.issues.len() > ISSUES {
+        let _ = write!(text, "\n    and {} more", review.issues.len() - ISSUES);
+    }
+    text
 }
 
 /// What was noticed about the work that a worker left.
@@ -207,7 +211,6 @@ mod tests {
         Timestamp,
     };
     use crate::run::goal::RunId;
-    use crate::run::work::Review;
 
     fn told(fact: impl Into<Fact>, closing: bool) -> Option<String> {
         let mut run = Run::default();

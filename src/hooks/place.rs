@@ -106,7 +106,7 @@ pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
     let configured = reads_configured()?;
     if scope == Scope::Global && !configured {
         let (major, minor) = CONFIGURED_SINCE;
-        return Err(Error::usage(format!("this git takes hooks for all repositories only by core.hooksPath, which turns each repository's own off; {major}.{minor} takes them beside"))
+        return Err(Error::usage(format!("before git {major}.{minor}, hooks for every repository go by core.hooksPath, which turns each repository's own off"))
             .hint("leave out --global, and do it in each repository"));
     }
     let before = status(repo)?;

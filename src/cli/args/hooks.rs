@@ -11,7 +11,8 @@ Examples:
 
 prepare-commit-msg names the run in a merge or squash of its branch; pre-push
 sends the record of what is pushed ('git config agentloop.pushNotes false'
-turns that off); post-rewrite takes events along through amend and rebase.
+turns that off; git tells no hook of --dry-run: add --no-verify to it);
+post-rewrite takes events along through amend and rebase.
 A hook of yours is never edited: the line to add to it is printed.";
 
 /// Options of `hooks`.

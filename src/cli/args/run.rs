@@ -90,6 +90,9 @@ pub struct RunArgs {
     /// Permit everything even in your checkout
     #[arg(long)]
     pub force: bool,
+    /// What a resumed run can change too.
+    #[command(flatten)]
+    pub common: Common,
     /// Subgoals an iteration [default: 32]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
     pub max_subgoals: Option<u32>,
@@ -99,9 +102,6 @@ pub struct RunArgs {
     /// Test in a browser: adds the check 'npx playwright test'
     #[arg(long, help_heading = "Checks and limits")]
     pub playwright: bool,
-    /// What a resumed run can change too.
-    #[command(flatten)]
-    pub common: Common,
     /// How it is driven.
     #[command(flatten)]
     pub driving: Driving,
@@ -111,27 +111,24 @@ pub struct RunArgs {
 #[derive(Debug, Default, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag
 pub struct Common {
-    /// The agent: auto, or a name that 'git agentloop backends' lists
-    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    /// The agent, as NAME or NAME/MODEL: auto, or one that 'git agentloop backends' lists
+    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub backend: Option<AgentChoice>,
     /// The model that the agent uses
     #[arg(long, value_parser = text, help_heading = "Agents")]
     pub model: Option<String>,
     /// Who plans, and asks before that [default: --backend]
-    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub planner: Option<AgentChoice>,
     /// Who works on the subgoals [default: --backend]
-    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub worker: Option<AgentChoice>,
     /// Who reviews [default: --backend]
-    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub reviewer: Option<AgentChoice>,
     /// Who resolves conflicts between workers [default: --backend]
-    #[arg(long, value_name = "NAME[/MODEL]", value_parser = agent, help_heading = "Agents")]
+    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub integrator: Option<AgentChoice>,
-    /// Stop at a usage limit instead of waiting until it resets
-    #[arg(long, help_heading = "Checks and limits")]
-    pub no_wait: bool,
     /// What agents may do unasked: ask, edit or all [default: edit]
     #[arg(long, value_name = "WHAT", value_parser = permissions, help_heading = "Agents")]
     pub permissions: Option<Permissions>,
@@ -171,6 +168,9 @@ pub struct Common {
     /// Seconds one agent call may take
     #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Checks and limits")]
     pub timeout: Option<f64>,
+    /// Stop at a usage limit instead of waiting until it resets
+    #[arg(long, help_heading = "Checks and limits")]
+    pub no_wait: bool,
     /// Workers at a time [default: 4]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
     pub jobs: Option<u32>,
