@@ -31,4 +31,5 @@ mod sharing;
 mod steering;
 mod stopped;
 mod story;
+mod submodules;
 mod taking;

@@ -369,8 +369,7 @@ impl Ledger for GitLedger {
                 self.tracked(Some(&worktree))?.write(&adopted.tree)?;
                 worktree.settle(&self.mover, Repository::id(&adopted.commit)?, &self.index())?;
             } else {
-                branch::take_in(&worktree, &adopted.commit)?;
-                let _ = std::fs::remove_file(self.index()); // the worktree's own knows the new files
+                self.tracked(Some(&worktree))?.take_in(&worktree, &adopted.commit)?;
             }
         }
         self.set_tip(&adopted.commit, &adopted.tree);

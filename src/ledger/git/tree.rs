@@ -13,8 +13,10 @@ use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
 use super::provision::Brought;
+use super::provision::submodules::{self, Standing};
 use super::repository::Repository;
-use super::{command, stat};
+use super::worktree::Worktree;
+use super::{branch, command, stat};
 use crate::error::{Context as _, Result};
 use crate::ledger::Tree;
 use crate::process;
@@ -45,7 +47,7 @@ impl Tracked<'_> {
     /// Writes the workspace as a tree; `before` is the tree that it grew from.
     pub fn write(&self, before: &str) -> Result<Tree> {
         self.prepare()?;
-        let mut remarks = Vec::new();
+        let mut remarks = submodules::keep(self)?;
         let mut nested = Vec::new();
         let added = command::output(self.git().args(["add", "-A"]))?;
         if !added.status.success() {
@@ -92,24 +94,42 @@ impl Tracked<'_> {
         if from == to {
             return Ok(());
         }
-        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to])).map(|_| ())
+        let submodules = Standing::of(self)?;
+        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to]))?;
+        submodules.follow(self)
     }
 
-    /// Has our index know what `commit` holds; what it knows of files that are the same stays.
-    pub fn follow(&self, commit: &str) -> Result<()> {
+    /// Has our index know what `commit` holds; what it knows of files that are the same stays. What was noticed, in words.
+    pub fn follow(&self, commit: &str) -> Result<Vec<String>> {
         self.prepare()?;
-        command::run(self.git().args(["read-tree", "--reset", commit])).map(|_| ())
+        let remarks = submodules::keep(self)?;
+        let submodules = Standing::of(self)?;
+        command::run(self.git().args(["read-tree", "--reset", commit]))?;
+        submodules.follow(self).map(|()| remarks)
+    }
+
+    /// Brings a worktree to `commit`; edits in it that the commit does not touch stay.
+    pub fn take_in(&self, worktree: &Worktree, commit: &str) -> Result<()> {
+        self.prepare()?;
+        let submodules = Standing::of(self)?;
+        branch::take_in(worktree, commit)?;
+        let _ = std::fs::remove_file(&self.index); // the worktree's own knows the new files
+        self.prepare()?;
+        submodules.follow(self)
     }
 
     /// Makes the files those of `commit`; what git ignores stays.
     pub fn reset(&self, commit: &str) -> Result<()> {
         self.prepare()?;
+        let submodules = Standing::of(self)?;
         command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", commit]))?;
+        submodules.follow(self)?;
         // Twice forced: repositories that a worker made go too, once their files are on record.
         command::run(self.git().args(["clean", "-ffdq"])).map(|_| ())
     }
 
-    fn git(&self) -> std::process::Command {
+    /// git in the workspace, with our index.
+    pub(super) fn git(&self) -> std::process::Command {
         let mut git = command::git(self.path);
         git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
         // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.

@@ -213,7 +213,7 @@ impl GitLedger {
         let tracked = self.tracked_at(&worktree);
         if !is_ours {
             // What it committed and its files do not show: a submodule's commit that is not checked out.
-            tracked.follow(&head.to_string())?;
+            left.remarks.extend(tracked.follow(&head.to_string())?);
         }
         let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
         left.remarks.extend(written.remarks);

@@ -2,6 +2,7 @@
 
 mod brought;
 mod copy;
+pub(super) mod submodules;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -39,7 +40,11 @@ impl Provision for GitLedger {
             unfinished: !done.exists(),
             go_on: wanted.go_on,
         };
-        (outfit.copied, outfit.remarks) = copying.copy()?;
+        // First: what is inside of a submodule is not the worktree's to copy into.
+        outfit.remarks = submodules::fill(&self.repo, &self.run, &worktree)?;
+        let (copied, remarks) = copying.copy()?;
+        outfit.copied = copied;
+        outfit.remarks.extend(remarks);
         if (wanted.go_on)() {
             std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
         }

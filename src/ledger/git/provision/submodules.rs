@@ -1,0 +1,317 @@
+//! Submodules of a worktree: filled from the clones in the user's checkout, and what is committed in them kept there.
+//!
+//! The clones in a worktree borrow the objects of the user's, so that nothing is fetched and a commit that is kept there
+//! is in every worktree at once. Of the user's clones only objects and refs below `refs/agentloop/` change.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+
+use super::super::repository::Repository;
+use super::super::tree::Tracked;
+use super::super::{Worktree, command};
+use super::{PROVISIONED, git_in};
+use crate::error::{Context as _, Result};
+use crate::process;
+use crate::run::goal::RunId;
+use crate::run::message::RUN_TRAILER;
+
+/// A checkout: ours or the user's, of the repository or of a submodule in it.
+struct Checkout {
+    path: PathBuf,
+    git_dir: PathBuf,
+}
+
+/// A submodule, as a checkout's index names it.
+struct Link {
+    path: PathBuf,
+    commit: String,
+}
+
+/// Fills the submodules of `worktree` that the user's checkout has; what could not be filled, in words.
+pub(super) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
+    let mut remarks = Vec::new();
+    if let Some(users) = Checkout::of_user(repo) {
+        let own = Checkout { path: worktree.path.clone(), git_dir: worktree.admin.clone() };
+        fill_in(&own, &users, run, &mut remarks, Path::new(""))?;
+    }
+    Ok(remarks)
+}
+
+fn fill_in(own: &Checkout, users: &Checkout, run: &RunId, remarks: &mut Vec<String>, at: &Path) -> Result<()> {
+    if !own.has_modules() {
+        return Ok(());
+    }
+    let names = own.names()?;
+    for link in links(&mut own.git())? {
+        let Some(name) = names.iter().find_map(|(path, name)| (*path == link.path).then_some(name)) else { continue };
+        // Without a clone there, the user has not initialised it either.
+        let Some(source) = users.submodule(&link.path, Some(name)) else { continue };
+        let path = own.path.join(&link.path);
+        let filled = match git_dir_of(&path) {
+            Some(git_dir) if head(&git_dir).as_deref() == Some(&link.commit) => Ok(()),
+            Some(git_dir) => Checkout { path: path.clone(), git_dir }.switch(&link.commit),
+            None => clone(own, &link, name, &source.git_dir, run),
+        };
+        let shown = at.join(&link.path);
+        match (filled, git_dir_of(&path)) {
+            (Ok(()), Some(git_dir)) => fill_in(&Checkout { path, git_dir }, &source, run, remarks, &shown)?,
+            (filled, found) => {
+                // Half-filled, it would pass for a worker's change.
+                if found.is_some() {
+                    empty(&own.path.join(&link.path))?;
+                }
+                let why = filled.err().map_or_else(String::new, |error| format!(": {}", error.chain()));
+                let (commit, shown) = (&link.commit[..12], shown.display());
+                remarks.push(format!("the submodule '{shown}' cannot be had at {commit} without the network{why}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Has git itself make the submodule's clone, from the user's and not from where that came from.
+fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, run: &RunId) -> Result<()> {
+    let mut git = command::git(&own.path);
+    git.env("GIT_CONFIG_COUNT", "2");
+    git.env("GIT_CONFIG_KEY_0", format!("submodule.{name}.url")).env("GIT_CONFIG_VALUE_0", source);
+    // The source is the user's own clone: git's worry is about paths that a stranger names.
+    git.env("GIT_CONFIG_KEY_1", "protocol.file.allow").env("GIT_CONFIG_VALUE_1", "always");
+    git.args(["submodule", "--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
+    git.arg("--").arg(&link.path);
+    command::run(process::works_for(&mut git, run.as_str()))?;
+    let Some(git_dir) = git_dir_of(&own.path.join(&link.path)) else { return Ok(()) };
+    let url = command::word(bare(source).args(["config", "remote.origin.url"]));
+    match url {
+        Ok(url) => command::run(bare(&git_dir).args(["config", "remote.origin.url", &url])).map(|_| ()),
+        Err(_) => Ok(()), // one that was never cloned from anywhere
+    }
+}
+
+/// Commits what stands uncommitted in the submodules of a worktree, as the worktree itself is committed, and keeps every
+/// commit that they stand at in the user's clones. What was noticed, in words.
+pub(in super::super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
+    let mut remarks = Vec::new();
+    if !is_provisioned(tracked) {
+        return Ok(remarks);
+    }
+    if let Some(users) = Checkout::of_user(tracked.repo) {
+        let own = Checkout { path: tracked.path.to_owned(), git_dir: tracked.git_dir.clone() };
+        let found = links(&mut tracked.git())?;
+        keep_in(&own, &users, found, tracked, &mut remarks, Path::new(""));
+    }
+    Ok(remarks)
+}
+
+fn keep_in(
+    own: &Checkout,
+    users: &Checkout,
+    links_in: Vec<Link>,
+    tracked: &Tracked<'_>,
+    remarks: &mut Vec<String>,
+    at: &Path,
+) {
+    for link in links_in {
+        let Some(sub) = own.submodule(&link.path, None) else { continue };
+        let name = own.names().unwrap_or_default().into_iter().find(|(path, _)| *path == link.path);
+        let source = users.submodule(&link.path, name.as_ref().map(|(_, name)| name.as_str()));
+        // One that a worker added has no other place than this.
+        let Some(source) = source else { continue };
+        let shown = at.join(&link.path);
+        if sub.has_modules() {
+            let below = links(&mut sub.git()).unwrap_or_default();
+            keep_in(&sub, &source, below, tracked, remarks, &shown);
+        }
+        let kept = sub.commit_all(tracked, &shown).and_then(|committed| {
+            let Some(commit) = head(&sub.git_dir) else { return Ok(committed) };
+            if commit != link.commit {
+                source.take(&sub, &commit, tracked.run)?;
+            }
+            Ok(committed)
+        });
+        match kept {
+            Ok(Some(commit)) => {
+                remarks.push(format!("what was changed in the submodule '{}' is {}", shown.display(), &commit[..12]));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let shown = shown.display();
+                remarks.push(format!("the submodule '{shown}' cannot be committed as it stands: {}", error.chain()));
+            }
+        }
+    }
+}
+
+/// Submodules that hold what the index names and no more, and that are to go on doing so.
+pub(in super::super) struct Standing(Vec<Link>);
+
+impl Standing {
+    /// Those of a worktree.
+    pub(in super::super) fn of(tracked: &Tracked<'_>) -> Result<Self> {
+        if !is_provisioned(tracked) {
+            return Ok(Self(Vec::new()));
+        }
+        let is_there = |link: &Link| {
+            let path = tracked.path.join(&link.path);
+            git_dir_of(&path)
+                .map(|git_dir| Checkout { path, git_dir })
+                .is_some_and(|sub| head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false))
+        };
+        Ok(Self(links(&mut tracked.git())?.into_iter().filter(is_there).collect()))
+    }
+
+    /// Brings them to what the index names now. One that cannot be brought there, or that is none any more, goes: at its
+    /// old commit it would pass for a worker's change.
+    pub(in super::super) fn follow(self, tracked: &Tracked<'_>) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let own = Checkout { path: tracked.path.to_owned(), git_dir: tracked.git_dir.clone() };
+        own.bring(self.0, &links(&mut tracked.git())?)
+    }
+}
+
+impl Checkout {
+    fn of_user(repo: &Repository) -> Option<Self> {
+        Some(Self { path: repo.work_dir()?.to_owned(), git_dir: repo.gix().git_dir().to_owned() })
+    }
+
+    fn has_modules(&self) -> bool {
+        self.path.join(".gitmodules").symlink_metadata().is_ok_and(|about| about.is_file())
+    }
+
+    fn git(&self) -> Command {
+        git_in(&Worktree { path: self.path.clone(), admin: self.git_dir.clone() })
+    }
+
+    /// Every submodule's path and name, of those whose name leads nowhere else.
+    fn names(&self) -> Result<Vec<(PathBuf, String)>> {
+        let mut git = self.git();
+        git.args(["config", "-z", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$"]);
+        let output = command::output(&mut git)?;
+        let entries = output.stdout.split(|byte| *byte == 0);
+        let named = entries.filter_map(|entry| {
+            let at = entry.iter().position(|byte| *byte == b'\n')?;
+            let name = std::str::from_utf8(&entry[..at]).ok()?.strip_prefix("submodule.")?.strip_suffix(".path")?;
+            let is_plain = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+            is_plain.then(|| (PathBuf::from(OsStr::from_bytes(&entry[at + 1..])), name.to_owned()))
+        });
+        Ok(named.collect())
+    }
+
+    /// Its submodule at `path`, or where it moved to since, the clone of that name.
+    fn submodule(&self, path: &Path, name: Option<&str>) -> Option<Self> {
+        let path = self.path.join(path);
+        let by_name = || Some(self.git_dir.join("modules").join(name?)).filter(|dir| dir.join("HEAD").exists());
+        let git_dir = git_dir_of(&path).or_else(by_name)?;
+        Some(Self { path, git_dir })
+    }
+
+    /// Brings submodules that stood where the index named them to where it names them `now`.
+    fn bring(&self, stood: Vec<Link>, now: &[Link]) -> Result<()> {
+        for Link { path: link, commit } in stood {
+            let wanted = now.iter().find(|other| other.path == link).map(|other| other.commit.as_str());
+            let path = self.path.join(&link);
+            let Some(git_dir) = git_dir_of(&path).filter(|_| wanted != Some(&commit)) else { continue };
+            let sub = Self { path, git_dir };
+            let below = links(&mut sub.git())?;
+            if wanted.is_some_and(|wanted| sub.switch(wanted).is_ok()) {
+                sub.bring(below, &links(&mut sub.git())?)?;
+                continue;
+            }
+            empty(&sub.path)?;
+            if wanted.is_none() {
+                let _ = std::fs::remove_dir(&sub.path); // an empty folder harms nobody
+            }
+        }
+        Ok(())
+    }
+
+    fn switch(&self, commit: &str) -> Result<()> {
+        command::run(self.git().args(["checkout", "-q", "-f", "--detach", commit])).map(|_| ())
+    }
+
+    fn is_clean(&self) -> Result<bool> {
+        let mut git = self.git();
+        command::run(git.args(["status", "--porcelain", "-z", "--ignore-submodules=none"])).map(|said| said.is_empty())
+    }
+
+    /// Commits everything that stands uncommitted; the commit, where there was anything.
+    fn commit_all(&self, tracked: &Tracked<'_>, shown: &Path) -> Result<Option<String>> {
+        if self.is_clean()? {
+            return Ok(None);
+        }
+        command::run(self.git().args(["add", "-A"]))?;
+        let mut git = self.git();
+        tracked.repo.identity().stand_in(&mut git);
+        let message = format!("agentloop: work in {}\n\n{RUN_TRAILER}: {}", shown.display(), tracked.run);
+        // Only what a submodule of its own holds untracked makes it differ with nothing to commit.
+        let output = command::output(git.args(["commit", "-q", "--no-verify", "-m", &message]))?;
+        if !output.status.success() && command::run(self.git().args(["diff", "--cached", "--quiet"])).is_err() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(command::failure("git commit", output.status, &said));
+        }
+        Ok(head(&self.git_dir).filter(|_| output.status.success()))
+    }
+
+    /// Keeps the commit that `from` stands at.
+    fn take(&self, from: &Self, commit: &str, run: &RunId) -> Result<()> {
+        if command::output(bare(&self.git_dir).args(["cat-file", "-e", commit]))?.status.success() {
+            return Ok(());
+        }
+        let mut git = bare(&self.git_dir);
+        git.args(["-c", "protocol.file.allow=always", "fetch", "-q", "--no-tags", "--no-write-fetch-head"]);
+        git.args(["--no-auto-maintenance", "--no-recurse-submodules"]).arg(&from.git_dir);
+        command::run(git.arg(format!("HEAD:refs/agentloop/run/{run}/{commit}"))).map(|_| ())
+    }
+}
+
+/// Makes a submodule's folder what it is without its clone.
+fn empty(path: &Path) -> Result<()> {
+    let emptied = std::fs::remove_dir_all(path).and_then(|()| std::fs::create_dir(path));
+    emptied.context(format!("'{}' cannot be cleared", path.display()))
+}
+
+/// A submodule's clone is only looked after where we made the worktree: in the user's checkout they are the user's.
+fn is_provisioned(tracked: &Tracked<'_>) -> bool {
+    tracked.path.join(".gitmodules").exists() && tracked.git_dir.join(PROVISIONED).exists()
+}
+
+/// git in a git directory, whatever files belong to it.
+fn bare(git_dir: &Path) -> Command {
+    let mut git = command::plumbing();
+    git.arg("--git-dir").arg(git_dir);
+    git
+}
+
+/// The links to commits in an index.
+fn links(git: &mut Command) -> Result<Vec<Link>> {
+    let printed = command::run(git.args(["ls-files", "--stage", "-z"]))?;
+    let entries = printed.split(|byte| *byte == 0);
+    let links = entries.filter_map(|entry| {
+        let rest = entry.strip_prefix(b"160000 ")?;
+        let at = rest.iter().position(|byte| *byte == b'\t')?;
+        let commit = std::str::from_utf8(&rest[..at]).ok()?.strip_suffix(" 0")?.to_owned();
+        Some(Link { path: PathBuf::from(OsStr::from_bytes(&rest[at + 1..])), commit })
+    });
+    Ok(links.collect())
+}
+
+/// The git directory of the repository whose files are at `path`; none where there is none of its own.
+fn git_dir_of(path: &Path) -> Option<PathBuf> {
+    let link = path.join(".git");
+    let about = link.symlink_metadata().ok()?;
+    let git_dir = if about.is_dir() {
+        link
+    } else {
+        let text = std::fs::read_to_string(&link).ok()?;
+        path.join(text.strip_prefix("gitdir: ")?.trim_end()).canonicalize().ok()?
+    };
+    git_dir.join("HEAD").exists().then_some(git_dir)
+}
+
+/// The commit that a clone's HEAD names.
+fn head(git_dir: &Path) -> Option<String> {
+    command::word(bare(git_dir).args(["rev-parse", "--verify", "-q", "HEAD^{commit}"])).ok()
+}
