@@ -111,6 +111,52 @@ fn a_disk_that_fills_while_workers_work_loses_nothing() {
 }
 
 #[test]
+fn a_disk_that_is_full_while_worktrees_are_made_leaves_none_of_them() {
+    let repo = Repo::new();
+    let agent = repo.script("agent", FILLER);
+    repo.git(&["config", "agentloop.backend.filler.command", &agent]);
+    repo.git(&["config", "agentloop.copy", "data/"]);
+    repo.write(".gitignore", "data/\n");
+    repo.write("large", &"0123456789abcdef".repeat(200_000));
+    repo.write("data/large", &"x".repeat(3_200_000));
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "a large file"]);
+    // Room for nothing; for a checkout; for that and what is copied into it, and for no worker's.
+    let script = r#"
+        mkdir "$2/small"
+        touch "$2/room"
+        cd "$2/repo"
+        git config agentloop.worktreeDir "$2/small"
+        for size in 2m 5m 8m; do
+            mount -t tmpfs -o size=$size none "$2/small"
+            "$1" run "a goal" --criteria "it works" --backend filler 2>&1 && exit 1
+            "$1" result --json || true
+            echo "left: $(ls -A "$2/small") $(git worktree list | wc -l)"
+            git status --short
+            umount "$2/small"
+            mount -t tmpfs none "$2/small"
+            "$1" resume --json 2> "$2/said" || { cat "$2/said"; exit 1; }
+            echo "ends: $(git worktree list | wc -l) $(git worktree list --porcelain | grep -c prunable || true)"
+            "$1" discard --yes "$("$1" status --json | sed -n 's/.*"run_id":"\([^"]*\)".*/\1/p')" > /dev/null
+            umount "$2/small"
+            echo --
+        done
+        git fsck --strict --no-dangling
+    "#;
+    let Some(ran) = apart(&repo, script) else { return };
+    let ran = ran.expect(0);
+    let parts = parts(&ran);
+    assert_eq!(parts.len(), 4, "{ran:?}");
+    for part in &parts[..3] {
+        assert!(part.contains("No space left on device") || part.contains("cannot be filled: its disk has "), "{part}");
+        assert!(part.contains("hint: make room") && part.contains("resume a-goal-"), "{part}");
+        assert!(part.contains("\nleft:  1\n"), "{part}");
+        assert!(part.contains(r#""status":"completed""#) && part.contains("\nends: 2 0\n"), "{part}");
+    }
+    assert!(parts[1].contains("small/") && parts[1].contains("data/large' cannot be written"), "{}", parts[1]);
+}
+
+#[test]
 fn a_repository_that_cannot_be_written_is_read_and_starts_nothing() {
     let repo = Repo::new();
     let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();

@@ -13,6 +13,9 @@ use crate::run::goal::RunId;
 /// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
 const READY: &str = "agentloop-ready";
 
+/// A disk with less than this is taken for full where git could not write a file, in bytes.
+const LITTLE_ROOM: u64 = 64 << 20;
+
 /// What git keeps of an operation that is under way in a worktree; a checkpoint ends every such operation.
 const UNDER_WAY: [&str; 9] = [
     "MERGE_HEAD",
@@ -224,9 +227,14 @@ impl Worktree {
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let mut git = command::git(path);
         git.args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "HEAD"]);
-        command::run(process::works_for(&mut git, run.as_str()))?;
-        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
-        Ok(worktree)
+        let filled = command::run(process::works_for(&mut git, run.as_str())).and_then(|_| {
+            std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
+        });
+        let Err(error) = filled else { return Ok(worktree) };
+        let error = unfilled(path, run, error);
+        // Half of a checkout is nobody's, and takes what room there is.
+        let _ = worktree.remove(repo);
+        Err(error)
     }
 
     /// The worktree whose link to its git directory somebody removed from `path`, with the link put back. A repository
@@ -375,6 +383,23 @@ impl Worktree {
         let replaced = std::fs::copy(index, &staged).and_then(|_| std::fs::rename(&staged, self.admin.join("index")));
         replaced.context("the worktree's index cannot be written")
     }
+}
+
+/// Why a worktree's files could not be written: git names the file that it could not write, and not the reason.
+fn unfilled(path: &Path, run: &RunId, error: Error) -> Error {
+    let Some(room) = rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)) else {
+        return error;
+    };
+    let said = error.chain();
+    if room > LITTLE_ROOM || !said.contains("unable to write") && !said.contains("No space left") {
+        return error;
+    }
+    let kilobytes = room / 1000;
+    Error::failed(format!("'{}' cannot be filled: its disk has {kilobytes} kB left", path.display())).because(error.chain()).hint(
+        format!(
+            "make room, or 'git config agentloop.worktreeDir DIR' to work elsewhere; 'git agentloop resume {run}' then goes on"
+        ),
+    )
 }
 
 /// The commits that a reflog's lines lead to.
