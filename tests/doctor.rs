@@ -159,3 +159,22 @@ fn prompts_are_files_that_a_user_can_replace() {
     let said = std::fs::read_to_string(said).unwrap();
     assert!(said.contains("You are the reviewer, and strict."), "{said}");
 }
+
+#[test]
+fn what_worktrees_get_is_told() {
+    let repo = Repo::new();
+    let provisioning = || {
+        let said = repo.agentloop(&["doctor", "--json"]).json();
+        said["checks"].as_array().unwrap().iter().find(|check| check["name"] == "provisioning").cloned()
+    };
+    assert_eq!(provisioning(), None);
+    repo.write(".gitignore", "*.local\n");
+    repo.git(&["config", "agentloop.copy", "*.local"]);
+    assert_eq!(provisioning().unwrap()["state"], "warning");
+    repo.write("a.local", "x");
+    repo.git(&["config", "agentloop.setup", "npm ci"]);
+    let found = provisioning().unwrap();
+    assert_eq!(found["detail"], "new worktrees get 1 ignored files of your checkout, then 'npm ci'");
+    repo.git(&["config", "agentloop.setup", "npm 'ci"]);
+    assert_eq!(provisioning().unwrap()["state"], "failed");
+}

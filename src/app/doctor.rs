@@ -36,7 +36,7 @@ pub struct Doctor {
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `git`, `repository`, `worktrees`, `clock`, `files`, `disk`, `agent` or `mcp`.
+    /// `git`, `repository`, `worktrees`, `provisioning`, `clock`, `files`, `disk`, `agent` or `mcp`.
     pub name: String,
     /// How it stands.
     pub state: Health,
@@ -80,7 +80,10 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
     let backends = probe::examine(&registry).await;
     let mut checks = vec![git()];
     match &site {
-        Ok(site) => checks.extend([repository(site), worktrees(site), clock(site)]),
+        Ok(site) => {
+            checks.extend([repository(site), worktrees(site), clock(site)]);
+            checks.extend(provisioning(site));
+        }
         Err(error) => checks.push(Finding::failed("repository", error)),
     }
     checks.push(files());
@@ -134,6 +137,30 @@ fn worktrees(site: &Site) -> Finding {
         Ok(place) => Finding::new("worktrees", Health::Ok, format!("in {}", place.display()), None),
         Err(error) => Finding::failed("worktrees", &error),
     }
+}
+
+/// What new worktrees get, where they get anything.
+fn provisioning(site: &Site) -> Option<Finding> {
+    let name = "provisioning";
+    let wanted = match super::drive::provisioning(site) {
+        Ok(wanted) => wanted,
+        Err(error) => return Some(Finding::failed(name, &error)),
+    };
+    let files = match GitLedger::would_copy(&site.repo, &wanted.copy) {
+        Ok(files) => files,
+        Err(error) => return Some(Finding::failed(name, &error)),
+    };
+    let setup: Vec<&str> = wanted.setup.iter().map(|command| command.name.as_str()).collect();
+    if files == 0 && wanted.copy.is_empty() && setup.is_empty() {
+        return None;
+    }
+    let setup = if setup.is_empty() { String::new() } else { format!(", then '{}'", setup.join("', '")) };
+    let detail = format!("new worktrees get {files} ignored files of your checkout{setup}");
+    if files == 0 && !wanted.copy.is_empty() {
+        let hint = "'git ls-files -o -i --exclude-standard --directory' lists what git ignores; agentloop.copy names none of it";
+        return Some(Finding::new(name, Health::Warning, detail, Some(hint)));
+    }
+    Some(Finding::new(name, Health::Ok, detail, None))
 }
 
 /// A record is kept in the order of the clock, and git's own dates come from it.

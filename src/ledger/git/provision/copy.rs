@@ -44,7 +44,7 @@ pub(super) struct Copying<'a> {
 impl Copying<'_> {
     /// Copies what is not there yet: how many files, and what was noticed.
     pub(super) fn copy(&self) -> Result<(u64, Vec<String>)> {
-        let found = ignored(self.git_in_checkout(), self.matched()?)?;
+        let found = found(self.repo, self.checkout, self.patterns)?;
         if found.is_empty() {
             return Ok((0, Vec::new()));
         }
@@ -77,32 +77,6 @@ impl Copying<'_> {
             remarks.push(format!("not copied from your checkout: {named}{more}"));
         }
         Ok((copied.len() as u64, remarks))
-    }
-
-    /// Untracked files of the checkout that the patterns match; a nested repository as its folder.
-    fn matched(&self) -> Result<Vec<PathBuf>> {
-        let include = self.checkout.join(INCLUDE);
-        let is_there = include.symlink_metadata().is_ok_and(|about| about.is_file());
-        let hooks = relative_hooks(self.repo);
-        if self.patterns.is_empty() && !is_there && hooks.is_none() {
-            return Ok(Vec::new());
-        }
-        let mut git = self.git_in_checkout();
-        git.args(["ls-files", "-z", "--others", "--ignored"]);
-        git.args(self.patterns.iter().chain(&hooks).map(|pattern| format!("--exclude={pattern}")));
-        if is_there {
-            let mut option = OsString::from("--exclude-from=");
-            option.push(include);
-            git.arg(option);
-        }
-        Ok(paths(&command::run(&mut git)?))
-    }
-
-    fn git_in_checkout(&self) -> Command {
-        let mut git = command::git(self.checkout);
-        git.env("GIT_DIR", self.repo.gix().git_dir()).env("GIT_WORK_TREE", self.checkout);
-        git.env("GIT_OPTIONAL_LOCKS", "0");
-        git
     }
 
     /// The files that `found` comes to: of a nested repository every file, but of a worktree of this repository none.
@@ -244,6 +218,32 @@ fn ignored(mut git: Command, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
         return Ok(paths(&output.stdout));
     }
     Err(command::failure("git check-ignore", output.status, &String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Untracked files of the checkout that the patterns, or the project's, match and that git ignores there; a nested
+/// repository as its folder.
+pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> Result<Vec<PathBuf>> {
+    let include = checkout.join(INCLUDE);
+    let is_there = include.symlink_metadata().is_ok_and(|about| about.is_file());
+    let hooks = relative_hooks(repo);
+    if patterns.is_empty() && !is_there && hooks.is_none() {
+        return Ok(Vec::new());
+    }
+    let git_in_checkout = || {
+        let mut git = command::git(checkout);
+        git.env("GIT_DIR", repo.gix().git_dir()).env("GIT_WORK_TREE", checkout).env("GIT_OPTIONAL_LOCKS", "0");
+        git
+    };
+    let mut git = git_in_checkout();
+    git.args(["ls-files", "-z", "--others", "--ignored"]);
+    git.args(patterns.iter().chain(&hooks).map(|pattern| format!("--exclude={pattern}")));
+    if is_there {
+        let mut option = OsString::from("--exclude-from=");
+        option.push(include);
+        git.arg(option);
+    }
+    let matched = paths(&command::run(&mut git)?);
+    ignored(git_in_checkout(), matched)
 }
 
 /// What came of copying.

@@ -11,6 +11,7 @@ use std::process::Command;
 use gix::bstr::ByteSlice as _;
 
 pub(super) use self::brought::Brought;
+use super::repository::Repository;
 use super::worktree::Worktree;
 use super::{GitLedger, command};
 use crate::error::{Context as _, Error, Result};
@@ -71,6 +72,14 @@ impl Provision for GitLedger {
 }
 
 impl GitLedger {
+    /// How many files of the user's checkout a new worktree gets; a nested repository counts as one.
+    ///
+    /// # Errors
+    /// Where git does not take a pattern.
+    pub fn would_copy(repo: &Repository, patterns: &[String]) -> Result<usize> {
+        repo.work_dir().map_or(Ok(0), |checkout| copy::found(repo, checkout, patterns).map(|found| found.len()))
+    }
+
     fn worktree_at(&self, place: &Path) -> Result<Worktree> {
         Worktree::at(&self.repo, place)
             .ok_or_else(|| Error::failed(format!("'{}' is no worktree of ours any more", place.display())))
