@@ -17,6 +17,7 @@ mod hostile_workers;
 mod killed;
 mod layers;
 mod ledger_contract;
+mod leftovers;
 mod limits;
 mod mcp;
 mod merging;

@@ -1,0 +1,89 @@
+//! What many runs leave behind: what cleanup promises, and nothing else.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::support::{Repo, wait_for};
+
+/// Runs of each kind.
+const EACH: usize = 10;
+
+/// Bytes below `dir`, as the disk has them.
+fn disk_use(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => disk_use(&entry.path()),
+        _ => entry.metadata().map_or(0, |about| about.blocks() * 512),
+    });
+    sizes.sum()
+}
+
+fn names(dir: PathBuf) -> BTreeSet<String> {
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn fifty_runs_leave_what_cleanup_promises() {
+    let repo = Repo::new();
+    repo.write(".gitignore", "*.local\n");
+    repo.write("large.local", &"x".repeat(1_000_000));
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "what is ignored"]);
+    repo.git(&["config", "agentloop.copy", "*.local"]);
+    repo.git(&["config", "agentloop.durable", "never"]);
+    let before = disk_use(repo.path());
+    let run = |arguments: &[&str]| -> String {
+        let all =
+            [&["run", "a goal", "--backend", "mock", "--criteria", "x", "--max-iterations", "1", "--json"], arguments];
+        let ran = repo.agentloop(&all.concat());
+        assert!(ran.code == 0 || ran.code == 1, "{}", ran.stderr);
+        ran.json()["run_id"].as_str().unwrap().to_owned()
+    };
+    let several = |arguments: &[&str]| -> BTreeSet<String> {
+        std::thread::scope(|scope| {
+            let share = || (0..EACH / 2).map(|_| run(arguments)).collect::<Vec<_>>();
+            let halves = [scope.spawn(share), scope.spawn(share)];
+            halves.into_iter().flat_map(|half| half.join().unwrap()).collect()
+        })
+    };
+    // Nothing is changed, so that nothing stays.
+    several(&[]);
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+    let changed = several(&[]);
+    let shared = several(&["--isolation", "shared"]);
+    repo.git(&["config", "agentloop.cleanup", "always"]);
+    several(&[]);
+    repo.git(&["config", "agentloop.mock.delay", "60000"]);
+    let cancelled = several(&["--detach"]);
+    for run in &cancelled {
+        wait_for("a worker", || repo.kinds(run).contains(&"agent_started".to_owned()).then_some(()));
+        repo.agentloop(&["cancel", run]).expect(0);
+    }
+    let kept: BTreeSet<String> = changed.union(&shared).cloned().collect();
+    let folder = repo.home().join("repo.agentloop");
+    assert_eq!(names(folder.clone()), kept);
+    assert_eq!(names(repo.path().join(".git/worktrees")), kept);
+    let listed = repo.git(&["worktree", "list", "--porcelain"]);
+    assert_eq!(listed.lines().filter(|line| line.starts_with("worktree ")).count(), 1 + kept.len(), "{listed}");
+    assert!(!listed.contains("prunable") && !listed.contains("locked"), "{listed}");
+    let runs = repo.agentloop(&["list", "--json"]).expect(0).json();
+    assert_eq!(runs.as_array().map(Vec::len), Some(5 * EACH));
+    // A run leaves its record and its commits; only a worktree that stays has copies of anything.
+    let (beside, record) = (disk_use(&folder), disk_use(repo.path()) - before);
+    println!("50 runs: {} kB of record, {} kB in {} worktrees", record / 1000, beside / 1000, kept.len());
+    assert!(record < 50 * 600_000, "{record} bytes");
+    assert!(beside < 20 * 1_200_000, "{beside} bytes");
+    for run in &kept {
+        repo.agentloop(&["discard", run, "--yes"]).expect(0);
+    }
+    assert!(!folder.exists(), "{:?}", names(folder));
+    assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(names(repo.path().join(".git/worktrees")), BTreeSet::new());
+    repo.assert_sound();
+}
