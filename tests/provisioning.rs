@@ -351,3 +351,29 @@ fn hooks_are_there_as_in_any_worktree() {
         assert_eq!(hooked, BTreeSet::from([format!("{run}.w1"), format!("{run}.w2")]), "{folder}: ours run no hooks");
     }
 }
+
+#[test]
+fn a_resumed_run_may_share_its_worktree_or_not() {
+    let repo = Repo::new();
+    scripted(
+        &repo,
+        &plan(&["one", "two"]),
+        "basename \"$PWD\" >> \"$HOME/places\"; echo x >> made-$AGENTLOOP_SUBGOAL",
+        "true",
+    );
+    let arguments = [&RUN[..], &["--verify", "false", "--max-iterations", "1", "--isolation", "shared"]].concat();
+    let run = repo.agentloop(&arguments).expect(1).json()["run_id"].as_str().unwrap().to_owned();
+    let resume = ["resume", &run, "--max-iterations", "2", "--verify", "true", "--isolation"];
+    let refused = repo.agentloop(&[&resume[..], &["none"]].concat()).expect(2);
+    assert!(
+        refused.stderr.contains("a worktree of its own") && refused.stderr.contains("hint: "),
+        "{}",
+        refused.stderr
+    );
+    repo.agentloop(&[&resume[..], &["worktree"]].concat()).expect(0);
+    let mut places = told(&repo, "places");
+    places.sort();
+    assert_eq!(places, [run.clone(), run.clone(), format!("{run}.w1"), format!("{run}.w2")]);
+    assert_eq!(repo.git(&["show", &format!("agentloop/{run}:made-two")]), "x\nx");
+    assert_cleared(&repo, &run);
+}

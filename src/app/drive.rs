@@ -97,6 +97,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     let id = site.repo.resolve(Some(name))?;
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
+    same_place(&run, &id, changes)?;
     trusted(site, &run, &id, changes, "resume")?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
     take_over(site, id, changes, drive).await
@@ -251,6 +252,18 @@ fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     };
     Err(Error::usage(format!("{id} has spent its budget: {}", ended.reason))
         .hint(format!("give it more: git agentloop resume {id} {spent} N")))
+}
+
+/// A run's files are in its worktree or in the user's checkout, and do not go from one to the other.
+fn same_place(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+    let begun = run.options.isolation;
+    let wanted = changes.isolation.unwrap_or(begun);
+    if (wanted == Isolation::None) == (begun == Isolation::None) {
+        return Ok(());
+    }
+    let place = if begun == Isolation::None { "your checkout" } else { "a worktree of its own" };
+    Err(Error::usage(format!("{id} works in {place}, and cannot go on elsewhere"))
+        .hint("--isolation takes worktree or shared for a run in a worktree; a new run starts anywhere"))
 }
 
 /// Another host may still be at work on a run: only its own lock would tell, and that is not here.

@@ -189,6 +189,7 @@ pub struct Changes {
     /// Further choices; a role that is not in it keeps its own.
     pub roles: BTreeMap<Role, AgentChoice>,
     pub no_wait: Option<bool>,
+    pub isolation: Option<Isolation>,
 }
 
 impl Changes {
@@ -219,6 +220,7 @@ impl Changes {
         }
         changed.roles.extend(self.roles.iter().map(|(role, choice)| (*role, choice.clone())));
         changed.no_wait = self.no_wait.unwrap_or(changed.no_wait);
+        changed.isolation = self.isolation.unwrap_or(changed.isolation);
         (changed != *options).then_some(changed)
     }
 }

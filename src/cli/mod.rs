@@ -205,6 +205,7 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
 
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
     let (driving, mut changes) = (arguments.driving, options::changes(&arguments.common, arguments.take_over));
+    changes.isolation = arguments.isolation;
     let run = match &arguments.run {
         Some(run) => run.clone(),
         None => app::status(site, None)?.run_id.to_string(),

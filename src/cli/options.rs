@@ -101,6 +101,7 @@ pub fn changes(common: &Common, take_over: bool) -> Changes {
         }),
         roles: given_roles(common),
         no_wait: common.no_wait.then_some(true),
+        isolation: None,
     }
 }
 

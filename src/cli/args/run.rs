@@ -42,6 +42,9 @@ pub struct ResumeArgs {
     /// Even where another machine was the last to drive it, and may still be
     #[arg(long)]
     pub take_over: bool,
+    /// Where workers work from here on: worktree (each its own) or shared
+    #[arg(long, value_name = "WHAT", value_parser = isolation)]
+    pub isolation: Option<Isolation>,
     /// What may change.
     #[command(flatten)]
     pub common: Common,
