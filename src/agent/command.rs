@@ -3,11 +3,10 @@
 //! `git config agentloop.backend.<name>.command 'my-agent --ask {prompt}'` makes one. Its words are split as a shell
 //! would split them, but no shell runs: what is put in for a placeholder is part of one argument, whatever it holds.
 
-use std::ffi::OsString;
-
 use super::program::{Invocation, announces_none, combined, crash};
+use super::template::Template;
 use super::{Agent, Reply, Request, Response};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::process::Status;
 use crate::run::work::{Failure, FailureKind};
 
@@ -24,7 +23,7 @@ use crate::run::work::{Failure, FailureKind};
 /// writes to standard output; any exit status but 0 is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    words: Vec<String>,
+    template: Template,
 }
 
 impl Command {
@@ -34,47 +33,21 @@ impl Command {
     /// A template that is empty, or has a quote that is not closed.
     pub fn new(name: &str, template: &str) -> Result<Self> {
         let key = format!("agentloop.backend.{name}.command");
-        let hint = format!("for example: git config {key} 'my-agent --ask {{prompt}}'");
-        let words = shell_words::split(template).map_err(|error| {
-            Error::usage(format!("{key} cannot be split into words")).because(error).hint(hint.clone())
-        })?;
-        if words.first().is_none_or(|program| program.trim().is_empty()) {
-            return Err(Error::usage(format!("{key} names no program")).hint(hint));
-        }
-        Ok(Self { words })
+        let example = format!("git config {key} 'my-agent --ask {{prompt}}'");
+        Ok(Self { template: Template::new(&key, template, &example)? })
     }
 
     /// The program, as the template names it.
     #[must_use]
     pub fn program(&self) -> &str {
-        self.words.first().map_or("", String::as_str)
-    }
-
-    fn names(&self, placeholder: &str) -> bool {
-        self.words.iter().any(|word| word.contains(placeholder))
+        self.template.program()
     }
 
     fn invocation(&self, request: &Request) -> Invocation {
         let both = combined(request);
-        let model = request.model.as_deref().unwrap_or_default();
-        let texts = [
-            ("{prompt}", request.prompt.as_str()),
-            ("{system}", &request.system),
-            ("{combined}", &both),
-            ("{model}", model),
-        ];
-        let mut argv: Vec<OsString> = Vec::new();
-        for (position, word) in self.words.iter().enumerate() {
-            if request.model.is_none() && word.contains("{model}") {
-                let option = position > 1 && word == "{model}" && self.words[position - 1].starts_with('-');
-                if option && !self.words[position - 1].contains('=') {
-                    argv.pop();
-                }
-                continue;
-            }
-            argv.push(fill(word, &texts).into());
-        }
-        let on_stdin = !self.names("{prompt}") && !self.names("{combined}");
+        let texts = [("{prompt}", request.prompt.as_str()), ("{system}", &request.system), ("{combined}", &both)];
+        let argv = self.template.argv(request.model.as_deref(), &texts);
+        let on_stdin = !self.template.names("{prompt}") && !self.template.names("{combined}");
         Invocation { argv, stdin: if on_stdin { both } else { String::new() }, env: Vec::new() }
     }
 
@@ -96,25 +69,6 @@ impl Agent for Command {
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
         Box::pin(self.answer(request))
     }
-}
-
-/// `word` with its placeholders filled in, once: what is put in is not looked at again.
-fn fill(word: &str, texts: &[(&str, &str)]) -> String {
-    let mut filled = String::new();
-    let mut rest = word;
-    while let Some(at) = rest.find('{') {
-        filled.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some((name, text)) = texts.iter().find(|(name, _)| rest.starts_with(name)) {
-            filled.push_str(text);
-            rest = &rest[name.len()..];
-        } else {
-            filled.push('{');
-            rest = &rest[1..];
-        }
-    }
-    filled.push_str(rest);
-    filled
 }
 
 #[cfg(test)]

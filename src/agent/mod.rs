@@ -10,11 +10,13 @@ pub mod json;
 mod known;
 pub mod mock;
 mod parse;
+mod place;
 pub mod presets;
 pub mod probe;
 mod program;
 pub mod prompts;
 pub mod registry;
+mod template;
 
 #[cfg(test)]
 pub(crate) mod tests;

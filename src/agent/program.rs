@@ -42,19 +42,8 @@ impl Invocation {
     /// as well when `retries` shows that it goes on asking a service that refuses it: when to ask again, and whether, is
     /// the loop's to decide, which says so and asks for all workers at once.
     pub(super) async fn run(self, request: &Request, retries: Retries) -> Result<Finished, Failure> {
-        let own = self.env.into_iter().map(|(name, value)| (name.into(), value.map(OsString::from)));
-        let env = own.chain(request.env.iter().map(|(name, value)| (name.into(), Some(value.into())))).collect();
-        let program = self.argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
-        let spec = Spec {
-            argv: self.argv,
-            cwd: Some(request.cwd.clone()),
-            env,
-            stdin: Stdin::Bytes(self.stdin.into_bytes()),
-            timeout: request.timeout,
-            keep: KEEP,
-            spool: request.transcript.clone(),
-            mark: Some(Mark { run: request.run.clone(), call: request.call.to_string() }),
-        };
+        let program = self.program();
+        let spec = self.spec(request);
         let mut listener = Listener::new(retries, request.cancel.child_token());
         let stop = listener.stop.clone();
         let finished = process::run_heard(spec, &stop, &mut |source, bytes| listener.hear(source, bytes)).await;
@@ -63,12 +52,38 @@ impl Invocation {
             Status::Cancelled if listener.enough() && !request.cancel.is_cancelled() => {
                 Err(listener.failure.take().unwrap_or_else(|| Failure::new(FailureKind::Cancelled, "stopped")))
             }
-            Status::TimedOut => Err(Failure::new(FailureKind::Timeout, format!("'{program}' took longer than it may"))
-                .hint("'--timeout' says how long a call may take")),
+            Status::TimedOut => Err(late(&program)),
             Status::Cancelled => Err(Failure::new(FailureKind::Cancelled, "stopped")),
             Status::Exited(_) | Status::Signaled(_) => Ok(finished),
         }
     }
+
+    /// The program's name.
+    pub(super) fn program(&self) -> String {
+        self.argv.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// The process that it is.
+    pub(super) fn spec(self, request: &Request) -> Spec {
+        let own = self.env.into_iter().map(|(name, value)| (name.into(), value.map(OsString::from)));
+        let env = own.chain(request.env.iter().map(|(name, value)| (name.into(), Some(value.into())))).collect();
+        Spec {
+            argv: self.argv,
+            cwd: Some(request.cwd.clone()),
+            env,
+            stdin: Stdin::Bytes(self.stdin.into_bytes()),
+            timeout: request.timeout,
+            keep: KEEP,
+            spool: request.transcript.clone(),
+            mark: Some(Mark { run: request.run.clone(), call: request.call.to_string() }),
+        }
+    }
+}
+
+/// The failure of a call whose time is over.
+pub(super) fn late(program: &str) -> Failure {
+    Failure::new(FailureKind::Timeout, format!("'{program}' took longer than it may"))
+        .hint("'--timeout' says how long a call may take")
 }
 
 /// Follows an agent's output for retries of its own.
@@ -124,7 +139,7 @@ impl Listener {
     }
 }
 
-fn unstarted(error: &SpawnError) -> Failure {
+pub(super) fn unstarted(error: &SpawnError) -> Failure {
     match error {
         SpawnError::NotFound(_) => Failure::new(FailureKind::NotInstalled, error.to_string())
             .hint("install it, or choose another with '--backend'; 'git agentloop backends' lists them"),
@@ -140,22 +155,29 @@ fn unstarted(error: &SpawnError) -> Failure {
 /// The failure of a program that exited other than with 0 and did not explain it in its own format: how it ended, and
 /// the last words of its errors or, where there are none, of its output.
 pub(super) fn crash(program: &str, finished: &Finished) -> Failure {
-    let ended = match finished.status {
+    let (ended, words) = (how_it_ended(program, finished.status), last_words(finished));
+    Failure::new(FailureKind::Crashed, if words.is_empty() { ended } else { format!("{ended}: {words}") })
+}
+
+/// How a program came to its end, in words.
+pub(super) fn how_it_ended(program: &str, status: Status) -> String {
+    match status {
         Status::Exited(code) => format!("'{program}' exited with status {code}"),
         Status::Signaled(signal) => format!("'{program}' was killed by signal {signal}"),
         Status::TimedOut | Status::Cancelled => format!("'{program}' was stopped"),
-    };
-    let words = last_words(finished);
-    Failure::new(FailureKind::Crashed, if words.is_empty() { ended } else { format!("{ended}: {words}") })
+    }
 }
 
 /// The end of what a program wrote to its standard error or, where that is nothing, to its standard output.
 pub(super) fn last_words(finished: &Finished) -> String {
     let errors = finished.stderr.text();
-    let said = if errors.trim().is_empty() { finished.stdout.text() } else { errors };
-    let said = said.trim();
-    let start = said.ceil_char_boundary(said.len().saturating_sub(LAST_WORDS));
-    said[start..].trim_start().to_owned()
+    end_of(&if errors.trim().is_empty() { finished.stdout.text() } else { errors }).to_owned()
+}
+
+/// The end of `text`, as much of it as goes into a failure.
+pub(super) fn end_of(text: &str) -> &str {
+    let text = text.trim();
+    text[text.ceil_char_boundary(text.len().saturating_sub(LAST_WORDS))..].trim_start()
 }
 
 /// The role's text and the task as one, for programs that have one place for both.

@@ -99,7 +99,7 @@ impl Capture {
 
 /// A file that follows a process's output while it runs. Up to 16 MiB it is a plain copy; what is longer keeps its
 /// first 8 MiB, and its last 8 MiB in a region that is written round and round until [`Spool::finish`] puts it in order.
-pub(super) struct Spool {
+pub struct Spool {
     file: File,
     half: u64,
     total: u64,
@@ -108,7 +108,10 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Creates the file, or empties it.
-    pub(super) fn create(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
         Self::with_half(path, SPOOL_HALF)
     }
 
@@ -118,7 +121,7 @@ impl Spool {
     }
 
     /// Appends. After a failed write (a full disk) the rest is dropped: a log that stops early must not stop the work.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) {
+    pub fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failed.is_none() {
             let (at, room) = self.place();
             let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
@@ -141,7 +144,7 @@ impl Spool {
     ///
     /// # Errors
     /// The first write that failed, or a failure to put the tail in order.
-    pub(super) fn finish(self) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         if let Some(error) = self.failed {
             return Err(error);
         }

@@ -14,11 +14,11 @@ mod tree;
 mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
-pub use capture::Captured;
+pub use capture::{Captured, Spool};
 pub use environment::git_env_to_remove;
 pub use os::Process;
 
-use capture::{Capture, Spool};
+use capture::Capture;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
@@ -28,8 +28,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tree::Tree;
@@ -81,7 +82,7 @@ pub enum Stdin {
     Bytes(Vec<u8>),
 }
 
-/// Hears what a program writes, as it comes.
+/// Hears what a program writes, as it comes; nothing where that stream has come to its end.
 pub type Hear<'a> = dyn FnMut(Source, &[u8]) + Send + 'a;
 
 /// Where a program wrote something.
@@ -180,21 +181,45 @@ pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, Spa
 /// # Errors
 /// Those of [`run`].
 pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'_>) -> Result<Finished, SpawnError> {
+    attend(spec, cancel, hear, None).await
+}
+
+/// The same for a program that is talked with: instead of what the spec says it reads what comes out of `said`, until
+/// that is an empty text or nobody is left to say anything.
+///
+/// # Errors
+/// Those of [`run`].
+pub async fn converse(
+    spec: Spec,
+    cancel: &CancellationToken,
+    hear: &mut Hear<'_>,
+    said: mpsc::Receiver<Vec<u8>>,
+) -> Result<Finished, SpawnError> {
+    attend(spec, cancel, hear, Some(said)).await
+}
+
+async fn attend(
+    spec: Spec,
+    cancel: &CancellationToken,
+    hear: &mut Hear<'_>,
+    said: Option<mpsc::Receiver<Vec<u8>>>,
+) -> Result<Finished, SpawnError> {
     if cancel.is_cancelled() {
         let (stdout, stderr) = Default::default();
         return Ok(Finished { status: Status::Cancelled, stdout, stderr, seconds: 0.0 });
     }
     let begun = Instant::now();
     let spool = spec.spool.as_deref().map(Spool::create).transpose().map_err(SpawnError::Other)?;
-    let (mut child, mut tree) = start(&spec).await?;
+    let (mut child, mut tree) = start(&spec, said.is_some()).await?;
     let mut output = Output {
         stdout: Stream::new(child.stdout.take(), spec.keep),
         stderr: Stream::new(child.stderr.take(), spec.keep),
         spool,
         hear,
     };
-    let listen = async {
-        output.drain().await;
+    let stdin = child.stdin.take();
+    let talk = async {
+        tokio::join!(output.drain(), relay(stdin, said));
         pending::<Infallible>().await
     };
     let out_of_time = async {
@@ -208,7 +233,7 @@ pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'
         ended = child.wait() => Ok(ended.map_err(SpawnError::Other)?),
         () = cancel.cancelled() => Err(Status::Cancelled),
         () = out_of_time => Err(Status::TimedOut),
-        never = listen => match never {},
+        never = talk => match never {},
     };
     let status = match ended {
         Ok(exit) => {
@@ -258,10 +283,11 @@ fn status_of(exit: ExitStatus) -> Status {
     exit.code().map_or_else(|| Status::Signaled(exit.signal().unwrap_or_default()), Status::Exited)
 }
 
-async fn start(spec: &Spec) -> Result<(Child, Tree), SpawnError> {
+async fn start(spec: &Spec, talks: bool) -> Result<(Child, Tree), SpawnError> {
     let mut command = command(spec)?;
     command.process_group(0).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.stdin(match &spec.stdin {
+        _ if talks => Stdio::piped(),
         Stdin::Null => Stdio::null(),
         Stdin::Bytes(bytes) => whole(bytes).map_err(SpawnError::Other)?,
     });
@@ -329,6 +355,17 @@ fn whole(bytes: &[u8]) -> io::Result<Stdio> {
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
+}
+
+/// Writes what is said to a child, as it comes.
+async fn relay(pipe: Option<ChildStdin>, said: Option<mpsc::Receiver<Vec<u8>>>) {
+    let (Some(mut pipe), Some(mut said)) = (pipe, said) else { return };
+    while let Some(text) = said.recv().await.filter(|text| !text.is_empty()) {
+        if let Err(error) = pipe.write_all(&text).await {
+            tracing::debug!(%error, "a child did not read what it was told");
+            return;
+        }
+    }
 }
 
 struct Stream<P> {

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::Call;
-use crate::agent::Request;
+use crate::agent::{Request, place};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::event::clip;
 use crate::run::goal::{Permissions, Role};
@@ -151,39 +151,8 @@ impl<'a> Toolbox<'a> {
         went(done)
     }
 
-    /// Where `path` really is, which must be in the worktree: neither `..` nor a link leads out of it. git's own files
-    /// are not the model's.
     fn place(&self, path: &str) -> Result<PathBuf, String> {
-        let refused = |why: &str| Err(format!("'{path}' {why}"));
-        let mut wanted = self.root.clone();
-        for part in Path::new(path).components() {
-            match part {
-                Component::Normal(name) if name == ".git" => return refused("is git's own"),
-                Component::Normal(name) => wanted.push(name),
-                Component::CurDir => {}
-                Component::ParentDir => {
-                    wanted.pop();
-                }
-                Component::RootDir | Component::Prefix(_) => wanted = PathBuf::from("/"),
-            }
-        }
-        if !wanted.starts_with(&self.root) {
-            return refused("is outside of the worktree");
-        }
-        // What is there may lead elsewhere; below it nothing is, that could.
-        let mut there = wanted.as_path();
-        while there.symlink_metadata().is_err() {
-            there = there.parent().unwrap_or(&self.root);
-        }
-        let real = there.canonicalize().map_err(|error| format!("'{path}' cannot be reached: {error}"))?;
-        let inside = real.strip_prefix(&self.root).map_err(|_| format!("'{path}' leads out of the worktree"))?;
-        if inside.components().any(|part| part.as_os_str() == ".git") {
-            return refused("is git's own");
-        }
-        Ok(match wanted.strip_prefix(there) {
-            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
-            _ => real,
-        })
+        place::inside(&self.root, path)
     }
 
     fn list(&self, folder: &Path) -> Result<String, String> {
