@@ -57,6 +57,16 @@
 //! | gemini | stderr | `Attempt 1 failed with status 429. Retrying with backoff... …` |
 //! | copilot | stdout | `{"type":"model.call_failure","data":{… "statusCode":529 … "source":"top_level" …}}` |
 //! | aider | stdout | `litellm.RateLimitError: …`, then `Retrying in 0.2 seconds...` |
+//!
+//! # The Agent Client Protocol
+//!
+//! `initialize`, `session/new`, the choice of a model, `session/prompt`; all three leave when their input ends.
+//!
+//! | agent | argv | model | asks before it | usage (what the server counted) | a 401 |
+//! | --- | --- | --- | --- | --- | --- |
+//! | opencode | `opencode acp` | `configOptions`, category `model`; `session/set_config_option` refuses one it does not know (-32602) | nothing, by itself | `usage` of its last request, `inputTokens` without `cachedReadTokens` | error -32603 with the service's words, no status |
+//! | gemini | `gemini --acp` | `models`; `session/set_model` takes any name | edits and commands; a refusal lets it go on | `_meta.quota.token_count`, all requests | error with `code` 401; without a key -32000 from `session/new` |
+//! | copilot | `copilot --acp --model M` | none for a model of one's own | edits and commands; a refusal ends its turn with "Info: Operation cancelled by user" and `end_turn` | `usage`, all requests, `inputTokens` with `cachedReadTokens` | |
 
 mod apis;
 mod real;

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod acp;
 mod agents;
 mod bad_input;
 mod bisecting;

@@ -2,6 +2,7 @@
 //!
 //! A backend is one method: [`Agent::run`]. The three roles of the loop are the same agent with other prompts.
 
+pub mod acp;
 pub mod api;
 pub mod claude;
 pub mod command;

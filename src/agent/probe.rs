@@ -17,6 +17,9 @@ const KEEP: usize = 8 << 10;
 /// How far above a program the package is looked for that it came in: `node_modules/@openai/codex/bin/codex.js`.
 const FAR: usize = 4;
 
+/// What only a call tells of an agent that speaks the Agent Client Protocol.
+const ACP_NOTE: &str = "a permission answers what it asks, and what it does unasked it does; sessions, usage and cost are recorded where it tells them";
+
 /// A backend, examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
@@ -91,7 +94,8 @@ fn unasked(backend: BackendView, known: Option<&Known>) -> Examined {
     let missing = known.map(|known| format!("install it: {}", known.install));
     let of_users = || (!backend.installed).then(|| "see that the program of its command is installed".to_owned());
     let can = known.map_or(Can { edit_files: true, run_commands: true, ..Can::default() }, |known| known.can);
-    Examined { version: None, login, can, note: None, hint: missing.or_else(of_users), backend }
+    let note = (backend.kind == "acp").then(|| ACP_NOTE.to_owned());
+    Examined { version: None, login, can, note, hint: missing.or_else(of_users), backend }
 }
 
 /// The version in the package that a program came in, or else the one that it tells: starting one of these programs

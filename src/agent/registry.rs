@@ -9,11 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Agent;
+use super::acp::Acp;
 use super::api::Api;
 use super::command::Command;
 use super::known::{APIS, KNOWN, Known};
 use super::mock::Mock;
 use crate::error::{Error, Result};
+use crate::run::goal::ACP;
 
 /// The name of the backend that needs no model.
 const MOCK: &str = "mock";
@@ -27,7 +29,7 @@ const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "d
 pub struct BackendView {
     /// What `--backend` takes.
     pub name: String,
-    /// `built-in`, `agent`, `api` or `command`.
+    /// `built-in`, `agent`, `api`, `command` or `acp`.
     pub kind: String,
     /// Whether its program can be found.
     pub installed: bool,
@@ -40,11 +42,50 @@ pub struct BackendView {
 /// What there is to drive.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    custom: BTreeMap<String, String>,
+    own: BTreeMap<String, Own>,
     mock: BTreeMap<String, Vec<String>>,
     /// Where the model APIs are, where they are not where they usually are.
     urls: BTreeMap<&'static str, String>,
     environment: Environment,
+}
+
+/// A backend of the user's own.
+#[derive(Clone, Debug)]
+enum Own {
+    /// A command that gets its text and prints its answer.
+    Command(String),
+    /// The command of an agent that speaks the Agent Client Protocol.
+    Acp(String),
+}
+
+impl Own {
+    /// The one that `config` knows by this name. Who has set both keys has found that the agent speaks the protocol.
+    fn configured(config: &dyn Fn(&str) -> Vec<String>, name: &str) -> Option<Self> {
+        let set = |key: &str| config(&format!("agentloop.backend.{name}.{key}")).pop();
+        set("acp").map(Self::Acp).or_else(|| set("command").map(Self::Command))
+    }
+
+    fn view(&self, name: &str, environment: &Environment) -> BackendView {
+        let (kind, text, program) = match self {
+            Self::Command(text) => {
+                ("command", text, Command::new(name, text).map(|command| environment.find(command.program())))
+            }
+            Self::Acp(text) => ("acp", text, acp(name, text).map(|agent| environment.find(agent.program()))),
+        };
+        match program {
+            Ok(path) => view(name, kind, path, text),
+            Err(error) => view(name, kind, None, &error.chain()),
+        }
+    }
+}
+
+/// The agent that `command` starts, by the name that git's configuration gives it or by the command itself.
+fn acp(name: &str, command: &str) -> Result<Acp> {
+    if name.starts_with(ACP) {
+        return Acp::named(name);
+    }
+    let key = format!("agentloop.backend.{name}.acp");
+    Acp::new(&key, command, &format!("git config {key} 'my-agent --acp'"))
 }
 
 /// What is looked at of the process's environment.
@@ -73,20 +114,24 @@ impl Environment {
 }
 
 impl Registry {
-    /// The built-in backends and those named in `custom`, whose commands `config` knows as
-    /// `agentloop.backend.<name>.command`. A custom one hides a built-in one of its name.
-    pub fn new(config: &dyn Fn(&str) -> Vec<String>, custom: &[String]) -> Self {
-        Self::within(config, custom, Environment::of_process())
+    /// The built-in backends and those named in `own`: `acp:COMMAND`, or a name whose command `config` knows as
+    /// `agentloop.backend.<name>.command` or, for an agent that speaks the Agent Client Protocol, `.acp`. One of the
+    /// user's own hides a built-in one of its name.
+    pub fn new(config: &dyn Fn(&str) -> Vec<String>, own: &[String]) -> Self {
+        Self::within(config, own, Environment::of_process())
     }
 
-    fn within(config: &dyn Fn(&str) -> Vec<String>, custom: &[String], environment: Environment) -> Self {
-        let command = |name: &String| {
-            let template = config(&format!("agentloop.backend.{name}.command")).pop()?;
-            (name != AUTO).then(|| (name.clone(), template))
+    fn within(config: &dyn Fn(&str) -> Vec<String>, own: &[String], environment: Environment) -> Self {
+        let named = |name: &String| {
+            let own = match name.strip_prefix(ACP) {
+                Some(command) => Own::Acp(command.to_owned()),
+                None => Own::configured(config, name)?,
+            };
+            (name != AUTO).then(|| (name.clone(), own))
         };
         let mock = MOCK_KEYS.map(|key| format!("agentloop.mock.{key}"));
         Self {
-            custom: custom.iter().filter_map(command).collect(),
+            own: own.iter().filter_map(named).collect(),
             urls: APIS
                 .iter()
                 .filter_map(|(name, _)| Some((*name, config(&format!("agentloop.backend.{name}.url")).pop()?)))
@@ -109,8 +154,11 @@ impl Registry {
     }
 
     fn named(&self, name: &str) -> Result<Arc<dyn Agent>> {
-        if let Some(template) = self.custom.get(name) {
-            return Ok(Arc::new(Command::new(name, template)?));
+        match self.own.get(name) {
+            Some(Own::Command(template)) => return Ok(Arc::new(Command::new(name, template)?)),
+            Some(Own::Acp(command)) => return Ok(Arc::new(acp(name, command)?)),
+            None if name.starts_with(ACP) => return Ok(Arc::new(Acp::named(name)?)),
+            None => {}
         }
         if name == MOCK {
             return Ok(Arc::new(Mock::new(&|key| self.mock.get(key).cloned().unwrap_or_default())?));
@@ -128,7 +176,7 @@ impl Registry {
     #[must_use]
     pub fn tells_cost(&self, name: &str) -> bool {
         let known = KNOWN.iter().find(|known| known.name == name);
-        !self.custom.contains_key(name) && (name == MOCK || known.is_some_and(|known| known.can.cost))
+        !self.own.contains_key(name) && (name == MOCK || known.is_some_and(|known| known.can.cost))
     }
 
     fn unknown(&self, name: &str) -> Error {
@@ -139,7 +187,7 @@ impl Registry {
             None => format!("no backend '{name}': there are {}", names.join(", ")),
         };
         Error::usage(message).hint(format!(
-            "'git agentloop backends' lists them; 'git config agentloop.backend.{name}.command …' makes one"
+            "'git agentloop backends' lists them; 'git config agentloop.backend.{name}.command …' makes one, and 'acp:COMMAND' is any agent that speaks ACP"
         ))
     }
 
@@ -154,7 +202,7 @@ impl Registry {
         let found = KNOWN.iter().filter(calling).find(installed).or_else(|| KNOWN.iter().find(installed));
         found.map(|known| known.name.to_owned()).ok_or_else(|| {
             let mut hint = format!("install one ({}), or see the loop without any: --backend mock", KNOWN[0].install);
-            if let Some(name) = self.custom.keys().next() {
+            if let Some(name) = self.own.keys().next() {
                 hint = format!("--backend {name} is the command that you configured; {hint}");
             }
             Error::usage("no coding agent is installed").hint(hint)
@@ -183,11 +231,8 @@ impl Registry {
             path: self.urls.get(name).cloned(),
             detail: format!("{} and --model; {} names another server", dialect.key_variable(), dialect.url_variable()),
         }));
-        views.retain(|view| !self.custom.contains_key(&view.name));
-        views.extend(self.custom.iter().map(|(name, template)| match Command::new(name, template) {
-            Ok(command) => view(name, "command", self.environment.find(command.program()), template),
-            Err(error) => view(name, "command", None, &error.chain()),
-        }));
+        views.retain(|view| !self.own.contains_key(&view.name));
+        views.extend(self.own.iter().map(|(name, own)| own.view(name, &self.environment)));
         views
     }
 }

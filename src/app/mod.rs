@@ -39,13 +39,14 @@ pub use self::watch::{LOOK, ListWatcher, Watcher};
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};
+use crate::engine::redact::Redactor;
 use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
 pub use crate::ledger::git::preview::FileStat;
 use crate::run::event::Timestamp;
-use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
+use crate::run::goal::{ACP, AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
 use crate::settings::Settings;
 
 /// The longest a verb waits for a driver that was told to stop.
@@ -102,7 +103,22 @@ impl Site {
 
     /// The backends that can be driven from here.
     fn registry(&self) -> Registry {
-        Registry::new(&|key| self.repo.config(key), &self.repo.config_names("agentloop.backend."))
+        let mut own = self.repo.config_names("agentloop.backend.");
+        own.extend(self.commands_set());
+        Registry::new(&|key| self.repo.config(key), &own)
+    }
+
+    /// The backends that the user's settings name by their commands.
+    fn commands_set(&self) -> impl Iterator<Item = String> {
+        let agent = self.settings().agent().ok();
+        let choices = agent.into_iter().chain(self.settings().roles().unwrap_or_default().into_values());
+        choices.map(|choice| choice.backend).filter(|backend| backend.starts_with(ACP))
+    }
+
+    /// Whether somebody other than the user may choose this backend: a command is the user's to name.
+    #[must_use]
+    pub fn may_be_chosen(&self, backend: &str) -> bool {
+        !backend.starts_with(ACP) || self.commands_set().any(|set| set == backend)
     }
 
     /// The agents that `options` name.
@@ -112,9 +128,19 @@ impl Site {
         names.map(|name| Ok((name.to_owned(), self.agent(name)?))).collect()
     }
 
-    /// The agent that answers to `name`.
+    /// The agent that answers to `name`, which will be on record.
     fn agent(&self, name: &str) -> Result<Arc<dyn Agent>> {
-        self.own.get(name).map_or_else(|| self.registry().get(name), |own| Ok(Arc::clone(own)))
+        if let Some(own) = self.own.get(name) {
+            return Ok(Arc::clone(own));
+        }
+        if name.starts_with(ACP) {
+            let clean = Redactor::new(std::env::vars()).clean(name).into_owned();
+            if clean != name {
+                return Err(Error::usage(format!("'{clean}' holds a secret, and would be on record"))
+                    .hint("agents read their keys from the environment"));
+            }
+        }
+        self.registry().get(name)
     }
 }
 

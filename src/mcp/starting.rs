@@ -118,7 +118,7 @@ fn checks(given: &Given, site: &Site) -> Result<Vec<Check>> {
 /// Who answers. `auto` is what the user has set, else the host that calls where it is an agent that is installed.
 fn agent(given: &Given, site: &Site, client: Option<&str>) -> Result<AgentChoice> {
     let settings = site.settings();
-    let named = choice(given, "backend")?.filter(|choice| choice.backend != AUTO);
+    let named = choice(given, site, "backend")?.filter(|choice| choice.backend != AUTO);
     let mut choice = named.map_or_else(|| settings.agent(), Ok)?;
     if choice.backend == AUTO
         && let Some(backend) = given.text("caller_agent").or(client).and_then(backend_of)
@@ -134,20 +134,27 @@ fn agent(given: &Given, site: &Site, client: Option<&str>) -> Result<AgentChoice
 fn roles(given: &Given, site: &Site) -> Result<BTreeMap<Role, AgentChoice>> {
     let mut chosen = site.settings().roles()?;
     for (name, roles) in Role::CHOICES {
-        if let Some(choice) = choice(given, name)? {
+        if let Some(choice) = choice(given, site, name)? {
             chosen.extend(roles.iter().map(|role| (*role, choice.clone())));
         }
     }
     Ok(chosen)
 }
 
-/// The backend, perhaps with its model, that an argument names.
-fn choice(given: &Given, name: &str) -> Result<Option<AgentChoice>> {
-    let chosen = given.text(name).map(str::parse).transpose();
-    chosen.map_err(|why: String| {
+/// The backend, perhaps with its model, that an argument names. A command is none, unless it is what the user has set: who
+/// may name one runs anything.
+fn choice(given: &Given, site: &Site, name: &str) -> Result<Option<AgentChoice>> {
+    let refused = |why: String| {
         Error::usage(format!("argument '{name}': {why}"))
             .hint("list_backends names them; the user makes one with 'git config agentloop.backend.NAME.command'")
-    })
+    };
+    let chosen = given.text(name).map(str::parse::<AgentChoice>).transpose().map_err(refused)?;
+    match chosen {
+        Some(choice) if !site.may_be_chosen(&choice.backend) => {
+            Err(refused("a command is the user's to name, and not the caller's".to_owned()))
+        }
+        chosen => Ok(chosen),
+    }
 }
 
 fn backend_of(host: &str) -> Option<&'static str> {

@@ -50,6 +50,24 @@ impl Report {
     }
 }
 
+#[tokio::test]
+async fn a_program_is_talked_with_until_nothing_more_is_said() {
+    let (say, said) = mpsc::channel(1);
+    say.try_send(b"one\n".to_vec()).unwrap();
+    let mut heard = Vec::new();
+    let mut ends = 0;
+    let mut hear = |source, bytes: &[u8]| match (source, bytes) {
+        (Source::Stdout, b"") | (Source::Stderr, _) => ends += 1,
+        (Source::Stdout, bytes) => {
+            heard.extend_from_slice(bytes);
+            say.try_send(if heard.len() < 8 { b"two\n".to_vec() } else { Vec::new() }).unwrap();
+        }
+    };
+    let spec = Spec { stdin: Stdin::Bytes(b"not this".to_vec()), ..spec(&["cat"]) };
+    let finished = converse(spec, &CancellationToken::new(), &mut hear, said).await.unwrap();
+    assert_eq!((finished.status, heard.as_slice(), ends), (Status::Exited(0), &b"one\ntwo\n"[..], 2));
+}
+
 /// A call in a task of its own, once it has reported a process.
 async fn begun(
     spec: Spec,

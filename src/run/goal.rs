@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::choice::{ACP, AgentChoice, Role};
+
 /// Longest slug in a [`RunId`], in characters.
 const SLUG_LENGTH: usize = 32;
 /// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so that an id can be read aloud.
@@ -203,93 +205,6 @@ impl Check {
     }
 }
 
-/// Who answers a role.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentChoice {
-    /// The backend's name.
-    pub backend: String,
-    /// The model, where one was named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-}
-
-impl fmt::Display for AgentChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.model {
-            Some(model) => write!(f, "{}/{model}", self.backend),
-            None => f.write_str(&self.backend),
-        }
-    }
-}
-
-impl FromStr for AgentChoice {
-    type Err = String;
-
-    /// Reads `backend` or `backend/model`; a model's name may hold slashes of its own.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let (backend, model) = match text.split_once('/') {
-            Some((backend, model)) => (backend, Some(model.to_owned())),
-            None => (text, None),
-        };
-        if backend.is_empty() || model.as_deref() == Some("") {
-            return Err(format!("'{text}' is no agent: name it as BACKEND or BACKEND/MODEL"));
-        }
-        Ok(Self { backend: backend.to_owned(), model })
-    }
-}
-
-/// What an agent is asked to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Proposes success criteria where the user gave none.
-    Criteria,
-    /// Asks what it must know before the work can be planned.
-    Clarifier,
-    /// Plans an iteration.
-    Decomposer,
-    /// Works on one subgoal.
-    Subagent,
-    /// Judges the iteration.
-    Reviewer,
-    /// Resolves a conflict between workers.
-    Integrator,
-}
-
-impl Role {
-    /// The role's name in prompts, events and trailers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Criteria => "criteria",
-            Self::Clarifier => "clarifier",
-            Self::Decomposer => "decomposer",
-            Self::Subagent => "subagent",
-            Self::Reviewer => "reviewer",
-            Self::Integrator => "integrator",
-        }
-    }
-
-    /// The roles that one agent is chosen for together, by the name of the choice: whoever plans also asks.
-    pub const CHOICES: [(&'static str, &'static [Self]); 4] = [
-        ("planner", &[Self::Criteria, Self::Clarifier, Self::Decomposer]),
-        ("worker", &[Self::Subagent]),
-        ("reviewer", &[Self::Reviewer]),
-        ("integrator", &[Self::Integrator]),
-    ];
-
-    /// Every role, in the order of a run.
-    pub const ALL: [Self; 6] =
-        [Self::Criteria, Self::Clarifier, Self::Decomposer, Self::Subagent, Self::Reviewer, Self::Integrator];
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// How a question to the user is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -465,16 +380,6 @@ impl fmt::Display for StopReason {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_agent_is_a_backend_and_perhaps_a_model() {
-        let read = |text: &str| text.parse::<AgentChoice>().map(|choice| (choice.backend, choice.model));
-        assert_eq!(read("codex"), Ok(("codex".into(), None)));
-        assert_eq!(read("opencode/anthropic/x"), Ok(("opencode".into(), Some("anthropic/x".into()))));
-        for text in ["", " ", "/m", "codex/"] {
-            assert!(read(text).is_err(), "{text:?}");
-        }
-    }
 
     #[test]
     fn a_run_id_is_a_slug_and_six_characters() {

@@ -17,9 +17,13 @@ const CALL: &str = "90";
 /// How much later than a trivial call a refused one ends.
 const REFUSED_WITHIN: f64 = 5.0;
 
+/// An agent's program, and the backend that drives it.
+type Agent = (&'static str, &'static str);
+
 /// A repository, a model server, and an agent whose user has pointed it there.
 struct Scene {
     agent: &'static str,
+    backend: &'static str,
     repo: Repo,
     server: ModelServer,
     environment: Vec<(&'static str, String)>,
@@ -28,18 +32,14 @@ struct Scene {
 
 impl Scene {
     /// Nothing where the agent is not installed.
-    fn new(agent: &'static str, brain: Brain) -> Option<Self> {
+    fn new((agent, backend): Agent, brain: Brain) -> Option<Self> {
         let bin = left_out(agent, agent_home::installed(agent))?.parent()?.to_owned();
         let (repo, server) = (Repo::new(), ModelServer::start(brain));
         repo.write("check.sh", "test \"$(cat a.txt)\" = right && test \"$(cat b.txt)\" = right\n");
         repo.git(&["add", "."]);
         repo.git(&["commit", "-qm", "a check"]);
         let environment = agent_home::settle(agent, repo.home(), &server.url());
-        Some(Self { agent, repo, server, environment, bin })
-    }
-
-    fn backend(&self) -> &'static str {
-        if self.agent == "claude" { "claude_code" } else { self.agent }
+        Some(Self { agent, backend, repo, server, environment, bin })
     }
 
     fn run(&self, arguments: &[&str]) -> Command {
@@ -51,7 +51,7 @@ impl Scene {
         // The agents' configuration is below HOME.
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
         command.env("PATH", std::env::join_paths(path).unwrap()).envs(self.environment.iter().cloned());
-        command.args(["run", "make it right", "--criteria", "- sh check.sh succeeds", "--backend", self.backend()]);
+        command.args(["run", "make it right", "--criteria", "- sh check.sh succeeds", "--backend", self.backend]);
         command.args(["--model", agent_home::model(self.agent), "--json"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -119,26 +119,32 @@ enum Counts {
     Exactly,
     /// In thousands.
     Roughly,
+    /// But for what came from a cache.
+    WithoutCache,
+    /// The last request of each call.
+    Partly,
     /// Not at all.
     Nothing,
 }
 
-fn whole_run(agent: &'static str, counts: &Counts) {
-    let Some(scene) = Scene::new(agent, Brain::loop_roles(story())) else { return };
+fn whole_run(agent @ (_, name): Agent, counts: &Counts) {
+    // Where it is not told one, opencode asks the model for a title of the task that it shows it.
+    let title = |turn: &Turn| turn.system.contains("title generator").then(|| Reply::text("A title"));
+    let Some(scene) = Scene::new(agent, Brain::loop_roles(story()).first(title)) else { return };
     let before = scene.repo.fingerprint();
     let ran = scene.ran(&["--verify", "sh check.sh", "--timeout", CALL]).expect(0);
     let result = ran.json();
-    assert_eq!(result["stop_reason"], "goal_complete", "{agent}: {result:#}");
+    assert_eq!(result["stop_reason"], "goal_complete", "{name}: {result:#}");
     let checks = result["history"].as_array().unwrap().iter().map(|pass| pass["verification"][0]["ok"].clone());
-    assert_eq!(checks.collect::<Vec<_>>(), [false, true], "{agent}");
+    assert_eq!(checks.collect::<Vec<_>>(), [false, true], "{name}");
     // Nothing but the work: no agent leaves anything of its own behind.
-    assert_eq!(result["worktree"]["changed_files"], json!(["a.txt", "b.txt", "draft.txt"]), "{agent}");
+    assert_eq!(result["worktree"]["changed_files"], json!(["a.txt", "b.txt", "draft.txt"]), "{name}");
     let reports = result["final_output"].as_str().unwrap();
     assert!(reports.contains("The first file is right.") && reports.contains("The second file is right."), "{reports}");
 
     let branch = format!("agentloop/{}", scene.newest());
     for file in ["a.txt", "b.txt"] {
-        assert_eq!(scene.repo.git(&["show", &format!("{branch}:{file}")]), "right", "{agent}");
+        assert_eq!(scene.repo.git(&["show", &format!("{branch}:{file}")]), "right", "{name}");
     }
     let subjects = scene.repo.git(&["log", "--first-parent", "--format=%s", "--reverse", &format!("main..{branch}")]);
     assert_eq!(
@@ -149,12 +155,12 @@ fn whole_run(agent: &'static str, counts: &Counts) {
             "agentloop: iteration 2/4: 2/2 subgoals, checks pass, goal complete",
         ]
     );
-    assert_eq!(scene.repo.fingerprint(), before, "{agent}: the user's checkout");
+    assert_eq!(scene.repo.fingerprint(), before, "{name}: the user's checkout");
 
     let calls = scene.calls();
     let roles: Vec<&str> = calls.iter().map(|call| call["role"].as_str().unwrap()).collect();
     let pass = ["decomposer", "subagent", "subagent", "reviewer"];
-    assert_eq!(roles, [pass, pass].concat(), "{agent}");
+    assert_eq!(roles, [pass, pass].concat(), "{name}");
     let told = |chosen: &dyn Fn(&Value) -> bool| -> Usage {
         let usage = calls.iter().filter(|call| chosen(call)).map(|call| {
             let count = |key: &str| call["usage"][key].as_u64().unwrap();
@@ -167,12 +173,14 @@ fn whole_run(agent: &'static str, counts: &Counts) {
         Counts::Exactly => {
             let roles = [(Role::Decomposer, "decomposer"), (Role::Subagent, "subagent"), (Role::Reviewer, "reviewer")];
             for (role, word) in roles {
-                assert_eq!(told(&|call| call["role"] == word), scene.server.usage_of(role), "{agent}, {word}");
+                assert_eq!(told(&|call| call["role"] == word), scene.server.usage_of(role), "{name}, {word}");
             }
-            assert_eq!(all, scene.server.usage(), "{agent}");
+            assert_eq!(all, scene.server.usage(), "{name}");
         }
-        Counts::Roughly => assert_eq!(all.input / 1000, scene.server.usage().input / 1000, "{agent}"),
-        Counts::Nothing => assert_eq!(all, Usage::default(), "{agent}"),
+        Counts::Roughly => assert_eq!(all.input / 1000, scene.server.usage().input / 1000, "{name}"),
+        Counts::WithoutCache => assert_eq!(all, Usage { cached: 0, ..scene.server.usage() }, "{name}"),
+        Counts::Partly => assert!((1..scene.server.usage().input).contains(&all.input), "{name}: {all:?}"),
+        Counts::Nothing => assert_eq!(all, Usage::default(), "{name}"),
     }
     let total = &result["usage"];
     assert_eq!((total["tokens_in"].as_u64(), total["tokens_out"].as_u64()), (Some(all.input), Some(all.output)));
@@ -180,80 +188,80 @@ fn whole_run(agent: &'static str, counts: &Counts) {
 }
 
 /// A plan is asked for and given; from then on every worker is refused with `status`. The 401 ends the run, and soon.
-fn refused(agent: &'static str) {
+fn refused(agent @ (_, name): Agent) {
     let refuse = |turn: &Turn| (Role::of(turn) == Some(Role::Subagent)).then(|| Reply::error(401));
     let Some(scene) = Scene::new(agent, Brain::loop_roles(story()).first(refuse)) else { return };
     let ran = scene.ran(&["--timeout", CALL, "--sequential"]).expect(2);
     let refused = scene.assert_failed("not_logged_in", &ran);
-    assert!(refused["error"]["hint"].is_string(), "{agent}: {refused:#}");
-    assert_eq!(ran.json()["stop_reason"], "loop_agent_error", "{agent}");
+    assert!(refused["error"]["hint"].is_string(), "{name}: {refused:#}");
+    assert_eq!(ran.json()["stop_reason"], "loop_agent_error", "{name}");
     let calls = scene.calls();
-    assert_eq!(calls.len(), 2, "{agent}: asked again after a 401");
+    assert_eq!(calls.len(), 2, "{name}: asked again after a 401");
     let seconds = |call: &Value| call["seconds"].as_f64().unwrap();
-    assert!(seconds(&calls[1]) <= seconds(&calls[0]) + REFUSED_WITHIN, "{agent}: {calls:#?}");
+    assert!(seconds(&calls[1]) <= seconds(&calls[0]) + REFUSED_WITHIN, "{name}: {calls:#?}");
     scene.assert_nothing_left();
 }
 
 /// The agent's service is overloaded, or says that a limit is reached, and the agent does not know when to stop asking:
 /// the call ends, soon and as what it is, and is to be made again.
-fn overloaded(agent: &'static str, status: u16, kind: &str) {
+fn overloaded(agent @ (_, name): Agent, status: u16, kind: &str) {
     let Some(scene) = Scene::new(agent, Brain::new(move |_| Reply::error(status))) else { return };
     let ran = scene.ran(&["--timeout", CALL, "--max-agent-calls", "1"]).expect(1);
     let failed = scene.assert_failed(kind, &ran);
-    assert!(failed["error"]["retry_at"].is_number(), "{agent}: {failed:#}");
+    assert!(failed["error"]["retry_at"].is_number(), "{name}: {failed:#}");
     // codex asks five times before it says that it asks again.
-    assert!(scene.server.turns().len() <= 15, "{agent} asked {} times", scene.server.turns().len());
-    assert_eq!(ran.json()["stop_reason"], "max_agent_calls", "{agent}");
+    assert!(scene.server.turns().len() <= 15, "{name} asked {} times", scene.server.turns().len());
+    assert_eq!(ran.json()["stop_reason"], "max_agent_calls", "{name}");
     scene.assert_nothing_left();
 }
 
 /// Nobody has logged in: the run ends at once and says what to do.
-fn logged_out(agent: &'static str) {
+fn logged_out(agent @ (_, name): Agent) {
     let refuse = |turn: &Turn| turn.api_key.is_none().then(|| Reply::error(401));
     let Some(mut scene) = Scene::new(agent, Brain::loop_roles(story()).first(refuse)) else { return };
     scene.environment.retain(|(name, _)| !name.ends_with("_KEY"));
-    if agent == "opencode" {
+    if agent.0 == "opencode" {
         let config = scene.repo.home().join(".config/opencode/opencode.json");
         let text = std::fs::read_to_string(&config).unwrap();
         std::fs::write(&config, text.replace("{env:TEST_API_KEY}", "")).unwrap();
     }
     let ran = scene.ran(&["--timeout", CALL]).expect(2);
     let failed = scene.assert_failed("not_logged_in", &ran);
-    assert!(failed["error"]["hint"].is_string(), "{agent}: {failed:#}");
-    assert_eq!(scene.calls().len(), 1, "{agent}");
+    assert!(failed["error"]["hint"].is_string(), "{name}: {failed:#}");
+    assert_eq!(scene.calls().len(), 1, "{name}");
 }
 
 /// The service takes the request and never answers: the call ends when its time is over, and leaves nothing.
-fn timed_out(agent: &'static str) {
+fn timed_out(agent @ (_, name): Agent) {
     let Some(scene) = Scene::new(agent, Brain::new(|_| Reply::Stall)) else { return };
     let ran = scene.ran(&["--timeout", "10", "--max-agent-calls", "1"]);
     let failed = scene.assert_failed("timeout", &ran);
     let seconds = failed["seconds"].as_f64().unwrap();
-    assert!((10.0..20.0).contains(&seconds), "{agent}: {seconds}");
+    assert!((10.0..20.0).contains(&seconds), "{name}: {seconds}");
     scene.assert_nothing_left();
 }
 
 /// The run is cancelled while its agent waits for an answer: nothing of it is left.
-fn cancelled(agent: &'static str) {
+fn cancelled(agent @ (_, name): Agent) {
     let Some(scene) = Scene::new(agent, Brain::new(|_| Reply::Stall)) else { return };
     let mut child = scene.spawned(&[]);
     assert!(
         scene.server.wait_for(Duration::from_mins(1), |asked| asked.iter().any(|one| one.turn.is_some())),
-        "{agent}"
+        "{name}"
     );
     scene.repo.agentloop(&["cancel"]).expect(0);
-    assert_eq!(child.wait().unwrap().code(), Some(4), "{agent}");
+    assert_eq!(child.wait().unwrap().code(), Some(4), "{name}");
     scene.assert_nothing_left();
-    assert_eq!(scene.repo.status(&scene.newest())["state"], "cancelled", "{agent}");
+    assert_eq!(scene.repo.status(&scene.newest())["state"], "cancelled", "{name}");
 }
 
 /// The tests of one agent; `$counts` is how its own count of tokens compares with the server's.
 macro_rules! agents {
-    ($($agent:ident $counts:ident;)*) => {$(
+    ($($agent:ident $backend:literal $counts:ident;)*) => {$(
         mod $agent {
-            use super::Counts;
+            use super::{Agent, Counts};
 
-            const AGENT: &str = stringify!($agent);
+            const AGENT: Agent = (stringify!($agent), $backend);
 
             #[test]
             fn completes_a_whole_run() {
@@ -294,10 +302,53 @@ macro_rules! agents {
 }
 
 agents! {
-    claude Exactly;
-    codex Exactly;
-    opencode Exactly;
-    gemini Exactly;
-    copilot Nothing;
-    aider Roughly;
+    claude "claude_code" Exactly;
+    codex "codex" Exactly;
+    opencode "opencode" Exactly;
+    gemini "gemini" Exactly;
+    copilot "copilot" Nothing;
+    aider "aider" Roughly;
+}
+
+/// The same agents where they speak the Agent Client Protocol, as far as it differs.
+macro_rules! speakers {
+    ($($agent:ident $backend:literal $counts:ident;)*) => {$(
+        mod $agent {
+            use crate::agents::whole::{self, Agent, Counts};
+
+            const AGENT: Agent = (stringify!($agent), $backend);
+
+            #[test]
+            fn completes_a_whole_run() {
+                whole::whole_run(AGENT, &Counts::$counts);
+            }
+
+            #[test]
+            fn is_out_of_time() {
+                whole::timed_out(AGENT);
+            }
+
+            #[test]
+            fn is_cancelled() {
+                whole::cancelled(AGENT);
+            }
+        }
+    )*};
+}
+
+mod acp {
+    speakers! {
+        opencode "acp:opencode acp" Partly;
+        gemini "acp:gemini --acp" WithoutCache;
+        copilot "acp:copilot --acp --model {model}" Exactly;
+    }
+
+    #[test]
+    fn a_status_in_an_error_is_told() {
+        const GEMINI: super::Agent = ("gemini", "acp:gemini --acp");
+        super::refused(GEMINI);
+        super::logged_out(GEMINI);
+        super::overloaded(GEMINI, 429, "rate_limited");
+        super::overloaded(GEMINI, 529, "overloaded");
+    }
 }

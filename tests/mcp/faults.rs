@@ -41,6 +41,8 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (goal(json!({ "backend": "sh -c 'touch x'" })), "no backend 'sh -c 'touch x''"),
         (goal(json!({ "reviewer": "/bin/sh" })), "argument 'reviewer': '/bin/sh' is no agent"),
         (goal(json!({ "worker": "mock/" })), "argument 'worker'"),
+        (goal(json!({ "backend": "acp:touch x" })), "argument 'backend': a command is the user's to name"),
+        (goal(json!({ "planner": " acp:touch x" })), "argument 'planner': a command is the user's to name"),
         (goal(json!({ "skip_permissions": true, "isolate": false })), "argument 'skip_permissions'"),
         (goal(json!({ "permissions": "all", "isolate": false })), "own checkout"),
         (goal(json!({ "isolation": "shared", "isolate": false })), "argument 'isolation'"),

@@ -114,7 +114,7 @@ pub struct RunArgs {
 #[derive(Debug, Default, Args)]
 #[allow(clippy::struct_excessive_bools)] // each is a flag
 pub struct Common {
-    /// The agent, as NAME or NAME/MODEL: auto, or one that 'git agentloop backends' lists
+    /// The agent, as NAME or NAME/MODEL: auto, or one that 'git agentloop backends' lists; or acp:COMMAND
     #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
     pub backend: Option<AgentChoice>,
     /// The model that the agent uses

@@ -1,0 +1,81 @@
+//! The transcript of a conversation: what the agent says and does, as it comes, for whoever follows it.
+
+use std::path::Path;
+
+use crate::process::Spool;
+
+/// What stood last in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// The agent's answer.
+    Answer,
+    /// What it thinks.
+    Thought,
+    /// Everything that is a line of its own.
+    Line,
+}
+
+/// A transcript; one that cannot be written is no reason to stop.
+pub(super) struct Story {
+    spool: Option<Spool>,
+    voice: Voice,
+    at_start: bool,
+}
+
+impl Story {
+    pub(super) fn new(path: Option<&Path>) -> Self {
+        Self { spool: path.and_then(|path| Spool::create(path).ok()), voice: Voice::Line, at_start: true }
+    }
+
+    /// A piece of what is said or thought.
+    pub(super) fn say(&mut self, voice: Voice, text: &str) {
+        if text.is_empty() {
+            return;
+        }
+        if self.voice != voice {
+            self.break_line();
+            if voice == Voice::Thought {
+                self.push("[thinking] ".as_bytes());
+            }
+            self.voice = voice;
+        }
+        self.push(text.as_bytes());
+    }
+
+    /// A line of its own.
+    pub(super) fn line(&mut self, text: &str) {
+        self.break_line();
+        self.push(text.as_bytes());
+        self.break_line();
+        self.voice = Voice::Line;
+    }
+
+    /// What the agent prints beside the protocol, byte for byte.
+    pub(super) fn note(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() && self.voice != Voice::Line {
+            self.break_line();
+            self.voice = Voice::Line;
+        }
+        self.push(bytes);
+    }
+
+    /// Puts the file in order.
+    pub(super) fn end(self) {
+        if let Some(Err(error)) = self.spool.map(Spool::finish) {
+            tracing::warn!(%error, "a transcript is incomplete");
+        }
+    }
+
+    fn break_line(&mut self) {
+        if !self.at_start {
+            self.push(b"\n");
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if let (Some(spool), Some(last)) = (&mut self.spool, bytes.last()) {
+            spool.push(bytes);
+            self.at_start = *last == b'\n';
+        }
+    }
+}
