@@ -105,7 +105,8 @@ impl Dispute {
         let provisioner = self.provisioner();
         let fitted = provisioner.fit(&place, &self.run_id(), task.iteration, Some(&task.subgoal)).await?;
         if let Some(failure) = fitted.failure {
-            return Err(failure);
+            return Err(failure
+                .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup; then merge again"));
         }
         tell(&format!("{} resolves it in {}", self.choice, place.display()));
         let path = format!("{task}.merge/{attempt}.out");

@@ -202,10 +202,11 @@ fn a_run_that_stopped_goes_on_and_one_that_runs_is_guided() {
     assert_eq!((&steered["run_id"], &steered["running"]), (&run, &json!(true)));
     assert_eq!(client.call("orchestrate_cancel", json!({ "run_id": run }))["state"], "cancelled");
     let done = client.call("orchestrate_continue", json!({ "run_id": run, "detach": false }));
-    assert_eq!((&done["status"], &done["iterations"]), (&json!("completed"), &json!(2)));
+    assert_eq!(done["status"], "completed");
+    // By the second iteration's plan, or by that of one more.
     let events = repo.events(run.as_str().unwrap());
-    let heard = events.iter().find(|event| event["kind"] == "steered").unwrap();
-    assert!(heard["data"].to_string().contains("keep the API"), "{heard}");
+    let heard = events.iter().rfind(|event| event["kind"] == "iteration_started").unwrap();
+    assert!(heard["data"]["feedback"].as_str().unwrap().contains("The user says: keep the API"), "{heard}");
     let over = client.refused("orchestrate_continue", json!({ "run_id": run }));
     assert!(over.contains("has reached its goal"), "{over}");
     repo.assert_sound();
