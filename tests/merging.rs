@@ -175,6 +175,21 @@ fn a_branch_that_goes_on_meanwhile_is_not_overwritten() {
 }
 
 #[test]
+fn a_file_that_comes_meanwhile_is_not_overwritten() {
+    let (repo, run) = conflicting(&format!("{KEEP_BOTH}; echo mine > \"$HOME/repo/new.txt\""), &[]);
+    let main = repo.git(&["rev-parse", "HEAD"]);
+    let failed = merge(&repo, &run, &[]).expect(2).stderr;
+    assert!(failed.contains("new.txt") && failed.contains("git did not take the resolved merge"), "{failed}");
+    assert_eq!(repo.git(&["rev-parse", "HEAD"]), main);
+    assert_eq!(std::fs::read_to_string(repo.path().join("new.txt")).unwrap(), "mine\n");
+    std::fs::remove_file(repo.path().join("new.txt")).unwrap();
+    let commit = failed.lines().last().unwrap().rsplit(' ').next().unwrap();
+    repo.git(&["merge", "-q", commit]);
+    assert_eq!(repo.git(&["show", "HEAD:README"]), "main\nrun");
+    assert_eq!(repo.git(&["rev-parse", "HEAD"]), commit, "it was paid for once");
+}
+
+#[test]
 fn a_kill_at_any_instant_leaves_the_checkout_as_it_was_or_merged() {
     let (repo, run) = conflicting(&format!("sleep 0.2; {KEEP_BOTH}"), &[]);
     let (main, before) = (repo.git(&["rev-parse", "HEAD"]), repo.fingerprint());

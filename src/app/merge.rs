@@ -116,8 +116,8 @@ pub async fn merge_with_agent(
         ))
     })?;
     let message = message::resolved_by(&work.draft, &choice, &usage);
-    let code = git::take_resolved(&site.repo, &work.take(how, &message), &met, &tree)?;
-    Ok((work.id, code))
+    git::take_resolved(&site.repo, &work.take(how, &message), &met, &tree)?;
+    Ok((work.id, 0))
 }
 
 impl Work {

@@ -136,11 +136,11 @@ fn names(printed: &[u8]) -> HashSet<String> {
 }
 
 /// Takes `take` with `tree`, what its conflict with `met` was resolved to: as one commit, to which the user's branch is
-/// fast-forwarded by their git. What git exits with.
+/// fast-forwarded by their git.
 ///
 /// # Errors
-/// Where the commit cannot be made, or the user has gone on since.
-pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<i32> {
+/// Where the commit cannot be made, the user has gone on since, or git does not take it.
+pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<()> {
     let mut git = process::in_our_place("git");
     git.args(["commit-tree", "-m", take.message.trim_end(), "-p", &met.head]);
     if take.way != Way::Squash {
@@ -158,7 +158,11 @@ pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &s
     }
     let mut git = process::in_our_place("git");
     git.env("GIT_REFLOG_ACTION", format!("merge {}", take.name));
-    run_it(git.args(["merge", "--ff-only", &commit]))
+    match run_it(git.args(["merge", "--ff-only", &commit]))? {
+        0 => Ok(()),
+        _ => Err(Error::failed("git did not take the resolved merge, and says why above")
+            .hint(format!("once that is mended: git merge {commit}"))),
+    }
 }
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
