@@ -143,6 +143,7 @@ fn bash_completes_through_git_s_own_completion() {
     has_line(&["git", "agentloop", "show", "wri"], &run);
     has_line(&["git", "agentloop", "run", "--max-it"], "--max-iterations");
     has_line(&["git", "--no-pager", "agentloop", "hooks", "un"], "uninstall");
+    has_line(&["git", "agentloop", "merge", "--integrator", "mo"], "mock");
 }
 
 #[test]

@@ -41,11 +41,12 @@ fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
 
 fn values(option: &Arg) -> Vec<(String, String)> {
     match option.get_long() {
-        Some("backend") => {
+        Some("backend" | "planner" | "worker" | "reviewer" | "integrator") => {
             let backends = Site::open(None).and_then(|site| app::backends(&site)).unwrap_or_default();
             backends.into_iter().map(|backend| (backend.name, String::new())).collect()
         }
         Some("permissions") => ["ask", "edit", "all"].map(|word| (word.to_owned(), String::new())).to_vec(),
+        Some("isolation") => ["worktree", "shared", "none"].map(|word| (word.to_owned(), String::new())).to_vec(),
         _ => Vec::new(),
     }
 }
