@@ -185,6 +185,45 @@ fn a_run_goes_on_elsewhere_and_comes_back() {
 }
 
 #[test]
+fn what_was_put_on_record_elsewhere_is_not_run_where_the_run_began() {
+    let repo = Repo::new();
+    let bare = bare(&repo);
+    repo.git(&["config", "agentloop.mock.acceptIteration", "9"]);
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    sync(&repo, 0);
+    let clone = clone_of(&bare);
+    sync(&clone, 0);
+    clone.git(&["config", "agentloop.mock.acceptIteration", "9"]);
+    let proof = repo.home().join("ran");
+    let check = format!("touch {}", proof.display());
+    let theirs =
+        ["resume", &run, "--max-iterations", "2", "--permissions", "all", "--backend", "mock", "--verify", &check];
+    clone.agentloop(&theirs).expect(1);
+    std::fs::remove_file(&proof).unwrap();
+    sync(&clone, 0);
+    assert_eq!(sync(&repo, 0)["updated"], serde_json::json!([run]));
+    let refused = repo.agentloop(&["resume", &run, "--max-iterations", "3"]).expect(2).stderr;
+    assert!(refused.contains(&check) && refused.contains("--permissions all"), "{refused}");
+    assert!(!proof.exists(), "it was run");
+    let ours = [
+        "resume",
+        &run,
+        "--max-iterations",
+        "3",
+        "--permissions",
+        "edit",
+        "--backend",
+        "mock",
+        "--recheck",
+        "--verify",
+        &check,
+    ];
+    repo.agentloop(&ours).expect(1);
+    assert!(proof.exists());
+}
+
+#[test]
 fn a_run_that_went_on_in_two_places_is_kept_twice() {
     let repo = Repo::new();
     let bare = bare(&repo);

@@ -309,8 +309,10 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, ver
     if wanted.is_empty() {
         return Ok(());
     }
-    Err(Error::usage(format!("{id} was started in another clone: what its log wants to run is not taken on trust"))
-        .hint(format!("look at it, then give it again: git agentloop {verb} {id} {}", wanted.join(" "))))
+    Err(Error::usage(format!(
+        "{id} was started in another clone, or went on there: what its log wants to run is not taken on trust"
+    ))
+    .hint(format!("look at it, then give it again: git agentloop {verb} {id} {}", wanted.join(" "))))
 }
 
 fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {

@@ -11,7 +11,7 @@ use super::lock::RunLock;
 use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
-use super::{branch, command, removal, taken, union};
+use super::{STARTED_HERE, branch, command, removal, run_dir, taken, union};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -255,11 +255,18 @@ fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut
 }
 
 /// Brings a run that went on elsewhere to the same point here. What its worktree holds belongs to the point it was at:
-/// it is kept on a rescue ref, and the worktree goes.
+/// it is kept on a rescue ref, and the worktree goes. From then on its log wants what others wrote: nothing in it is taken
+/// on trust here any longer.
 fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else {
         return Err(super::lock::driven(repo.common_dir(), run));
     };
+    match std::fs::remove_file(run_dir(repo.common_dir(), run).join(STARTED_HERE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::failed(format!("{run} went on elsewhere, and cannot be marked so")).because(error));
+        }
+        _ => {}
+    }
     let gix = repo.gix();
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let kept = removal::drop_worktrees(repo, &mover, run)?.1;
