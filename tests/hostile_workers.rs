@@ -270,3 +270,15 @@ fn the_same_file_made_twice_and_ten_that_all_conflict() {
     assert_cleared(&repo, run);
     repo.assert_sound();
 }
+
+/// The full size, 100,000 files and 2 GiB, takes a minute: `cargo bench -- litter`.
+#[test]
+fn thousands_of_untracked_files_and_a_large_one_are_committed_and_named() {
+    let outcome = after(
+        "truncate -s 40M large; mkdir many; i=0; while [ $i -lt 3000 ]; do echo $i > many/$i; i=$((i + 1)); done",
+    );
+    assert_eq!(outcome.files().split(' ').count(), 3003);
+    let prompt = crate::fanout::prompt(&outcome.repo, "reviewer", "", 1);
+    assert!(prompt.contains("Bin 0 -> 41943040 bytes"), "{prompt}");
+    assert!(!prompt.contains("diff --git a/large"), "git would hold it whole to say that it is binary");
+}

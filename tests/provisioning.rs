@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
+use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
+use git_agentloop::ledger::{Ledger as _, Outfit, Provision as _, Wanted};
+use git_agentloop::run::goal::{Isolation, RunId};
 use serde_json::Value;
 
 use crate::fanout::{RUN, assert_cleared, plan, scripted};
@@ -376,4 +379,48 @@ fn a_resumed_run_may_share_its_worktree_or_not() {
     assert_eq!(places, [run.clone(), run.clone(), format!("{run}.w1"), format!("{run}.w2")]);
     assert_eq!(repo.git(&["show", &format!("agentloop/{run}:made-two")]), "x\nx");
     assert_cleared(&repo, &run);
+}
+
+#[test]
+fn a_copy_that_was_cut_short_is_made_again_and_a_workers_own_is_not() {
+    let repo = ignoring(".env\nother.local\n*.local\n");
+    repo.write(".env", "the whole of it\n");
+    repo.write("other.local", "x\n");
+    let opened = Repository::open(Some(repo.path())).unwrap();
+    let base = opened.resolve_base(None).unwrap();
+    let run = RunId::new("copy", 7);
+    let new = NewRecord { run, base, message: "agentloop: copy\n".to_owned(), isolation: Isolation::Worktree };
+    let ledger = GitLedger::create(opened, new).unwrap();
+    let place = ledger.workspace().unwrap().path;
+    let copy = [".env".to_owned(), "*.local".to_owned()];
+    // Its driver was told to stop, then killed in the middle of a file.
+    let stopped = ledger.provision(&place, &Wanted { copy: &copy, go_on: &|| false }).unwrap();
+    assert_eq!(stopped, Outfit::default());
+    std::fs::write(place.join(".env"), "the wh").unwrap();
+    let wanted = Wanted { copy: &copy, go_on: &|| true };
+    assert_eq!(ledger.provision(&place, &wanted).unwrap().copied, 2);
+    assert_eq!(std::fs::read_to_string(place.join(".env")).unwrap(), "the whole of it\n");
+    std::fs::write(place.join(".env"), "a worker's").unwrap();
+    std::fs::remove_file(place.join("other.local")).unwrap();
+    assert_eq!(ledger.provision(&place, &wanted).unwrap().copied, 1);
+    assert_eq!(std::fs::read_to_string(place.join(".env")).unwrap(), "a worker's");
+    assert!(ledger.uncommitted(&place).unwrap().is_empty());
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named_and_the_rest_is_there() {
+    let repo = ignoring("*.local\n");
+    repo.git(&["config", "agentloop.copy", "*.local"]);
+    repo.write("closed.local", "x\n");
+    repo.write("open.local", "x\n");
+    let closed = repo.path().join("closed.local");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::read(&closed).is_ok() {
+        eprintln!("left out: whoever runs this may read everything");
+        return;
+    }
+    scripted(&repo, &plan(&["one"]), "test -e open.local && echo x > made", "true");
+    let run = repo.agentloop(&RUN).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    let remarks = provisioned(&repo, &run)[0]["remarks"].to_string();
+    assert!(remarks.contains("closed.local (Permission denied"), "{remarks}");
 }

@@ -6,6 +6,7 @@ mod hooks;
 mod mcp;
 mod measure;
 mod processes;
+mod provision;
 mod record;
 mod runs;
 mod scratch;
@@ -18,7 +19,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 13] = [
+const ALL: [Figures; 15] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -30,6 +31,8 @@ const ALL: [Figures; 13] = [
     ("memory", processes::memory),
     ("version detach size", processes::start),
     ("hooks", hooks::beside_runs),
+    ("provision copy", provision::copying),
+    ("litter", provision::litter),
     ("mcp calls", mcp::calls),
     ("mcp load", mcp::load),
 ];

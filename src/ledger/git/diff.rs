@@ -3,6 +3,8 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
+use gix::object::tree::diff::ChangeDetached;
+
 use super::repository::Repository;
 use super::{command, tree};
 use crate::error::{Context as _, Result};
@@ -12,6 +14,8 @@ use crate::process;
 const STAT: usize = 16 * 1024;
 /// Bytes of patches that are looked through for those that fit.
 const LOOKED_AT: usize = 64 * 1024 * 1024;
+/// A file of more bytes than this has no patch that anybody reads.
+const LARGE: u64 = 16 * 1024 * 1024;
 /// Bytes of a line that are taken at a time.
 const LINE: u64 = 64 * 1024;
 
@@ -34,7 +38,8 @@ pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<Str
 /// `limit` bytes, each of them whole.
 pub fn patch(repo: &Repository, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {
     let mut stat = Vec::new();
-    let cut = read(repo, "--stat=100", [from, to], paths, |line| {
+    let paths: Vec<String> = paths.iter().map(|path| format!(":(top,literal){path}")).collect();
+    let cut = read(repo, "--stat=100", [from, to], &paths, |line| {
         stat.extend_from_slice(line);
         stat.len() < STAT
     })?;
@@ -43,14 +48,31 @@ pub fn patch(repo: &Repository, from: &str, to: &str, paths: &[String], limit: u
         return Ok(String::new());
     }
     text.push_str(if cut { "\n…\n\n" } else { "\n" });
-    let mut patches = Patches { limit, ..Patches::default() };
-    let cut = read(repo, "-p", [from, to], paths, |line| patches.take(line))?;
+    let large = large(repo, from, to)?;
+    let mut patches = Patches { limit, left_out: !large.is_empty(), ..Patches::default() };
+    let pathspecs: Vec<String> = paths.iter().cloned().chain(large).collect();
+    let cut = read(repo, "-p", [from, to], &pathspecs, |line| patches.take(line))?;
     patches.close();
     text.push_str(&String::from_utf8_lossy(&patches.whole));
     if cut || patches.left_out {
         text.push_str("[the rest is too long: the files above without a patch are in the worktree]\n");
     }
     Ok(text)
+}
+
+/// Pathspecs that leave out files which came or went and are large: git holds such a file whole to say no more of it than
+/// that it is binary. One that was changed, it does not.
+fn large(repo: &Repository, from: &str, to: &str) -> Result<Vec<String>> {
+    let gix = repo.gix();
+    let changes = tree::changes(&gix, Repository::id(from)?, Repository::id(to)?)?;
+    let is_large = |change: &&ChangeDetached| {
+        let id = match change {
+            ChangeDetached::Addition { id, .. } | ChangeDetached::Deletion { id, .. } => *id,
+            _ => return false,
+        };
+        change.entry_mode().is_blob() && gix.find_header(id).is_ok_and(|header| header.size() > LARGE)
+    };
+    Ok(changes.iter().filter(is_large).map(|change| format!(":(top,exclude,literal){}", change.location())).collect())
 }
 
 /// Collects the patches that fit, file by file, and holds no more than they take.
@@ -94,12 +116,12 @@ fn read(
     repo: &Repository,
     how: &str,
     trees: [&str; 2],
-    paths: &[String],
+    pathspecs: &[String],
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool> {
     let mut git = command::git(repo.home());
     git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", how]).args(trees).arg("--");
-    git.args(paths.iter().map(|path| format!(":(top,literal){path}")));
+    git.args(pathspecs);
     git.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = process::spawn_aside(&mut git).map_err(command::cannot_start)?;
     let mut enough = false;

@@ -1,0 +1,84 @@
+//! What it costs to make worktrees fit to work in, and to take in what workers leave in them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
+use git_agentloop::ledger::{Ledger as _, Provision as _, Wanted};
+use git_agentloop::run::goal::{Isolation, RunId};
+
+use crate::measure::{Aim, Row, Times, pairs, times};
+use crate::scratch::Scratch;
+
+/// Files of the dependencies that are copied.
+const DEPENDENCIES: usize = 20_000;
+
+/// Dependencies copied into a worktree, beside cp(1) doing the same; and nothing to copy in one that has them.
+pub fn copying() -> Vec<Row> {
+    let scratch = Scratch::new();
+    for number in 0..DEPENDENCIES {
+        let file = scratch.path().join(format!("node_modules/package-{}/lib/{number}.js", number / 100));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, format!("module.exports = {number};\n").repeat(40)).unwrap();
+    }
+    std::fs::write(scratch.path().join(".git/info/exclude"), "node_modules\n").unwrap();
+    let patterns = ["node_modules".to_owned()];
+    let wanted = Wanted { copy: &patterns, go_on: &|| true };
+    let base = scratch.git(&["rev-parse", "HEAD"]);
+    let mut number = 0;
+    let mut open = || {
+        number += 1;
+        let (run, message) = (RunId::new("provision", number), "agentloop: provision\n".to_owned());
+        let repo = Repository::open(Some(&scratch.path())).unwrap();
+        let new = NewRecord { run, base: base.clone(), message, isolation: Isolation::Shared };
+        let ledger = GitLedger::create(repo, new).unwrap();
+        let place = ledger.workspace().unwrap().path;
+        (ledger, place)
+    };
+    let mut places: Vec<(GitLedger, PathBuf)> = (0..6).map(|_| open()).collect();
+    let mut copies = 0;
+    let mut fresh = places.iter();
+    let ours = || {
+        let (ledger, place) = fresh.next().unwrap();
+        assert_eq!(ledger.provision(place, &wanted).unwrap().copied, DEPENDENCIES as u64);
+    };
+    let floor = || {
+        copies += 1;
+        let to = scratch.home().join(format!("copy-{copies}"));
+        let mut cp = scratch.command("cp");
+        assert!(cp.args(["-a", "node_modules"]).arg(to).status().unwrap().success());
+    };
+    let both = pairs(5, ours, floor);
+    let (ledger, place) = places.pop().unwrap();
+    let again = times(5, || assert_eq!(ledger.provision(&place, &wanted).unwrap().copied, 0));
+    vec![
+        Row::pairs("20,000 ignored files into a new worktree / cp -a", &both, Aim::None),
+        Row::times("the same into one that has them", &again, Aim::None),
+    ]
+}
+
+/// A whole run of two workers, one of which litters its worktree.
+pub fn litter() -> Vec<Row> {
+    let littered = |what: &str, deed: &str| {
+        let scratch = Scratch::new();
+        let agent = scratch.home().join("agent");
+        let script = format!(
+            "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"one\", \"two\"]' ;;\n\
+             *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true}}' ;;\n\
+             *) [ \"$AGENTLOOP_SUBGOAL\" = s2 ] || {{ {deed}; }}; echo done ;;\nesac\n"
+        );
+        std::fs::write(&agent, script).unwrap();
+        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        scratch.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+        let begun = Instant::now();
+        let options = ["run", "a goal", "--backend", "bench", "--criteria", "x"];
+        assert_eq!(scratch.agentloop(&options)["completed"], true);
+        Row::times(what, &Times::of(vec![begun.elapsed()]), Aim::None)
+    };
+    let files = "i=0; while [ $i -lt 100 ]; do mkdir d$i; seq 1000 | split -l 1 -a 3 - d$i/f; i=$((i + 1)); done";
+    vec![
+        littered("a run with 100,000 untracked files left by a worker", files),
+        littered("a run with a sparse file of 2 GiB left by a worker", "truncate -s 2G large"),
+    ]
+}
