@@ -3,10 +3,10 @@
 //! What is rendered is always coloured; where nobody sees colours they are taken out again on the way. What others wrote
 //! went through `sanitize` before, so the only escapes in it are these.
 
+use std::borrow::Cow;
 use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
-use super::sanitize;
 use crate::app::Site;
 
 /// What the user has set, once that is known.
@@ -50,17 +50,23 @@ pub fn is_seen_out() -> bool {
 
 /// `text` as it goes to standard output.
 pub fn out(text: String) -> String {
-    if is_seen_out() { text } else { plain(text) }
+    if is_seen_out() { text } else { plain(&text).into_owned() }
 }
 
 /// `text` as it goes to standard error.
 pub fn err(text: String) -> String {
-    if is_seen(std::io::stderr().is_terminal()) { text } else { plain(text) }
+    if is_seen(std::io::stderr().is_terminal()) { text } else { plain(&text).into_owned() }
 }
 
 /// `text` without colours.
-pub fn plain(text: String) -> String {
-    if text.contains('\u{1b}') { sanitize::lines(&text).into_owned() } else { text }
+pub fn plain(text: &str) -> Cow<'_, str> {
+    let mut pieces = text.split('\u{1b}');
+    let first = pieces.next().unwrap_or_default();
+    if first.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    let after = |piece: &'_ str| piece.find('m').map_or(piece.len(), |end| end + 1);
+    pieces.fold(first.to_owned(), |clean, piece| clean + &piece[after(piece)..]).into()
 }
 
 /// As it should be.
@@ -104,8 +110,8 @@ mod tests {
 
     #[test]
     fn what_is_taken_out_is_what_was_put_in() {
-        assert_eq!(plain(format!("a {} b {}\n", good("c"), head("d"))), "a c b d\n");
-        assert_eq!(plain("no colours\n".to_owned()), "no colours\n");
+        assert_eq!(plain(&format!("a {} b {}\n", good("c"), head("d"))), "a c b d\n");
+        assert_eq!(plain("no colours, mm\n"), "no colours, mm\n");
     }
 
     #[test]

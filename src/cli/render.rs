@@ -202,7 +202,7 @@ pub fn config(entries: &[Entry]) -> String {
 pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut all = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
-    let wide = |cell: &str| paint::plain(cell.to_owned()).chars().count();
+    let wide = |cell: &str| paint::plain(cell).chars().count();
     let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| wide(cell)).max();
     let widths: Vec<usize> = (0..heads.len()).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();

@@ -216,7 +216,7 @@ mod tests {
         let mut run = Run::default();
         run.id = Some(RunId::new("x", 0));
         let event = Event { seq: 1, ts: Timestamp(0), session: "abcdef".into(), iteration: Some(2), fact: fact.into() };
-        tell(&run, &event, Some(12.0), closing).map(paint::plain)
+        tell(&run, &event, Some(12.0), closing).map(|text| paint::plain(&text).into_owned())
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn a_result(status: &str) -> RunResult {
 #[test]
 fn a_running_status_says_what_it_does_and_what_to_do() {
     assert_eq!(
-        paint::plain(status(&a_status("running", true), Timestamp(300_000))),
+        paint::plain(&status(&a_status("running", true), Timestamp(300_000))),
         "fix-login-000000: running, execute, iteration 2 of 4\n\
          goal:    fix the login page\n\
          started: 5m ago\n\
@@ -81,7 +81,7 @@ fn a_list_is_aligned() {
     let listed = |state: &str| Listed { status: a_status(state, false), updated_at: Timestamp(0), merged: false };
     let coloured = list(&[listed("completed"), listed("needs_input")], Timestamp(7_300_000));
     assert!(coloured.contains("\u{1b}[32mcompleted\u{1b}[m    2/4"), "{coloured}");
-    let text = paint::plain(coloured);
+    let text = paint::plain(&coloured);
     assert_eq!(
         text,
         "RUN               STATE        ITERATION  AGE  GOAL\n\
@@ -94,7 +94,7 @@ fn a_list_is_aligned() {
 #[test]
 fn a_result_says_how_to_review_and_merge() {
     assert_eq!(
-        paint::plain(result(&a_result("completed"))),
+        paint::plain(&result(&a_result("completed"))),
         "fix-login-000000: 2/2 subgoals\n\
          check passed: cargo test (1.5s)\n\
          branch: agentloop/fix-login-000000, 1 file changed\n\
@@ -102,7 +102,7 @@ fn a_result_says_how_to_review_and_merge() {
          git diff 0123456789ab...agentloop/fix-login-000000\n\
          merge:  git merge agentloop/fix-login-000000\n"
     );
-    let stopped = paint::plain(result(&a_result("stopped")));
+    let stopped = paint::plain(&result(&a_result("stopped"))).into_owned();
     assert!(stopped.contains("check failed: cargo test: exit code 101 (1.5s)\n    assertion failed\n"), "{stopped}");
     assert!(stopped.contains("issue: no tests\n"), "{stopped}");
 }
