@@ -65,3 +65,24 @@ fn the_iteration_that_broke_it_is_found() {
     assert_eq!(json["state"], "completed");
     repo.assert_sound();
 }
+
+#[test]
+fn the_check_finds_what_any_worktree_gets() {
+    let (repo, run) = broken_in_the_fourth();
+    repo.write(".git/info/exclude", "*.local\n");
+    repo.write("a.local", "x\n");
+    repo.git(&["config", "agentloop.copy", "*.local"]);
+    let setup = repo.script(
+        "setup",
+        "echo run >> \"$HOME/setup.log\"; echo no luck >&2; cp a.local b.local; test ! -e \"$HOME/bad\"",
+    );
+    repo.git(&["config", "agentloop.setup", &setup]);
+    let check = repo.script("check", "test -e a.local && test -e b.local && test ! -e broken");
+    let found = repo.agentloop(&["bisect", &run, "--verify", &check, "--json"]).expect(0).json();
+    assert_eq!(found["broken_by"]["iteration"], 4, "{found:#}");
+    assert_eq!(std::fs::read_to_string(repo.home().join("setup.log")).unwrap(), "run\n", "once, not for each commit");
+    std::fs::write(repo.home().join("bad"), "").unwrap();
+    let failed = repo.agentloop(&["bisect", &run, "--verify", &check]).expect(2).stderr;
+    assert!(failed.contains(&setup) && failed.contains("no luck") && failed.contains("hint: "), "{failed}");
+    assert!(!repo.git(&["worktree", "list"]).contains("bisect"), "its worktree is gone");
+}

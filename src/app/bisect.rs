@@ -6,8 +6,9 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::Site;
-use super::drive::replay;
+use super::drive::{provisioning, replay};
 use crate::error::{Context as _, Error, Result};
+use crate::ledger::Wanted;
 use crate::ledger::git::{Trial, preview};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::Run;
@@ -66,7 +67,7 @@ pub async fn bisect(
     let commits = commits(site, &id, &run)?;
     process::become_subreaper();
     let trial = Trial::make(&site.repo, &id, &commits[0].1)?;
-    let searched = search(&trial, &id, check, timeout, &commits, &cancel, tell).await;
+    let searched = search(site, &trial, &id, check, timeout, &commits, &cancel, tell).await;
     let removed = trial.remove();
     let (broken_by, last_good, tried) = searched?;
     removed?;
@@ -90,7 +91,9 @@ fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
 
 type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
 
+#[allow(clippy::too_many_arguments)] // what the verb was given, once
 async fn search(
+    site: &Site,
     trial: &Trial<'_>,
     id: &RunId,
     check: &Check,
@@ -99,6 +102,23 @@ async fn search(
     cancel: &CancellationToken,
     tell: impl Fn(&Tried),
 ) -> Result<Found> {
+    let wanted = provisioning(site)?;
+    let bring = Wanted { copy: &wanted.copy, go_on: &|| !cancel.is_cancelled() };
+    trial.provision(id, &bring)?;
+    for command in &wanted.setup {
+        let done = run(trial, id, command, wanted.setup_timeout, cancel).await?;
+        if done.status == Status::Cancelled {
+            return Err(stopped());
+        }
+        if done.status != Status::Exited(0) {
+            return Err(Error::failed(format!(
+                "the setup command '{}' failed where the check is to run",
+                command.name
+            ))
+            .because(done.stderr.text())
+            .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup"));
+        }
+    }
     let mut tried: Vec<Tried> = Vec::new();
     let mut left: Vec<&(u32, String)> = commits.iter().collect();
     // The ends first: without a good and a bad one there is nothing between them.
@@ -112,6 +132,7 @@ async fn search(
         };
         let (iteration, commit) = left[at];
         trial.switch(commit)?;
+        trial.provision(id, &bring)?;
         let one = try_check(trial, id, check, timeout, *iteration, commit, cancel).await?;
         tell(&one);
         tried.push(one.clone());
@@ -148,8 +169,30 @@ async fn try_check(
     commit: &str,
     cancel: &CancellationToken,
 ) -> Result<Tried> {
+    let done = run(trial, id, check, timeout, cancel).await?;
+    let exit_code = match done.status {
+        Status::Cancelled => return Err(stopped()),
+        Status::Exited(code) => Some(code),
+        Status::Signaled(_) | Status::TimedOut => None,
+    };
+    let ok = (exit_code != Some(UNJUDGED)).then_some(exit_code == Some(0));
+    Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
+}
+
+fn stopped() -> Error {
+    Error::failed("the search was stopped")
+}
+
+/// Runs a command of the user's where commits are tried.
+async fn run(
+    trial: &Trial<'_>,
+    id: &RunId,
+    command: &Check,
+    timeout: Option<f64>,
+    cancel: &CancellationToken,
+) -> Result<process::Finished> {
     let spec = Spec {
-        argv: check.argv.iter().map(Into::into).collect(),
+        argv: command.argv.iter().map(Into::into).collect(),
         cwd: Some(trial.path().to_owned()),
         env: Vec::new(),
         stdin: Stdin::Null,
@@ -158,12 +201,5 @@ async fn try_check(
         spool: None,
         mark: Some(Mark { run: id.to_string(), call: "bisect".to_owned() }),
     };
-    let done = process::run(spec, cancel).await.context(format!("the check '{}' cannot be run", check.name))?;
-    let exit_code = match done.status {
-        Status::Cancelled => return Err(Error::failed("the search was stopped")),
-        Status::Exited(code) => Some(code),
-        Status::Signaled(_) | Status::TimedOut => None,
-    };
-    let ok = (exit_code != Some(UNJUDGED)).then_some(exit_code == Some(0));
-    Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
+    process::run(spec, cancel).await.context(format!("'{}' cannot be run", command.name))
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{command, lock};
+use super::{command, lock, provision};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::Found;
+use crate::ledger::{Found, Outfit, Wanted};
 use crate::process;
 use crate::run::goal::RunId;
 
@@ -142,6 +142,14 @@ impl<'a> Trial<'a> {
             command::run(git.args(arguments))?;
         }
         Ok(())
+    }
+
+    /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.
+    ///
+    /// # Errors
+    /// Where the worktree cannot be written.
+    pub fn provision(&self, run: &RunId, wanted: &Wanted<'_>) -> Result<Outfit> {
+        provision::bring(self.repo, run, &self.worktree, wanted)
     }
 
     /// Removes it.

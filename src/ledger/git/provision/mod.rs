@@ -16,7 +16,7 @@ use super::worktree::Worktree;
 use super::{GitLedger, command};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Outfit, Provision, Wanted};
-use crate::run::goal::Isolation;
+use crate::run::goal::{Isolation, RunId};
 
 /// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
 const PROVISIONED: &str = "agentloop-provisioned";
@@ -28,28 +28,7 @@ impl Provision for GitLedger {
         if self.isolation == Isolation::None {
             return Ok(Outfit { set_up: true, ..Outfit::default() });
         }
-        let worktree = self.worktree_at(place)?;
-        let mut outfit = Outfit { set_up: worktree.admin.join(SET_UP).exists(), ..Outfit::default() };
-        let Some(checkout) = self.repo.work_dir() else { return Ok(outfit) };
-        let done = worktree.admin.join(PROVISIONED);
-        let copying = copy::Copying {
-            repo: &self.repo,
-            run: &self.run,
-            checkout,
-            worktree: &worktree,
-            patterns: wanted.copy,
-            unfinished: !done.exists(),
-            go_on: wanted.go_on,
-        };
-        // First: what is inside of a submodule is not the worktree's to copy into.
-        outfit.remarks = submodules::fill(&self.repo, &self.run, &worktree)?;
-        let (copied, remarks) = copying.copy()?;
-        outfit.copied = copied;
-        outfit.remarks.extend(remarks);
-        if (wanted.go_on)() {
-            std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
-        }
-        Ok(outfit)
+        bring(&self.repo, &self.run, &self.worktree_at(place)?, wanted)
     }
 
     fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>> {
@@ -84,6 +63,31 @@ impl GitLedger {
         Worktree::at(&self.repo, place)
             .ok_or_else(|| Error::failed(format!("'{}' is no worktree of ours any more", place.display())))
     }
+}
+
+/// Brings what `wanted` names of the user's checkout, and its submodules, into a worktree.
+pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted: &Wanted<'_>) -> Result<Outfit> {
+    let mut outfit = Outfit { set_up: worktree.admin.join(SET_UP).exists(), ..Outfit::default() };
+    let Some(checkout) = repo.work_dir() else { return Ok(outfit) };
+    let done = worktree.admin.join(PROVISIONED);
+    let copying = copy::Copying {
+        repo,
+        run,
+        checkout,
+        worktree,
+        patterns: wanted.copy,
+        unfinished: !done.exists(),
+        go_on: wanted.go_on,
+    };
+    // First: what is inside of a submodule is not the worktree's to copy into.
+    outfit.remarks = submodules::fill(repo, run, worktree)?;
+    let (copied, remarks) = copying.copy()?;
+    outfit.copied = copied;
+    outfit.remarks.extend(remarks);
+    if (wanted.go_on)() {
+        std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
+    }
+    Ok(outfit)
 }
 
 /// git in a worktree, whatever points there; it changes nothing by itself.
