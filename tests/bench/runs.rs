@@ -230,10 +230,20 @@ pub fn calls() -> Vec<Row> {
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'x'; 4096]).unwrap();
         assert!(child.wait_with_output().unwrap().status.success());
     });
-    let rows = ["never", "answers"].map(|durable| {
+    let added = |durable: &str, isolation: &str, aim: Aim| {
         scratch.git(&["config", "agentloop.durable", durable]);
         let most = CALLS.to_string();
-        let options = ["--backend", "bench", "--sequential", "--criteria", "x", "--max-subgoals", &most];
+        let options = [
+            "--backend",
+            "bench",
+            "--sequential",
+            "--criteria",
+            "x",
+            "--max-subgoals",
+            &most,
+            "--isolation",
+            isolation,
+        ];
         let ended = scratch.agentloop(&[&["run", "a goal"][..], &options].concat());
         let tail = scratch.agentloop(&["tail", ended["run_id"].as_str().unwrap(), "--limit", "100000"]);
         let started = tail["events"].as_array().unwrap().iter().filter(|event| event["kind"] == "subagent_started");
@@ -241,9 +251,16 @@ pub fn calls() -> Vec<Row> {
         assert_eq!(started.len(), CALLS);
         let added =
             started.windows(2).map(|pair| Duration::from_secs_f64(pair[1] - pair[0]).saturating_sub(bare.p50()));
-        let what = format!("what the driver adds to an agent's call, durable={durable}");
-        Row::times(&what, &Times::of(added.collect()), Aim::Median(Duration::from_millis(10)))
-    });
+        let what = format!("what the driver adds to an agent's call, {isolation}, durable={durable}");
+        Row::times(&what, &Times::of(added.collect()), aim)
+    };
+    let limit = || Aim::Median(Duration::from_millis(10));
+    let rows = [
+        added("never", "shared", limit()),
+        added("answers", "shared", limit()),
+        // A worktree made and its work committed, beside the call.
+        added("answers", "worktree", Aim::None),
+    ];
     let bare = Row::times("that command by itself", &bare, Aim::None);
     rows.into_iter().chain([bare]).collect()
 }
