@@ -24,6 +24,7 @@ mod mcp;
 mod merging;
 mod no_isolate;
 mod picture;
+mod places;
 mod provisioning;
 mod reading;
 mod repositories;

@@ -10,6 +10,7 @@ mod provision;
 mod record;
 mod runs;
 mod scratch;
+mod worktrees;
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 15] = [
+const ALL: [Figures; 19] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -27,6 +28,10 @@ const ALL: [Figures; 15] = [
     ("checkpoint", runs::checkpoint),
     ("run", runs::whole),
     ("agent calls", runs::calls),
+    ("worktrees 1k", || worktrees::made(1_000, 10)),
+    ("worktrees 10k", || worktrees::made(10_000, 5)),
+    ("worktrees 100k", || worktrees::made(100_000, 1)),
+    ("worktrees fan-out", worktrees::run),
     ("delay", runs::delay),
     ("memory", processes::memory),
     ("version detach size", processes::start),

@@ -38,14 +38,21 @@ pub struct Pairs {
 pub fn pairs(count: usize, mut ours: impl FnMut(), mut floor: impl FnMut()) -> Pairs {
     ours();
     floor();
-    let both: Vec<_> = (0..count).map(|_| (time(&mut ours), time(&mut floor))).collect();
-    let mut ratios: Vec<f64> = both.iter().map(|(ours, floor)| ours.as_secs_f64() / floor.as_secs_f64()).collect();
-    ratios.sort_unstable_by(f64::total_cmp);
-    let (ours, floor) = both.into_iter().unzip();
-    Pairs { ours: Times::of(ours), floor: Times::of(floor), ratio: ratios[count / 2] }
+    Pairs::of((0..count).map(|_| (time(&mut ours), time(&mut floor))).collect())
 }
 
-fn time(work: &mut impl FnMut()) -> Duration {
+impl Pairs {
+    pub fn of(both: Vec<(Duration, Duration)>) -> Self {
+        let mut ratios: Vec<f64> = both.iter().map(|(ours, floor)| ours.as_secs_f64() / floor.as_secs_f64()).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        let ratio = ratios[ratios.len() / 2];
+        let (ours, floor) = both.into_iter().unzip();
+        Self { ours: Times::of(ours), floor: Times::of(floor), ratio }
+    }
+}
+
+/// How long one call takes.
+pub fn time(work: &mut impl FnMut()) -> Duration {
     let begun = Instant::now();
     work();
     begun.elapsed()

@@ -23,9 +23,9 @@ impl GitLedger {
         let is_this = |claim: &Claim, place: &Worktree| {
             Ok(self.is_so_far(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
         };
-        self.seat(&task, is_this, |place| {
+        self.seat(&task, is_this, |place, holds| {
             let ours = self.so_far(merging)?.to_string();
-            self.clear(place, &ours)?;
+            self.clear(place, holds, &ours)?;
             let mut git = self.git_at(place)?;
             // Labels that no file has by chance, and the common ancestor between the two sides.
             git.args(["-c", "merge.conflictStyle=zdiff3", "-c", "rerere.enabled=false", "merge", "--no-commit"]);
@@ -61,7 +61,8 @@ impl GitLedger {
             None => (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", "))),
         };
         if !goes_on {
-            self.slots.claim(number, None)?;
+            // Kept like anybody's, but nothing that a later integrator begins with.
+            self.slots.claim(number, Some(Claim { tip: commit.to_string(), ..claim }))?;
         }
         self.slots.leave(number, goes_on);
         let remarks = left.remarks.into_iter().chain(one_sided).collect();

@@ -36,6 +36,7 @@ mod workers;
 mod worktree;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
@@ -75,6 +76,8 @@ pub struct GitLedger {
     worktree: Mutex<Option<Worktree>>,
     /// Its workers' places.
     slots: Slots,
+    /// How many of them are being made.
+    making: AtomicUsize,
     /// What stood outside of them before the iteration's first worker began.
     guard: Mutex<Option<Guard>>,
     /// Lets go of the run with the ledger.
@@ -202,6 +205,7 @@ impl GitLedger {
             tip: Mutex::new(Tip { commit: tip, tree }),
             worktree: Mutex::new(None),
             slots,
+            making: AtomicUsize::new(0),
             guard: Mutex::new(None),
             _lock: lock,
         })

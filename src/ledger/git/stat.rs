@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 use gix::index::entry::{Flags, Stat};
 use gix::index::{Entry, File};
@@ -15,12 +16,30 @@ const FEW_FILES: usize = 1000;
 /// Whether every file of `index` is below `root` as it was when the index was written. `false` where that is not certain:
 /// git then knows.
 pub(super) fn is_untouched(index: &Path, root: &Path, hash: gix::hash::Kind) -> bool {
-    let Ok(written) = index.symlink_metadata() else { return false };
-    let options = gix::index::decode::Options::default();
-    let Ok(file) = File::at(index, hash, true, options) else { return false };
+    read(index, hash).is_some_and(|(file, written)| are_same(&file, root, &written))
+}
+
+/// The tree that `index` was last written as, where every file below `root` is as it was then; none where that is not
+/// certain.
+pub(super) fn untouched_tree(index: &Path, root: &Path, hash: gix::hash::Kind) -> Option<ObjectId> {
+    let (file, written) = read(index, hash)?;
+    let tree = file.tree().filter(|tree| tree.num_entries.is_some())?.id;
+    // What stat data says nothing of.
+    let is_hidden =
+        |entry: &Entry| entry.mode.is_submodule() || entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID);
+    (!file.entries().iter().any(is_hidden) && are_same(&file, root, &written)).then_some(tree)
+}
+
+/// The index, and when it was written.
+fn read(index: &Path, hash: gix::hash::Kind) -> Option<(File, Metadata)> {
+    let written = index.symlink_metadata().ok()?;
+    Some((File::at(index, hash, true, gix::index::decode::Options::default()).ok()?, written))
+}
+
+fn are_same(file: &File, root: &Path, written: &Metadata) -> bool {
     let entries = file.entries();
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(entries.len().div_ceil(FEW_FILES));
-    let all = |entries: &[Entry]| entries.iter().all(|entry| is_same(&file, entry, root, &written));
+    let all = |entries: &[Entry]| entries.iter().all(|entry| is_same(file, entry, root, written));
     if threads < 2 {
         return all(entries);
     }

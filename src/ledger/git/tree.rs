@@ -77,6 +77,17 @@ impl Tracked<'_> {
         Ok(Tree { id, remarks })
     }
 
+    /// The tree that was written last, where nothing but what git ignores has come or changed since; none where that
+    /// is not certain.
+    pub fn untouched(&self) -> Result<Option<ObjectId>> {
+        let Some(tree) = stat::untouched_tree(&self.index, self.path, self.repo.gix().object_hash()) else {
+            return Ok(None);
+        };
+        // An empty directory is named as well: the next worker is not to find it.
+        let others = command::run(self.git().args(["ls-files", "--others", "--directory", "--exclude-standard"]))?;
+        Ok(others.is_empty().then_some(tree))
+    }
+
     /// Files that differ from the tree that was written last.
     pub fn changed(&self) -> Result<Vec<String>> {
         if stat::is_untouched(&self.index, self.path, self.repo.gix().object_hash()) {

@@ -4,6 +4,7 @@
 //! before the place is cleared, and a place is claimed only once all its files are there.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use gix::ObjectId;
 
@@ -26,9 +27,9 @@ impl Workers for GitLedger {
             self.seat(
                 opening.task,
                 |_, _| Ok(true),
-                |place| {
+                |place, holds| {
                     let start = self.starting_point(opening)?;
-                    self.clear(place, &start)?;
+                    self.clear(place, holds, &start)?;
                     Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
                 },
             )
@@ -104,28 +105,29 @@ impl Workers for GitLedger {
 }
 
 impl GitLedger {
-    /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready.
+    /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready, which is
+    /// told the tree that it holds where that is certain.
     pub(super) fn seat(
         &self,
         task: &Task,
         goes_on: impl FnOnce(&Claim, &Worktree) -> Result<bool>,
-        fill: impl FnOnce(&Path) -> Result<Claim>,
+        fill: impl FnOnce(&Path, Option<ObjectId>) -> Result<Claim>,
     ) -> Result<Place> {
         let base = worktree::place(&self.repo, &self.run)?;
         let taken = self.slots.take(task, || self.standing());
         let number = taken.number;
         let ready = || -> Result<PathBuf> {
             let path = base.with_added_extension(slots::name(number));
+            let mut holds = None;
             if let Some(claim) = taken.claim {
                 let own = self.repaired(&path).filter(|_| claim.task == *task);
                 if own.map_or(Ok(false), |own| goes_on(&claim, &own))? {
                     return Ok(path);
                 }
-                let message = format!("agentloop: what {} left uncommitted\n", claim.task);
-                self.keep(number, &claim, &message, None)?;
+                holds = self.keep_rest(number, &path, &claim)?;
                 self.slots.claim(number, None)?;
             }
-            let claim = fill(&path)?;
+            let claim = fill(&path, holds)?;
             self.slots.claim(number, Some(claim))?;
             Ok(path)
         };
@@ -168,18 +170,50 @@ impl GitLedger {
         Ok(merge.to_string())
     }
 
-    /// Makes the place hold `commit` and nothing else; what git ignores stays.
-    pub(super) fn clear(&self, path: &Path, commit: &str) -> Result<()> {
+    /// Makes the place, which holds just `holds` where that is known, hold `commit` and nothing else; what git ignores
+    /// stays.
+    pub(super) fn clear(&self, path: &Path, holds: Option<ObjectId>, commit: &str) -> Result<()> {
         let index = self.index_of(path);
         let Some(worktree) = self.repaired(path) else {
             let _ = std::fs::remove_file(&index); // it described the worktree before
             // Before a worker can change the worktree's own index: ours begins as a copy.
-            return self.tracked_at(&Worktree::make(&self.repo, &self.run, path, commit)?).prepare();
+            return self.tracked_at(&self.make(path, commit)?).prepare();
         };
         let tracked = self.tracked_at(&worktree);
-        tracked.reset(commit)?;
+        let tree = tree_of(&self.repo.gix(), Repository::id(commit)?)?.to_string();
+        // Where a file that git ignores is in the way, only a reset goes over it.
+        if holds.is_none_or(|holds| tracked.advance(&holds.to_string(), &tree).is_err()) {
+            tracked.reset(commit)?;
+        }
         worktree.settle(&self.mover, Repository::id(commit)?, &index)?;
         worktree.forget_head_log()
+    }
+
+    /// A new worktree. The processors are shared by those in the making: checkouts of several threads each, side by
+    /// side, take longer than of one each.
+    fn make(&self, path: &Path, commit: &str) -> Result<Worktree> {
+        let making = self.making.fetch_add(1, Ordering::Relaxed) + 1;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(making);
+        let made = Worktree::make(&self.repo, &self.run, path, commit, threads);
+        self.making.fetch_sub(1, Ordering::Relaxed);
+        made
+    }
+
+    /// Commits what a place holds beyond what was kept of it, before somebody else has it or it goes. The tree that it
+    /// holds, where it is certain that nothing had come.
+    fn keep_rest(&self, number: u32, path: &Path, claim: &Claim) -> Result<Option<ObjectId>> {
+        let gix = self.repo.gix();
+        if let Some(worktree) = self.repaired(path) {
+            let kept = self.task_ref(&claim.task)?.map_or_else(|| Repository::id(&claim.tip), Ok)?;
+            if worktree.is_settled(kept)
+                && let Some(tree) = self.tracked_at(&worktree).untouched()?
+                && tree == tree_of(&gix, kept)?
+            {
+                return Ok(Some(tree));
+            }
+        }
+        let message = format!("agentloop: what {} left uncommitted\n", claim.task);
+        self.keep(number, claim, &message, None).map(|_| None)
     }
 
     /// Commits what a place holds on the ref of the task that has it, `also` among the parents.
@@ -332,12 +366,11 @@ impl GitLedger {
     /// Ends the places' lives; what they hold uncommitted is committed first.
     pub(super) fn close_places(&self) -> Result<()> {
         for Taken { number, claim } in self.slots.all(|| self.standing()) {
+            let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
             if let Some(claim) = claim {
-                let message = format!("agentloop: what {} left uncommitted\n", claim.task);
-                self.keep(number, &claim, &message, None)?;
+                self.keep_rest(number, &path, &claim)?;
                 self.slots.claim(number, None)?;
             }
-            let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
             // Before the place: what is left of a place without one is not found again.
             let _ = std::fs::remove_file(self.index_of(&path));
             if let Some(worktree) = Worktree::at(&self.repo, &path) {

@@ -213,14 +213,15 @@ impl Worktree {
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
         }
-        Ok((Self::make(repo, run, &path, tip)?, Found::Made))
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok((Self::make(repo, run, &path, tip, threads)?, Found::Made))
     }
 
-    /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there.
+    /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there, its files by so many threads.
     ///
     /// # Errors
     /// Where it cannot be made, or something of somebody else's is in its place.
-    pub fn make(repo: &Repository, run: &RunId, path: &Path, commit: &str) -> Result<Self> {
+    pub fn make(repo: &Repository, run: &RunId, path: &Path, commit: &str, threads: usize) -> Result<Self> {
         let worktree = {
             let _registering = lock::registration_lock(repo.common_dir())?;
             clear(repo, path)?;
@@ -234,7 +235,7 @@ impl Worktree {
         };
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let mut git = command::git(path);
-        git.args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "HEAD"]);
+        git.arg("-c").arg(format!("checkout.workers={threads}")).args(["read-tree", "-u", "--reset", "HEAD"]);
         let filled = command::run(process::works_for(&mut git, run.as_str())).and_then(|_| {
             std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
         });
@@ -278,6 +279,15 @@ impl Worktree {
             return remove(repo, path);
         }
         Ok(())
+    }
+
+    /// Whether its HEAD stands at `commit`, where [`settle`](Self::settle) put it, and nothing is under way.
+    #[must_use]
+    pub fn is_settled(&self, commit: gix::ObjectId) -> bool {
+        let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
+        gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok_and(|head| head == commit)
+            && self.head_log_since_settled().is_empty()
+            && UNDER_WAY.iter().all(|name| !self.admin.join(name).exists())
     }
 
     /// Whether all its files were there once.
