@@ -32,7 +32,7 @@ fn task(iteration: u32, subgoal: &str) -> Task {
 }
 
 /// A repository with everything that a checkout is more than a copy for.
-fn special() -> Repo {
+fn special(with_module: bool) -> Repo {
     let repo = Repo::new();
     repo.git(&["config", "filter.rot.clean", "tr n-za-m a-z"]);
     repo.git(&["config", "filter.rot.smudge", "tr a-z n-za-m"]);
@@ -48,10 +48,12 @@ fn special() -> Repo {
         repo.write(&format!("many/{number}"), &format!("{number}\n"));
     }
     repo.git(&["add", "."]);
-    let head = repo.git(&["rev-parse", "HEAD"]);
-    repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},module")]);
+    if with_module {
+        let head = repo.git(&["rev-parse", "HEAD"]);
+        repo.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{head},module")]);
+        std::fs::create_dir(repo.path().join("module")).unwrap();
+    }
     repo.git(&["commit", "-qm", "special"]);
-    std::fs::create_dir(repo.path().join("module")).unwrap();
     repo
 }
 
@@ -89,8 +91,16 @@ fn assert_like_git_s(repo: &Repo, place: &Path, commit: &str) {
 
 #[test]
 fn new_ones_and_used_ones_are_like_git_s_own() {
-    let repo = special();
-    let ledger = ledger(&repo);
+    new_and_used(&special(false));
+}
+
+#[test]
+fn and_so_they_are_with_a_submodule() {
+    new_and_used(&special(true));
+}
+
+fn new_and_used(repo: &Repo) {
+    let ledger = ledger(repo);
     let tip = ledger.start();
     let tasks = ["a", "b", "c"].map(|id| task(1, id));
     let places: Vec<PathBuf> = std::thread::scope(|scope| {
@@ -98,7 +108,7 @@ fn new_ones_and_used_ones_are_like_git_s_own() {
         made.into_iter().map(|place| place.join().unwrap()).collect()
     });
     for place in &places {
-        assert_like_git_s(&repo, place, &tip);
+        assert_like_git_s(repo, place, &tip);
     }
 
     // What a worker may leave that is not in the next tip: `c` leaves nothing.
@@ -129,7 +139,7 @@ fn new_ones_and_used_ones_are_like_git_s_own() {
     let mut again = Vec::new();
     for id in ["d", "e", "f"] {
         let place = open(&ledger, &task(2, id), &next);
-        assert_like_git_s(&repo, &place, &next);
+        assert_like_git_s(repo, &place, &next);
         assert_eq!(std::fs::read_to_string(place.join("build/cache")).unwrap(), "tracked\n");
         again.push(place);
     }
@@ -143,7 +153,7 @@ fn new_ones_and_used_ones_are_like_git_s_own() {
 
 #[test]
 fn a_sparse_checkout_is_one_in_the_places_too() {
-    let repo = special();
+    let repo = special(false);
     repo.git(&["sparse-checkout", "set", "--cone", "deep"]);
     let ledger = ledger(&repo);
     let tip = ledger.start();
@@ -162,7 +172,7 @@ type Act = fn(&Repo, &Path);
 
 #[test]
 fn a_place_that_is_used_again_is_never_emptied_of_what_nobody_has_kept() {
-    let repo = special();
+    let repo = special(false);
     let ledger = ledger(&repo);
     let tip = ledger.start();
     let run = RunId::new("places", 7);
