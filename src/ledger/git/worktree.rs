@@ -229,7 +229,7 @@ impl Worktree {
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
             git.arg(reason(run)).arg(path).arg(commit);
-            command::run(process::works_for(&mut git, run.as_str()))?;
+            command::run(process::works_for(&mut git, run.as_str())).map_err(|error| unfilled(path, run, error))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
@@ -405,7 +405,8 @@ impl Worktree {
 
 /// Why a worktree's files could not be written: git names the file that it could not write, and not the reason.
 fn unfilled(path: &Path, run: &RunId, error: Error) -> Error {
-    let Some(room) = rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)) else {
+    let folder = path.parent().unwrap_or(path);
+    let Some(room) = rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)) else {
         return error;
     };
     let said = error.chain();
