@@ -69,6 +69,28 @@ fn a_linked_worktree() {
 }
 
 #[test]
+fn a_worktree_stays_where_it_was_made_whatever_is_set_later() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}={iteration}\n"]);
+    let elsewhere = repo.home().canonicalize().unwrap().join("elsewhere");
+    let run = ["run", "a goal", "--backend", "mock", "--max-iterations", "1", "--json"];
+    let set = [("AGENTLOOP_WORKTREE_DIR", elsewhere.to_str().unwrap())];
+    let stopped = repo.agentloop_with(&run, &set).expect(1).json();
+    let id = stopped["run_id"].as_str().unwrap();
+    let place = elsewhere.join(id);
+    assert_eq!(stopped["worktree"]["path"], place.to_str().unwrap());
+    let resume = ["resume", id, "--max-iterations", "2", "--json"];
+    let done = repo.agentloop_with(&resume, &[("AGENTLOOP_CLEANUP", "never")]).expect(0).json();
+    assert_eq!(done["worktree"]["path"], place.to_str().unwrap());
+    let resumed = repo.events(id).into_iter().find(|event| event["kind"] == "run_resumed").unwrap();
+    assert_eq!(resumed["data"]["worktree"], "kept");
+    assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 2);
+    let unknown = repo.agentloop_with(&run, &[("AGENTLOOP_CLEANUP", "sometimes")]).expect(2).stderr;
+    assert!(unknown.contains("cleanup") && unknown.contains("sometimes"), "{unknown}");
+    repo.assert_sound();
+}
+
+#[test]
 fn a_shallow_and_a_partial_clone() {
     let origin = Repo::new();
     origin.write("README", "second\n");

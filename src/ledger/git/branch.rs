@@ -59,7 +59,7 @@ pub fn commit(
 
 /// Whether commits are to be signed: only on the word of our own setting, since a pinentry blocks a detached run.
 pub fn wants_signature(repo: &Repository) -> Result<bool> {
-    match repo.config("agentloop.sign").pop().as_deref() {
+    match repo.set("agentloop.sign").as_deref() {
         None | Some("false" | "no" | "off" | "0") => Ok(false),
         Some("true" | "yes" | "on" | "1" | "") => Ok(true),
         Some(other) => Err(Error::usage(format!("agentloop.sign is '{other}', which is neither true nor false"))

@@ -38,12 +38,23 @@ pub struct Worktree {
     pub admin: PathBuf,
 }
 
+/// Where the worktree of `run` stands already, whatever settings say by now.
+fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
+    let folder = repo.common_dir().join("worktrees").join(run.as_str());
+    let link = std::fs::read_to_string(folder.join("gitdir")).ok()?;
+    let path = folder.join(link.trim_end()).parent()?.to_owned();
+    path.canonicalize().ok()
+}
+
 /// The folder for `run`'s worktree.
 ///
 /// # Errors
 /// Where no place for worktrees can be made.
 pub fn place(repo: &Repository, run: &RunId) -> Result<PathBuf> {
-    if let Some(dir) = repo.config("agentloop.worktreeDir").pop() {
+    if let Some(stands) = standing(repo, run) {
+        return Ok(stands);
+    }
+    if let Some(dir) = repo.set("agentloop.worktreeDir") {
         let dir = repo.home().join(shellexpand_home(&dir));
         return Ok(dir.join(run.as_str()));
     }
