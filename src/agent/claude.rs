@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::explain;
+use super::known;
 use super::program::{Invocation, announces_none, crash, last_words};
 use super::{Agent, Reply, Request, Response};
 use crate::process::{Finished, Status};
@@ -13,6 +14,8 @@ use crate::run::event::{Timestamp, clip};
 use crate::run::goal::Permissions;
 use crate::run::work::{Failure, FailureKind, Usage};
 
+/// Its program.
+pub(super) const PROGRAM: &str = "claude";
 /// How much of what it said goes into a failure, in bytes.
 const SAID: usize = 2 << 10;
 
@@ -24,7 +27,7 @@ pub struct Claude {
 
 impl Default for Claude {
     fn default() -> Self {
-        Self::at("claude")
+        Self::at(PROGRAM)
     }
 }
 
@@ -140,7 +143,7 @@ fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure
 fn failure(kind: FailureKind, words: &str, reset: Option<Timestamp>) -> Failure {
     let mut failure = Failure::new(kind, clip(words, SAID));
     failure.hint = match kind {
-        FailureKind::NotLoggedIn => Some("run 'claude' and log in with /login, or set ANTHROPIC_API_KEY"),
+        FailureKind::NotLoggedIn => known::log_in(PROGRAM),
         FailureKind::UnknownModel => Some("name a model that it knows with '--model', such as 'sonnet' or 'opus'"),
         FailureKind::PermissionDenied => {
             Some("'--permissions edit' lets it edit files, '--permissions all' everything")

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::api::Dialect;
-use super::claude::Claude;
+use super::claude::{self, Claude};
 use super::presets::{self, Described};
 
 /// An agent that we know how to drive.
@@ -63,7 +63,7 @@ const ALL: Can = Can { edit_files: true, run_commands: true, resume: true, usage
 pub(super) const KNOWN: [Known; 6] = [
     Known {
         name: "claude_code",
-        program: "claude",
+        program: claude::PROGRAM,
         install: "npm install -g @anthropic-ai/claude-code",
         markers: &["CLAUDECODE"],
         make: || Arc::new(Claude::default()),
@@ -140,3 +140,8 @@ pub(super) const KNOWN: [Known; 6] = [
         note: "with 'ask' it works on a dry run, so that it changes nothing",
     },
 ];
+
+/// How one logs in to the agent whose program this is.
+pub(super) fn log_in(program: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|known| known.program == program).map(|known| known.log_in)
+}

@@ -6,6 +6,7 @@
 use serde_json::json;
 
 use super::explain;
+use super::known;
 use super::parse::{self, Parse};
 use super::program::{Invocation, Retries, combined, crash, last_words};
 use super::{Agent, Reply, Request, Response};
@@ -33,7 +34,6 @@ pub struct Preset {
     /// The place it has for the role's text; without one it stands before the task.
     system: System,
     env: &'static [(&'static str, &'static str)],
-    login: &'static str,
     parse: Parse,
     retries: Retries,
 }
@@ -60,7 +60,6 @@ pub static CODEX: Preset = Preset {
     last: &["-"],
     system: System::CodexConfig,
     env: &[],
-    login: "run 'codex login'",
     parse: parse::codex,
     retries: parse::codex_retries,
 };
@@ -79,7 +78,6 @@ pub static OPENCODE: Preset = Preset {
     last: &[],
     system: System::OpencodeAgent,
     env: &[("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")],
-    login: "run 'opencode auth login'",
     parse: parse::opencode,
     retries: parse::opencode_retries,
 };
@@ -97,7 +95,6 @@ pub static GEMINI: Preset = Preset {
     last: &[],
     system: System::None,
     env: &[],
-    login: "run 'gemini' and log in, or set GEMINI_API_KEY",
     parse: parse::gemini,
     retries: parse::gemini_retries,
 };
@@ -115,7 +112,6 @@ pub static COPILOT: Preset = Preset {
     last: &[],
     system: System::None,
     env: &[("COPILOT_AUTO_UPDATE", "false")],
-    login: "run 'copilot' and '/login', or set GH_TOKEN",
     parse: parse::copilot,
     retries: parse::copilot_retries,
 };
@@ -152,7 +148,6 @@ pub static AIDER: Preset = Preset {
     system: System::None,
     // It wraps what it prints at the width of the terminal, inside JSON strings too.
     env: &[("COLUMNS", "100000"), ("AIDER_ANALYTICS_DISABLE", "1")],
-    login: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
     parse: parse::aider,
     retries: parse::aider_retries,
 };
@@ -208,9 +203,11 @@ impl Described {
     }
 
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
-        self.asked(request).await.map_err(|failure| match failure.kind {
-            FailureKind::NotLoggedIn => failure.hint(self.preset.login),
-            _ => failure,
+        self.asked(request).await.map_err(|mut failure| {
+            if failure.kind == FailureKind::NotLoggedIn {
+                failure.hint = known::log_in(self.preset.program).map(ToOwned::to_owned);
+            }
+            failure
         })
     }
 
