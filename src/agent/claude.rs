@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::explain;
 use super::known;
-use super::program::{Invocation, announces_none, crash, last_words};
+use super::program::{Invocation, announces_none, crash, last_words, tells_nothing};
 use super::{Agent, Reply, Request, Response};
 use crate::process::{Finished, Status};
 use crate::run::event::{Timestamp, clip};
@@ -68,14 +68,15 @@ impl Claude {
 
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
         let root = rustix::process::geteuid().is_root();
-        let finished = self.invocation(request, root).run(request, announces_none).await?;
+        // It tells nothing before its end.
+        let finished = self.invocation(request, root).run(request, announces_none, tells_nothing).await?;
         if !finished.stdout.is_whole() {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
         match parse(&finished.stdout.text()) {
             Some(Err(failure)) => Err(failure),
             Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
-            Some(Ok(_)) => Err(crash(&self.program, &finished)),
+            Some(Ok(response)) => Err(crash(&self.program, &finished).after(response.usage)),
             None => Err(unread(&self.program, &finished)),
         }
     }
@@ -109,7 +110,8 @@ fn parse(stdout: &str) -> Option<Result<Response, Failure>> {
     };
     let result = messages.iter().rev().find(|message| message["type"] == "result")?;
     let reset = messages.iter().rev().find_map(|message| message["rate_limit_info"]["resetsAt"].as_u64());
-    Some(outcome(result, reset.and_then(|seconds| explain::epoch(seconds.try_into().ok()?))))
+    let outcome = outcome(result, reset.and_then(|seconds| explain::epoch(seconds.try_into().ok()?)));
+    Some(outcome.map_err(|failure| failure.after(usage(result))))
 }
 
 fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure> {

@@ -35,7 +35,10 @@ fn fake(dir: &Path, stdout: &str, stderr: &str, code: i32) -> Claude {
 fn every_capture_is_understood() {
     let all = captures();
     assert!(all.len() >= 25, "the captures are not where this test looks");
-    for (name, text) in all.iter().filter(|(name, _)| name.contains("json") && name.ends_with("stdout")) {
+    let (answers, rest): (Vec<_>, Vec<_>) = all
+        .iter()
+        .partition(|(name, _)| name.ends_with("stdout") && (name.contains("json") || name.starts_with("role_")));
+    for (name, text) in answers {
         let kind = match parse(text).unwrap_or_else(|| panic!("{name} has no result")) {
             Ok(response) => {
                 assert!(!response.text.is_empty() && response.usage.tokens_in > 0, "{name}");
@@ -52,6 +55,22 @@ fn every_capture_is_understood() {
             _ => None,
         };
         assert_eq!(kind, expected, "{name}");
+    }
+    // In another of its modes, or beside an answer: the kind is that of the words where no answer comes with them.
+    for (name, text) in rest {
+        let expected = match name.as_str() {
+            "plain_nologin.stdout" => FailureKind::NotLoggedIn,
+            "plain_err529_retries0.stdout" => FailureKind::Overloaded,
+            "plain_ok.stdout"
+            | "root_bubblewrap.stdout"
+            | "json_badmodel.stderr"
+            | "plain_root_refused.stderr"
+            | "root_allow_flag.stderr"
+            | "stream_json_noverbose.stderr" => FailureKind::Crashed,
+            _ => panic!("nothing is expected of {name}"),
+        };
+        assert_eq!(parse(text), None, "{name}");
+        assert_eq!(explain::kind(None, text), expected, "{name}");
     }
 }
 
@@ -89,6 +108,11 @@ fn failures_are_told_apart() {
     assert_eq!((stopped.kind, stopped.message.as_str()), (FailureKind::Crashed, "too many"));
     let denied = json!({"type": "result", "is_error": false, "result": "", "permission_denials": [{}]});
     assert_eq!(of(denied).kind, FailureKind::PermissionDenied);
+    let mut late: Value = serde_json::from_str(&capture("json_ok.stdout")).unwrap();
+    (late["is_error"], late["api_error_status"], late["result"]) = (json!(true), json!(529), json!("Overloaded"));
+    let failure = of(late);
+    let spent = failure.spent.unwrap();
+    assert_eq!((failure.kind, spent.tokens_in, spent.cost_usd.is_some()), (FailureKind::Overloaded, 25151, true));
     let event = json!({"type": "rate_limit_event", "rate_limit_info": {"resetsAt": 1_790_000_001}});
     let result = json!({"type": "result", "is_error": true, "api_error_status": 429, "result": "limit"});
     let failure = parse(&format!("{event}\n{result}")).unwrap().unwrap_err();
@@ -133,10 +157,15 @@ async fn output_without_a_result_is_a_failure() {
         (capture("plain_nologin.stdout").as_str(), "", 1, FailureKind::NotLoggedIn),
         (capture("plain_err529_retries0.stdout").as_str(), "", 1, FailureKind::Overloaded),
         ("", capture("plain_root_refused.stderr").as_str(), 1, FailureKind::Crashed),
+        ("", capture("root_allow_flag.stderr").as_str(), 1, FailureKind::Crashed),
+        ("", capture("stream_json_noverbose.stderr").as_str(), 1, FailureKind::Crashed),
         (&ok, "late trouble", 1, FailureKind::Crashed),
     ] {
         let failure = fake(dir.path(), stdout, stderr, code).run(&request).await.unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
+        assert!(failure.message.contains(stderr.trim()), "it says why: {failure}");
+        let spent = failure.spent.map_or(0, |usage| usage.tokens_in);
+        assert_eq!(spent, if stdout == ok { 25151 } else { 0 }, "what it used counts however it ended");
     }
     let failure = Claude::at("no-such-claude-anywhere").run(&request).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotInstalled);

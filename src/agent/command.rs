@@ -3,7 +3,7 @@
 //! `git config agentloop.backend.<name>.command 'my-agent --ask {prompt}'` makes one. Its words are split as a shell
 //! would split them, but no shell runs: what is put in for a placeholder is part of one argument, whatever it holds.
 
-use super::program::{Invocation, announces_none, combined, crash};
+use super::program::{Invocation, announces_none, combined, crash, tells_nothing};
 use super::template::Template;
 use super::{Agent, Reply, Request, Response};
 use crate::error::Result;
@@ -57,7 +57,7 @@ impl Command {
             return Err(Failure::new(FailureKind::Crashed, "the text holds a NUL, which no argument can")
                 .hint("a command without {prompt} and {combined} gets the text on its standard input"));
         }
-        let finished = invocation.run(request, announces_none).await?;
+        let finished = invocation.run(request, announces_none, tells_nothing).await?;
         if finished.status != Status::Exited(0) {
             return Err(crash(self.program(), &finished));
         }

@@ -93,17 +93,23 @@ pub(super) fn codex(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
         let words = end["error"]["message"].as_str().unwrap_or("the turn failed");
         return Some(Err(failed(status_in(words), words)));
     }
-    let used = &last(&messages, "turn.completed")?["usage"];
+    last(&messages, "turn.completed")?;
     let answer = messages.iter().rev().map(|message| &message["item"]).find(|item| item["type"] == "agent_message");
-    let usage = Usage {
+    let text = answer.and_then(|item| item["text"].as_str()).unwrap_or_default().to_owned();
+    let session_id = last(&messages, "thread.started").and_then(|message| owned(&message["thread_id"]));
+    Some(Ok(Response { text, usage: codex_spent(stdout), session_id }))
+}
+
+/// Codex tells it at the end of its turn, so far.
+pub(super) fn codex_spent(stdout: &str) -> Usage {
+    let messages = messages(stdout);
+    let used = last(&messages, "turn.completed").map_or(&Value::Null, |end| &end["usage"]);
+    Usage {
         tokens_in: number(&used["input_tokens"]), // those from the cache are in it
         tokens_out: number(&used["output_tokens"]),
         tokens_cached: number(&used["cached_input_tokens"]),
         cost_usd: None,
-    };
-    let text = answer.and_then(|item| item["text"].as_str()).unwrap_or_default().to_owned();
-    let session_id = last(&messages, "thread.started").and_then(|message| owned(&message["thread_id"]));
-    Some(Ok(Response { text, usage, session_id }))
+    }
 }
 
 /// The status in `unexpected status 401 Unauthorized` or `exceeded retry limit, last status: 429 Too Many Requests`.
@@ -123,7 +129,15 @@ pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure
         return Some(Err(failed(data["statusCode"].as_u64(), words)));
     }
     let text = last(&messages, "text").and_then(|message| owned(&message["part"]["text"]));
+    let ended = last(&messages, "step_finish")?;
+    let session_id = owned(&ended["sessionID"]);
+    Some(Ok(Response { text: text.unwrap_or_default(), usage: opencode_spent(stdout), session_id }))
+}
+
+/// Opencode tells it at the end of every step.
+pub(super) fn opencode_spent(stdout: &str) -> Usage {
     let mut usage = Usage::default();
+    let messages = messages(stdout);
     for part in messages.iter().filter(|message| message["type"] == "step_finish").map(|message| &message["part"]) {
         let tokens = &part["tokens"];
         let cached = number(&tokens["cache"]["read"]);
@@ -135,14 +149,12 @@ pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure
             cost_usd: part["cost"].as_f64(),
         });
     }
-    let ended = last(&messages, "step_finish")?;
-    Some(Ok(Response { text: text.unwrap_or_default(), usage, session_id: owned(&ended["sessionID"]) }))
+    usage
 }
 
 /// `gemini -o json`: the answer is all of stdout, an error the JSON at the end of stderr.
 pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Failure>> {
-    let answer = stdout.find('{').and_then(|at| serde_json::from_str::<Value>(&stdout[at..]).ok());
-    let Some(answer) = answer else {
+    let Some(answer) = gemini_answer(stdout) else {
         let at = if stderr.starts_with("{\n") { 0 } else { stderr.rfind("\n{\n")? + 1 };
         let error: Value = serde_json::from_str(&stderr[at..]).ok()?;
         let words = error["error"]["message"].as_str().unwrap_or("it failed");
@@ -152,8 +164,22 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
         }
         return Some(Err(failed(code.filter(|code| *code >= 400), words)));
     };
+    answer["stats"]["models"].as_object()?;
+    let text = owned(&answer["response"]).unwrap_or_default();
+    Some(Ok(Response { text, usage: gemini_spent(stdout), session_id: owned(&answer["session_id"]) }))
+}
+
+/// What Gemini prints to stdout: one JSON object, behind whatever else it says.
+fn gemini_answer(stdout: &str) -> Option<Value> {
+    stdout.find('{').and_then(|at| serde_json::from_str(&stdout[at..]).ok())
+}
+
+/// Gemini tells it by model, in its answer.
+pub(super) fn gemini_spent(stdout: &str) -> Usage {
     let mut usage = Usage::default();
-    for tokens in answer["stats"]["models"].as_object()?.values().map(|model| &model["tokens"]) {
+    let answer = gemini_answer(stdout).unwrap_or_default();
+    let models = answer["stats"]["models"].as_object();
+    for tokens in models.into_iter().flat_map(|models| models.values()).map(|model| &model["tokens"]) {
         usage.add(&Usage {
             tokens_in: number(&tokens["prompt"]), // those from the cache are in it
             tokens_out: number(&tokens["candidates"]).saturating_add(number(&tokens["thoughts"])),
@@ -161,8 +187,7 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
             cost_usd: None,
         });
     }
-    let text = owned(&answer["response"]).unwrap_or_default();
-    Some(Ok(Response { text, usage, session_id: owned(&answer["session_id"]) }))
+    usage
 }
 
 /// `copilot --output-format json`.
@@ -192,6 +217,13 @@ pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
     if stdout.trim().is_empty() {
         return None;
     }
+    let said =
+        stdout.split_once("\nRepo-map: ").map_or(stdout, |(_, rest)| rest.split_once('\n').unwrap_or_default().1);
+    Some(Ok(Response { text: said.trim().to_owned(), usage: aider_spent(stdout), session_id: None }))
+}
+
+/// Aider tells it after every answer of the model.
+pub(super) fn aider_spent(stdout: &str) -> Usage {
     let mut usage = Usage::default();
     for line in stdout.lines().filter_map(|line| line.strip_prefix("Tokens: ")) {
         let before = |words: &str| rounded(line.split(words).next()?.rsplit([' ', ',']).next()?);
@@ -199,9 +231,7 @@ pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
         let (tokens_in, tokens_out) = (before(" sent").unwrap_or(0), before(" received").unwrap_or(0));
         usage.add(&Usage { tokens_in, tokens_out, tokens_cached: 0, cost_usd: cost });
     }
-    let said =
-        stdout.split_once("\nRepo-map: ").map_or(stdout, |(_, rest)| rest.split_once('\n').unwrap_or_default().1);
-    Some(Ok(Response { text: said.trim().to_owned(), usage, session_id: None }))
+    usage
 }
 
 fn is_error(line: &str) -> bool {

@@ -8,9 +8,9 @@ use serde_json::json;
 use super::explain;
 use super::known;
 use super::parse::{self, Parse};
-use super::program::{Invocation, Retries, combined, crash, last_words};
+use super::program::{Invocation, Retries, Spent, combined, crash, last_words, tells_nothing};
 use super::{Agent, Reply, Request, Response};
-use crate::process::Status;
+use crate::process::{Finished, Status};
 use crate::run::event::clip;
 use crate::run::goal::Permissions;
 use crate::run::work::{Failure, FailureKind};
@@ -35,6 +35,7 @@ pub struct Preset {
     system: System,
     env: &'static [(&'static str, &'static str)],
     parse: Parse,
+    spent: Spent,
     retries: Retries,
 }
 
@@ -61,6 +62,7 @@ pub static CODEX: Preset = Preset {
     system: System::CodexConfig,
     env: &[],
     parse: parse::codex,
+    spent: parse::codex_spent,
     retries: parse::codex_retries,
 };
 
@@ -79,6 +81,7 @@ pub static OPENCODE: Preset = Preset {
     system: System::OpencodeAgent,
     env: &[("OPENCODE_DISABLE_AUTOUPDATE", "1"), ("OPENCODE_DISABLE_MODELS_FETCH", "1")],
     parse: parse::opencode,
+    spent: parse::opencode_spent,
     retries: parse::opencode_retries,
 };
 
@@ -96,6 +99,7 @@ pub static GEMINI: Preset = Preset {
     system: System::None,
     env: &[],
     parse: parse::gemini,
+    spent: parse::gemini_spent,
     retries: parse::gemini_retries,
 };
 
@@ -113,6 +117,7 @@ pub static COPILOT: Preset = Preset {
     system: System::None,
     env: &[("COPILOT_AUTO_UPDATE", "false")],
     parse: parse::copilot,
+    spent: tells_nothing,
     retries: parse::copilot_retries,
 };
 
@@ -149,6 +154,7 @@ pub static AIDER: Preset = Preset {
     // It wraps what it prints at the width of the terminal, inside JSON strings too.
     env: &[("COLUMNS", "100000"), ("AIDER_ANALYTICS_DISABLE", "1")],
     parse: parse::aider,
+    spent: parse::aider_spent,
     retries: parse::aider_retries,
 };
 
@@ -212,7 +218,13 @@ impl Described {
     }
 
     async fn asked(&self, request: &Request) -> Result<Response, Failure> {
-        let finished = self.invocation(request).run(request, self.preset.retries).await?;
+        let Preset { retries, spent, .. } = *self.preset;
+        let finished = self.invocation(request).run(request, retries, spent).await?;
+        self.judged(&finished).map_err(|failure| failure.after(spent(&finished.stdout.text())))
+    }
+
+    /// What a call that ended by itself came to.
+    fn judged(&self, finished: &Finished) -> Result<Response, Failure> {
         if !finished.stdout.is_whole() && self.preset.program != "aider" {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
@@ -221,13 +233,13 @@ impl Described {
             Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
             Some(Err(failure)) => Err(failure),
             Some(Ok(_)) | None => {
-                let words = last_words(&finished);
+                let words = last_words(finished);
                 Err(match explain::kind(None, &words) {
                     FailureKind::Crashed if finished.status == Status::Exited(0) => {
                         let message = format!("'{}' gave no answer: {}", self.program, clip(&words, SAID));
                         Failure::new(FailureKind::Protocol, message)
                     }
-                    FailureKind::Crashed => crash(&self.program, &finished),
+                    FailureKind::Crashed => crash(&self.program, finished),
                     kind => Failure::new(kind, words),
                 })
             }

@@ -203,21 +203,69 @@ fn the_command_lines_are_the_proven_ones() {
     }
 }
 
+/// The agent of `preset`, whose program is this shell script in `dir`.
+fn played(preset: &'static Preset, dir: &Path, body: &str) -> Described {
+    let path = script(dir, &format!("#!/bin/sh\n{body}"));
+    let program = path.strip_prefix("sh ").unwrap().to_owned();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    Described { preset, program }
+}
+
 #[tokio::test]
 async fn a_call_ends_in_an_answer_or_in_a_failure_with_a_hint() {
     let dir = tempfile::tempdir().unwrap();
     let request = request(Role::Reviewer, dir.path());
-    let run = async |preset: &'static Preset, body: &str| {
-        let path = script(dir.path(), &format!("#!/bin/sh\n{body}"));
-        let program = path.strip_prefix("sh ").unwrap().to_owned();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&program, mode).unwrap();
-        Described { preset, program }.run(&request).await
-    };
+    let run = async |preset: &'static Preset, body: &str| played(preset, dir.path(), body).run(&request).await;
     assert_eq!(run(&AIDER, "cat").await.unwrap().text, "You are the reviewer of a test.\n\nthe task");
     let login = run(&COPILOT, "echo 'Error: No authentication information found.' >&2; exit 1").await.unwrap_err();
     assert_eq!((login.kind, login.hint.as_deref()), (FailureKind::NotLoggedIn, known::log_in("copilot")));
     assert!(login.hint.unwrap().contains("GH_TOKEN"));
     assert_eq!(run(&CODEX, "echo hi").await.unwrap_err().kind, FailureKind::Protocol);
     assert_eq!(run(&CODEX, "exit 9").await.unwrap_err().kind, FailureKind::Crashed);
+}
+
+#[tokio::test]
+async fn what_a_failed_call_used_is_told_where_the_agent_tells_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let print = |text: &str| {
+        std::fs::write(dir.path().join("said"), text).unwrap();
+        format!("cat '{}'\n", dir.path().join("said").display())
+    };
+    let patient = request(Role::Subagent, dir.path());
+    let hasty = Request { timeout: Some(std::time::Duration::from_secs(2)), ..patient.clone() };
+    let opencode = capture("opencode/json_ok.stdout");
+    let first_step: String = opencode.split_inclusive('\n').take(3).collect();
+    let refused = capture("opencode/json_err401.stdout");
+    let codex = capture("codex/json_ok.stdout");
+    let aider = capture("aider/plain_ok.stdout");
+    for (preset, said, end, request, kind, used) in [
+        (&OPENCODE, format!("{first_step}{refused}"), "exit 1", &patient, FailureKind::NotLoggedIn, (7692, 24)),
+        (&OPENCODE, first_step.clone(), "sleep 60", &hasty, FailureKind::Timeout, (7692, 24)),
+        (
+            &OPENCODE,
+            format!("{opencode}{{\"type\": \"te"),
+            "echo late trouble >&2; exit 3",
+            &patient,
+            FailureKind::Crashed,
+            (15470, 27),
+        ),
+        (&CODEX, codex, "echo late trouble >&2; exit 1", &patient, FailureKind::Crashed, (19953, 18)),
+        (
+            &AIDER,
+            format!("{aider}\nlitellm.RateLimitError: slow down\n"),
+            "",
+            &patient,
+            FailureKind::RateLimited,
+            (772, 14),
+        ),
+    ] {
+        let failure = played(preset, dir.path(), &(print(&said) + end)).run(request).await.unwrap_err();
+        assert_eq!(failure.kind, kind, "{} {end}: {failure}", preset.program);
+        let spent = failure.spent.as_deref().map(|usage| (usage.tokens_in, usage.tokens_out));
+        assert_eq!(spent, Some(used), "{} {end}", preset.program);
+    }
+    let silent =
+        played(&CODEX, dir.path(), &print(&capture("codex/json_err401.stdout"))).run(&patient).await.unwrap_err();
+    assert_eq!((silent.kind, silent.spent), (FailureKind::NotLoggedIn, None));
 }

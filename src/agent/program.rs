@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Request;
 use crate::process::{self, Finished, Mark, Source, SpawnError, Spec, Status, Stdin};
-use crate::run::work::{Failure, FailureKind};
+use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Bytes of each output stream that are kept in memory: the transcript holds more.
 const KEEP: usize = 4 << 20;
@@ -29,6 +29,14 @@ pub(super) fn announces_none(_: Source, _: &str) -> Option<Failure> {
     None
 }
 
+/// What an agent's stdout tells of what was used so far, whether or not it came to its end.
+pub(super) type Spent = fn(&str) -> Usage;
+
+/// An agent that tells nothing of what it used before its end, or never does.
+pub(super) fn tells_nothing(_: &str) -> Usage {
+    Usage::default()
+}
+
 /// A command line, what it reads, and what its environment has beside the request's: `None` removes a variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Invocation {
@@ -40,22 +48,24 @@ pub(super) struct Invocation {
 impl Invocation {
     /// Runs it for `request` until it ends by itself; not being able to, or being stopped, is a failure. It is stopped
     /// as well when `retries` shows that it goes on asking a service that refuses it: when to ask again, and whether, is
-    /// the loop's to decide, which says so and asks for all workers at once.
-    pub(super) async fn run(self, request: &Request, retries: Retries) -> Result<Finished, Failure> {
+    /// the loop's to decide, which says so and asks for all workers at once. What one that was stopped has used by then
+    /// is what `spent` reads.
+    pub(super) async fn run(self, request: &Request, retries: Retries, spent: Spent) -> Result<Finished, Failure> {
         let program = self.program();
         let spec = self.spec(request);
         let mut listener = Listener::new(retries, request.cancel.child_token());
         let stop = listener.stop.clone();
         let finished = process::run_heard(spec, &stop, &mut |source, bytes| listener.hear(source, bytes)).await;
         let finished = finished.map_err(|error| unstarted(&error))?;
-        match finished.status {
+        let stopped = match finished.status {
             Status::Cancelled if listener.enough() && !request.cancel.is_cancelled() => {
-                Err(listener.failure.take().unwrap_or_else(|| Failure::new(FailureKind::Cancelled, "stopped")))
+                listener.failure.take().unwrap_or_else(|| Failure::new(FailureKind::Cancelled, "stopped"))
             }
-            Status::TimedOut => Err(late(&program)),
-            Status::Cancelled => Err(Failure::new(FailureKind::Cancelled, "stopped")),
-            Status::Exited(_) | Status::Signaled(_) => Ok(finished),
-        }
+            Status::TimedOut => late(&program),
+            Status::Cancelled => Failure::new(FailureKind::Cancelled, "stopped"),
+            Status::Exited(_) | Status::Signaled(_) => return Ok(finished),
+        };
+        Err(stopped.after(spent(&finished.stdout.text())))
     }
 
     /// The program's name.

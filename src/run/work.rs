@@ -218,6 +218,13 @@ impl Failure {
         self.retry_at.is_none() && !self.kind.is_permanent() && self.kind != FailureKind::Cancelled
     }
 
+    /// Adds what the call used before it failed, where that is anything.
+    #[must_use]
+    pub fn after(mut self, usage: Usage) -> Self {
+        self.spent = (usage != Usage::default()).then(|| Box::new(usage));
+        self
+    }
+
     /// Adds what a person can do.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
