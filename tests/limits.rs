@@ -1,11 +1,12 @@
 //! Usage limits, shared by all runs of a user; who plays which role; and what may be spent.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Role, Usage, Work};
+use crate::support::model_server::{Brain, Gate, LoopRoles, ModelServer, Reply, Request, Role, Turn, Usage, Work};
 use crate::support::{PROGRAM, Ran, Repo, hermetic};
 
 /// The program in `repo`, with two model APIs.
@@ -64,6 +65,50 @@ fn two_runs_and_six_workers_wait_once_and_go_on_by_themselves() {
     let told: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
     let backends: Vec<&String> = told["resets"].as_object().unwrap().keys().collect();
     assert_eq!(backends, ["claude_api"], "it names backends and nothing else: {told}");
+}
+
+#[test]
+fn six_workers_of_two_runs_meet_one_limit_together() {
+    const RESET: u32 = 5;
+    const WORKERS: usize = 6;
+    let met = AtomicUsize::new(0);
+    let all_at_work = Gate::closed();
+    let gate = all_at_work.clone();
+    // Each worker's first request is refused, and only once all of them are at work.
+    let limit = move |turn: &Turn| {
+        if Role::of(turn) != Some(Role::Subagent) || met.load(Relaxed) == WORKERS {
+            return None;
+        }
+        if met.fetch_add(1, Relaxed) + 1 == WORKERS {
+            gate.open();
+        }
+        Some(gate.hold(Reply::retry_after(429, RESET)))
+    };
+    let server = ModelServer::start(Brain::loop_roles(three()).first(limit));
+    let repo = Repo::new();
+    let runs = ["one", "two"].map(|goal| {
+        let arguments = ["run", "-d", "--json", goal, "--criteria", "x", "--backend", "claude_api/m"];
+        ran(&repo, &server, &arguments).expect(0).json()["run_id"].as_str().unwrap().to_owned()
+    });
+    let working = |requests: &[Request]| requests.iter().filter(|one| one.role == Some(Role::Subagent)).count();
+    assert!(server.wait_for(Duration::from_mins(1), |requests| working(requests) == WORKERS));
+    let refused = Instant::now();
+    for run in &runs {
+        let ended = repo.await_status(run, |status| status["completed"].is_boolean());
+        assert_eq!(ended["state"], "completed", "{ended:#}");
+        let events = repo.events(run);
+        let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).collect::<Vec<_>>();
+        assert_eq!(of("waiting").len(), 1, "it waits once: {events:#?}");
+        let limited = of("agent_finished").into_iter().filter(|one| one["data"]["error"]["kind"] == "rate_limited");
+        assert_eq!(limited.count(), 3, "each of its workers met the limit");
+        let result = repo.agentloop(&["result", run, "--json"]).expect(0).json();
+        assert_eq!(result["iterations"], 1, "a limit costs neither an iteration nor an attempt");
+    }
+    let reset = refused + Duration::from_secs(RESET.into());
+    let later: Vec<Request> = server.requests().split_off(2 + WORKERS);
+    let early = later.iter().filter(|request| request.at < reset).count();
+    assert_eq!(early, 0, "requests before the reset");
+    assert_eq!(later.len(), WORKERS * 2 + 2, "each worker asks what it has to, then each reviewer");
 }
 
 #[test]
