@@ -70,5 +70,6 @@
 
 mod apis;
 mod real;
+mod tls;
 mod whole;
 mod wire;

@@ -135,8 +135,12 @@ fn no_key(message: String, variable: &str) -> Failure {
 /// The failure of a request that got no answer, or whose answer broke off.
 fn broken(error: &reqwest::Error) -> Failure {
     let words = causes(error);
-    if error.is_builder() || words.contains("certificate") || words.contains("corrupt message") {
-        // No second try mends a bad address, a certificate that nobody vouches for, or a port that speaks no TLS.
+    // No second try mends a certificate that nobody vouches for, a bad address, or a port that speaks no TLS.
+    if words.contains("certificate") {
+        return Failure::new(FailureKind::Protocol, words)
+            .hint("see that the base URL is right; SSL_CERT_FILE names the certificates of an authority of your own");
+    }
+    if error.is_builder() || words.contains("corrupt message") {
         return Failure::new(FailureKind::Protocol, words).hint("see that the base URL and its scheme are right");
     }
     Failure::new(FailureKind::Network, words)
