@@ -69,7 +69,7 @@
 //! | copilot | `copilot --acp --model M` | none for a model of one's own | edits and commands; a refusal ends its turn with "Info: Operation cancelled by user" and `end_turn` | `usage`, all requests, `inputTokens` with `cachedReadTokens` | |
 
 mod apis;
-mod real;
+pub mod real;
 mod tls;
 mod whole;
 mod wire;

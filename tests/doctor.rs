@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::agents::real::left_out;
 use crate::support::agent_home;
 use crate::support::{PROGRAM, Ran, Repo, hermetic};
 
@@ -114,19 +115,10 @@ fn a_machine_with_some_is_told_what_is_ready() {
     assert!(text.lines().any(|line| line.starts_with("codex") && line.contains("0.1.2")), "{text}");
 }
 
+/// All six as they are: nothing of their users' HOME is here, and no key.
 #[test]
-fn the_real_agents_are_known_by_their_versions() {
-    let repo = Repo::new();
-    let Some(dir) = std::env::var_os(agent_home::AGENTS) else { return };
-    let path = std::env::join_paths(
-        [Path::new(&dir).join("bin")].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
-    );
-    let begun = Instant::now();
-    let said = run(&repo, repo.path(), path.unwrap().to_str().unwrap(), &["backends", "--json"], &[]).expect(0).json();
-    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
-    let pinned =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/install.sh")).unwrap();
-    let programs = [
+fn a_machine_with_all_of_them_is_told_what_each_is() {
+    const ALL: [(&str, &str); 6] = [
         ("claude_code", "claude"),
         ("codex", "codex"),
         ("opencode", "opencode"),
@@ -134,10 +126,35 @@ fn the_real_agents_are_known_by_their_versions() {
         ("copilot", "copilot"),
         ("aider", "aider"),
     ];
-    for (name, program) in programs.into_iter().filter(|(_, program)| agent_home::installed(program).is_ok()) {
-        let version = found(&said, name)["version"].as_str().unwrap_or_default();
-        assert!(pinned.contains(&format!("{program} {version} ")), "{name} {version}");
+    let there = ALL.map(|(_, program)| left_out(program, agent_home::installed(program)));
+    let Some(bin) = there.into_iter().collect::<Option<Vec<_>>>() else { return };
+    let repo = Repo::new();
+    let dirs = std::env::var_os("PATH").unwrap();
+    let path =
+        std::env::join_paths(bin[0].parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&dirs)));
+    let path = path.unwrap().into_string().unwrap();
+    let begun = Instant::now();
+    let said = run(&repo, repo.path(), &path, &["doctor", "--json"], &[]).expect(0).json();
+    // Three seconds, and what starting processes takes on a machine that runs other tests.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    let pinned = include_str!("agents/install.sh");
+    for (name, program) in ALL {
+        let one = found(&said["backends"], name);
+        for field in ["name", "kind", "installed", "path", "detail", "version", "login", "can"] {
+            assert!(one.get(field).is_some(), "{name} without {field}: {one:#}");
+        }
+        for able in ["edit_files", "run_commands", "resume", "usage", "cost"] {
+            assert!(one["can"][able].is_boolean(), "{name} without {able}: {one:#}");
+        }
+        let version = one["version"].as_str().unwrap_or_default();
+        assert!(one["installed"] == true && pinned.contains(&format!("{program} {version} ")), "{one:#}");
+        assert!(one["login"] != "yes" && one["hint"].is_string(), "nobody has logged in: {one:#}");
     }
+    let asked =
+        said["checks"].as_array().unwrap().iter().all(|one| one["state"].is_string() && one["detail"].is_string());
+    assert!(asked, "{said:#}");
+    let same = run(&repo, repo.path(), &path, &["backends", "--json"], &[]).expect(0).json();
+    assert_eq!(same, said["backends"]);
 }
 
 #[test]

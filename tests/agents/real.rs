@@ -157,7 +157,7 @@ fn stdin(agent: &str) -> String {
 }
 
 /// An agent's binary; where there is none, says why its test is left out.
-pub(super) fn left_out(agent: &str, installed: Result<PathBuf, String>) -> Option<PathBuf> {
+pub fn left_out(agent: &str, installed: Result<PathBuf, String>) -> Option<PathBuf> {
     installed
         .map_err(|why| {
             // The harness hides what a passing test prints; nobody may take an agent that never ran for a green one.
