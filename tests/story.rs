@@ -59,7 +59,8 @@ fn broken_project() -> Repo {
     let library = read("src/lib.rs");
     assert!(library.contains("quoted.push('\\'')"), "the crate is not the one this test knows");
     repo.write("src/lib.rs", &library.replacen("quoted.push('\\'')", "quoted.push_str(\"SABOTAGED\")", 1));
-    repo.write("Cargo.toml", &read("Cargo.toml.orig"));
+    // A workspace of its own: cargo looks for one in the folders above, whatever may lie there.
+    repo.write("Cargo.toml", &format!("{}\n[workspace]\n", read("Cargo.toml.orig")));
     repo.write(".gitignore", "target\nCargo.lock\n");
     repo.git(&["add", "."]);
     repo.git(&["commit", "-qm", "a crate with a bug"]);
