@@ -2,6 +2,7 @@ use super::*;
 use crate::agent::tests::{request, script};
 use crate::process::Source;
 use crate::run::goal::Role;
+use crate::run::work::Usage;
 use std::path::Path;
 
 fn capture(path: &str) -> String {
@@ -268,4 +269,22 @@ async fn what_a_failed_call_used_is_told_where_the_agent_tells_it() {
     let silent =
         played(&CODEX, dir.path(), &print(&capture("codex/json_err401.stdout"))).run(&patient).await.unwrap_err();
     assert_eq!((silent.kind, silent.spent), (FailureKind::NotLoggedIn, None));
+}
+
+#[test]
+fn noise_around_an_answer_and_odd_usage_in_it_do_no_harm() {
+    for preset in [&CODEX, &OPENCODE, &COPILOT] {
+        let clean = capture(&format!("{}/json_ok.stdout", preset.program));
+        let noisy = format!("Welcome!\n{{\"type\": \"not.known.yet\", \"usage\": 1}}\n[1]\n{clean}{{\"type\": \"te");
+        let said = |text: &str| (preset.parse)(text, "").unwrap().unwrap();
+        assert_eq!(said(&noisy), said(&clean), "{}", preset.program);
+    }
+    let gemini = capture("gemini/json_ok.stdout");
+    assert_eq!((GEMINI.parse)(&format!("Welcome!\n{gemini}"), ""), (GEMINI.parse)(&gemini, ""));
+    for usage in ["", r#","usage":null"#, r#","usage":{"input_tokens":-5,"output_tokens":"many"}"#] {
+        let answer = r#"{"type":"item.completed","item":{"type":"agent_message","text":"fine"}}"#;
+        let text = format!("{answer}\n{{\"type\":\"turn.completed\"{usage}}}\n");
+        let response = (CODEX.parse)(&text, "").unwrap().unwrap();
+        assert_eq!((response.text.as_str(), response.usage), ("fine", Usage::default()), "{usage}");
+    }
 }
