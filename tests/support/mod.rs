@@ -256,7 +256,9 @@ pub fn gits() -> Vec<PathBuf> {
 pub fn hermetic(command: &mut Command, home: &Path) {
     for (name, _) in std::env::vars() {
         let inherited = ["GIT_", "AGENTLOOP_", "CLAUDE", "CODEX", "OPENCODE", "ANTHROPIC_", "OPENAI_"];
-        if inherited.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("AGENTLOOP_TEST_") {
+        let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
+        let is_ours = inherited.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("AGENTLOOP_TEST_");
+        if is_proxy || is_ours {
             command.env_remove(name);
         }
     }
