@@ -116,10 +116,11 @@ pub fn list(site: &Site) -> Result<Vec<Listed>> {
 /// # Errors
 /// Where there is no such run.
 pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result<Tail> {
+    let id = site.repo.resolve(run)?;
     // Before the events: what does not run any more has written all of them.
-    let Status { run_id: id, running, .. } = status(site, run)?;
+    let live = lock::holder(site.repo.common_dir(), &id).is_some();
     let events = read::events(&site.repo.gix(), &id)?.ok_or_else(|| gone(&id))?;
-    Ok(Tail::of(id, events, cursor, limit, running))
+    Ok(Tail::of(id, events, cursor, limit, live))
 }
 
 /// The result as it stands.

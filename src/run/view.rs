@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event::{Event, Timestamp};
+use super::event::{Event, Fact, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
 use super::work::{CheckResult, Review, TaskResult, Usage};
@@ -105,7 +105,14 @@ impl Serialize for Tail {
 impl Tail {
     /// At most `limit` of `events` after `cursor`.
     #[must_use]
-    pub fn of(run_id: RunId, events: Vec<Event>, cursor: u64, limit: usize, running: bool) -> Self {
+    pub fn of(run_id: RunId, events: Vec<Event>, cursor: u64, limit: usize, live: bool) -> Self {
+        // A driver holds its lock for a moment after the end, and a merge with an agent holds it too.
+        let ends = events.iter().rev().find_map(|event| match event.fact {
+            Fact::RunFinished(_) => Some(true),
+            Fact::RunStarted(_) | Fact::RunResumed(_) => Some(false),
+            _ => None,
+        });
+        let running = live && ends != Some(true);
         let mut rest: Vec<Event> = events.into_iter().filter(|event| event.seq > cursor).collect();
         let more = rest.len() > limit;
         rest.truncate(limit);
