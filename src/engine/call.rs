@@ -15,6 +15,7 @@ use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
 use crate::agent::{Agent, Request, Response};
 use crate::error::{Error, Result};
+use crate::ledger::Ledger;
 use crate::run::Run;
 use crate::run::event::{
     AgentFinished, AgentStarted, CriteriaProposed, Decomposed, Fact, IntakeFinished, IntakeStarted, NeedsInput,
@@ -165,13 +166,6 @@ impl Engine {
         self.parts.agents.get(&backend).is_none_or(|agent| agent.edits_files())
     }
 
-    /// Where a call's output is streamed to; none where no such file can be made.
-    pub(super) fn transcript(&self, path: &str) -> Option<std::path::PathBuf> {
-        let scratch = self.parts.ledger.scratch().join(path);
-        let made = scratch.parent().map(std::fs::create_dir_all);
-        made.is_some_and(|made| made.is_ok()).then_some(scratch)
-    }
-
     /// What every prompt begins with.
     pub(super) fn brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
         self.recorder.with(|run| {
@@ -277,6 +271,13 @@ pub(super) async fn reply(
             Err((Failure { message, ..failure }, Response { usage, ..Response::default() }))
         }
     }
+}
+
+/// Where a call's output is streamed to until it is on record as `path`; none where no such file can be made.
+pub(super) fn spool(ledger: &dyn Ledger, path: &str) -> Option<PathBuf> {
+    let spool = ledger.scratch().join(path);
+    let made = spool.parent().map(std::fs::create_dir_all);
+    made.is_some_and(|made| made.is_ok()).then_some(spool)
 }
 
 /// What every prompt about `run` begins with, whatever iteration it is about.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::call::{brief, reply};
+use super::call::{brief, reply, spool};
 use super::command::{Commands, Job, PORT, variables};
 use super::integrate::SIDE_BYTES;
 use super::ports::Ports;
@@ -159,7 +159,6 @@ impl Dispute {
         Provisioner {
             ledger: Arc::clone(&self.ledger),
             commands,
-            cancel: self.cancel.clone(),
             wanted: self.provisioning.clone(),
             ports: Ports::of_user(),
         }
@@ -177,8 +176,6 @@ impl Dispute {
 
     fn request(&self, attempt: u32, prompt: String, place: &Path, transcript: &str) -> Request {
         let Task { iteration, subgoal } = self.task();
-        let scratch = self.ledger.scratch().join(transcript);
-        let made = scratch.parent().map(std::fs::create_dir_all);
         Request {
             role: Role::Integrator,
             system: self.prompts.system(Role::Integrator).to_owned(),
@@ -194,7 +191,7 @@ impl Dispute {
             iteration,
             subgoal: Some(subgoal),
             attempt,
-            transcript: made.is_some_and(|made| made.is_ok()).then_some(scratch),
+            transcript: spool(&*self.ledger, transcript),
             cancel: self.cancel.clone(),
         }
     }
@@ -252,11 +249,6 @@ struct Unresolved {
 }
 
 fn in_words(check: &CheckResult) -> String {
-    let status = match (&check.error, check.exit_code) {
-        (Some(error), _) => error.clone(),
-        (None, Some(code)) => format!("exit code {code}"),
-        (None, None) => "it did not exit".to_owned(),
-    };
-    let said = [check.stdout.trim(), check.stderr.trim()].join("\n");
-    format!("the check '{}' fails on the merge: {status}\n{}", check.name, said.trim()).trim_end().to_owned()
+    let (name, ended) = (&check.name, check.ended());
+    format!("the check '{name}' fails on the merge: {ended}\n{}", check.output()).trim_end().to_owned()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::call::Answer;
+use super::call::{Answer, spool};
 use super::work::store;
 use crate::agent::prompts::{self, Between, Side};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Engine {
         let port = self.provisioner.provision(&self.recorder, &place.path, Some(id)).await?;
         let prompt = self.brief_integrator(&due, &onto).await?;
         let path = format!("{}.merge/{attempt}.out", due.task);
-        let transcript = self.transcript(&path);
+        let transcript = spool(&*self.parts.ledger, &path);
         let subgoal = Some(id.to_owned());
         let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
         call.set_place(place.path, port);

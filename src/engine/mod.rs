@@ -160,7 +160,6 @@ impl Engine {
         let provisioner = Provisioner {
             ledger: Arc::clone(&parts.ledger),
             commands,
-            cancel: parts.cancel.clone(),
             wanted: parts.provisioning.clone(),
             ports: Ports::of_user(),
         };

@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::command::{Commands, Job};
 use super::name_files;
 use super::ports::Ports;
@@ -35,7 +33,6 @@ pub struct Provisioning {
 pub(super) struct Provisioner {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) commands: Commands,
-    pub(super) cancel: CancellationToken,
     pub(super) wanted: Provisioning,
     pub(super) ports: Ports,
 }
@@ -52,7 +49,7 @@ impl Provisioner {
             (run.id.as_ref().map(ToString::to_string), run.iteration().map_or(0, |iteration| iteration.number))
         });
         let Fitted { port, done, failure } = self.fit(place, &run.unwrap_or_default(), iteration, subgoal).await?;
-        if self.cancel.is_cancelled() {
+        if self.commands.cancel.is_cancelled() {
             return Ok(port);
         }
         if done.copied > 0 || !done.setup.is_empty() || !done.remarks.is_empty() {
@@ -74,10 +71,10 @@ impl Provisioner {
         };
         let subgoal = subgoal.map(ToOwned::to_owned);
         let mut fitted = Fitted { port, done: Provisioned { subgoal, ..Provisioned::default() }, failure: None };
-        if self.cancel.is_cancelled() {
+        if self.commands.cancel.is_cancelled() {
             return Ok(fitted);
         }
-        let (at, patterns, cancel) = (place.to_owned(), self.wanted.copy.clone(), self.cancel.clone());
+        let (at, patterns, cancel) = (place.to_owned(), self.wanted.copy.clone(), self.commands.cancel.clone());
         let outfit = self
             .blocking(move |ledger| {
                 ledger.provision(&at, &Wanted { copy: &patterns, go_on: &|| !cancel.is_cancelled() })
@@ -113,7 +110,7 @@ impl Provisioner {
                 timeout: self.wanted.setup_timeout,
             };
             let result = self.commands.run(command, job).await;
-            if self.cancel.is_cancelled() {
+            if self.commands.cancel.is_cancelled() {
                 return Ok(None);
             }
             done.setup.push(result.clone());
@@ -152,11 +149,7 @@ pub(super) struct Fitted {
 
 /// A failed setup command: which, how, what it said last, and how to go on.
 fn explain(result: &CheckResult, place: &Path, run: &str) -> Error {
-    let how = match (&result.error, result.exit_code) {
-        (Some(error), _) => error.clone(),
-        (None, Some(code)) => format!("exit code {code}"),
-        (None, None) => "it did not exit".to_owned(),
-    };
+    let how = result.ended();
     let said = if result.stderr.trim().is_empty() { &result.stdout } else { &result.stderr };
     let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::Engine;
-use super::call::{Answer, Call};
+use super::call::{Answer, Call, spool};
 use super::provision::Provisioner;
 use super::recorder::Recorder;
 use super::redact::Redactor;
@@ -50,7 +50,7 @@ impl Engine {
     /// Puts an attempt at the subgoal on record as begun.
     async fn hire(&self, id: &str) -> Result<Worker> {
         let Job { prompt, attempt, path, bench } = self.brief_worker(id)?;
-        let transcript = self.transcript(&path);
+        let transcript = spool(&*self.parts.ledger, &path);
         let subgoal = Some(id.to_owned());
         let started = |_: &Run| vec![Fact::from(SubagentStarted { id: id.to_owned(), attempt })];
         let call = self.begin(Role::Subagent, prompt, subgoal, attempt, transcript, started).await?;

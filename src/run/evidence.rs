@@ -28,6 +28,24 @@ pub struct CheckResult {
     pub reused: bool,
 }
 
+impl CheckResult {
+    /// How a check that did not pass came to its end, in words.
+    #[must_use]
+    pub fn ended(&self) -> String {
+        match (&self.error, self.exit_code) {
+            (Some(error), _) => error.clone(),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => "it did not exit".to_owned(),
+        }
+    }
+
+    /// What it printed and, after that, what it printed as errors.
+    #[must_use]
+    pub fn output(&self) -> String {
+        [self.stdout.trim(), self.stderr.trim()].join("\n").trim().to_owned()
+    }
+}
+
 /// The checks of an iteration and the tree that they ran on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {

@@ -274,13 +274,8 @@ pub fn feedback(plan: &Plan, results: &[TaskResult], verification: &Verification
         lines.push(format!("The plan was too long; these subgoals were left out:\n  {}", plan.dropped.join("\n  ")));
     }
     for check in verification.checks.iter().filter(|check| !check.ok) {
-        let status = match (&check.error, check.exit_code) {
-            (Some(error), _) => error.clone(),
-            (None, Some(code)) => format!("exit code {code}"),
-            (None, None) => "it did not exit".to_owned(),
-        };
-        let output = clip([check.stdout.trim(), check.stderr.trim()].join("\n").trim(), FEEDBACK_OUTPUT);
-        lines.push(format!("Check `{}` failed: {status}\n{}", check.name, output));
+        let output = clip(&check.output(), FEEDBACK_OUTPUT);
+        lines.push(format!("Check `{}` failed: {}\n{}", check.name, check.ended(), output));
     }
     lines.extend(verification.remarks.iter().map(|remark| format!("Note: {remark}")));
     if !review.gates_passed {
