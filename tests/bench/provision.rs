@@ -1,6 +1,5 @@
 //! What it costs to make worktrees fit to work in, and to take in what workers leave in them.
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -62,15 +61,7 @@ pub fn copying() -> Vec<Row> {
 pub fn litter() -> Vec<Row> {
     let littered = |what: &str, deed: &str| {
         let scratch = Scratch::new();
-        let agent = scratch.home().join("agent");
-        let script = format!(
-            "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"one\", \"two\"]' ;;\n\
-             *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true}}' ;;\n\
-             *) [ \"$AGENTLOOP_SUBGOAL\" = s2 ] || {{ {deed}; }}; echo done ;;\nesac\n"
-        );
-        std::fs::write(&agent, script).unwrap();
-        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        scratch.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+        scratch.agent(2, &format!("[ \"$AGENTLOOP_SUBGOAL\" = s2 ] || {{ {deed}; }}"));
         let begun = Instant::now();
         let options = ["run", "a goal", "--backend", "bench", "--criteria", "x"];
         assert_eq!(scratch.agentloop(&options)["completed"], true);

@@ -214,17 +214,7 @@ const CALLS: usize = 40;
 /// command takes by itself with the same bytes to read.
 pub fn calls() -> Vec<Row> {
     let scratch = Scratch::with_files(100);
-    let agent = scratch.home().join("agent");
-    let plan: Vec<String> = (0..CALLS).map(|number| format!("step {number}")).collect();
-    let script = format!(
-        "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '{}' ;;\n\
-         *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}}' ;;\n\
-         *) echo done ;;\nesac\n",
-        serde_json::json!(plan)
-    );
-    std::fs::write(&agent, script).unwrap();
-    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    scratch.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+    let agent = scratch.agent(CALLS, ":");
     let bare = times(CALLS, || {
         let mut child = scratch.command(&agent).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), &[b'x'; 4096]).unwrap();

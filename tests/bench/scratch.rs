@@ -52,6 +52,22 @@ impl Scratch {
         self.home().join("repo")
     }
 
+    /// Makes `bench` a backend that plans `steps` subgoals and accepts; a worker of its does `work`, in sh. Its program.
+    pub fn agent(&self, steps: usize, work: &str) -> PathBuf {
+        let agent = self.home().join("agent");
+        let plan: Vec<String> = (1..=steps).map(|number| format!("step {number}")).collect();
+        let script = format!(
+            "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '{}' ;;\n\
+             *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}}' ;;\n\
+             *) {work}; echo done ;;\nesac\n",
+            serde_json::json!(plan)
+        );
+        std::fs::write(&agent, script).unwrap();
+        std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        self.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+        agent
+    }
+
     /// `program` in the repository, in an environment of its own.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -72,17 +72,7 @@ pub fn made(files: usize, rounds: u32) -> Vec<Row> {
 /// A whole run whose eight workers take two seconds each, at once.
 pub fn run() -> Vec<Row> {
     let scratch = Scratch::with_files(1_000);
-    let agent = scratch.home().join("agent");
-    let plan: Vec<String> = (1..=WORKERS).map(|number| format!("step {number}")).collect();
-    let script = format!(
-        "#!/bin/sh\nread -r role\ncat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '{}' ;;\n\
-         *reviewer*) echo '{{\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}}' ;;\n\
-         *) sleep 2; echo $AGENTLOOP_SUBGOAL > $AGENTLOOP_SUBGOAL.txt; echo done ;;\nesac\n",
-        serde_json::json!(plan)
-    );
-    std::fs::write(&agent, script).unwrap();
-    std::fs::set_permissions(&agent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    scratch.git(&["config", "agentloop.backend.bench.command", agent.to_str().unwrap()]);
+    scratch.agent(WORKERS as usize, "sleep 2; echo $AGENTLOOP_SUBGOAL > $AGENTLOOP_SUBGOAL.txt");
     let rows = ["never", "answers"].map(|durable| {
         scratch.git(&["config", "agentloop.durable", durable]);
         let arguments = ["run", "a goal", "--backend", "bench", "--jobs", "8", "--criteria", "x", "-q"];
