@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::keys::Index;
 pub use self::keys::{KEYS, Key};
 use crate::error::{Error, Result};
-use crate::ledger::{Cleanup, Durability};
+use crate::ledger::Preferences;
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions, Role};
 
 /// The longest time that a setting may name, in seconds: about 31 years.
@@ -295,34 +295,17 @@ impl Settings {
         self.count(Index::Patience, 0)
     }
 
-    /// What of the record must survive a power cut before the run goes on.
+    /// How runs are kept.
     ///
     /// # Errors
-    /// Where the value is none of the words.
-    pub fn durable(&self) -> Result<Durability> {
-        self.word(Index::Durable)
-    }
-
-    /// When an ended run's worktree is removed.
-    ///
-    /// # Errors
-    /// Where the value is none of the words.
-    pub fn cleanup(&self) -> Result<Cleanup> {
-        self.word(Index::Cleanup)
-    }
-
-    /// Where worktrees go.
-    #[must_use]
-    pub fn worktree_dir(&self) -> Option<PathBuf> {
-        self.path(Index::WorktreeDir)
-    }
-
-    /// Whether `commit.gpgSign` is honoured.
-    ///
-    /// # Errors
-    /// Where the value is neither yes nor no.
-    pub fn sign(&self) -> Result<bool> {
-        Ok(self.parse(Index::Sign, truth)?.unwrap_or(false))
+    /// Where a value is none of its words.
+    pub fn preferences(&self) -> Result<Preferences> {
+        Ok(Preferences {
+            durability: self.word(Index::Durable)?,
+            cleanup: self.word(Index::Cleanup)?,
+            sign: self.parse(Index::Sign, truth)?.unwrap_or(false),
+            worktree_dir: self.path(Index::WorktreeDir),
+        })
     }
 
     /// Whether a worker may start runs.

@@ -97,6 +97,24 @@ fn usage_errors_say_what_and_what_next() {
 }
 
 #[test]
+fn a_setting_that_cannot_be_used_is_refused_before_a_run_begins() {
+    let repo = Repo::new();
+    for (variable, bad) in [
+        ("AGENTLOOP_SIGN", "maybe"),
+        ("AGENTLOOP_CLEANUP", "sometimes"),
+        ("AGENTLOOP_DURABLE", "surely"),
+        ("AGENTLOOP_REVIEW_BYTES", "few"),
+        ("AGENTLOOP_SETUP", "open 'quote"),
+    ] {
+        let refused = repo.agentloop_with(&["run", "x", "--backend", "mock"], &[(variable, bad)]).expect(2);
+        let said = &refused.stderr;
+        assert!(said.starts_with(&format!("error: the environment variable {variable} cannot be used: ")), "{said}");
+        assert!(said.contains(bad) && said.contains(&format!("\nhint: 'unset {variable}'")), "{said}");
+    }
+    assert_untouched(&repo);
+}
+
+#[test]
 fn an_ambiguous_prefix_names_the_candidates() {
     let repo = Repo::new();
     let one = repo.mock_run("same words", &[])["run_id"].as_str().unwrap().to_owned();

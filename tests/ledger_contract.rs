@@ -6,7 +6,7 @@ use std::path::Path;
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::memory::Memory;
 use git_agentloop::ledger::{
-    Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Outfit, Resolving, Task, Wanted,
+    Batch, Draft, Found, Leaving, Ledger, Merged, Merging, Opening, Outfit, Preferences, Resolving, Task, Wanted,
 };
 use git_agentloop::run::event::{Event, Fact, Steered, Timestamp};
 use git_agentloop::run::goal::{Isolation, RunId};
@@ -55,7 +55,11 @@ contract!(git, || {
     let base = opened.resolve_base(None).unwrap();
     let run = RunId::new("contract", 7);
     let message = "agentloop: contract\n".to_owned();
-    let ledger = GitLedger::create(opened, NewRecord { run, base, message, isolation: Isolation::Shared }).unwrap();
+    let ledger = GitLedger::create(
+        opened,
+        NewRecord { run, base, message, isolation: Isolation::Shared, preferences: Preferences::default() },
+    )
+    .unwrap();
     Fresh { start: ledger.start(), ledger, _place: repo.into_home() }
 });
 

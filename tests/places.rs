@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
-use git_agentloop::ledger::{Leaving, Ledger as _, Opening, Task, Workers as _};
+use git_agentloop::ledger::{Leaving, Ledger as _, Opening, Preferences, Task, Workers as _};
 use git_agentloop::run::goal::{Isolation, RunId};
 
 use crate::support::Repo;
@@ -13,7 +13,11 @@ fn ledger(repo: &Repo) -> GitLedger {
     let opened = Repository::open(Some(repo.path())).unwrap();
     let (run, base) = (RunId::new("places", 7), opened.resolve_base(None).unwrap());
     let message = "agentloop: places\n".to_owned();
-    let ledger = GitLedger::create(opened, NewRecord { run, base, message, isolation: Isolation::Worktree }).unwrap();
+    let ledger = GitLedger::create(
+        opened,
+        NewRecord { run, base, message, isolation: Isolation::Worktree, preferences: Preferences::default() },
+    )
+    .unwrap();
     ledger.workspace().unwrap();
     ledger
 }

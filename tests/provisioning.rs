@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
-use git_agentloop::ledger::{Ledger as _, Outfit, Provision as _, Wanted};
+use git_agentloop::ledger::{Ledger as _, Outfit, Preferences, Provision as _, Wanted};
 use git_agentloop::run::goal::{Isolation, RunId};
 use serde_json::Value;
 
@@ -389,7 +389,13 @@ fn a_copy_that_was_cut_short_is_made_again_and_a_workers_own_is_not() {
     let opened = Repository::open(Some(repo.path())).unwrap();
     let base = opened.resolve_base(None).unwrap();
     let run = RunId::new("copy", 7);
-    let new = NewRecord { run, base, message: "agentloop: copy\n".to_owned(), isolation: Isolation::Worktree };
+    let new = NewRecord {
+        run,
+        base,
+        message: "agentloop: copy\n".to_owned(),
+        isolation: Isolation::Worktree,
+        preferences: Preferences::default(),
+    };
     let ledger = GitLedger::create(opened, new).unwrap();
     let place = ledger.workspace().unwrap().path;
     let copy = [".env".to_owned(), "*.local".to_owned()];

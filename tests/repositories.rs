@@ -85,8 +85,39 @@ fn a_worktree_stays_where_it_was_made_whatever_is_set_later() {
     let resumed = repo.events(id).into_iter().find(|event| event["kind"] == "run_resumed").unwrap();
     assert_eq!(resumed["data"]["worktree"], "kept");
     assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 2);
-    let unknown = repo.agentloop_with(&run, &[("AGENTLOOP_CLEANUP", "sometimes")]).expect(2).stderr;
-    assert!(unknown.contains("cleanup") && unknown.contains("sometimes"), "{unknown}");
+    repo.assert_sound();
+}
+
+#[test]
+fn commits_are_signed_where_that_is_set() {
+    let repo = Repo::new();
+    // What git asks of a signing program: a line on its status descriptor, and the signature.
+    let program = repo.script("signer", "cat > /dev/null; echo '[GNUPG:] SIG_CREATED ' >&2; echo '-----SIGNED-----'");
+    repo.git(&["config", "gpg.program", &program]);
+    let are_signed = |run: &str| -> Vec<bool> {
+        let commits = repo.git(&["rev-list", "--no-merges", &format!("agentloop/{run}"), "^main"]);
+        let commits = commits.lines().filter(|commit| !repo.git(&["show", "-s", commit]).contains("Agentloop-Base"));
+        commits.map(|commit| repo.git(&["cat-file", "commit", commit]).contains("\ngpgsig ")).collect()
+    };
+    // A review so long that no argument could hold its commit's message.
+    let issues = vec![format!("\"{}\"", "an issue ".repeat(12)); 1500].join(",");
+    let review = format!("{{\"gates_passed\":true,\"goal_complete\":false,\"issues\":[{issues}]}}");
+    std::fs::write(repo.home().join("review"), review).unwrap();
+    let review = repo.home().join("review").display().to_string();
+    let agent = repo.script(
+        "agent",
+        &format!(
+            "read -r role; cat > /dev/null; case \"$role\" in *decomposer*) echo '[\"work\"]' ;; \
+             *reviewer*) cat {review} ;; *) date > made; echo done ;; esac"
+        ),
+    );
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let run = ["run", "a goal", "--backend", "scripted", "--criteria", "x", "--max-iterations", "1", "--json"];
+    for set in ["false", "true"] {
+        let ended = repo.agentloop_with(&run, &[("AGENTLOOP_SIGN", set)]).expect(1).json();
+        let signed = are_signed(ended["run_id"].as_str().unwrap());
+        assert!(!signed.is_empty() && signed.iter().all(|signed| signed.to_string() == set), "{signed:?}");
+    }
     repo.assert_sound();
 }
 

@@ -66,7 +66,7 @@ pub async fn bisect(
     let run = replay(site, &id)?;
     let commits = commits(site, &id, &run)?;
     process::become_subreaper();
-    let trial = Trial::make(&site.repo, &id, &commits[0].1)?;
+    let trial = Trial::make(&site.repo, &id, &site.settings().preferences()?, &commits[0].1)?;
     let searched = search(site, &trial, &id, check, timeout, &commits, &cancel, tell).await;
     let removed = trial.remove();
     let (broken_by, last_good, tried) = searched?;

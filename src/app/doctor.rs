@@ -133,7 +133,8 @@ fn repository(site: &Site) -> Finding {
 }
 
 fn worktrees(site: &Site) -> Finding {
-    match GitLedger::worktrees_go(&site.repo) {
+    let place = || GitLedger::worktrees_go(&site.repo, &site.settings().preferences()?);
+    match place() {
         Ok(place) => Finding::new("worktrees", Health::Ok, format!("in {}", place.display()), None),
         Err(error) => Finding::failed("worktrees", &error),
     }

@@ -59,6 +59,7 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
             base: base.clone(),
             message: message::start(id, &goal, &base, env!("CARGO_PKG_VERSION"), new.forked_from.as_deref()),
             isolation: new.options.isolation,
+            preferences: site.settings().preferences()?,
         },
     )?;
     let started = RunStarted {
@@ -110,7 +111,13 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     process::become_subreaper();
     let run = replay(site, &id)?;
     elsewhere(&run, &id, changes)?;
-    let ledger = GitLedger::open(site.repo.clone(), &id, &run.tip.commit, run.options.isolation)?;
+    let ledger = GitLedger::open(
+        site.repo.clone(),
+        &id,
+        &run.tip.commit,
+        run.options.isolation,
+        site.settings().preferences()?,
+    )?;
     process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;

@@ -77,7 +77,9 @@ pub async fn merge_with_agent(
             .hint("--integrator names another agent"));
     }
     process::become_subreaper();
-    let held = GitLedger::hold(site.repo.clone(), &work.id, &work.run.tip.commit, work.run.options.isolation)?;
+    let preferences = site.settings().preferences()?;
+    let isolation = work.run.options.isolation;
+    let held = GitLedger::hold(site.repo.clone(), &work.id, &work.run.tip.commit, isolation, preferences)?;
     process::stop_leftovers(work.id.as_str(), ORPHAN_GRACE).await;
     let into = met.branch.as_deref().unwrap_or("HEAD");
     tell(&format!("{into} and {} conflict in {}", work.tip.name, met.conflicts.join(", ")));

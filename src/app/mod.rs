@@ -322,6 +322,7 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
     // What its driver will ask the settings for, before there is anything to leave behind.
     drive::provisioning(site)?;
     site.settings().review_bytes()?;
+    site.settings().preferences()?;
     Prompts::load(site.settings().prompts()?.as_deref())?;
     site.agents(options).map(|_| ())
 }

@@ -4,11 +4,13 @@
 
 pub mod git;
 pub mod memory;
+mod preferences;
 mod provision;
 mod workers;
 
 use std::path::PathBuf;
 
+pub use self::preferences::{Cleanup, Durability, Preferences};
 pub use self::provision::{Outfit, Provision, Wanted};
 pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Workers};
 
@@ -95,64 +97,6 @@ pub trait Ledger: Workers + Provision {
 
     /// Where live files of the run go (transcripts being written): not part of the record, removed with the run.
     fn scratch(&self) -> PathBuf;
-}
-
-/// What survives a power cut.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// What was paid for: agents' answers, checks, checkpoints, the end.
-    #[default]
-    Answers,
-    /// Everything that was acknowledged.
-    Always,
-    /// What the operating system has written back by then.
-    Never,
-}
-
-impl Durability {
-    /// Whether a batch that holds, or does not hold, something paid for is synced.
-    #[must_use]
-    pub fn wants(self, paid_for: bool) -> bool {
-        self == Self::Always || (self == Self::Answers && paid_for)
-    }
-}
-
-impl std::str::FromStr for Durability {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "answers" => Ok(Self::Answers),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(format!("'{text}' is none of answers, always, never")),
-        }
-    }
-}
-
-/// What becomes of a run's worktree when the run ends. What it holds uncommitted is never lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cleanup {
-    /// Kept if the run changed something.
-    #[default]
-    Auto,
-    /// Removed.
-    Always,
-    /// Kept.
-    Never,
-}
-
-impl std::str::FromStr for Cleanup {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(format!("'{text}' is none of auto, always, never")),
-        }
-    }
 }
 
 /// Events to append, and the state after them.

@@ -77,7 +77,7 @@ keys! {
         "when an ended run's worktree is removed: auto, always or never";
     WorktreeDir "worktree-dir" "AGENTLOOP_WORKTREE_DIR" "agentloop.worktreeDir" ""
         "where worktrees go; empty = beside the repository";
-    Sign "sign" "AGENTLOOP_SIGN" "agentloop.sign" "false" "whether checkpoints are signed as commit.gpgSign says";
+    Sign "sign" "AGENTLOOP_SIGN" "agentloop.sign" "false" "whether checkpoints are signed, with the key that git signs with";
     AllowNested "allow-nested" "AGENTLOOP_ALLOW_NESTED" "agentloop.allowNested" "false"
         "whether a worker may start runs of its own";
     PushNotes "push-notes" "AGENTLOOP_PUSH_NOTES" "agentloop.pushNotes" "true"

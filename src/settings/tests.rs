@@ -22,9 +22,9 @@ fn every_default_is_sound() {
     assert_eq!((bare.timeout().unwrap(), bare.verify_timeout().unwrap()), (None, None));
     assert_eq!((bare.verify().unwrap(), bare.permissions().unwrap()), (Vec::new(), Permissions::Edit));
     assert_eq!((bare.jobs().unwrap(), bare.max_subgoals().unwrap(), bare.patience().unwrap()), (4, 32, 5));
-    assert_eq!((bare.durable().unwrap(), bare.cleanup().unwrap()), (Durability::Answers, Cleanup::Auto));
-    assert_eq!((bare.sign().unwrap(), bare.allow_nested().unwrap()), (false, false));
-    assert_eq!((bare.worktree_dir(), bare.prompts().unwrap(), bare.review_bytes().unwrap()), (None, None, 65536));
+    assert_eq!(bare.preferences().unwrap(), Preferences::default());
+    assert!(!bare.allow_nested().unwrap());
+    assert_eq!((bare.prompts().unwrap(), bare.review_bytes().unwrap()), (None, 65536));
     assert!(bare.entries().iter().all(|entry| entry.origin == Origin::Default));
 }
 
@@ -76,9 +76,11 @@ fn an_error_names_the_place_of_the_bad_value() {
         ("AGENTLOOP_PERMISSIONS", "some"),
         ("AGENTLOOP_VERIFY", "open 'quote"),
         ("AGENTLOOP_SIGN", "maybe"),
+        ("AGENTLOOP_CLEANUP", "sometimes"),
+        ("AGENTLOOP_DURABLE", "surely"),
     ] {
         let set = settings(&[], &[&format!("{variable}={value}")]);
-        let errors = [set.timeout().err(), set.permissions().err(), set.verify().err(), set.sign().err()];
+        let errors = [set.timeout().err(), set.permissions().err(), set.verify().err(), set.preferences().err()];
         let errors: Vec<String> = errors.into_iter().flatten().map(|error| error.to_string()).collect();
         assert_eq!(errors.len(), 1, "{variable}={value}");
         assert!(errors[0].contains(variable) && errors[0].contains(value), "{}", errors[0]);
@@ -88,7 +90,7 @@ fn an_error_names_the_place_of_the_bad_value() {
 #[test]
 fn a_home_relative_path_is_below_home() {
     let set = settings(&["agentloop.worktreeDir=~/trees", "agentloop.prompts=/no/such/folder"], &["HOME=/home/x"]);
-    assert_eq!(set.worktree_dir(), Some(PathBuf::from("/home/x/trees")));
+    assert_eq!(set.preferences().unwrap().worktree_dir, Some(PathBuf::from("/home/x/trees")));
     assert!(set.prompts().unwrap_err().to_string().contains("no such folder"));
 }
 

@@ -8,7 +8,7 @@ use git_agentloop::ledger::{Ledger as _, Provision as _, Wanted};
 use git_agentloop::run::goal::{Isolation, RunId};
 
 use crate::measure::{Aim, Row, Times, pairs, times};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, undurable};
 
 /// Files of the dependencies that are copied.
 const DEPENDENCIES: usize = 20_000;
@@ -30,7 +30,8 @@ pub fn copying() -> Vec<Row> {
         number += 1;
         let (run, message) = (RunId::new("provision", number), "agentloop: provision\n".to_owned());
         let repo = Repository::open(Some(&scratch.path())).unwrap();
-        let new = NewRecord { run, base: base.clone(), message, isolation: Isolation::Shared };
+        let new =
+            NewRecord { run, base: base.clone(), message, isolation: Isolation::Shared, preferences: undurable() };
         let ledger = GitLedger::create(repo, new).unwrap();
         let place = ledger.workspace().unwrap().path;
         (ledger, place)

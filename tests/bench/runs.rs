@@ -13,7 +13,7 @@ use git_agentloop::run::event::Event;
 use git_agentloop::run::goal::{Isolation, RunId};
 
 use crate::measure::{Aim, Row, Times, pairs, times};
-use crate::scratch::{PROGRAM, Scratch};
+use crate::scratch::{PROGRAM, Scratch, undurable};
 
 const FILES: usize = 10_000;
 
@@ -38,7 +38,13 @@ fn checkpoint_of(what: &str, looks: bool) -> Row {
     let run = RunId::new("checkpoint", 1);
     let base = scratch.git(&["rev-parse", "HEAD"]);
     let message = "agentloop: checkpoint\n".to_owned();
-    let new = NewRecord { run: run.clone(), base: base.clone(), message, isolation: Isolation::Shared };
+    let new = NewRecord {
+        run: run.clone(),
+        base: base.clone(),
+        message,
+        isolation: Isolation::Shared,
+        preferences: undurable(),
+    };
     let ledger = GitLedger::create(repo, new).unwrap();
     let workspace = ledger.workspace().unwrap();
     let mut tip = ledger.start();

@@ -5,11 +5,17 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use git_agentloop::ledger::{Durability, Preferences};
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// The program that is measured.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_git-agentloop");
+
+/// How a ledger is opened in one: as its configuration says, which is that nothing is synced.
+pub fn undurable() -> Preferences {
+    Preferences { durability: Durability::Never, ..Preferences::default() }
+}
 
 /// A repository with one commit, in a folder of its own with a HOME of its own.
 pub struct Scratch {

@@ -8,7 +8,7 @@ use git_agentloop::ledger::{Leaving, Ledger as _, Opening, Task, Workers as _};
 use git_agentloop::run::goal::{Isolation, RunId};
 
 use crate::measure::{Aim, Pairs, Row, time, times};
-use crate::scratch::{PROGRAM, Scratch};
+use crate::scratch::{PROGRAM, Scratch, undurable};
 
 /// Workers at once.
 const WORKERS: u32 = 8;
@@ -108,7 +108,13 @@ impl Fan {
     fn new(scratch: &Scratch, round: u32) -> Self {
         let repo = Repository::open(Some(&scratch.path())).unwrap();
         let (run, base) = (RunId::new("fan", u64::from(round)), scratch.git(&["rev-parse", "HEAD"]));
-        let new = NewRecord { run, base, message: "agentloop: fan\n".to_owned(), isolation: Isolation::Worktree };
+        let new = NewRecord {
+            run,
+            base,
+            message: "agentloop: fan\n".to_owned(),
+            isolation: Isolation::Worktree,
+            preferences: undurable(),
+        };
         let ledger = GitLedger::create(repo, new).unwrap();
         ledger.workspace().unwrap();
         Self { tip: ledger.start(), ledger }

@@ -57,24 +57,21 @@ pub fn commit(
     Ok(gix.write_object(commit).context("a commit cannot be written")?.detach())
 }
 
-/// Whether commits are to be signed: only on the word of our own setting, since a pinentry blocks a detached run.
-pub fn wants_signature(repo: &Repository) -> Result<bool> {
-    match repo.set("agentloop.sign").as_deref() {
-        None | Some("false" | "no" | "off" | "0") => Ok(false),
-        Some("true" | "yes" | "on" | "1" | "") => Ok(true),
-        Some(other) => Err(Error::usage(format!("agentloop.sign is '{other}', which is neither true nor false"))
-            .hint("mend it with 'git config agentloop.sign true'")),
-    }
-}
-
 /// The same as [`commit`], signed by git.
-pub fn signed_commit(repo: &Repository, message: &str, tree: &str, parents: &[ObjectId]) -> Result<ObjectId> {
+pub fn signed_commit(
+    repo: &Repository,
+    identity: &Identity,
+    message: &str,
+    tree: ObjectId,
+    parents: &[ObjectId],
+) -> Result<ObjectId> {
     let mut git = command::git(repo.home());
-    git.args(["commit-tree", "-S", "-m", message.trim_end()]);
+    git.args(["commit-tree", "-S", "-F", "-"]);
     for parent in parents {
         git.arg("-p").arg(parent.to_string());
     }
-    Repository::id(&command::word(git.arg(tree))?)
+    identity.stand_in(git.arg(tree.to_string()));
+    Repository::id(&command::word_of_input(&mut git, message.into())?)
 }
 
 /// Whether `id` is `tip` or one of its ancestors.

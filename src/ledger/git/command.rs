@@ -60,6 +60,10 @@ pub(super) fn output_of_input(git: &mut Command, input: Vec<u8>) -> Result<Outpu
 /// Runs it; what it printed. A status other than 0 is an error with git's own words.
 pub(super) fn run(git: &mut Command) -> Result<Vec<u8>> {
     let output = output(git)?;
+    printed(git, output)
+}
+
+fn printed(git: &Command, output: Output) -> Result<Vec<u8>> {
     if output.status.success() {
         return Ok(output.stdout);
     }
@@ -68,7 +72,17 @@ pub(super) fn run(git: &mut Command) -> Result<Vec<u8>> {
 
 /// Runs it; the one word that it printed.
 pub(super) fn word(git: &mut Command) -> Result<String> {
-    run(git).map(|printed| String::from_utf8_lossy(&printed).trim_end().to_owned())
+    run(git).map(|printed| the_word(&printed))
+}
+
+/// The same with `input` to read.
+pub(super) fn word_of_input(git: &mut Command, input: Vec<u8>) -> Result<String> {
+    let output = output_of_input(git, input)?;
+    printed(git, output).map(|printed| the_word(&printed))
+}
+
+fn the_word(printed: &[u8]) -> String {
+    String::from_utf8_lossy(printed).trim_end().to_owned()
 }
 
 /// `git write-tree` and the like: the first word that is a subcommand.

@@ -15,6 +15,7 @@ pub mod merge;
 pub mod merged;
 mod notes;
 mod objects;
+mod opening;
 pub mod output;
 pub mod preview;
 mod protect;
@@ -41,24 +42,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
 
+pub use self::opening::NewRecord;
 pub use self::repository::{Identity, Repository};
 pub use self::worktree::Trial;
 
 use self::guard::Guard;
-use self::lock::{RunLock, driven};
+use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
 use self::refs::{Change, Expect, RefMover, Swap};
 use self::slots::Slots;
 use self::tree::Tracked;
 use self::worktree::Worktree;
-use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Tree, Workspace};
+use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Preferences, Tree, Workspace};
 use crate::error::{Context as _, Error, Result};
 use crate::run::event::Event;
 use crate::run::goal::{Isolation, RunId};
-
-/// Written when a run is started: what its log wants to be run was given in this clone.
-const STARTED_HERE: &str = "started-here";
 
 /// A run's record and workspace in a git repository, held by the driver that has the run's lock.
 pub struct GitLedger {
@@ -69,8 +68,7 @@ pub struct GitLedger {
     record: Record,
     output: Output,
     isolation: Isolation,
-    cleanup: Cleanup,
-    durability: Durability,
+    preferences: Preferences,
     /// The commit that the branch stands at, and the tree that the next one grows from.
     tip: Mutex<Tip>,
     worktree: Mutex<Option<Worktree>>,
@@ -90,127 +88,7 @@ struct Tip {
     tree: String,
 }
 
-/// A run to put on record.
-#[derive(Clone, Debug)]
-pub struct NewRecord {
-    /// Its id.
-    pub run: RunId,
-    /// The commit it starts from.
-    pub base: String,
-    /// The start commit's message.
-    pub message: String,
-    /// Where it works.
-    pub isolation: Isolation,
-}
-
 impl GitLedger {
-    /// Makes the run's start commit and branch. Its notes ref comes with its first events.
-    ///
-    /// # Errors
-    /// Where the run's branch exists, or nothing can be written.
-    pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
-        let gix = repo.gix();
-        let identity = repo.identity();
-        let base = Repository::id(&new.base)?;
-        let tree =
-            gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
-        let start = branch::commit(&gix, &identity, &new.message, tree, vec![base])?;
-        std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
-            .context("the run cannot be marked")?;
-        let ledger = Self::assemble(repo, new.run, start.to_string(), new.isolation, lock, identity, Record::create)?;
-        let change = Change { name: branch::name(&ledger.run), new: Some(start), old: Expect::Absent };
-        match ledger.mover.swap(&[change])? {
-            Swap::Done => Ok(ledger),
-            Swap::Lost => Err(Error::failed(format!("the branch '{}' exists already", branch::name(&ledger.run)))),
-        }
-    }
-
-    /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at
-    /// the start commit, and its folder, where that holds nothing else. What cannot be taken back stays.
-    pub fn withdraw(repo: &Repository, run: &RunId) {
-        let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
-        if !matches!(read::find(&gix, run), Ok(None)) || lock::is_held(repo.common_dir(), run) {
-            return;
-        }
-        let name = branch::name(run);
-        if let Some(tip) = branch::tip(&gix, &name) {
-            let change = Change { name, new: None, old: Expect::Is(tip) };
-            let mover = RefMover::new(repo.common_dir().to_owned());
-            let is_start = gix.find_commit(tip).is_ok_and(|commit| branch::is_start(&commit, run));
-            if !is_start || !matches!(mover.swap(&[change]), Ok(Swap::Done)) {
-                return;
-            }
-        }
-        for name in [STARTED_HERE, lock::NAME] {
-            let _ = std::fs::remove_file(dir.join(name));
-        }
-        let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
-    }
-
-    /// Takes over a run whose newest commit on record is `tip`.
-    ///
-    /// # Errors
-    /// Where a driver works on it, or its commits cannot be read.
-    pub fn open(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
-        let is_fetched = read::find(&repo.gix(), run)?.is_some_and(|place| place.remote.is_some());
-        let ledger = Self::hold(repo, run, tip, isolation)?;
-        if is_fetched {
-            branch::establish(&ledger.repo, &ledger.mover, run, tip)?;
-        }
-        Ok(ledger)
-    }
-
-    /// Keeps everybody else from a run, whose branch and record stay as they are.
-    ///
-    /// # Errors
-    /// Where a driver works on it, or its commits cannot be read.
-    pub fn hold(repo: Repository, run: &RunId, tip: &str, isolation: Isolation) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
-        let identity = repo.identity();
-        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, lock, identity, Record::open)
-    }
-
-    fn assemble(
-        repo: Repository,
-        run: RunId,
-        tip: String,
-        isolation: Isolation,
-        lock: RunLock,
-        identity: Identity,
-        record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
-    ) -> Result<Self> {
-        let durability: Durability = repo.setting("agentloop.durable")?;
-        let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
-        let mover = Arc::new(mover);
-        let cleanup = repo.setting("agentloop.cleanup")?;
-        let page = Repository::id(&tip)?;
-        let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
-        let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
-        let (name, email) = identity.committer.clone();
-        let record = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
-        let record = record.by(record::Identity { name, email }).durability(durability);
-        let slots = Slots::new(run_dir(repo.common_dir(), &run));
-        let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
-        Ok(Self {
-            repo,
-            run,
-            identity,
-            mover,
-            record,
-            output,
-            isolation,
-            cleanup,
-            durability,
-            tip: Mutex::new(Tip { commit: tip, tree }),
-            worktree: Mutex::new(None),
-            slots,
-            making: AtomicUsize::new(0),
-            guard: Mutex::new(None),
-            _lock: lock,
-        })
-    }
-
     /// The start commit of a run that was just created.
     #[must_use]
     pub fn start(&self) -> String {
@@ -223,24 +101,19 @@ impl GitLedger {
         self.tip().tree
     }
 
-    /// Whether the run was started in this clone.
-    #[must_use]
-    pub fn was_started_here(repo: &Repository, run: &RunId) -> bool {
-        run_dir(repo.common_dir(), run).join(STARTED_HERE).exists()
-    }
-
     /// The run's worktree on this machine, where there is one.
     #[must_use]
     pub fn worktree_path(repo: &Repository, run: &RunId) -> Option<PathBuf> {
-        Worktree::at(repo, &worktree::place(repo, run).ok()?).map(|worktree| worktree.path)
+        let of_run = worktree::of_run(repo, run).ok()?.into_iter().map(|worktree| worktree.path);
+        of_run.into_iter().find(|path| path.file_name().is_some_and(|name| name == run.as_str()) && path.is_dir())
     }
 
     /// The folder that worktrees go into.
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn worktrees_go(repo: &Repository) -> Result<PathBuf> {
-        worktree::folder(repo)
+    pub fn worktrees_go(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
+        worktree::folder(repo, preferences)
     }
 
     /// Where live files of a run go.
@@ -322,6 +195,30 @@ impl GitLedger {
         Ok(Some(Adopted { commit: commit.to_string(), tree: written.id, message }))
     }
 
+    /// Where its worktree is, or goes.
+    fn place(&self) -> Result<PathBuf> {
+        worktree::place(&self.repo, &self.run, &self.preferences)
+    }
+
+    /// Writes a commit that will be on a ref, signed where that is wanted; no ref is moved.
+    fn write_commit(&self, message: &str, tree: ObjectId, parents: Vec<ObjectId>) -> Result<ObjectId> {
+        let commit = if self.preferences.sign {
+            branch::signed_commit(&self.repo, &self.identity, message, tree, &parents)?
+        } else {
+            branch::commit(&self.repo.gix(), &self.identity, message, tree, parents)?
+        };
+        self.sync(&[tree, commit])?;
+        Ok(commit)
+    }
+
+    /// Has objects survive a power cut, unless nothing needs to.
+    fn sync(&self, ids: &[ObjectId]) -> Result<()> {
+        if self.preferences.durability == Durability::Never {
+            return Ok(());
+        }
+        objects::sync_objects(&self.repo.gix(), ids)
+    }
+
     fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -356,7 +253,7 @@ impl Ledger for GitLedger {
             let before = if is_first { self.record_before()? } else { None };
             return Ok(Workspace { path, found: Found::Kept, before });
         }
-        let (worktree, found) = Worktree::ensure(&self.repo, &self.run, &self.tip().commit)?;
+        let (worktree, found) = Worktree::ensure(&self.repo, &self.run, &self.place()?, &self.tip().commit)?;
         if found == Found::Made {
             let _ = std::fs::remove_file(self.index()); // it described the worktree before
         }
@@ -384,9 +281,7 @@ impl Ledger for GitLedger {
     fn write_tree(&self) -> Result<Tree> {
         let worktree = self.worktree();
         let written = self.tracked(worktree.as_ref())?.write(&self.tip().tree)?;
-        if self.durability != Durability::Never {
-            objects::sync_objects(&self.repo.gix(), &[Repository::id(&written.id)?])?;
-        }
+        self.sync(&[Repository::id(&written.id)?])?;
         Ok(written)
     }
 
@@ -428,15 +323,7 @@ impl Ledger for GitLedger {
         let are_kept = |head: &ObjectId| parents.iter().any(|parent| branch::contains(&gix, *parent, *head));
         let head = head.filter(|head| !are_kept(head));
         parents.extend(head);
-        let message = draft.message;
-        let commit = if branch::wants_signature(&self.repo)? {
-            branch::signed_commit(&self.repo, message, draft.tree, &parents)?
-        } else {
-            branch::commit(&gix, &self.identity, message, tree, parents)?
-        };
-        if self.durability != Durability::Never {
-            objects::sync_objects(&gix, &[commit])?;
-        }
+        let commit = self.write_commit(draft.message, tree, parents)?;
         let mut remarks = match self.guard().take() {
             Some(guard) => guard.compare(&self.repo)?,
             None => Vec::new(),
@@ -471,7 +358,7 @@ impl Ledger for GitLedger {
             branch::base_tree(&gix, &self.tip().commit, &self.run)?
         };
         let changed = base_tree.is_none_or(|tree| tree != self.tip().tree);
-        let goes = match self.cleanup {
+        let goes = match self.preferences.cleanup {
             Cleanup::Auto => !changed,
             Cleanup::Always => true,
             Cleanup::Never => false,

@@ -10,12 +10,13 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
+use super::opening::STARTED_HERE;
 use super::read::{LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::tree::Tracked;
 use super::worktree::{self, Worktree};
-use super::{STARTED_HERE, branch, command, run_dir};
+use super::{branch, command, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 

@@ -1,4 +1,4 @@
-//! A repository, opened; what it is set to; and what of it we cannot work in.
+//! A repository, opened; what git is told in it; and what of it we cannot work in.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -93,19 +93,6 @@ impl Repository {
         let gix = self.gix();
         let values = gix.config_snapshot().plumbing().strings(key).unwrap_or_default();
         values.iter().map(|value| value.to_str_lossy().into_owned()).collect()
-    }
-
-    /// A setting that the ledger itself goes by: its variable, or else git's configuration.
-    pub(super) fn set(&self, key: &str) -> Option<String> {
-        std::env::var(variable(key)).ok().filter(|text| !text.is_empty()).or_else(|| self.config(key).pop())
-    }
-
-    /// The same, as what it means.
-    pub(super) fn setting<T: std::str::FromStr<Err = String> + Default>(&self, key: &str) -> Result<T> {
-        let Some(text) = self.set(key) else { return Ok(T::default()) };
-        text.parse().map_err(|why: String| {
-            Error::usage(format!("{key}: {why}")).hint(format!("mend it with 'git config {key} …'"))
-        })
     }
 
     /// What stands between `prefix` and the last dot in configured keys: `agentloop.backend.` gives the backends.
@@ -289,18 +276,6 @@ fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + S
 fn reftable() -> Error {
     Error::usage("this repository keeps its refs as a reftable, which cannot be read yet")
         .hint("'git refs migrate --ref-format=files' turns it into one that can")
-}
-
-/// `agentloop.worktreeDir` → `AGENTLOOP_WORKTREE_DIR`, as the table of settings has it.
-fn variable(key: &str) -> String {
-    let mut name = String::with_capacity(key.len() + 4);
-    for letter in key.chars() {
-        if letter.is_ascii_uppercase() {
-            name.push('_');
-        }
-        name.push(if letter == '.' { '_' } else { letter.to_ascii_uppercase() });
-    }
-    name
 }
 
 /// `git version 2.47.3` → (2, 47).

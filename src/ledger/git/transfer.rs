@@ -8,10 +8,11 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::lock::RunLock;
+use super::opening::STARTED_HERE;
 use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
-use super::{STARTED_HERE, branch, command, removal, run_dir, taken, union};
+use super::{branch, command, removal, run_dir, taken, union};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;

@@ -13,12 +13,10 @@ use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
 use super::slots::{self, Claim, Taken};
 use super::tree::Tracked;
-use super::worktree::{self, Worktree};
-use super::{GitLedger, branch, command, objects, preview, protect, run_dir};
+use super::worktree::Worktree;
+use super::{GitLedger, branch, command, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{
-    Durability, Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
-};
+use crate::ledger::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers};
 use crate::process;
 
 impl Workers for GitLedger {
@@ -97,9 +95,7 @@ impl Workers for GitLedger {
             }
         }
         tracked.advance(&stands.id, &target)?;
-        if self.durability != Durability::Never {
-            objects::sync_objects(&self.repo.gix(), &[Repository::id(&target)?])?;
-        }
+        self.sync(&[Repository::id(&target)?])?;
         Ok(Tree { id: target, ..stands })
     }
 }
@@ -113,7 +109,7 @@ impl GitLedger {
         goes_on: impl FnOnce(&Claim, &Worktree) -> Result<bool>,
         fill: impl FnOnce(&Path, Option<ObjectId>) -> Result<Claim>,
     ) -> Result<Place> {
-        let base = worktree::place(&self.repo, &self.run)?;
+        let base = self.place()?;
         let taken = self.slots.take(task, || self.standing());
         let number = taken.number;
         let ready = || -> Result<PathBuf> {
@@ -218,7 +214,7 @@ impl GitLedger {
 
     /// Commits what a place holds on the ref of the task that has it, `also` among the parents.
     pub(super) fn keep(&self, number: u32, claim: &Claim, message: &str, also: Option<ObjectId>) -> Result<Left> {
-        let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
+        let path = self.place()?.with_added_extension(slots::name(number));
         let gix = self.repo.gix();
         let tip = Repository::id(&claim.tip)?;
         let known = self.task_ref(&claim.task)?;
@@ -257,7 +253,7 @@ impl GitLedger {
         } else {
             let mut parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
             parents.extend(also.filter(|also| !branch::contains(&gix, head, *also)));
-            self.commit_of_worker(message, tree, parents)?
+            self.write_commit(message, tree, parents)?
         };
         for lost in worktree.head_log().into_iter().chain(known) {
             let is_kept = branch::contains(&gix, commit, lost) || branch::contains(&gix, tip, lost);
@@ -282,25 +278,13 @@ impl GitLedger {
         let tracked = Tracked { repo: &self.repo, run: &self.run, path, git_dir, seed: index.clone(), index };
         let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
         let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
-        let commit = self.commit_of_worker(message, Repository::id(&written.id)?, vec![parent])?;
+        let commit = self.write_commit(message, Repository::id(&written.id)?, vec![parent])?;
         self.keep_on(&claim.task, commit)?;
         let mut remarks = written.remarks;
         remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
         // Its files are in the commit; git would not take the folder for a worktree of ours again.
         std::fs::remove_dir_all(path).context(format!("'{}' cannot be removed", path.display()))?;
         Ok(Left { commit: Some(commit.to_string()), remarks, lost: None })
-    }
-
-    fn commit_of_worker(&self, message: &str, tree: ObjectId, parents: Vec<ObjectId>) -> Result<ObjectId> {
-        let commit = if branch::wants_signature(&self.repo)? {
-            branch::signed_commit(&self.repo, message, &tree.to_string(), &parents)?
-        } else {
-            branch::commit(&self.repo.gix(), &self.identity, message, tree, parents)?
-        };
-        if self.durability != Durability::Never {
-            objects::sync_objects(&self.repo.gix(), &[tree, commit])?;
-        }
-        Ok(commit)
     }
 
     fn task_ref(&self, task: &Task) -> Result<Option<ObjectId>> {
@@ -357,7 +341,7 @@ impl GitLedger {
 
     /// The numbers of the places that there are, half-made ones too.
     fn standing(&self) -> Vec<u32> {
-        let Ok(base) = worktree::place(&self.repo, &self.run) else { return Vec::new() };
+        let Ok(base) = self.place() else { return Vec::new() };
         let names = base.parent().map(slots::names).unwrap_or_default();
         let of_run = names.iter().filter_map(|name| name.strip_prefix(self.run.as_str())?.strip_prefix('.'));
         of_run.filter_map(slots::number).collect()
@@ -366,7 +350,7 @@ impl GitLedger {
     /// Ends the places' lives; what they hold uncommitted is committed first.
     pub(super) fn close_places(&self) -> Result<()> {
         for Taken { number, claim } in self.slots.all(|| self.standing()) {
-            let path = worktree::place(&self.repo, &self.run)?.with_added_extension(slots::name(number));
+            let path = self.place()?.with_added_extension(slots::name(number));
             if let Some(claim) = claim {
                 self.keep_rest(number, &path, &claim)?;
                 self.slots.claim(number, None)?;

@@ -6,7 +6,7 @@ use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
 use super::{command, lock, provision};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Found, Outfit, Wanted};
+use crate::ledger::{Found, Outfit, Preferences, Wanted};
 use crate::process;
 use crate::run::goal::RunId;
 
@@ -50,13 +50,12 @@ fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Where no place for worktrees can be made.
-pub fn place(repo: &Repository, run: &RunId) -> Result<PathBuf> {
+pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Result<PathBuf> {
     if let Some(stands) = standing(repo, run) {
         return Ok(stands);
     }
-    if let Some(dir) = repo.set("agentloop.worktreeDir") {
-        let dir = repo.home().join(shellexpand_home(&dir));
-        return Ok(dir.join(run.as_str()));
+    if let Some(dir) = &preferences.worktree_dir {
+        return Ok(repo.home().join(dir).join(run.as_str()));
     }
     // Beside the main worktree, also where the run was started in a linked one.
     let common = repo.common_dir();
@@ -122,10 +121,8 @@ impl<'a> Trial<'a> {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn make(repo: &'a Repository, run: &RunId, commit: &str) -> Result<Self> {
-        let mut path = place(repo, run)?.into_os_string();
-        path.push(".bisect");
-        let path = PathBuf::from(path);
+    pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
+        let path = place(repo, run, preferences)?.with_added_extension("bisect");
         let _registering = lock::registration_lock(repo.common_dir())?;
         clear(repo, &path)?;
         let mut git = command::git(repo.home());
@@ -172,19 +169,12 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn shellexpand_home(dir: &str) -> PathBuf {
-    match (dir.strip_prefix("~/"), std::env::var_os("HOME")) {
-        (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
-        _ => PathBuf::from(dir),
-    }
-}
-
 /// The folder that worktrees go into; it is not made.
 ///
 /// # Errors
 /// Where it, or what would hold it, cannot be written.
-pub fn folder(repo: &Repository) -> Result<PathBuf> {
-    let place = place(repo, &RunId::new("doctor", 0))?;
+pub fn folder(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
+    let place = place(repo, &RunId::new("doctor", 0), preferences)?;
     let folder = place.parent().unwrap_or(&place).to_owned();
     let _ = std::fs::remove_dir(&folder); // made on the way to the answer; one that holds worktrees stays
     let there = folder.ancestors().find(|dir| dir.is_dir()).unwrap_or(&folder);
@@ -214,18 +204,17 @@ impl Worktree {
         admin.starts_with(repo.common_dir().join("worktrees")).then(|| Self { path: path.to_owned(), admin })
     }
 
-    /// Makes the worktree of `run` stand at `tip`, unless it stands with whatever edits it holds.
+    /// Makes the worktree of `run` at `path` stand at `tip`, unless it stands with whatever edits it holds.
     ///
     /// # Errors
     /// Where it cannot be made, or something of somebody else's is in its place.
-    pub fn ensure(repo: &Repository, run: &RunId, tip: &str) -> Result<(Self, Found)> {
-        let path = place(repo, run)?;
-        if let Some(worktree) = Self::at(repo, &path).filter(Self::is_ready) {
+    pub fn ensure(repo: &Repository, run: &RunId, path: &Path, tip: &str) -> Result<(Self, Found)> {
+        if let Some(worktree) = Self::at(repo, path).filter(Self::is_ready) {
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
         }
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok((Self::make(repo, run, &path, tip, threads)?, Found::Made))
+        Ok((Self::make(repo, run, path, tip, threads)?, Found::Made))
     }
 
     /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there, its files by so many threads.

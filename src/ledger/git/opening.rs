@@ -1,0 +1,159 @@
+//! How a driver comes to hold a run: a new one, one that its driver left, or one that nobody is to go on with meanwhile.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use gix::ObjectId;
+
+use super::lock::{self, RunLock, driven};
+use super::output::Output;
+use super::record::{self, Record};
+use super::refs::{Change, Expect, RefMover, Swap};
+use super::repository::Repository;
+use super::slots::Slots;
+use super::{GitLedger, Tip, branch, read, run_dir};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Durability, Preferences};
+use crate::run::goal::{Isolation, RunId};
+
+/// Written when a run is started: what its log wants to be run was given in this clone.
+pub(super) const STARTED_HERE: &str = "started-here";
+
+/// A run to put on record.
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    /// Its id.
+    pub run: RunId,
+    /// The commit it starts from.
+    pub base: String,
+    /// The start commit's message.
+    pub message: String,
+    /// Where it works.
+    pub isolation: Isolation,
+    /// How it is kept.
+    pub preferences: Preferences,
+}
+
+impl GitLedger {
+    /// Makes the run's start commit and branch. Its notes ref comes with its first events.
+    ///
+    /// # Errors
+    /// Where the run's branch exists, or nothing can be written.
+    pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
+        let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
+        let gix = repo.gix();
+        let base = Repository::id(&new.base)?;
+        let tree =
+            gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
+        let start = branch::commit(&gix, &repo.identity(), &new.message, tree, vec![base])?;
+        std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
+            .context("the run cannot be marked")?;
+        let change = Change { name: branch::name(&new.run), new: Some(start), old: Expect::Absent };
+        let start = start.to_string();
+        let ledger = Self::assemble(repo, new.run, start, new.isolation, new.preferences, lock, Record::create)?;
+        match ledger.mover.swap(&[change])? {
+            Swap::Done => Ok(ledger),
+            Swap::Lost => Err(Error::failed(format!("the branch '{}' exists already", branch::name(&ledger.run)))),
+        }
+    }
+
+    /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at
+    /// the start commit, and its folder, where that holds nothing else. What cannot be taken back stays.
+    pub fn withdraw(repo: &Repository, run: &RunId) {
+        let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
+        if !matches!(read::find(&gix, run), Ok(None)) || lock::is_held(repo.common_dir(), run) {
+            return;
+        }
+        let name = branch::name(run);
+        if let Some(tip) = branch::tip(&gix, &name) {
+            let change = Change { name, new: None, old: Expect::Is(tip) };
+            let mover = RefMover::new(repo.common_dir().to_owned());
+            let is_start = gix.find_commit(tip).is_ok_and(|commit| branch::is_start(&commit, run));
+            if !is_start || !matches!(mover.swap(&[change]), Ok(Swap::Done)) {
+                return;
+            }
+        }
+        for name in [STARTED_HERE, lock::NAME] {
+            let _ = std::fs::remove_file(dir.join(name));
+        }
+        let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
+    }
+
+    /// Takes over a run whose newest commit on record is `tip`.
+    ///
+    /// # Errors
+    /// Where a driver works on it, or its commits cannot be read.
+    pub fn open(
+        repo: Repository,
+        run: &RunId,
+        tip: &str,
+        isolation: Isolation,
+        preferences: Preferences,
+    ) -> Result<Self> {
+        let is_fetched = read::find(&repo.gix(), run)?.is_some_and(|place| place.remote.is_some());
+        let ledger = Self::hold(repo, run, tip, isolation, preferences)?;
+        if is_fetched {
+            branch::establish(&ledger.repo, &ledger.mover, run, tip)?;
+        }
+        Ok(ledger)
+    }
+
+    /// Keeps everybody else from a run, whose branch and record stay as they are.
+    ///
+    /// # Errors
+    /// Where a driver works on it, or its commits cannot be read.
+    pub fn hold(
+        repo: Repository,
+        run: &RunId,
+        tip: &str,
+        isolation: Isolation,
+        preferences: Preferences,
+    ) -> Result<Self> {
+        let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
+        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, preferences, lock, Record::open)
+    }
+
+    fn assemble(
+        repo: Repository,
+        run: RunId,
+        tip: String,
+        isolation: Isolation,
+        preferences: Preferences,
+        lock: RunLock,
+        record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
+    ) -> Result<Self> {
+        let (identity, durability) = (repo.identity(), preferences.durability);
+        let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
+        let mover = Arc::new(mover);
+        let page = Repository::id(&tip)?;
+        let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+        let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
+        let (name, email) = identity.committer.clone();
+        let record = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
+        let record = record.by(record::Identity { name, email }).durability(durability);
+        let slots = Slots::new(run_dir(repo.common_dir(), &run));
+        let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
+        Ok(Self {
+            repo,
+            run,
+            identity,
+            mover,
+            record,
+            output,
+            isolation,
+            preferences,
+            tip: Mutex::new(Tip { commit: tip, tree }),
+            worktree: Mutex::new(None),
+            slots,
+            making: AtomicUsize::new(0),
+            guard: Mutex::new(None),
+            _lock: lock,
+        })
+    }
+
+    /// Whether the run was started in this clone.
+    #[must_use]
+    pub fn was_started_here(repo: &Repository, run: &RunId) -> bool {
+        run_dir(repo.common_dir(), run).join(STARTED_HERE).exists()
+    }
+}
