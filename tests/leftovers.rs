@@ -29,6 +29,17 @@ fn names(dir: PathBuf) -> BTreeSet<String> {
 }
 
 #[test]
+fn to_read_a_run_makes_no_folder() {
+    let repo = Repo::new();
+    let run = repo.mock_run("change nothing", &[])["run_id"].as_str().unwrap().to_owned();
+    for verb in ["result", "show", "status", "list", "tail"] {
+        let run = (verb != "list").then_some(run.as_str());
+        repo.agentloop(&[&[verb][..], run.as_slice()].concat()).expect(0);
+    }
+    assert!(!repo.home().join("repo.agentloop").exists());
+}
+
+#[test]
 fn fifty_runs_leave_what_cleanup_promises() {
     let repo = Repo::new();
     repo.write(".gitignore", "*.local\n");

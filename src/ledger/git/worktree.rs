@@ -63,7 +63,11 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
         if common.file_name().is_some_and(|name| name == ".git") { common.parent().unwrap_or(common) } else { common };
     let name = main.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy().into_owned());
     let beside = main.with_file_name(format!("{name}.agentloop"));
-    if std::fs::create_dir_all(&beside).is_ok() && is_writable(&beside) {
+    let fits = match beside.metadata() {
+        Ok(there) => there.is_dir() && is_writable(&beside),
+        Err(_) => beside.parent().is_some_and(is_writable),
+    };
+    if fits {
         return Ok(beside.join(run.as_str()));
     }
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
@@ -176,7 +180,6 @@ impl<'a> Trial<'a> {
 pub fn folder(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
     let place = place(repo, &RunId::new("doctor", 0), preferences)?;
     let folder = place.parent().unwrap_or(&place).to_owned();
-    let _ = std::fs::remove_dir(&folder); // made on the way to the answer; one that holds worktrees stays
     let there = folder.ancestors().find(|dir| dir.is_dir()).unwrap_or(&folder);
     if is_writable(there) {
         return Ok(folder);
