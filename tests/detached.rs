@@ -72,6 +72,19 @@ fn twenty_runs_at_once_all_complete() {
 }
 
 #[test]
+fn a_driver_that_somebody_stopped_hears_cancel_all_the_same() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.delay", "60000"]);
+    let run = repo.agentloop(&["run", "a goal", "--backend", "mock", "-d", "--json"]).expect(0).json();
+    let run = run["run_id"].as_str().unwrap();
+    let lock = std::fs::read_to_string(repo.path().join(format!(".git/agentloop/{run}/lock"))).unwrap();
+    let driver = lock.split_whitespace().next().unwrap().to_owned();
+    assert!(repo.command("kill").args(["-STOP", &driver]).status().unwrap().success());
+    repo.agentloop(&["cancel", run]).expect(0);
+    assert_eq!(repo.status(run)["state"], "cancelled");
+}
+
+#[test]
 fn a_suspended_run_goes_on_with_its_answers() {
     let repo = Repo::new();
     repo.git(&["config", "agentloop.mock.questions", r#"["Which framework?", "Which database?"]"#]);

@@ -66,7 +66,10 @@ pub fn output(command: &mut Command) -> io::Result<Output> {
 /// Where it cannot be signalled; that it is gone already is none.
 pub fn terminate(pid: u32) -> Result<()> {
     let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
-    match rustix::process::kill_process(process, rustix::process::Signal::TERM) {
+    let told = rustix::process::kill_process(process, rustix::process::Signal::TERM)
+        // One that was stopped hears of it only when it goes on.
+        .and_then(|()| rustix::process::kill_process(process, rustix::process::Signal::CONT));
+    match told {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(Error::failed(format!("process {pid} cannot be told to stop")).because(error)),
     }
