@@ -51,8 +51,22 @@ fn merge_takes_the_work_in_each_of_git_s_ways() {
     }
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
-    repo.agentloop(&["merge"]).expect(0);
+    let forward = repo.agentloop(&["merge"]).expect(0);
+    assert!(forward.stderr.starts_with(&format!("taking agentloop/{run}: goal complete after 2 iterations")));
+    assert!(!format!("{forward:?}").contains("ignored"), "{forward:?}");
     assert_eq!(repo.git(&["rev-parse", "HEAD"]), repo.git(&["rev-parse", &format!("agentloop/{run}")]));
+}
+
+#[test]
+fn of_a_run_that_changed_nothing_nothing_is_taken() {
+    let repo = Repo::new();
+    let main = repo.git(&["rev-parse", "HEAD"]);
+    let run = repo.mock_run("look around", &[])["run_id"].as_str().unwrap().to_owned();
+    for way in [&[][..], &["--no-ff"], &["--squash"], &["--rebase"], &["--with-agent"]] {
+        let said = repo.agentloop(&[&["merge", run.as_str()], way].concat()).expect(0);
+        assert!(said.stderr.ends_with("it changed no file: there is nothing to take\n"), "{said:?}");
+    }
+    assert_eq!(repo.git(&["rev-parse", "HEAD"]), main);
 }
 
 #[test]

@@ -41,13 +41,14 @@ struct Work {
 }
 
 /// Takes the run's work into the user's current branch; what git exits with. Where git stops, at conflicts or before it
-/// would touch uncommitted changes, the checkout is as git leaves it.
+/// would touch uncommitted changes, the checkout is as git leaves it. `tell` hears first which run that is and what it
+/// came to; of one that changed no file there is nothing to take.
 ///
 /// # Errors
 /// Where there is no such run, it is running, or git cannot be started.
-pub fn merge(site: &Site, run: Option<&str>, how: Merge) -> Result<(RunId, i32)> {
+pub fn merge(site: &Site, run: Option<&str>, how: Merge, tell: impl Fn(&str)) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
-    let code = git::take(&site.repo, &work.id, &work.take(how, &work.draft))?;
+    let code = if work.announce(site, &tell) { work.take_it(site, how)? } else { 0 };
     Ok((work.id, code))
 }
 
@@ -65,9 +66,12 @@ pub async fn merge_with_agent(
     tell: impl Fn(&str),
 ) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
+    if !work.announce(site, &tell) {
+        return Ok((work.id, 0));
+    }
     let met = git::meet(&site.repo, &work.tip.commit)?;
     if met.conflicts.is_empty() {
-        let code = git::take(&site.repo, &work.id, &work.take(how, &work.draft))?;
+        let code = work.take_it(site, how)?;
         return Ok((work.id, code));
     }
     let (choice, permissions, checks) = chosen(site, &work, integrator)?;
@@ -123,6 +127,23 @@ pub async fn merge_with_agent(
 }
 
 impl Work {
+    /// Says what is taken; whether there is anything.
+    fn announce(&self, site: &Site, tell: impl Fn(&str)) -> bool {
+        let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
+        tell(&format!("taking {}: {summary}", self.tip.name));
+        // A base that is not in this clone tells nothing.
+        let changed =
+            preview::stat(&site.repo, &self.run.base, &self.tip.commit).map_or(true, |files| !files.is_empty());
+        if !changed {
+            tell("it changed no file: there is nothing to take");
+        }
+        changed
+    }
+
+    fn take_it(&self, site: &Site, how: Merge) -> Result<i32> {
+        git::take(&site.repo, &self.id, &self.take(how, &self.draft))
+    }
+
     fn take<'a>(&'a self, how: Merge, message: &'a str) -> git::Take<'a> {
         git::Take { way: how.way, name: &self.tip.name, commit: &self.tip.commit, message, edit: how.edit }
     }

@@ -27,15 +27,15 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     let person = print::person_answers() && print::person_reads();
     let edit = arguments.edit || (person && auto && !arguments.no_edit);
     let (run, how) = (arguments.run.as_deref(), Merge { way, edit });
+    let tell = |line: &str| print::note(&sanitize::lines(line));
     let (_, code) = if arguments.with_agent {
         let (cancel, integrator) = (CancellationToken::new(), arguments.integrator.clone());
-        let tell = |line: &str| print::note(&sanitize::lines(line));
         with_runtime(async {
             stop_on_signals(cancel.clone(), |_| print::note("stopping: your checkout stays as it is"))?;
             app::merge_with_agent(site, run, how, integrator, cancel, tell).await
         })?
     } else {
-        app::merge(site, run, how)?
+        app::merge(site, run, how, tell)?
     };
     Ok(u8::try_from(code).unwrap_or(ERROR))
 }

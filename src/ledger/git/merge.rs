@@ -58,7 +58,11 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
                 Way::NoFastForward => _ = git.arg("--no-ff"),
                 _ => {}
             }
-            run_it(git.args([edit, "-m", take.message, take.name]))
+            // git says of a message that it has no use for it where no commit is made.
+            if !is_forward(repo, take) {
+                git.args([edit, "-m", take.message]);
+            }
+            run_it(git.arg(take.name))
         }
         Way::Squash => squash(repo, take, edit),
         Way::Rebase => {
@@ -73,6 +77,16 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
             run_it(git.args(own.iter().map(ToString::to_string)))
         }
     }
+}
+
+/// Whether git only moves the user's branch forward to what is taken.
+fn is_forward(repo: &Repository, take: &Take<'_>) -> bool {
+    let may = match take.way {
+        Way::FastForward => true,
+        Way::Merge => repo.gix().config_snapshot().boolean("merge.ff") != Some(false),
+        _ => false,
+    };
+    may && preview::head(repo).is_ok_and(|(head, _)| preview::is_reachable(repo, &head, take.commit).unwrap_or(false))
 }
 
 /// The user's checkout and what a run's work would do to it.
