@@ -115,6 +115,68 @@ fn a_setting_that_cannot_be_used_is_refused_before_a_run_begins() {
 }
 
 #[test]
+fn a_program_that_asked_for_json_reads_what_is_wrong_as_json() {
+    let repo = Repo::new();
+    let cases: [&[&str]; 4] = [
+        &["status", "no-such-run", "--json"],
+        &["run", "x", "--backend", "mock", "--max-iterations", "0", "--json"],
+        &["run", "x", "--backend", "no-such-backend", "--json", "-d"],
+        &["lst", "--json"],
+    ];
+    for case in cases {
+        let refused = repo.agentloop(case).expect(2);
+        let answer = refused.json();
+        let (error, hint) = (answer["error"].as_str().unwrap(), answer["hint"].as_str().unwrap());
+        assert_eq!(refused.stderr, format!("error: {error}\nhint: {hint}\n"), "{case:?}");
+    }
+}
+
+#[test]
+fn what_is_set_in_vain_is_said() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.maxIteration", "9"]);
+    repo.git(&["config", "agentloop.backend.mine.command", "x"]);
+    let unknown =
+        "'agentloop.maxiteration' in git's configuration is no setting: did you mean 'agentloop.maxIterations'?";
+    assert_eq!(repo.agentloop(&["config"]).expect(0).stderr, format!("{unknown}\n"));
+    assert!(repo.agentloop(&["doctor"]).stdout.contains(unknown));
+    let arguments = ["run", "a goal", "--backend", "mock", "--max-iterations", "1"];
+    let checks = ["--verify", "no-such-program-x --all", "--verify", "./made-later", "--verify", "true"];
+    let ran = repo.agentloop(&[&arguments[..], &checks].concat()).expect(1).stderr;
+    let missing = "the check 'no-such-program-x --all' names a program that is not found here";
+    assert!(ran.starts_with(&format!("{unknown}\n{missing}\nrun ")), "{ran}");
+}
+
+#[test]
+fn an_agent_that_cannot_be_called_is_named_before_there_is_a_run() {
+    let repo = Repo::new();
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["--backend", "acp:no-such-agent --acp"], "program 'no-such-agent' was not found", "install it"),
+        (&["--backend", "mock", "--integrator", "acp:no-such-agent"], "'no-such-agent'", "'git agentloop backends'"),
+        (&["--backend", "openai_api"], "which model to ask", "--backend openai_api/MODEL"),
+        (&["--backend", "claude_api/a-model"], "'claude_api' has no key", "set ANTHROPIC_API_KEY"),
+    ];
+    let unset = ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL"].map(|name| (name, ""));
+    for (words, why, next) in cases {
+        for further in [&["--json"][..], &["--detach"]] {
+            let all = [&["run", "a goal"], words, further].concat();
+            let refused = repo.agentloop_with(&all, &unset).expect(2).stderr;
+            let (error, hint) = refused.split_once("\nhint: ").unwrap_or_else(|| panic!("{refused}"));
+            assert!(error.contains(why) && hint.contains(next), "{words:?}: {refused}");
+        }
+    }
+    assert_untouched(&repo);
+    assert!(!repo.path().join(".git/agentloop").exists());
+    // A run that goes on with another agent is as it was when that one is missing.
+    let run =
+        repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1", "--json"]).expect(1).json();
+    let run = run["run_id"].as_str().unwrap();
+    let before = repo.kinds(run);
+    repo.agentloop(&["resume", run, "--max-iterations", "2", "--reviewer", "acp:no-such-agent"]).expect(2);
+    assert_eq!(repo.kinds(run), before);
+}
+
+#[test]
 fn an_ambiguous_prefix_names_the_candidates() {
     let repo = Repo::new();
     let one = repo.mock_run("same words", &[])["run_id"].as_str().unwrap().to_owned();

@@ -15,7 +15,8 @@ use super::command::Command;
 use super::known::{APIS, KNOWN, Known};
 use super::mock::Mock;
 use crate::error::{Error, Result};
-use crate::run::goal::ACP;
+use crate::run::goal::{ACP, AgentChoice};
+use crate::run::text::alike;
 
 /// The name of the backend that needs no model.
 const MOCK: &str = "mock";
@@ -141,11 +142,61 @@ impl Registry {
         }
     }
 
+    /// Says why no call of `choice` can succeed from here: its program is not installed, or its service wants a model or
+    /// a key that nobody named. Nothing is run for it, so whether somebody has logged in is left to the first call.
+    ///
+    /// # Errors
+    /// Where that is so.
+    pub fn check(&self, choice: &AgentChoice) -> Result<()> {
+        let name = choice.backend.as_str();
+        let program = match self.own.get(name) {
+            Some(Own::Command(template)) => Command::new(name, template)?.program().to_owned(),
+            Some(Own::Acp(command)) => acp(name, command)?.program().to_owned(),
+            None if name.starts_with(ACP) => Acp::named(name)?.program().to_owned(),
+            None => match KNOWN.iter().find(|known| known.name == name) {
+                Some(known) => known.program.to_owned(),
+                None => return self.check_api(choice),
+            },
+        };
+        if self.finds(&program) {
+            return Ok(());
+        }
+        let known = KNOWN.iter().find(|known| known.name == name && !self.own.contains_key(name));
+        let install = known.map_or_else(|| "install it".to_owned(), |known| format!("install it ({})", known.install));
+        Err(Error::usage(format!("'{name}' is not installed: program '{program}' was not found"))
+            .hint(format!("{install}, or choose another with '--backend'; 'git agentloop backends' lists them")))
+    }
+
+    /// Whether `program` is on `PATH`. One that is named by its path is looked for from the worktree, which may not stand
+    /// yet.
+    #[must_use]
+    pub fn finds(&self, program: &str) -> bool {
+        program.contains('/') || self.environment.find(program).is_some()
+    }
+
+    fn check_api(&self, choice: &AgentChoice) -> Result<()> {
+        let Some((name, dialect)) = APIS.iter().find(|(known, _)| *known == choice.backend) else { return Ok(()) };
+        if choice.model.is_none() {
+            return Err(Error::usage(format!("'{name}' does not know which model to ask"))
+                .hint(format!("name one with '--model', or as '--backend {name}/MODEL'")));
+        }
+        let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+        let elsewhere = self.urls.contains_key(name) || is_set(dialect.url_variable());
+        if elsewhere || is_set(dialect.key_variable()) {
+            return Ok(());
+        }
+        Err(Error::usage(format!("'{name}' has no key")).hint(format!(
+            "set {} in the environment, or {} where the server is one of your own",
+            dialect.key_variable(),
+            dialect.url_variable()
+        )))
+    }
+
     /// The backend of this name; `auto` and no name are [`Registry::auto`].
     ///
     /// # Errors
     /// A name that is not known, and a backend that is not usable as it is configured. Whether its program is installed
-    /// is not looked at: a call tells.
+    /// is [`Registry::check`]'s to say.
     pub fn get(&self, name: &str) -> Result<Arc<dyn Agent>> {
         if name == AUTO || name.is_empty() {
             return self.named(&self.auto()?);
@@ -181,9 +232,8 @@ impl Registry {
 
     fn unknown(&self, name: &str) -> Error {
         let names: Vec<String> = self.list().into_iter().map(|view| view.name).collect();
-        let alike = names.iter().map(|known| (distance(name, known), known)).min_by_key(|(distance, _)| *distance);
-        let message = match alike.filter(|(distance, _)| *distance <= 2) {
-            Some((_, alike)) => format!("no backend '{name}': did you mean '{alike}'?"),
+        let message = match alike(name, names.iter().map(String::as_str)) {
+            Some(alike) => format!("no backend '{name}': did you mean '{alike}'?"),
             None => format!("no backend '{name}': there are {}", names.join(", ")),
         };
         Error::usage(message).hint(format!(
@@ -245,25 +295,6 @@ fn view(name: &str, kind: &str, path: Option<PathBuf>, detail: &str) -> BackendV
         path: path.map(|path| path.to_string_lossy().into_owned()),
         detail: detail.to_owned(),
     }
-}
-
-/// How far a name is from a known one: edits of a character (Levenshtein), less where it is the beginning of it.
-fn distance(name: &str, known: &str) -> usize {
-    if name.len() > 2 && known.starts_with(name) {
-        return 1;
-    }
-    let known: Vec<char> = known.chars().collect();
-    let mut row: Vec<usize> = (0..=known.len()).collect();
-    for (line, character) in name.chars().take(64).enumerate() {
-        let mut corner = row[0];
-        row[0] = line + 1;
-        for (column, other) in known.iter().enumerate() {
-            let changed = corner + usize::from(character != *other);
-            corner = row[column + 1];
-            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
-        }
-    }
-    row[known.len()]
 }
 
 #[cfg(test)]

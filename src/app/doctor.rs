@@ -83,6 +83,10 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
         Ok(site) => {
             checks.extend([repository(site), worktrees(site), clock(site)]);
             checks.extend(provisioning(site));
+            checks.extend(super::unknown_settings(site).into_iter().map(|(key, unknown)| {
+                let hint = format!("'git config --unset-all {key}' takes it away; 'git agentloop config' lists them");
+                Finding::new("settings", Health::Warning, unknown, Some(&hint))
+            }));
         }
         Err(error) => checks.push(Finding::failed("repository", error)),
     }

@@ -101,6 +101,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     same_place(&run, &id, changes)?;
     trusted(site, &run, &id, changes, "resume")?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
+    super::callable(site, changes.apply(&run.options).as_ref().unwrap_or(&run.options))?;
     take_over(site, id, changes, drive).await
 }
 

@@ -47,7 +47,8 @@ use crate::ledger::git::Repository;
 pub use crate::ledger::git::preview::FileStat;
 use crate::run::event::Timestamp;
 use crate::run::goal::{ACP, AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
-use crate::settings::Settings;
+use crate::run::text::alike;
+use crate::settings::{KEYS, Settings};
 
 /// The longest a verb waits for a driver that was told to stop.
 const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -279,6 +280,22 @@ pub fn dump_prompts(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     Prompts::dump(dir)
 }
 
+/// Keys in `[agentloop]` of git's configuration that are no setting, and what to say of each: git itself never does.
+#[must_use]
+pub fn unknown_settings(site: &Site) -> Vec<(String, String)> {
+    let known: Vec<(String, &str)> =
+        KEYS.iter().map(|key| (key.config["agentloop.".len()..].to_ascii_lowercase(), key.config)).collect();
+    let is_known = |name: &String| known.iter().any(|(lower, _)| lower == name);
+    let unknown = site.repo.config_keys("agentloop").into_iter().filter(|name| !is_known(name));
+    let say = |name: String| {
+        let alike = alike(&name, known.iter().map(|(lower, _)| lower.as_str()));
+        let meant = alike.and_then(|alike| known.iter().find(|(lower, _)| lower == alike));
+        let meant = meant.map_or_else(String::new, |(_, key)| format!(": did you mean '{key}'?"));
+        (format!("agentloop.{name}"), format!("'agentloop.{name}' in git's configuration is no setting{meant}"))
+    };
+    unknown.map(say).collect()
+}
+
 /// What the user should know before a run begins, a line each.
 ///
 /// # Errors
@@ -293,6 +310,11 @@ pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     if new.options.isolation != Isolation::None && site.repo.has_uncommitted_changes()? {
         notices.push("uncommitted changes in your checkout are not part of the run".to_owned());
     }
+    notices.extend(unknown_settings(site).into_iter().map(|(_, unknown)| unknown));
+    let registry = site.registry();
+    let missing =
+        new.options.checks.iter().filter(|check| !check.argv.first().is_some_and(|name| registry.finds(name)));
+    notices.extend(missing.map(|check| format!("the check '{}' names a program that is not found here", check.name)));
     Ok(notices)
 }
 
@@ -324,7 +346,15 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
     site.settings().review_bytes()?;
     site.settings().preferences()?;
     Prompts::load(site.settings().prompts()?.as_deref())?;
-    site.agents(options).map(|_| ())
+    site.agents(options)?;
+    callable(site, options)
+}
+
+/// Every agent that may be called must be one that can be: none is found missing after hours of work.
+fn callable(site: &Site, options: &Options) -> Result<()> {
+    let registry = site.registry();
+    let choices = Role::ALL.into_iter().map(|role| options.agent_for(role));
+    choices.filter(|choice| !site.own.contains_key(&choice.backend)).try_for_each(|choice| registry.check(choice))
 }
 
 /// A limit on what a run may cost holds only where every agent tells what it costs.

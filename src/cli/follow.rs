@@ -128,6 +128,9 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
         return say(true, &view, || Ok(String::new()));
     }
     let Some(text) = transcript.text else {
+        if transcript.paths.is_empty() {
+            print::note("no worker has printed anything yet");
+        }
         let paths: Vec<String> = transcript.paths.iter().map(|path| sanitize::line(path) + "\n").collect();
         return page(&paths.concat()).map(|()| 0);
     };

@@ -58,7 +58,7 @@ fn from_reader(what: &str, reader: impl Read) -> Result<String> {
 
 fn sound(what: &str, text: String) -> Result<String> {
     if text.trim().is_empty() {
-        return Err(say_it(Error::usage(format!("{what}: there is nothing in it"))));
+        return Err(say_it(Error::usage(format!("{what} is empty"))));
     }
     if text.len() > GOAL_LIMIT {
         return Err(Error::usage(format!("{what}: longer than 1 MiB"))

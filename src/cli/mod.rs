@@ -44,7 +44,7 @@ use self::console::Console;
 use self::display::{Display, Mode};
 use self::usage::Refusal;
 use crate::app::{self, Drive, Site};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Asking, Role};
@@ -67,20 +67,24 @@ pub fn main(serve: Serve) -> ExitCode {
         return ExitCode::from(hooks::hook(&words));
     }
     ExitCode::from(match usage::parse(std::env::args_os()) {
-        Ok(cli) => perform(cli, serve).unwrap_or_else(|error| {
-            print::note(&sanitize::lines(&error.report()));
-            ERROR
-        }),
+        Ok(cli) => perform(cli, serve).unwrap_or_else(|error| refuse(&error)),
         Err(Refusal::Answer(text)) => print::out(text).map_or(ERROR, |_| 0),
         Err(Refusal::Help(text)) => {
             print::note(text.trim_end());
             ERROR
         }
-        Err(Refusal::Wrong(error)) => {
-            print::note(&sanitize::lines(&error.report()));
-            ERROR
-        }
+        Err(Refusal::Wrong(error)) => refuse(&error),
     })
+}
+
+/// Says what is wrong; to a program that asked for JSON, as its answer too.
+fn refuse(error: &Error) -> u8 {
+    if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
+        let answer = serde_json::json!({ "error": error.chain(), "hint": error.hint_text() });
+        let _ = print::out(format!("{answer}\n")); // who does not read it has the exit code
+    }
+    print::note(&sanitize::lines(&error.report()));
+    ERROR
 }
 
 fn perform(cli: Cli, serve: Serve) -> Result<u8> {
@@ -152,6 +156,9 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             say(json, &backends, || Ok(health::backends(&backends)))
         }
         Verb::Config(Json { json }) => {
+            for (_, unknown) in app::unknown_settings(&site) {
+                print::note(&sanitize::lines(&unknown));
+            }
             let entries = site.settings().entries();
             say(json, &entries, || Ok(render::config(entries)))
         }

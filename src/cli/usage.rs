@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, MARK};
 use super::overview;
 use crate::error::Error;
+use crate::run::text::alike;
 
 /// A command line that asks for no verb.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refus
     read.and_then(|matches| Cli::from_arg_matches(&matches)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Answer(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Refusal::Help(overview::screen(&Cli::command()))
+            let verb = arguments.iter().skip(1).any(|word| Cli::command().find_subcommand(word).is_some());
+            Refusal::Help(if verb { error.render().to_string() } else { overview::screen(&Cli::command()) })
         }
         _ => Refusal::Wrong(reworded(&error, &arguments)),
     })
@@ -73,17 +75,19 @@ fn reworded(error: &clap::Error, arguments: &[OsString]) -> Error {
         .filter_map(|argument| argument.to_str())
         .find(|argument| command.find_subcommand(argument).is_some());
     let help = verb.map_or_else(|| "git agentloop -h".to_owned(), |verb| format!("git agentloop {verb} -h"));
-    let suggested = match (suggestion(error, ContextKind::SuggestedSubcommand), error.kind()) {
-        (Some(verb), _) => Some(format!("did you mean 'git agentloop {verb}'?")),
-        (None, ErrorKind::UnknownArgument) => {
-            suggestion(error, ContextKind::SuggestedArg).map(|flag| format!("did you mean '{flag}'?"))
-        }
-        (None, _) => None,
-    };
     let shows = format!("'{help}' shows {}", if verb.is_some() { "what it takes" } else { "every verb" });
-    let message = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
-        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(verb))) => format!("there is no verb '{verb}'"),
-        _ => message,
+    let (message, suggested) = match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::InvalidSubcommand, Some(ContextValue::String(wrong))) => {
+            let above = verb.and_then(|verb| command.find_subcommand(verb)).unwrap_or(&command);
+            let verbs = above.get_subcommands().filter(|verb| !verb.is_hide_set()).map(clap::Command::get_name);
+            let before = verb.map_or_else(String::new, |verb| format!("{verb} "));
+            let meant = alike(wrong, verbs).map(|verb| format!("did you mean 'git agentloop {before}{verb}'?"));
+            (format!("there is no verb '{before}{wrong}'"), meant)
+        }
+        (ErrorKind::UnknownArgument, _) => {
+            (message, suggestion(error, ContextKind::SuggestedArg).map(|flag| format!("did you mean '{flag}'?")))
+        }
+        _ => (message, None),
     };
     Error::usage(message).hint(suggested.map_or_else(|| shows.clone(), |suggested| format!("{suggested} {shows}")))
 }
@@ -133,6 +137,12 @@ mod tests {
     }
 
     #[test]
+    fn a_verb_that_wants_another_shows_its_own_help() {
+        let Err(Refusal::Help(text)) = read(&["hooks"]) else { panic!() };
+        assert!(text.contains("uninstall") && text.contains("git agentloop hooks"), "{text}");
+    }
+
+    #[test]
     fn every_verb_shows_an_example() {
         for verb in Cli::command().get_subcommands() {
             let text = help(&[verb.get_name(), "-h"]);
@@ -143,8 +153,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
-        let cases: [(&[&str], &str, &str); 8] = [
+        let cases: [(&[&str], &str, &str); 11] = [
             (&["frobnicate"], "there is no verb 'frobnicate'", "'git agentloop -h'"),
+            (&["rnu", "x"], "there is no verb 'rnu'", "did you mean 'git agentloop run'?"),
+            (&["stat"], "there is no verb 'stat'", "did you mean 'git agentloop status'?"),
+            (&["hooks", "instal"], "no verb 'hooks instal'", "did you mean 'git agentloop hooks install'?"),
             (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
             (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
             (&["run", "x", "--max-iterations", "0"], "'0' is not a whole number of at least 1", "run -h"),

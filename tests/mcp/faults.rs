@@ -161,16 +161,16 @@ fn a_request_before_the_handshake_is_judged_by_its_revision() {
 #[test]
 fn a_command_that_the_user_has_set_may_be_named() {
     let repo = Repo::new();
-    repo.git(&["config", "agentloop.worker", "acp:no-such-agent --acp"]);
+    repo.git(&["config", "agentloop.worker", "acp:false --acp"]);
     let mut client = Client::start(&repo);
     let named = client.call("list_backends", json!({}))["backends"].to_string();
-    assert!(named.contains("\"acp:no-such-agent --acp\""), "{named}");
-    let run = json!({ "goal": "x", "success_criteria": "y", "backend": "mock", "worker": "acp:no-such-agent --acp" });
+    assert!(named.contains("\"acp:false --acp\""), "{named}");
+    let run = json!({ "goal": "x", "success_criteria": "y", "backend": "mock", "worker": "acp:false --acp" });
     let begun = client.call("orchestrate", run.clone());
     let ended = client.call("orchestrate_result", json!({ "run_id": begun["run_id"], "wait": true }));
-    assert!(ended.to_string().contains("no-such-agent"), "{ended}");
+    assert!(ended.to_string().contains("'false'"), "{ended}");
     let mut another = run;
-    another["reviewer"] = json!("acp:no-such-agent --other");
+    another["reviewer"] = json!("acp:false --other");
     assert!(client.refused("orchestrate", another).contains("argument 'reviewer': a command is the user's to name"));
 }
 

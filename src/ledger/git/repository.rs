@@ -1,5 +1,6 @@
 //! A repository, opened; what git is told in it; and what of it we cannot work in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -110,6 +111,18 @@ impl Repository {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The keys that are configured in `[section]` itself, in lower case: git does not tell them apart by case.
+    #[must_use]
+    pub fn config_keys(&self, section: &str) -> BTreeSet<String> {
+        let gix = self.gix();
+        let snapshot = gix.config_snapshot();
+        let sections = snapshot.plumbing().sections_by_name(section).into_iter().flatten();
+        let own = sections.filter(|section| section.header().subsection_name().is_none());
+        own.flat_map(|section| section.value_names().collect::<Vec<_>>())
+            .map(|name| name.to_ascii_lowercase())
+            .collect()
     }
 
     /// Who commits: the user, as git knows them.
