@@ -7,17 +7,14 @@ use serde_json::Value;
 
 use super::explain;
 use super::known;
-use super::program::{Invocation, announces_none, crash, last_words, tells_nothing};
+use super::program::{Invocation, announces_none, judged, tells_nothing};
 use super::{Agent, Reply, Request, Response};
-use crate::process::{Finished, Status};
-use crate::run::event::{Timestamp, clip};
+use crate::run::event::Timestamp;
 use crate::run::goal::Permissions;
 use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Its program.
 pub(super) const PROGRAM: &str = "claude";
-/// How much of what it said goes into a failure, in bytes.
-const SAID: usize = 2 << 10;
 
 /// Claude Code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,30 +70,13 @@ impl Claude {
         if !finished.stdout.is_whole() {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
-        match parse(&finished.stdout.text()) {
-            Some(Err(failure)) => Err(failure),
-            Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
-            Some(Ok(response)) => Err(crash(&self.program, &finished).after(response.usage)),
-            None => Err(unread(&self.program, &finished)),
-        }
+        judged(&self.program, &finished, parse(&finished.stdout.text())).map_err(advise)
     }
 }
 
 impl Agent for Claude {
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a> {
         Box::pin(self.answer(request))
-    }
-}
-
-/// The failure of a call that gave no result.
-fn unread(program: &str, finished: &Finished) -> Failure {
-    let words = last_words(finished);
-    match explain::kind(None, &words) {
-        FailureKind::Crashed if finished.status == Status::Exited(0) => {
-            Failure::new(FailureKind::Protocol, format!("'{program}' gave no result in JSON: {}", clip(&words, SAID)))
-        }
-        FailureKind::Crashed => crash(program, finished),
-        kind => failure(kind, &words, None),
     }
 }
 
@@ -131,31 +111,29 @@ fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure
         ("", false) => errors.join("; "),
         (text, _) => text.to_owned(),
     };
-    let status = result["api_error_status"].as_u64();
-    let kind = match explain::kind(status, &words) {
+    let mut failure = explain::failure(result["api_error_status"].as_u64(), &words);
+    match failure.kind {
         FailureKind::Crashed if denied > 0 => {
-            let message = format!("it was refused {denied} actions that it wanted to take: {}", clip(&words, SAID));
-            return Err(failure(FailureKind::PermissionDenied, &message, None));
+            let message = format!("it was refused {denied} actions that it wanted to take: {}", failure.message);
+            failure = Failure::new(FailureKind::PermissionDenied, message);
         }
-        kind => kind,
-    };
-    Err(failure(kind, &words, reset))
+        FailureKind::RateLimited => failure.reset_at = failure.reset_at.or(reset),
+        _ => {}
+    }
+    Err(failure)
 }
 
-fn failure(kind: FailureKind, words: &str, reset: Option<Timestamp>) -> Failure {
-    let mut failure = Failure::new(kind, clip(words, SAID));
-    failure.hint = match kind {
+/// Says what a person can do about it.
+fn advise(mut failure: Failure) -> Failure {
+    let hint = match failure.kind {
         FailureKind::NotLoggedIn => known::log_in(PROGRAM),
         FailureKind::UnknownModel => Some("name a model that it knows with '--model', such as 'sonnet' or 'opus'"),
         FailureKind::PermissionDenied => {
             Some("'--permissions edit' lets it edit files, '--permissions all' everything")
         }
         _ => None,
-    }
-    .map(ToOwned::to_owned);
-    if kind == FailureKind::RateLimited {
-        failure.reset_at = explain::reset(words).or(reset);
-    }
+    };
+    failure.hint = hint.map(ToOwned::to_owned);
     failure
 }
 

@@ -92,7 +92,7 @@ fn an_answer_is_read_whole() {
 
 #[test]
 fn failures_are_told_apart() {
-    let of = |value: Value| parse(&value.to_string()).unwrap().unwrap_err();
+    let of = |value: Value| advise(parse(&value.to_string()).unwrap().unwrap_err());
     let error = |status: Value, text: &str| {
         of(
             json!({"type": "result", "subtype": "success", "is_error": true, "api_error_status": status, "result": text}),
@@ -160,12 +160,17 @@ async fn output_without_a_result_is_a_failure() {
         ("", capture("root_allow_flag.stderr").as_str(), 1, FailureKind::Crashed),
         ("", capture("stream_json_noverbose.stderr").as_str(), 1, FailureKind::Crashed),
         (&ok, "late trouble", 1, FailureKind::Crashed),
+        (&ok.replace("done: hello.txt", "it is not logged in"), "", 1, FailureKind::Crashed),
     ] {
         let failure = fake(dir.path(), stdout, stderr, code).run(&request).await.unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
         assert!(failure.message.contains(stderr.trim()), "it says why: {failure}");
         let spent = failure.spent.map_or(0, |usage| usage.tokens_in);
-        assert_eq!(spent, if stdout == ok { 25151 } else { 0 }, "what it used counts however it ended");
+        assert_eq!(
+            spent,
+            if matches!(parse(stdout), Some(Ok(_))) { 25151 } else { 0 },
+            "what it used counts however it ended"
+        );
     }
     let failure = Claude::at("no-such-claude-anywhere").run(&request).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotInstalled);

@@ -1,7 +1,10 @@
 //! What a failed call means, from the status of its service and from its words.
 
-use crate::run::event::Timestamp;
-use crate::run::work::FailureKind;
+use crate::run::event::{Timestamp, clip};
+use crate::run::work::{Failure, FailureKind};
+
+/// How much of what an agent said goes into a failure, in bytes.
+pub(super) const SAID: usize = 2 << 10;
 
 /// Words that tell how a call failed, most telling first; all of a row's must occur. They were seen in the answers of
 /// the agents under `tests/captures`, or are those of the errors of Node.js that they pass on (`errno(3)` names).
@@ -61,8 +64,18 @@ pub(super) fn kind(status: Option<u64>, words: &str) -> FailureKind {
     }
 }
 
+/// The failure of a call whose service answered with this HTTP status, and whose agent said `words`.
+pub(super) fn failure(status: Option<u64>, words: &str) -> Failure {
+    let kind = kind(status, words);
+    let mut failure = Failure::new(kind, clip(words.trim(), SAID));
+    if kind == FailureKind::RateLimited {
+        failure.reset_at = reset(words);
+    }
+    failure
+}
+
 /// When a limit resets, where the words end in it: `usage limit reached|1790000000`, seconds since the Unix epoch.
-pub(super) fn reset(words: &str) -> Option<Timestamp> {
+fn reset(words: &str) -> Option<Timestamp> {
     let (_, after) = words.rsplit_once('|')?;
     let digits: String = after.trim().chars().take_while(char::is_ascii_digit).collect();
     epoch(digits.parse().ok()?)

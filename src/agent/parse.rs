@@ -3,13 +3,10 @@
 use serde_json::Value;
 
 use super::Response;
-use super::explain;
+use super::explain::{SAID, failure};
 use crate::process::Source;
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage};
-
-/// How much of what an agent said goes into a failure, in bytes.
-const SAID: usize = 2 << 10;
 
 /// What Gemini CLI exits with, and puts in its error, where it has no login (its documentation, "Exit codes").
 const GEMINI_NO_AUTH: u64 = 41;
@@ -24,7 +21,7 @@ pub(super) fn codex_retries(source: Source, line: &str) -> Option<Failure> {
     }
     let message: Value = serde_json::from_str(line).ok()?;
     let words = message["message"].as_str().filter(|_| message["type"] == "error")?;
-    Some(failed(status_in(words), words))
+    Some(failure(status_in(words), words))
 }
 
 /// Opencode's: an error in its log, which `--print-logs` puts on stderr, for every request that failed.
@@ -33,7 +30,7 @@ pub(super) fn opencode_retries(source: Source, line: &str) -> Option<Failure> {
         return None;
     }
     let (_, words) = line.split_once("error.error=")?;
-    Some(failed(None, words.trim_matches('"')))
+    Some(failure(None, words.trim_matches('"')))
 }
 
 /// Gemini's: `Attempt 1 failed with status 429. Retrying with backoff... `.
@@ -41,7 +38,7 @@ pub(super) fn gemini_retries(source: Source, line: &str) -> Option<Failure> {
     if source != Source::Stderr || !line.starts_with("Attempt ") || !line.contains("Retrying") {
         return None;
     }
-    Some(failed(status_in(line), line))
+    Some(failure(status_in(line), line))
 }
 
 /// Copilot's: a message for every request that failed.
@@ -52,22 +49,12 @@ pub(super) fn copilot_retries(source: Source, line: &str) -> Option<Failure> {
     let message: Value = serde_json::from_str(line).ok()?;
     let data = &message["data"];
     let words = data["errorMessage"].as_str().unwrap_or("a request failed");
-    (data["source"] == "top_level").then(|| failed(data["statusCode"].as_u64(), words))
+    (data["source"] == "top_level").then(|| failure(data["statusCode"].as_u64(), words))
 }
 
 /// Aider's: the error, then `Retrying in 0.2 seconds...`. An error that it does not try to mend ends it anyway.
 pub(super) fn aider_retries(source: Source, line: &str) -> Option<Failure> {
-    (source == Source::Stdout && line.starts_with("litellm.") && is_error(line)).then(|| failed(None, line))
-}
-
-/// The failure of a call whose service gave `status` and whose agent said `words`.
-fn failed(status: Option<u64>, words: &str) -> Failure {
-    let kind = explain::kind(status, words);
-    let mut failure = Failure::new(kind, clip(words.trim(), SAID));
-    if kind == FailureKind::RateLimited {
-        failure.reset_at = explain::reset(words);
-    }
-    failure
+    (source == Source::Stdout && is_aider_error(line)).then(|| failure(None, line))
 }
 
 fn messages(stdout: &str) -> Vec<Value> {
@@ -91,7 +78,7 @@ pub(super) fn codex(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
     let messages = messages(stdout);
     if let Some(end) = last(&messages, "turn.failed") {
         let words = end["error"]["message"].as_str().unwrap_or("the turn failed");
-        return Some(Err(failed(status_in(words), words)));
+        return Some(Err(failure(status_in(words), words)));
     }
     last(&messages, "turn.completed")?;
     let answer = messages.iter().rev().map(|message| &message["item"]).find(|item| item["type"] == "agent_message");
@@ -126,7 +113,7 @@ pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure
     if let Some(error) = last(&messages, "error") {
         let data = &error["error"]["data"];
         let words = data["message"].as_str().or(error["error"]["name"].as_str()).unwrap_or("it failed");
-        return Some(Err(failed(data["statusCode"].as_u64(), words)));
+        return Some(Err(failure(data["statusCode"].as_u64(), words)));
     }
     let text = last(&messages, "text").and_then(|message| owned(&message["part"]["text"]));
     let ended = last(&messages, "step_finish")?;
@@ -162,7 +149,7 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
         if code == Some(GEMINI_NO_AUTH) {
             return Some(Err(Failure::new(FailureKind::NotLoggedIn, clip(words, SAID))));
         }
-        return Some(Err(failed(code.filter(|code| *code >= 400), words)));
+        return Some(Err(failure(code.filter(|code| *code >= 400), words)));
     };
     answer["stats"]["models"].as_object()?;
     let text = owned(&answer["response"]).unwrap_or_default();
@@ -197,7 +184,7 @@ pub(super) fn copilot(stdout: &str, _: &str) -> Option<Result<Response, Failure>
     if end["exitCode"].as_i64() != Some(0) {
         let error = last(&messages, "session.error").map_or(&Value::Null, |error| &error["data"]);
         let words = error["message"].as_str().unwrap_or("it failed without a reason");
-        return Some(Err(failed(error["statusCode"].as_u64(), words)));
+        return Some(Err(failure(error["statusCode"].as_u64(), words)));
     }
     let text = last(&messages, "assistant.message").and_then(|message| owned(&message["data"]["content"]));
     let session_id = owned(&end["sessionId"]);
@@ -207,8 +194,14 @@ pub(super) fn copilot(stdout: &str, _: &str) -> Option<Result<Response, Failure>
 /// aider: plain text, and exit status 0 for errors of the API too. What it says of itself before its answer ends with how
 /// it maps the repository; what it says after it (the files it edited) is part of the report.
 pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> {
-    if let Some(at) = stdout.find("litellm.").filter(|at| stdout[*at..].lines().next().is_some_and(is_error)) {
-        return Some(Err(failed(None, &stdout[at..])));
+    // What it asked again for, and got, is followed by what that used.
+    let mended = stdout.rfind("\nTokens: ").map_or(0, |at| at + 1);
+    let mut lines = stdout[mended..].split_inclusive('\n').scan(mended, |at, line| {
+        *at += line.len();
+        Some((*at - line.len(), line))
+    });
+    if let Some((at, _)) = lines.find(|(_, line)| is_aider_error(line)) {
+        return Some(Err(failure(None, &stdout[at..])));
     }
     let asks = ["No LLM model was specified and no API keys", "Please open this URL in your browser"];
     if asks.iter().any(|words| stdout.contains(words)) {
@@ -234,8 +227,9 @@ pub(super) fn aider_spent(stdout: &str) -> Usage {
     usage
 }
 
-fn is_error(line: &str) -> bool {
-    line.split([' ', ':']).next().is_some_and(|name| name.ends_with("Error"))
+/// An error is a line of its own: what is said of one, or done about it in code, is not.
+fn is_aider_error(line: &str) -> bool {
+    line.starts_with("litellm.") && line.split([' ', ':']).next().is_some_and(|name| name.ends_with("Error"))
 }
 
 /// `772`, `2.7k` or `1.2M` as a number.

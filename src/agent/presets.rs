@@ -5,18 +5,13 @@
 
 use serde_json::json;
 
-use super::explain;
 use super::known;
 use super::parse::{self, Parse};
-use super::program::{Invocation, Retries, Spent, combined, crash, last_words, tells_nothing};
+use super::program::{Invocation, Retries, Spent, combined, judged, tells_nothing};
 use super::{Agent, Reply, Request, Response};
-use crate::process::{Finished, Status};
-use crate::run::event::clip;
+use crate::process::Finished;
 use crate::run::goal::Permissions;
 use crate::run::work::{Failure, FailureKind};
-
-/// How much of what it said goes into a failure, in bytes.
-const SAID: usize = 2 << 10;
 
 /// An agent that is driven by a row of data.
 #[derive(Debug)]
@@ -220,30 +215,15 @@ impl Described {
     async fn asked(&self, request: &Request) -> Result<Response, Failure> {
         let Preset { retries, spent, .. } = *self.preset;
         let finished = self.invocation(request).run(request, retries, spent).await?;
-        self.judged(&finished).map_err(|failure| failure.after(spent(&finished.stdout.text())))
+        self.read(&finished).map_err(|failure| failure.after(spent(&finished.stdout.text())))
     }
 
-    /// What a call that ended by itself came to.
-    fn judged(&self, finished: &Finished) -> Result<Response, Failure> {
+    fn read(&self, finished: &Finished) -> Result<Response, Failure> {
         if !finished.stdout.is_whole() && self.preset.program != "aider" {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
         let read = (self.preset.parse)(&finished.stdout.text(), &finished.stderr.text());
-        match read {
-            Some(Ok(response)) if finished.status == Status::Exited(0) => Ok(response),
-            Some(Err(failure)) => Err(failure),
-            Some(Ok(_)) | None => {
-                let words = last_words(finished);
-                Err(match explain::kind(None, &words) {
-                    FailureKind::Crashed if finished.status == Status::Exited(0) => {
-                        let message = format!("'{}' gave no answer: {}", self.program, clip(&words, SAID));
-                        Failure::new(FailureKind::Protocol, message)
-                    }
-                    FailureKind::Crashed => crash(&self.program, finished),
-                    kind => Failure::new(kind, words),
-                })
-            }
-        }
+        judged(&self.program, finished, read)
     }
 }
 

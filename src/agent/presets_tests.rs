@@ -271,6 +271,47 @@ async fn what_a_failed_call_used_is_told_where_the_agent_tells_it() {
     assert_eq!((silent.kind, silent.spent), (FailureKind::NotLoggedIn, None));
 }
 
+#[tokio::test]
+async fn an_answer_does_not_explain_why_its_agent_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = request(Role::Subagent, dir.path());
+    // An answer about a rate limit and a login, from an agent that then dies without a word.
+    for (preset, code) in [(&CODEX, 1), (&OPENCODE, 1), (&GEMINI, 145), (&COPILOT, 3), (&AIDER, 2)] {
+        let name = if preset.program == "aider" { "plain_ok" } else { "json_ok" };
+        let said = capture(&format!("{}/{name}.stdout", preset.program))
+            .replace("done: hello.txt", "the server says 'too many requests' to whoever is not logged in");
+        assert!(said.contains("too many requests"), "{}", preset.program);
+        std::fs::write(dir.path().join("said"), said).unwrap();
+        for errors in ["", "late trouble"] {
+            let body = format!("cat '{}'; printf '{errors}' >&2; exit {code}", dir.path().join("said").display());
+            let failure = played(preset, dir.path(), &body).run(&request).await.unwrap_err();
+            let ended = format!("exited with status {code} after it had answered");
+            let wanted = if errors.is_empty() { ended } else { format!("{ended}: {errors}") };
+            assert_eq!(failure.kind, FailureKind::Crashed, "{}: {failure}", preset.program);
+            assert!(failure.message.ends_with(&wanted), "{}: {failure}", preset.program);
+            assert_eq!(failure.spent.is_some(), preset.program != "copilot", "{}", preset.program);
+        }
+    }
+}
+
+#[test]
+fn an_error_of_aider_s_is_a_line_that_nothing_came_after() {
+    let read = |stdout: &str| (AIDER.parse)(stdout, "").unwrap();
+    let ok = capture("aider/plain_ok.stdout");
+    let limited = "litellm.RateLimitError: slow down\nRetrying in 0.2 seconds...\n";
+    let code = "+    except litellm.RateLimitError:\n";
+    let start = ok.find("done: hello.txt").unwrap();
+    let (before, answer) = ok.split_at(start);
+    assert_eq!(
+        read(&format!("{before}{limited}{answer}")).unwrap().usage.tokens_in,
+        772,
+        "it got its answer in the end"
+    );
+    assert!(read(&format!("{before}{code}{answer}")).unwrap().text.contains("except litellm."), "code is no error");
+    assert_eq!(read(&format!("{ok}\n{limited}")).unwrap_err().kind, FailureKind::RateLimited);
+    assert_eq!(read(limited).unwrap_err().kind, FailureKind::RateLimited);
+}
+
 #[test]
 fn noise_around_an_answer_and_odd_usage_in_it_do_no_harm() {
     for preset in [&CODEX, &OPENCODE, &COPILOT] {

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Request;
+use super::explain;
+use super::{Request, Response};
 use crate::process::{self, Finished, Mark, Source, SpawnError, Spec, Status, Stdin};
 use crate::run::work::{Failure, FailureKind, Usage};
 
@@ -165,8 +166,41 @@ pub(super) fn unstarted(error: &SpawnError) -> Failure {
 /// The failure of a program that exited other than with 0 and did not explain it in its own format: how it ended, and
 /// the last words of its errors or, where there are none, of its output.
 pub(super) fn crash(program: &str, finished: &Finished) -> Failure {
-    let (ended, words) = (how_it_ended(program, finished.status), last_words(finished));
-    Failure::new(FailureKind::Crashed, if words.is_empty() { ended } else { format!("{ended}: {words}") })
+    let ended = how_it_ended(program, finished.status);
+    Failure::new(FailureKind::Crashed, with_words(ended, &last_words(finished)))
+}
+
+/// What a call that ended by itself came to, whose output was read as `read`: nothing where there is neither an answer
+/// nor an error in it.
+///
+/// An answer counts only where the program then exited with 0. Where it did not, its answer is no explanation: it may be
+/// about logins and limits.
+pub(super) fn judged(
+    program: &str,
+    finished: &Finished,
+    read: Option<Result<Response, Failure>>,
+) -> Result<Response, Failure> {
+    let has_succeeded = finished.status == Status::Exited(0);
+    match read {
+        Some(Ok(response)) if has_succeeded => Ok(response),
+        Some(Ok(response)) => {
+            let ended = format!("{} after it had answered", how_it_ended(program, finished.status));
+            let said = finished.stderr.text();
+            Err(Failure::new(FailureKind::Crashed, with_words(ended, end_of(&said))).after(response.usage))
+        }
+        Some(Err(failure)) => Err(failure),
+        None => {
+            let words = last_words(finished);
+            let failure = explain::failure(None, &words);
+            Err(match failure.kind {
+                FailureKind::Crashed if has_succeeded => {
+                    Failure::new(FailureKind::Protocol, with_words(format!("'{program}' gave no answer"), &words))
+                }
+                FailureKind::Crashed => crash(program, finished),
+                _ => failure,
+            })
+        }
+    }
 }
 
 /// How a program came to its end, in words.
@@ -178,8 +212,13 @@ pub(super) fn how_it_ended(program: &str, status: Status) -> String {
     }
 }
 
+/// What happened, and what the program said of it, where it said anything.
+pub(super) fn with_words(happened: String, words: &str) -> String {
+    if words.is_empty() { happened } else { format!("{happened}: {words}") }
+}
+
 /// The end of what a program wrote to its standard error or, where that is nothing, to its standard output.
-pub(super) fn last_words(finished: &Finished) -> String {
+fn last_words(finished: &Finished) -> String {
     let errors = finished.stderr.text();
     end_of(&if errors.trim().is_empty() { finished.stdout.text() } else { errors }).to_owned()
 }

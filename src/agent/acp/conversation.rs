@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use self::turn::Answer;
 use super::Text;
 use super::story::Story;
+use crate::agent::explain::{self, SAID};
 use crate::agent::program::{combined, end_of};
-use crate::agent::{Request, Response, explain};
+use crate::agent::{Request, Response};
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage, one_line};
 
@@ -21,8 +22,6 @@ const VERSION: u64 = 1;
 const AUTH_REQUIRED: i64 = -32000;
 /// The error of a request that is not known (JSON-RPC 2.0, section 5.1).
 const METHOD_NOT_FOUND: i64 = -32601;
-/// How much of what it said goes into a failure or beside a tool, in bytes.
-const SAID: usize = 2 << 10;
 /// Characters of a name or a title.
 const NAME: usize = 200;
 /// Names that a hint lists.
@@ -302,14 +301,14 @@ impl<'r> Conversation<'r> {
         let code = error["code"].as_i64();
         let words = words(error);
         let status = code.and_then(|code| u64::try_from(code).ok()).filter(|code| (400..600).contains(code));
-        let kind = match explain::kind(status, &words) {
+        let mut failure = explain::failure(status, &words);
+        failure.kind = match failure.kind {
             _ if code == Some(AUTH_REQUIRED) => FailureKind::NotLoggedIn,
             FailureKind::Crashed if self.stage == Stage::ChoosingModel => FailureKind::UnknownModel,
             FailureKind::Crashed if self.stage == Stage::Initializing => FailureKind::Protocol,
             kind => kind,
         };
-        let mut failure = Failure::new(kind, clip(&words, SAID));
-        failure.hint = match kind {
+        failure.hint = match failure.kind {
             FailureKind::NotLoggedIn if self.logins.is_empty() => {
                 Some("log in with the agent's own command first".into())
             }
@@ -320,9 +319,6 @@ impl<'r> Conversation<'r> {
             FailureKind::Protocol => Some(super::SPEAKS.to_owned()),
             _ => None,
         };
-        if kind == FailureKind::RateLimited {
-            failure.reset_at = explain::reset(&words);
-        }
         failure
     }
 }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::conversation::{Conversation, Progress};
 use super::explain;
-use super::program::{Invocation, end_of, how_it_ended, late, unstarted};
+use super::program::{Invocation, end_of, how_it_ended, late, unstarted, with_words};
 use super::template::Template;
 use super::{Agent, Reply, Request, Response};
 use crate::error::Result;
@@ -198,7 +198,7 @@ fn unanswered(program: &str, finished: &Finished, noise: &str, progress: Progres
         Status::Cancelled => format!("'{program}' closed its output before it answered"),
         status => format!("{} before it answered", how_it_ended(program, status)),
     };
-    let message = if words.is_empty() { ended } else { format!("{ended}: {words}") };
+    let message = with_words(ended, words);
     let kind = match (explain::kind(None, words), finished.status) {
         (FailureKind::Crashed, Status::Exited(0) | Status::Cancelled) => FailureKind::Protocol,
         (kind, _) => kind,

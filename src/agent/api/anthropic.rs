@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::tools::Outcome;
 use super::{Answer, Call, Task};
 use crate::agent::explain;
-use crate::run::work::{Failure, Usage};
+use crate::run::work::Usage;
 
 /// Tokens of one answer: every model in use gives as many.
 const MAX_TOKENS: u32 = 16_000;
@@ -72,7 +72,7 @@ pub(super) fn hear(event: &Value, answer: &mut Answer) {
         Some("error") => {
             let error = &event["error"];
             let words = [error["type"].as_str(), error["message"].as_str()].map(Option::unwrap_or_default).join(": ");
-            answer.failure = Some(Failure::new(explain::kind(None, &words), words));
+            answer.failure = Some(explain::failure(None, &words));
         }
         _ => {}
     }

@@ -9,7 +9,7 @@ use reqwest::redirect::Policy;
 use serde_json::Value;
 
 use super::{Answer, Dialect, SILENCE};
-use crate::agent::explain;
+use crate::agent::explain::{self, SAID};
 use crate::run::event::{Timestamp, clip};
 use crate::run::work::{Failure, FailureKind};
 
@@ -17,8 +17,6 @@ use crate::run::work::{Failure, FailureKind};
 const CONNECT: Duration = Duration::from_secs(30);
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 64 << 10;
-/// How much of what a service said goes into a failure, in bytes.
-const SAID: usize = 2 << 10;
 /// The longest line of a stream, and the longest answer, in bytes: nothing that is meant is longer.
 const LONGEST: usize = 16 << 20;
 

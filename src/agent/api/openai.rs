@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::tools::Outcome;
 use super::{Answer, Call, Task};
 use crate::agent::explain;
-use crate::run::work::{Failure, Usage};
+use crate::run::work::Usage;
 
 /// Calls in one answer at most: their numbers come from the service.
 const MOST_CALLS: usize = 128;
@@ -36,8 +36,7 @@ pub(super) fn body(task: &Task<'_>, messages: &[Value]) -> Value {
 pub(super) fn hear(event: &Value, answer: &mut Answer) {
     if let Some(error) = event.get("error").filter(|error| !error.is_null()) {
         let words = error["message"].as_str().map_or_else(|| error.to_string(), ToOwned::to_owned);
-        let kind = explain::kind(error["code"].as_u64(), &words);
-        answer.failure = Some(Failure::new(kind, words));
+        answer.failure = Some(explain::failure(error["code"].as_u64(), &words));
         return;
     }
     let used = &event["usage"];
