@@ -54,7 +54,7 @@ fn a_resolved_conflict_is_one_merge_that_the_branch_goes_on_with() {
         assert_eq!(status, if squash { "?? mine.txt" } else { "A  staged.txt\n?? mine.txt" });
         let trailers = repo.git(&["log", "-1", "--format=%(trailers)"]);
         assert!(trailers.contains(&format!("Agentloop-Run: {run}\n")), "{trailers}");
-        assert!(trailers.contains("Agentloop-Agent: integrator=scripted\n"), "{trailers}");
+        assert!(trailers.contains("Agentloop-Agent: integrator=scripted"), "{trailers}");
         assert_eq!(repo.git(&["log", "-1", "--format=%an"]), "A User");
         let reflog = repo.git(&["reflog", "-1", "--format=%gs"]);
         assert_eq!(reflog, format!("merge agentloop/{run}: Fast-forward"));

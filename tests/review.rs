@@ -121,6 +121,33 @@ fn merged_is_seen_however_the_work_was_taken() {
 }
 
 #[test]
+fn a_checkpoint_says_what_failed_and_why() {
+    let repo = Repo::new();
+    let agent = repo.script(
+        "agent",
+        "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[{\"id\": \"good\", \"description\": \"Write it\"}, \
+         {\"id\": \"bad\", \"description\": \"Break it\"}]' ;;\n*reviewer*) echo '{\"gates_passed\": true, \"goal_complete\": true}' ;;\n\
+         *) [ \"$AGENTLOOP_SUBGOAL\" = bad ] && { echo 'no way' >&2; exit 3; }; echo 1 > made; echo written ;;\nesac",
+    );
+    repo.git(&["config", "agentloop.backend.s.command", &agent]);
+    let words =
+        ["run", "a goal", "--criteria", "x", "--backend", "s", "--max-iterations", "1", "--max-task-retries", "0"];
+    let run = repo.agentloop(&[&words[..], &["--verify", "test -f other", "--json"]].concat()).expect(1).json();
+    let run = run["run_id"].as_str().unwrap();
+    let message = repo.git(&["log", "-1", "--format=%B", &format!("agentloop/{run}")]);
+    let expected = format!(
+        "agentloop: iteration 1/1: 1/2 subgoals, checks fail, goal incomplete\n\n    ✓ good: Write it\n    ✗ bad: Break it\n\
+         \u{20}     '{agent}' exited with status 3: no way\n    - check failed: test -f other: exit code 1\n\n"
+    );
+    assert!(message.starts_with(&expected), "{message}");
+    // What no agent told is not on record as nothing.
+    assert!(!message.contains("Agentloop-Tokens"), "{message}");
+    assert!(!repo.agentloop(&["show", run]).expect(0).stdout.contains("tokens"));
+    let told = run_with_files(&repo, "write files");
+    assert!(repo.git(&["log", "-1", "--format=%B", &format!("agentloop/{told}")]).contains("\nAgentloop-Tokens: "));
+}
+
+#[test]
 fn a_part_of_the_work_is_not_the_work() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_lines, span};
+use super::render::{check_lines, count, span};
 use super::sanitize::{lines, short};
 use crate::app::Shown;
 
@@ -31,9 +31,11 @@ pub fn text(shown: &Shown) -> String {
         text += &check_lines(check);
     }
     let cost = shown.usage.cost_usd.map(|cost| format!(", {cost:.2} USD")).unwrap_or_default();
-    let tokens = shown.usage.tokens();
-    let _ =
-        writeln!(text, "cost      {} agent calls, {tokens} tokens{cost}, {}", shown.agent_calls, span(shown.seconds));
+    // Not every agent tells.
+    let tokens = Some(shown.usage.tokens()).filter(|tokens| *tokens > 0);
+    let tokens = tokens.map(|tokens| format!(", {tokens} tokens")).unwrap_or_default();
+    let calls = count(usize::try_from(shown.agent_calls).unwrap_or(usize::MAX), "agent call", "");
+    let _ = writeln!(text, "cost      {calls}{tokens}{cost}, {}", span(shown.seconds));
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
     let _ = writeln!(text, "branch    {}{merged}", shown.branch);
     if let Some(next) = &shown.next {

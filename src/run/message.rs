@@ -49,10 +49,19 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
     let number = iteration.number;
     let rest = if partial { "partial, ".to_owned() + &iteration.summary() } else { iteration.summary() };
     let mut text = format!("agentloop: iteration {number}/{}: {rest}\n\n", run.budget().max_iterations);
+    let results = iteration.results();
     for subgoal in iteration.plan.iter().flat_map(|plan| &plan.subgoals) {
-        let done = iteration.tasks.iter().any(|task| task.id == subgoal.id && task.is_done());
-        let mark = if done { '✓' } else { '✗' };
+        let result = results.iter().find(|result| result.id == subgoal.id);
+        let mark = if result.is_some_and(|result| result.ok) { '✓' } else { '✗' };
         let _ = writeln!(text, "    {mark} {}: {}", subgoal.id, one_line(&subgoal.description, BODY_LENGTH));
+        if let Some(error) = result.filter(|result| !result.ok).and_then(|result| result.error.as_deref()) {
+            let _ = writeln!(text, "      {}", one_line(error, BODY_LENGTH));
+        }
+    }
+    let checks = iteration.verification.iter().flat_map(|verification| &verification.checks);
+    for check in checks.filter(|check| !check.ok) {
+        let failed = format!("check failed: {}: {}", check.name, check.ended());
+        let _ = writeln!(text, "    - {}", one_line(&failed, BODY_LENGTH));
     }
     for issue in iteration.review.iter().flat_map(|review| &review.issues) {
         let _ = writeln!(text, "    - {}", one_line(issue, BODY_LENGTH));
@@ -76,8 +85,16 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
         let agent = one_line(&run.options.agent_for(role).to_string(), BODY_LENGTH);
         let _ = writeln!(text, "Agentloop-Agent: {role}={agent}");
     }
-    let _ = writeln!(text, "Agentloop-Tokens: {}", iteration.usage.tokens());
-    if let Some(cost) = iteration.usage.cost_usd {
+    text + &used(&iteration.usage)
+}
+
+/// The trailers of what was used; where no agent told, there is nothing to say.
+fn used(usage: &Usage) -> String {
+    let mut text = String::new();
+    if usage.tokens() > 0 {
+        let _ = writeln!(text, "Agentloop-Tokens: {}", usage.tokens());
+    }
+    if let Some(cost) = usage.cost_usd {
         let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
     }
     text
@@ -103,12 +120,7 @@ pub fn squash(run: &Run, tip: &str) -> String {
 #[must_use]
 pub fn resolved_by(message: &str, agent: &AgentChoice, usage: &Usage) -> String {
     let agent = one_line(&agent.to_string(), BODY_LENGTH);
-    let mut text = format!("{}\nAgentloop-Agent: {}={agent}\n", message.trim_end(), Role::Integrator);
-    let _ = writeln!(text, "Agentloop-Tokens: {}", usage.tokens());
-    if let Some(cost) = usage.cost_usd {
-        let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
-    }
-    text
+    format!("{}\nAgentloop-Agent: {}={agent}\n{}", message.trim_end(), Role::Integrator, used(usage))
 }
 
 /// The goal, where a subject does not hold it, and what the run came to.
@@ -166,10 +178,10 @@ pub fn work(work: &Work<'_>) -> String {
     let agent = one_line(&work.agent.to_string(), BODY_LENGTH);
     let _ = write!(
         text,
-        "Agentloop-Iteration: {}\nAgentloop-Subgoal: {}\nAgentloop-Attempt: {}\nAgentloop-Agent: {}={agent}\nAgentloop-Tokens: {}\n",
-        work.iteration, work.subgoal.id, work.attempt, work.role, work.tokens,
+        "Agentloop-Iteration: {}\nAgentloop-Subgoal: {}\nAgentloop-Attempt: {}\nAgentloop-Agent: {}={agent}\n",
+        work.iteration, work.subgoal.id, work.attempt, work.role,
     );
-    text
+    text + &used(&Usage { tokens_in: work.tokens, ..Usage::default() })
 }
 
 /// The value of the last trailer `key` in a message of ours.

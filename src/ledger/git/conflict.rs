@@ -12,6 +12,7 @@ use super::worktree::Worktree;
 use super::{GitLedger, branch, command};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Merging, Place, Resolution, Resolving, Task};
+use crate::run::message::RUN_TRAILER;
 
 /// What the conflict of a task is called beside it: no subgoal's id holds a dot.
 const CONFLICT: &str = ".merge";
@@ -90,7 +91,8 @@ impl GitLedger {
         for commit in merging.merged {
             parents.push(Repository::id(commit)?);
         }
-        branch::commit(&gix, &self.identity, "agentloop: integrated so far\n", tree, parents)
+        let message = format!("agentloop: what is merged so far\n\n{RUN_TRAILER}: {}\n", self.run);
+        branch::commit(&gix, &self.identity, &message, tree, parents)
     }
 
     /// Whether `commit` is what [`GitLedger::so_far`] would make.
