@@ -32,6 +32,31 @@ fn reviewed(verdict: &str, arguments: &[&str]) -> (Repo, Value) {
 const ACCEPTS: &str = r#"{\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}"#;
 
 #[test]
+fn a_review_that_accepts_does_not_complete_what_nobody_did() {
+    let repo = Repo::new();
+    let agent = repo.script(
+        "agent",
+        "read -r role; cat > /dev/null\ncase \"$role\" in\n*decomposer*) echo '[\"work\"]' ;;\n\
+         *reviewer*) echo '{\"gates_passed\": true, \"goal_complete\": true}' ;;\n\
+         *) [ $AGENTLOOP_ITERATION = 1 ] && { echo 'no network' >&2; exit 3; }; echo done ;;\nesac",
+    );
+    repo.git(&["config", "agentloop.backend.s.command", &agent]);
+    let run =
+        ["run", "a goal", "--criteria", "x", "--backend", "s", "--max-task-retries", "0", "--verify", "true", "--json"];
+    let result = repo.agentloop(&run).expect(0).json();
+    assert_eq!(result["iterations"], 2, "{result:#}");
+    let events = repo.events(result["run_id"].as_str().unwrap());
+    let ended: Vec<_> = events.iter().filter(|event| event["kind"] == "iteration_finished").collect();
+    assert_eq!(ended[0]["data"]["summary"], "0/1 subgoals, checks pass, goal incomplete");
+    let feedback = &events.iter().rfind(|event| event["kind"] == "iteration_started").unwrap()["data"]["feedback"];
+    assert!(feedback.as_str().unwrap().contains("no network"), "{feedback}");
+    // Where nobody ever does anything, no iteration completes it.
+    let all = [&run[..], &["--worker", "never", "--max-iterations", "2"]].concat();
+    repo.git(&["config", "agentloop.backend.never.command", "false"]);
+    assert_eq!(repo.agentloop(&all).expect(1).json()["stop_reason"], "max_iterations");
+}
+
+#[test]
 fn what_a_reviewer_changes_is_taken_back_and_said() {
     // A check that leaves a file of its own: that one is not the reviewer's.
     let (repo, result) = reviewed(ACCEPTS, &["--verify", "touch checked"]);

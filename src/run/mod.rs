@@ -349,10 +349,12 @@ impl Iteration {
         self.plan.as_ref().map(|plan| aggregate(&plan.subgoals, &self.results())).unwrap_or_default()
     }
 
-    /// Whether the goal is reached: the review accepts and no check is red.
+    /// Whether the goal is reached: the review accepts, no check is red, and something of the plan was done. Where every
+    /// subgoal failed, a review that accepts has nothing to go by.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.review.as_ref().is_some_and(Review::accepts)
+        self.tasks.iter().any(Task::is_done)
+            && self.review.as_ref().is_some_and(Review::accepts)
             && self.verification.as_ref().is_some_and(Verification::passed)
     }
 
