@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::model_server::{Brain, Gate, LoopRoles, ModelServer, Reply, Request, Role, Turn, Usage, Work};
+use git_agentloop::run::goal::Role;
+
+use crate::support::model_server::{Brain, Gate, LoopRoles, ModelServer, Reply, Request, Turn, Usage, Work};
 use crate::support::{PROGRAM, Ran, Repo, hermetic};
 
 /// The program in `repo`, with two model APIs.
@@ -76,7 +78,7 @@ fn six_workers_of_two_runs_meet_one_limit_together() {
     let gate = all_at_work.clone();
     // Each worker's first request is refused, and only once all of them are at work.
     let limit = move |turn: &Turn| {
-        if Role::of(turn) != Some(Role::Subagent) || met.load(Relaxed) == WORKERS {
+        if turn.role() != Some(Role::Subagent) || met.load(Relaxed) == WORKERS {
             return None;
         }
         if met.fetch_add(1, Relaxed) + 1 == WORKERS {
@@ -142,9 +144,9 @@ fn roles_on_two_backends_are_counted_by_role() {
         let count = |key: &str| result["usage_by_role"][role][key].as_u64().unwrap();
         Usage { input: count("tokens_in"), cached: count("tokens_cached"), output: count("tokens_out") }
     };
-    for (role, word) in Role::WORDS.into_iter().filter(|(role, _)| *role != Role::Integrator) {
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::Integrator) {
         let server = if role == Role::Subagent { &openai } else { &anthropic };
-        assert_eq!(told(word), server.usage_of(role), "{word}");
+        assert_eq!(told(role.name()), server.usage_of(role), "{role}");
     }
     let total = anthropic.usage() + openai.usage();
     assert_eq!(result["usage"]["tokens_in"], total.input);

@@ -303,16 +303,11 @@ pub fn review(brief: &Brief<'_>, aggregate: &str, verification: &Verification, d
 fn checks(verification: &Verification) -> String {
     let mut text = String::new();
     for check in &verification.checks {
-        let verdict = match (&check.error, check.exit_code) {
-            _ if check.ok => "passed".to_owned(),
-            (Some(error), _) => format!("FAILED: {error}"),
-            (None, Some(code)) => format!("FAILED: exit code {code}"),
-            (None, None) => "FAILED".to_owned(),
-        };
+        let verdict = if check.ok { "passed".to_owned() } else { format!("FAILED: {}", check.ended()) };
         let _ = writeln!(text, "`{}` {verdict}", one_line(&check.name, SIBLING));
-        let output = [check.stdout.trim(), check.stderr.trim()].join("\n");
-        if !check.ok && !output.trim().is_empty() {
-            let _ = writeln!(text, "{}", clip(output.trim(), SHORT));
+        let output = check.output();
+        if !check.ok && !output.is_empty() {
+            let _ = writeln!(text, "{}", clip(&output, SHORT));
         }
     }
     for remark in &verification.remarks {

@@ -175,12 +175,10 @@ pub fn check_line(check: &CheckResult) -> String {
     let name = short(&check.name, LINE_WIDTH);
     let time = span(check.duration);
     let (passed, failed) = (paint::good("check passed"), paint::bad("check failed"));
-    match (check.ok, &check.error, check.exit_code) {
-        (true, ..) if check.reused => format!("{passed}: {name} (before, on the same tree)"),
-        (true, ..) => format!("{passed}: {name} ({time})"),
-        (false, Some(error), _) => format!("{failed}: {name}: {}", short(error, LINE_WIDTH)),
-        (false, None, Some(code)) => format!("{failed}: {name}: exit code {code} ({time})"),
-        (false, None, None) => format!("{failed}: {name} ({time})"),
+    match check.ok {
+        true if check.reused => format!("{passed}: {name} (before, on the same tree)"),
+        true => format!("{passed}: {name} ({time})"),
+        false => format!("{failed}: {name}: {} ({time})", short(&check.ended(), LINE_WIDTH)),
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use git_agentloop::agent::api::{Api, Dialect};
 use git_agentloop::agent::{Agent as _, Request, Response};
-use git_agentloop::run::goal::{Permissions, Role as OurRole};
+use git_agentloop::run::goal::{Permissions, Role};
 use git_agentloop::run::work::{Failure, FailureKind};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::whole::story;
-use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Role};
+use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply};
 use crate::support::{PROGRAM, Ran, Repo, hermetic};
 
 const DIALECTS: [(Dialect, &str); 2] = [(Dialect::Anthropic, "claude_api"), (Dialect::OpenAi, "openai_api")];
@@ -121,7 +121,7 @@ fn commands_run_where_everything_is_permitted() {
     let (repo, server) = (
         Repo::new(),
         ModelServer::start(Brain::loop_roles(LoopRoles::new()).first(|turn| {
-            let works = Role::of(turn) == Some(Role::Subagent) && turn.tool_results.is_empty();
+            let works = turn.role() == Some(Role::Subagent) && turn.tool_results.is_empty();
             let command = "printf '%s' \"key:$OPENAI_API_KEY run:$AGENTLOOP_RUN\" > told.txt";
             works.then(|| Reply::Tool { name: "run_command".into(), input: json!({"command": command}) })
         })),
@@ -135,7 +135,7 @@ fn commands_run_where_everything_is_permitted() {
 
 fn request(dir: &std::path::Path) -> Request {
     Request {
-        role: OurRole::Subagent,
+        role: Role::Subagent,
         system: "You are the subagent of a test.".into(),
         prompt: "work".into(),
         model: Some("test-model".into()),

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use git_agentloop::run::goal::Role;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::agent_home;
-use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Request, Role, Usage, Work};
+use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Request, Usage, Work};
 
 /// Far more than the slowest agent takes for one call on a busy machine.
 const LIMIT: Duration = Duration::from_mins(1);

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use git_agentloop::run::goal::Role;
 use serde_json::{Value, json};
 
 use super::real::left_out;
 use crate::support::agent_home;
-use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Role, Turn, Usage, Work};
+use crate::support::model_server::{Brain, LoopRoles, ModelServer, Reply, Turn, Usage, Work};
 use crate::support::{PROGRAM, Ran, Repo, hermetic, processes_with, wait_for};
 
 /// What a call of an agent may take: far more than the slowest takes on a busy machine.
@@ -189,7 +190,7 @@ fn whole_run(agent @ (_, name): Agent, counts: &Counts) {
 
 /// A plan is asked for and given; from then on every worker is refused with `status`. The 401 ends the run, and soon.
 fn refused(agent @ (_, name): Agent) {
-    let refuse = |turn: &Turn| (Role::of(turn) == Some(Role::Subagent)).then(|| Reply::error(401));
+    let refuse = |turn: &Turn| (turn.role() == Some(Role::Subagent)).then(|| Reply::error(401));
     let Some(scene) = Scene::new(agent, Brain::loop_roles(story()).first(refuse)) else { return };
     let ran = scene.ran(&["--timeout", CALL, "--sequential"]).expect(2);
     let refused = scene.assert_failed("not_logged_in", &ran);

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use git_agentloop::run::goal::Role;
 use serde_json::{Value, json};
 
-use crate::support::model_server::{
-    Brain, Gate, LoopRoles, ModelServer, Protocol, Reply, Role, Tool, Turn, Usage, Work,
-};
+use crate::support::model_server::{Brain, Gate, LoopRoles, ModelServer, Protocol, Reply, Tool, Turn, Usage, Work};
 use crate::support::raw_http::{Answer, End, send};
 
 /// Longer than any answer takes on a busy machine; only a stall ever waits for it, and those pass a shorter one.

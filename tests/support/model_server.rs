@@ -27,6 +27,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use git_agentloop::run::goal::Role;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -36,7 +37,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-pub use brain::{Brain, Gate, Reply, Role, Tool, Turn};
+pub use brain::{Brain, Gate, Reply, Tool, Turn};
 pub use loop_roles::{LoopRoles, Work};
 pub use wire::Usage;
 use wire::{Answer, Scripted};

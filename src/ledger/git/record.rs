@@ -83,16 +83,7 @@ impl Record {
         if union::tip(repo, &format!("{LOCAL}{run}"))?.is_some() {
             return Err(Error::failed(format!("there is a run {run} already")));
         }
-        let state = State {
-            repo: repo.clone(),
-            at: Expect::Absent,
-            parent: None,
-            root: Tree { entries: Vec::new() },
-            page,
-            text: None,
-            unsynced: Vec::new(),
-        };
-        Ok(Self::with(state, mover, run))
+        Ok(Self::with(State::new(repo, page), mover, run))
     }
 
     /// The record of a run that goes on, whose events are noted on `page`: its newest commit. What other hands took off
@@ -104,15 +95,7 @@ impl Record {
         let missing = || Error::failed(format!("run {run} has no log"));
         let Place { name, remote, .. } = read::find(repo, &run)?.ok_or_else(missing)?;
         let log = union::load(repo, &name)?.ok_or_else(missing)?;
-        let mut state = State {
-            repo: repo.clone(),
-            at: Expect::Absent,
-            parent: None,
-            root: Tree { entries: Vec::new() },
-            page,
-            text: None,
-            unsynced: Vec::new(),
-        };
+        let mut state = State::new(repo, page);
         state.take_in(log)?;
         if remote.is_some() {
             state.at = Expect::Absent;
@@ -244,6 +227,12 @@ struct Flush {
 }
 
 impl State {
+    /// That of a log that nothing is on.
+    fn new(repo: &Repository, page: ObjectId) -> Self {
+        let root = Tree { entries: Vec::new() };
+        Self { repo: repo.clone(), at: Expect::Absent, parent: None, root, page, text: None, unsynced: Vec::new() }
+    }
+
     /// The page that takes the next events, and what is on it.
     fn open_page(&mut self) -> Result<(ObjectId, Vec<u8>)> {
         let mut text = match self.text.take() {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use git_agentloop::run::goal::Role;
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -49,6 +50,24 @@ impl Turn {
     pub fn tool(&self, name: &str) -> Option<&Tool> {
         self.tools.iter().find(|tool| tool.name.eq_ignore_ascii_case(name))
     }
+
+    /// The role that it is played in: the first sentence `You are … <word>` of the system text, else of the prompt,
+    /// where it stands for clients without a system prompt. The word alone proves nothing: agents speak of
+    /// "subagents" in system texts of their own.
+    pub fn role(&self) -> Option<Role> {
+        named_in(&self.system).or_else(|| named_in(self.prompt()))
+    }
+}
+
+fn named_in(text: &str) -> Option<Role> {
+    const FAR: usize = 60;
+    let text = text.to_lowercase();
+    text.match_indices("you are ").find_map(|(at, opening)| {
+        let rest = text[at + opening.len()..].split(['.', ':', ';', '\n']).next().unwrap_or_default();
+        let near: String = rest.chars().take(FAR).collect();
+        let found = Role::ALL.into_iter().filter_map(|role| near.find(role.name()).map(|at| (at, role)));
+        found.min_by_key(|(at, _)| *at).map(|(_, role)| role)
+    })
 }
 
 /// What the model does with a turn: says something, calls a tool, or fails in one of the ways that providers fail.
@@ -161,53 +180,6 @@ impl Gate {
     }
 }
 
-/// The roles of our loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Proposes acceptance criteria.
-    Criteria,
-    /// Asks what is unclear.
-    Clarifier,
-    /// Splits the goal into subgoals.
-    Decomposer,
-    /// Works on one subgoal.
-    Subagent,
-    /// Judges an iteration.
-    Reviewer,
-    /// Merges what isolated workers did.
-    Integrator,
-}
-
-impl Role {
-    /// Every role with the word its prompt is known by.
-    pub const WORDS: [(Self, &'static str); 6] = [
-        (Self::Criteria, "criteria"),
-        (Self::Clarifier, "clarifier"),
-        (Self::Decomposer, "decomposer"),
-        (Self::Subagent, "subagent"),
-        (Self::Reviewer, "reviewer"),
-        (Self::Integrator, "integrator"),
-    ];
-
-    /// The role that a turn is played in: the first sentence `You are … <word>` of the system text, else of the prompt,
-    /// where it stands for clients without a system prompt. The word alone proves nothing: agents speak of
-    /// "subagents" in system texts of their own.
-    pub fn of(turn: &Turn) -> Option<Self> {
-        Self::named_in(&turn.system).or_else(|| Self::named_in(turn.prompt()))
-    }
-
-    fn named_in(text: &str) -> Option<Self> {
-        const FAR: usize = 60;
-        let text = text.to_lowercase();
-        text.match_indices("you are ").find_map(|(at, opening)| {
-            let rest = text[at + opening.len()..].split(['.', ':', ';', '\n']).next().unwrap_or_default();
-            let near: String = rest.chars().take(FAR).collect();
-            let found = Self::WORDS.iter().filter_map(|(role, word)| near.find(word).map(|at| (at, *role)));
-            found.min_by_key(|(at, _)| *at).map(|(_, role)| role)
-        })
-    }
-}
-
 type Decide = dyn Fn(&Turn) -> Reply + Send + Sync;
 type Recognise = dyn Fn(&Turn) -> Option<Role> + Send + Sync;
 
@@ -221,7 +193,7 @@ pub struct Brain {
 impl Brain {
     /// A brain that is one closure.
     pub fn new(decide: impl Fn(&Turn) -> Reply + Send + Sync + 'static) -> Self {
-        Self { decide: Arc::new(decide), recognise: Arc::new(Role::of) }
+        Self { decide: Arc::new(decide), recognise: Arc::new(Turn::role) }
     }
 
     /// A brain that plays every role of our loop as scripted.

@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use git_agentloop::run::goal::Role;
 use serde_json::{Map, Value, json};
 
-use super::{Reply, Role, Tool, Turn};
+use super::{Reply, Tool, Turn};
 
 /// Names that clients give the tool which writes a whole file: claude `Write`, opencode `write`, gemini `write_file`,
 /// copilot `create`.
@@ -145,7 +146,7 @@ impl LoopRoles {
         self
     }
 
-    /// Recognises `role` by `predicate`, before the words of [`Role::of`] are looked for.
+    /// Recognises `role` by `predicate`, before the words of [`Turn::role`] are looked for.
     #[must_use]
     pub fn recognise(mut self, role: Role, predicate: impl Fn(&Turn) -> bool + Send + Sync + 'static) -> Self {
         self.predicates.push((role, Box::new(predicate)));
@@ -154,7 +155,7 @@ impl LoopRoles {
 
     pub(super) fn role(&self, turn: &Turn) -> Option<Role> {
         let by_predicate = self.predicates.iter().find(|(_, fits)| fits(turn)).map(|(role, _)| *role);
-        by_predicate.or_else(|| Role::of(turn))
+        by_predicate.or_else(|| turn.role())
     }
 
     pub(super) fn reply(&self, turn: &Turn) -> Reply {
