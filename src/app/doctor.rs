@@ -73,11 +73,10 @@ impl Finding {
 /// Looks at everything that a run from `dir`, or the current directory, needs. No agent is asked to do anything.
 pub async fn doctor(dir: Option<&Path>) -> Doctor {
     let site = Site::open(dir);
-    let registry = match &site {
-        Ok(site) => site.registry(),
-        Err(_) => Registry::new(&|_| Vec::new(), &[]),
+    let backends = match &site {
+        Ok(site) => examined_backends(site).await,
+        Err(_) => probe::examine(&Registry::new(&|_| Vec::new(), &[])).await,
     };
-    let backends = probe::examine(&registry).await;
     let mut checks = vec![git()];
     match &site {
         Ok(site) => {
@@ -102,7 +101,7 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
 
 /// The backends, examined: installed, logged in, and what each can do.
 pub async fn examined_backends(site: &Site) -> Vec<Examined> {
-    probe::examine(&site.registry()).await
+    probe::examine(site.registry()).await
 }
 
 fn git() -> Finding {

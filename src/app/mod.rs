@@ -58,6 +58,8 @@ pub struct Site {
     repo: Repository,
     /// Read once somebody asks: what git's hooks do needs none.
     settings: OnceLock<Settings>,
+    /// The same.
+    registry: OnceLock<Registry>,
     own: BTreeMap<String, Arc<dyn Agent>>,
 }
 
@@ -68,7 +70,7 @@ impl Site {
     /// Where there is none, or git would not trust it.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let repo = Repository::open(dir)?;
-        Ok(Self { repo, settings: OnceLock::new(), own: BTreeMap::new() })
+        Ok(Self { repo, settings: OnceLock::new(), registry: OnceLock::new(), own: BTreeMap::new() })
     }
 
     /// The repository.
@@ -103,10 +105,12 @@ impl Site {
     }
 
     /// The backends that can be driven from here.
-    fn registry(&self) -> Registry {
-        let mut own = self.repo.config_names("agentloop.backend.");
-        own.extend(self.commands_set());
-        Registry::new(&|key| self.repo.config(key), &own)
+    fn registry(&self) -> &Registry {
+        self.registry.get_or_init(|| {
+            let mut own = self.repo.config_names("agentloop.backend.");
+            own.extend(self.commands_set());
+            Registry::new(&|key| self.repo.config(key), &own)
+        })
     }
 
     /// The backends that the user's settings name by their commands.
