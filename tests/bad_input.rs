@@ -40,6 +40,13 @@ fn goals_that_are_none_are_refused() {
     }
     with_stdin(&repo, &["run", "--backend", "mock", "-F", "-"], &vec![b'x'; 1024 * 1024 + 1]).expect(2);
     repo.agentloop(&["run", "--backend", "mock", "-F", "no-such-file"]).expect(2);
+    let criteria = repo.agentloop(&["run", "x", "--backend", "mock", "--criteria", " "]).expect(2).stderr;
+    assert_eq!(
+        criteria,
+        "error: there is nothing in the criteria\nhint: leave them out, and an agent proposes what must hold\n"
+    );
+    let remote = repo.agentloop(&["sync"]).expect(2).stderr;
+    assert_eq!(remote, "error: there is no remote\nhint: 'git remote add NAME URL' adds one\n");
     assert_untouched(&repo);
 }
 

@@ -6,6 +6,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::run::event::GOAL_LIMIT;
 
+/// What the other text is called.
+const CRITERIA: &str = "the criteria";
+
 /// The goal that `given` or `file` name; where neither does, `ask` whether a person is there to say it.
 ///
 /// # Errors
@@ -26,8 +29,8 @@ pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<Strin
 /// Where they are none that a run can have.
 pub fn criteria(given: Option<&str>, file: Option<&Path>) -> Result<String> {
     match (given, file) {
-        (Some(text), _) => sound("the criteria", text.to_owned()),
-        (None, Some(path)) => from_file("the criteria", path),
+        (Some(text), _) => sound(CRITERIA, text.to_owned()),
+        (None, Some(path)) => from_file(CRITERIA, path),
         (None, None) => Ok(String::new()),
     }
 }
@@ -58,7 +61,12 @@ fn from_reader(what: &str, reader: impl Read) -> Result<String> {
 
 fn sound(what: &str, text: String) -> Result<String> {
     if text.trim().is_empty() {
-        return Err(say_it(Error::usage(format!("{what} is empty"))));
+        let error = Error::usage(format!("there is nothing in {what}"));
+        return Err(if what.starts_with(CRITERIA) {
+            error.hint("leave them out, and an agent proposes what must hold")
+        } else {
+            say_it(error)
+        });
     }
     if text.len() > GOAL_LIMIT {
         return Err(Error::usage(format!("{what}: longer than 1 MiB"))

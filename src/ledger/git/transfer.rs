@@ -104,8 +104,8 @@ pub struct Synced {
 pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
     let gix = repo.gix();
     let names: Vec<String> = gix.remote_names().iter().map(|name| name.to_str_lossy().into_owned()).collect();
-    let known = if names.is_empty() { "there is none".to_owned() } else { format!("there is {}", names.join(", ")) };
-    let hint = format!("{known}; 'git remote add NAME URL' adds one");
+    let known = if names.is_empty() { String::new() } else { format!("there is {}; ", names.join(", ")) };
+    let hint = format!("{known}'git remote add NAME URL' adds one");
     match name {
         Some(name) if names.iter().any(|known| known == name) => Ok(name.to_owned()),
         Some(name) => Err(Error::usage(format!("there is no remote '{name}'")).hint(hint)),
@@ -114,7 +114,8 @@ pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
                 gix.remote_default_name(gix::remote::Direction::Fetch).map(|name| name.to_str_lossy().into_owned());
             let default = default.filter(|name| names.contains(name));
             let only = || (names.len() == 1).then(|| names[0].clone());
-            default.or_else(only).ok_or_else(|| Error::usage("which remote is not clear").hint(hint))
+            let what = if names.is_empty() { "there is no remote" } else { "which remote is not clear" };
+            default.or_else(only).ok_or_else(|| Error::usage(what).hint(hint))
         }
     }
 }
