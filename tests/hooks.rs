@@ -248,6 +248,17 @@ fn events_follow_commits_that_are_rewritten() {
             format!("{run}\n{run}")
         );
 
+        // A commit that is packed by now, and one of a linked worktree.
+        repo.git(&["gc", "-q"]);
+        repo.git(&["commit", "-q", "--amend", "--no-edit", "--reset-author"]);
+        assert_eq!(notes(&repo, &run, &["main.."]), before);
+        repo.git(&["switch", "-q", "main"]);
+        let linked = repo.home().join("linked").to_str().unwrap().to_owned();
+        repo.git(&["worktree", "add", "-q", &linked, &branch]);
+        repo.git(&["-C", &linked, "commit", "-q", "--amend", "-m", "named no more"]);
+        assert_eq!(notes(&repo, &run, &["main..", &branch]), before);
+        repo.git(&["worktree", "remove", &linked]);
+
         // Our own readers see each event once, and the snapshot still stands.
         assert_eq!(repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout, tail);
         assert_eq!(repo.agentloop(&["status", &run, "--json"]).expect(0).stdout, status);

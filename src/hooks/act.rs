@@ -6,6 +6,7 @@ use std::path::Path;
 use super::REFUSED;
 use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
+use crate::ledger::git::rewrite;
 use crate::process;
 
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
@@ -36,7 +37,10 @@ pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
             Ok(0)
         }
         ("post-rewrite", _) => {
-            app::carry_events(&Site::open(None)?, &input()?)?;
+            let pairs = input()?;
+            if rewrite::may_concern_runs(&pairs) {
+                app::carry_events(&Site::open(None)?, &pairs)?;
+            }
             Ok(0)
         }
         _ => Err(Error::usage(format!("'{event}' is no hook of ours, or it was called without its arguments"))

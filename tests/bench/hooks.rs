@@ -5,16 +5,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::measure::{Aim, Row, pairs};
-use crate::record::repository_of;
+use crate::record::add_runs;
 use crate::scratch::{PROGRAM, Scratch};
 
 const ROUNDS: usize = 150;
 
-pub fn beside_runs() -> Vec<Row> {
-    let plain = Scratch::new();
-    let (ours, run) = repository_of(10_000);
+/// In a tree of `files` files. Two hooks that do nothing cost two starts of a shell: less than that no hook can.
+pub fn beside_runs(files: usize) -> Vec<Row> {
+    let plain = Scratch::with_files(files);
+    let ours = Scratch::with_files(files);
+    let run = add_runs(&ours, 10_000);
     ours.run(PROGRAM, &["hooks", "install"]);
-    let empty = Scratch::new();
+    let empty = Scratch::with_files(files);
     for event in ["prepare-commit-msg", "post-rewrite"] {
         let path = empty.path().join(".git/hooks").join(event);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -24,11 +26,12 @@ pub fn beside_runs() -> Vec<Row> {
     for scratch in [&plain, &ours, &empty] {
         scratch.git(&["commit", "-q", "--allow-empty", "-m", "to be amended"]);
         scratch.git(&["pack-refs", "--all"]);
+        scratch.git(&["update-index", "--refresh"]); // files as young as their index are read again each time
     }
     let amend = ["commit", "-q", "--amend", "--allow-empty", "-m", "amended"];
     let row = |what: &str, scratch: &Scratch, arguments: &[&str], aim: Aim| {
         let both = pairs(ROUNDS, || git(scratch, arguments), || git(&plain, arguments));
-        Row::pairs(what, &both, aim)
+        Row::pairs(&format!("{files} files: {what}"), &both, aim)
     };
     let mut rows = vec![
         row("git commit --amend, two empty hooks / none", &empty, &amend, Aim::None),

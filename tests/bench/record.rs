@@ -212,6 +212,12 @@ pub fn read() -> Vec<Row> {
 /// A repository with the branches and packed logs of `count` runs; the newest run's id.
 pub fn repository_of(count: u64) -> (Scratch, RunId) {
     let scratch = Scratch::new();
+    let newest = add_runs(&scratch, count);
+    (scratch, newest)
+}
+
+/// The branches and packed logs of `count` runs into a repository; the newest run's id.
+pub fn add_runs(scratch: &Scratch, count: u64) -> RunId {
     let main = scratch.git(&["rev-parse", "HEAD"]);
     let mut stream = String::new();
     for number in 0..count {
@@ -236,7 +242,7 @@ pub fn repository_of(count: u64) -> (Scratch, RunId) {
     scratch.git(&["pack-refs", "--all"]);
     scratch.git(&["gc", "-q"]);
     let last = count - 1;
-    (scratch, RunId::new(&format!("goal number {last}"), last.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    RunId::new(&format!("goal number {last}"), last.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 pub fn many_runs(count: u64) -> Vec<Row> {

@@ -4,8 +4,11 @@
 //! takes half a second.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use gix::objs::{CommitRef, Kind};
 
 use super::notes::{self, Note};
 use super::objects::blob;
@@ -15,9 +18,44 @@ use super::repository::Repository;
 use super::{taken, union};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
+use crate::run::message::RUN_TRAILER;
 
 /// How often it is tried again where a driver was quicker.
 const TRIES: usize = 100;
+
+/// Whether there may be events to carry. An amend waits for its hook, and what it amends is nearly always a commit that
+/// is not packed yet: such a one tells without a repository being opened.
+#[must_use]
+pub fn may_concern_runs(pairs: &str) -> bool {
+    let Some(objects) = objects() else { return true };
+    let mut buffer = Vec::new();
+    pairs.lines().any(|line| {
+        let old = line.split_whitespace().next().and_then(|word| ObjectId::from_hex(word.as_bytes()).ok());
+        old.is_some_and(|old| !is_plain(&objects, old, &mut buffer))
+    })
+}
+
+/// Whether `commit` is not packed and names no run.
+fn is_plain(objects: &Path, commit: ObjectId, buffer: &mut Vec<u8>) -> bool {
+    let store = gix::odb::loose::Store::at(objects, commit.kind());
+    let Ok(Some(found)) = store.try_find(&commit, buffer) else { return false };
+    let message = CommitRef::from_bytes(found.data, commit.kind()).map(|commit| commit.message);
+    found.kind == Kind::Commit && message.is_ok_and(|message| message.find(RUN_TRAILER).is_none())
+}
+
+/// Where git keeps the objects of the repository that a hook was called in (gitrepository-layout(5), githooks(5)).
+fn objects() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    if let Some(objects) = from("GIT_OBJECT_DIRECTORY") {
+        return Some(objects);
+    }
+    let git_dir = from("GIT_DIR").unwrap_or_else(|| ".git".into());
+    let common = from("GIT_COMMON_DIR").or_else(|| {
+        let text = std::fs::read_to_string(git_dir.join("commondir")).ok()?;
+        Some(git_dir.join(text.trim_end()))
+    });
+    Some(common.unwrap_or(git_dir).join("objects")).filter(|objects| objects.is_dir())
+}
 
 /// Copies the events noted on rewritten commits to what they became; `pairs` is `<old> <new>` a line (githooks(5),
 /// post-rewrite). The old notes stay: the old commits may come back.
