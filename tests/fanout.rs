@@ -149,7 +149,9 @@ fn a_conflict_that_one_side_wins_whole_is_said() {
     let events = repo.events(result["run_id"].as_str().unwrap());
     let resolved = events.iter().find(|event| event["data"]["conflict"].is_array()).unwrap();
     let remarks = resolved["data"]["remarks"].to_string();
-    assert_eq!(remarks, "[\"'README' is as the subgoal left it: nothing that was merged before was kept in it\"]");
+    let said = "'README' is as it came in: nothing of what was there before was kept in it";
+    assert_eq!(remarks, format!("[\"{said}\"]"));
+    assert!(prompt(&repo, "reviewer", "", 1).contains(&format!("two: {said}")));
 }
 
 #[test]

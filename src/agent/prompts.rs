@@ -267,14 +267,24 @@ pub fn work(brief: &Brief<'_>, subgoal: &Subgoal, siblings: &[Subgoal], attempt:
     text
 }
 
-/// Asks for a verdict on an iteration: what the workers reported, what the checks said, what changed since the last
-/// checkpoint.
+/// Asks for a verdict on an iteration: what the workers reported, what was noticed while their work was merged, what the
+/// checks said, what changed since the last checkpoint.
 #[must_use]
-pub fn review(brief: &Brief<'_>, aggregate: &str, verification: &Verification, diff: &str) -> String {
+pub fn review(
+    brief: &Brief<'_>,
+    aggregate: &str,
+    merging: &[String],
+    verification: &Verification,
+    diff: &str,
+) -> String {
     let mut text = brief.goal();
     text.push_str(&brief.round());
     text.push_str("What the workers report:\n\n");
     text.push_str(&section("reports", aggregate, MIDDLE));
+    if !merging.is_empty() {
+        text.push_str("What was noticed where their work conflicted and was merged:\n\n");
+        text.push_str(&section("merging", &merging.join("\n"), SHORT));
+    }
     let checks = checks(verification);
     if checks.is_empty() {
         text.push_str("No checks are configured: run yourself what shows whether the work holds.\n\n");
@@ -375,7 +385,7 @@ mod tests {
         let brief = Brief { goal: &long, criteria: &long, feedback: &long, ..Brief::default() };
         let check = CheckResult { name: long.clone(), stdout: long.clone(), ..CheckResult::default() };
         let verification = Verification { checks: vec![check; 40], ..Verification::default() };
-        let text = review(&brief, &long, &verification, &long);
+        let text = review(&brief, &long, std::slice::from_ref(&long), &verification, &long);
         assert!(text.len() < 2 * LONG + 5 * MIDDLE, "{}", text.len());
         let huge = Subgoal { id: "s1".to_owned(), description: long.clone() };
         let siblings = vec![subgoal("x"); 10_000];
@@ -424,13 +434,20 @@ mod tests {
         let green = CheckResult { name: "true".to_owned(), ok: true, stdout: "noise".to_owned(), ..red.clone() };
         let verification = Verification { checks: vec![red, green], ..Verification::default() };
         let brief = Brief { goal: "g", playwright: true, ..Brief::default() };
-        let text = review(&brief, "### a: do a\n\ndone", &verification, "+line");
-        for words in ["`cargo test` FAILED: exit code 101\nboom\n`true` passed\n", "### a: do a", "+line", "playwright"]
-        {
+        let text = review(&brief, "### a: do a\n\ndone", &["'x' is one side's".to_owned()], &verification, "+line");
+        for words in [
+            "`cargo test` FAILED: exit code 101\nboom\n`true` passed\n",
+            "### a: do a",
+            "+line",
+            "playwright",
+            "'x' is one side's",
+        ] {
             assert!(text.contains(words), "{words} in {text}");
         }
-        let bare = review(&Brief::default(), "", &Verification::default(), "");
-        assert!(bare.contains("No checks are configured") && bare.contains("changed no file"));
+        let bare = review(&Brief::default(), "", &[], &Verification::default(), "");
+        assert!(
+            bare.contains("No checks are configured") && bare.contains("changed no file") && !bare.contains("merging")
+        );
     }
 
     #[test]

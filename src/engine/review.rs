@@ -17,15 +17,16 @@ const EVERYTHING: &str = "*";
 impl Engine {
     /// Asks for a verdict on the iteration.
     pub(super) async fn review(&self) -> Result<()> {
-        let (tip, verification, aggregate) = self.recorder.with(|run| {
+        let (tip, verification, aggregate, merging) = self.recorder.with(|run| {
             let iteration = run.iteration().cloned().unwrap_or_default();
             let aggregate = iteration.aggregate();
-            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate)
+            let merging = iteration.integration.unwrap_or_default().remarks;
+            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate, merging)
         });
         let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
         let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, &[], limit)).await?;
         let diff = self.parts.redactor.clean(&diff).into_owned();
-        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &verification, &diff));
+        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
         let call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
         let looks = call.agent.only_reads(Role::Reviewer);
         // What the checks have changed by now is not the reviewer's.

@@ -141,6 +141,8 @@ impl Run {
         integration.tree.clone_from(&data.tree);
         integration.merged.push(data.commit.clone());
         integration.merged.extend(data.resolution.clone());
+        let subgoal = data.subgoal.as_deref().unwrap_or_default();
+        integration.remarks.extend(data.remarks.iter().map(|remark| format!("{subgoal}: {remark}")));
         iteration.verification = None;
         iteration.review = None;
     }
@@ -152,7 +154,7 @@ impl Run {
         }
         if let Some(iteration) = self.iterations.last_mut() {
             let (onto, tree) = (data.onto.clone(), data.onto.clone());
-            iteration.integration.get_or_insert(Integration { onto, tree, merged: Vec::new() });
+            iteration.integration.get_or_insert(Integration { onto, tree, ..Integration::default() });
         }
     }
 

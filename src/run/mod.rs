@@ -209,6 +209,8 @@ pub struct Integration {
     pub tree: String,
     /// The commits, in the order in which they were merged.
     pub merged: Vec<String>,
+    /// What was noticed of conflicts that were resolved, in words, each after its subgoal.
+    pub remarks: Vec<String>,
 }
 
 /// A commit of ours on the run's branch.

@@ -140,10 +140,9 @@ impl GitLedger {
             let [here, ours, theirs] = [entry(tree, path)?, entry(sides[0], path)?, entry(sides[1], path)?];
             if here == ours {
                 one_sided
-                    .push(format!("'{path}' is as it was merged before: nothing of the subgoal's work on it was kept"));
+                    .push(format!("'{path}' is as it was before the merge: nothing of what came in was kept in it"));
             } else if here == theirs {
-                one_sided
-                    .push(format!("'{path}' is as the subgoal left it: nothing that was merged before was kept in it"));
+                one_sided.push(format!("'{path}' is as it came in: nothing of what was there before was kept in it"));
             }
         }
         Ok((marked, one_sided))
