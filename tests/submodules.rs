@@ -74,10 +74,23 @@ fn workers_find_them_filled_and_what_they_do_there_is_kept() {
     assert_eq!((repo.fingerprint(), clones(&repo)), (before, theirs), "the user's own was touched");
     assert_cleared(&repo, run);
     repo.assert_sound();
+    // What goes with the run is kept in the user's clones too, and comes back.
+    let refs = || {
+        let of = |dir: &str| repo.git(&["-C", dir, "for-each-ref", "--format=%(refname)", "refs/agentloop/run"]);
+        (of("lib"), of("lib/inner"))
+    };
+    let kept = refs();
+    assert!(kept.0.contains(run) && kept.1.contains(run), "{kept:?}");
+    let removal = repo.agentloop(&["discard", run, "--yes", "--json"]).expect(0).json();
+    assert_eq!(refs(), (String::new(), String::new()));
+    assert!(removal["kept"].to_string().contains("of a submodule, in "), "{removal:#}");
+    crate::taking::undo(&repo, removal["undo"].as_str().unwrap());
+    assert_eq!(refs(), kept);
+    repo.agentloop(&["tail", run]).expect(0);
     // Whoever merges the run has everything that it names, without a fetch.
     repo.agentloop(&["discard", run, "--yes"]).expect(0);
     let rescued = repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop/rescue/**/heads/agentloop/*"]);
-    repo.git(&["merge", "-q", &rescued]);
+    repo.git(&["merge", "-q", rescued.lines().last().unwrap()]);
     repo.git(&["submodule", "--quiet", "update", "--recursive"]);
     let read = |name: &str| std::fs::read_to_string(repo.path().join(name)).unwrap();
     assert_eq!((read("lib/file"), read("lib/inner/file")), ("lib\nedited\nagain\n".into(), "inner\ndeep\n".into()));

@@ -146,7 +146,7 @@ fn reachable(repo: &Repo) -> BTreeSet<String> {
 }
 
 /// Runs the printed command as a user would.
-fn undo(repo: &Repo, command: &str) {
+pub fn undo(repo: &Repo, command: &str) {
     let ran = repo.command("sh").args(["-ec", command]).output().unwrap();
     assert!(ran.status.success(), "{command}: {ran:?}");
 }

@@ -11,6 +11,7 @@ use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
 use super::opening::STARTED_HERE;
+use super::provision::clones;
 use super::read::{LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
@@ -95,9 +96,17 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let mut removed = Removed::default();
     (removed.worktrees, removed.kept) = drop_worktrees(repo, &mover, run)?;
+    let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
+    let mut undo = Vec::new();
+    if extent == Extent::Everything {
+        // First: once its own refs are gone, nobody can name the run to do it again.
+        for withdrawn in clones::withdraw(repo, run, &rescue)? {
+            removed.kept.push(withdrawn.in_words());
+            undo.push(withdrawn.undo());
+        }
+    }
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
-        let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
         let kept = going.iter().map(|(name, id)| Change {
             name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
             new: Some(*id),
@@ -112,13 +121,19 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
             }
         }
         removed.refs = going.into_iter().map(|(name, _)| name).collect();
-        removed.undo = Some(format!(
-            "git for-each-ref --format='create refs/%(refname:lstrip=5) %(objectname)' {rescue} | git update-ref --stdin"
-        ));
+        undo.insert(0, self::undo("git", &rescue));
     }
+    removed.undo = Some(undo.join(" && ")).filter(|undo| !undo.is_empty());
     clear_folder(repo, run, extent)?;
     drop(lock);
     Ok(removed)
+}
+
+/// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
+pub(super) fn undo(git: &str, rescue: &str) -> String {
+    format!(
+        "{git} for-each-ref --format='create refs/%(refname:lstrip=5) %(objectname)' {rescue} | {git} update-ref --stdin"
+    )
 }
 
 /// Removes the run's worktrees; which, and what of them was kept first, in words.

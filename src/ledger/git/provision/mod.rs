@@ -1,6 +1,7 @@
 //! Makes worktrees fit to work in: ignored files of the user's checkout, submodules, and what was set up by whom.
 
 mod brought;
+pub(super) mod clones;
 mod copy;
 pub(super) mod submodules;
 

@@ -278,8 +278,16 @@ fn is_provisioned(tracked: &Tracked<'_>) -> bool {
     tracked.path.join(".gitmodules").exists() && tracked.git_dir.join(PROVISIONED).exists()
 }
 
+/// The clones that lie in the user's checkout itself, where an older git made them, or nobody has moved them yet
+/// (git-submodule(1), absorbgitdirs).
+pub(super) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBuf>> {
+    let Some(users) = Checkout::of_user(repo).filter(Checkout::has_modules) else { return Ok(Vec::new()) };
+    let found = links(&mut users.git())?;
+    Ok(found.iter().map(|link| users.path.join(&link.path).join(".git")).filter(|dir| dir.is_dir()).collect())
+}
+
 /// git in a git directory, whatever files belong to it.
-fn bare(git_dir: &Path) -> Command {
+pub(super) fn bare(git_dir: &Path) -> Command {
     let mut git = command::plumbing();
     git.arg("--git-dir").arg(git_dir);
     git
