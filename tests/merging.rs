@@ -11,7 +11,7 @@ use crate::support::{PROGRAM, Repo, processes_with, wait_for};
 const KEEP_BOTH: &str = "sed -i '/^||||||| /,/^=======$/d;/^<<<<<<< /d;/^>>>>>>> /d' README";
 
 /// A run that changed a file which `main` has changed otherwise since, and the integrator's script.
-fn conflicting(integrate: &str, arguments: &[&str]) -> (Repo, String) {
+pub fn conflicting(integrate: &str, arguments: &[&str]) -> (Repo, String) {
     let repo = Repo::new();
     scripted(&repo, &plan(&["greet"]), "echo run > README; echo new > new.txt", integrate);
     let result = repo.agentloop(&[&RUN[..], arguments].concat()).expect(0).json();
@@ -220,4 +220,41 @@ fn a_kill_at_any_instant_leaves_the_checkout_as_it_was_or_merged() {
     assert_eq!(repo.git(&["show", "HEAD:README"]), "main\nrun");
     assert_cleared(&repo, &run);
     repo.assert_sound();
+}
+
+#[test]
+fn hooks_hear_the_message_as_they_do_at_a_merge_of_ones_own() {
+    let hook = |repo: &Repo, name: &str, body: &str| {
+        let path = repo.path().join(".git/hooks").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    for (way, source) in [(&["--no-ff"][..], "merge"), (&["--squash"], "squash")] {
+        let (repo, run) = conflicting(KEEP_BOTH, &[]);
+        let main = repo.git(&["rev-parse", "HEAD"]);
+        hook(&repo, "prepare-commit-msg", "echo \"$2 $(git rev-parse HEAD)\" > \"$HOME/prepared\"");
+        // As Gerrit has it.
+        hook(&repo, "commit-msg", "git interpret-trailers --in-place --trailer 'Change-Id: I123' \"$1\"");
+        merge(&repo, &run, way).expect(0);
+        assert_eq!(std::fs::read_to_string(repo.home().join("prepared")).unwrap(), format!("{source} {main}\n"));
+        let trailers = repo.git(&["log", "-1", "--format=%(trailers)"]);
+        assert!(trailers.contains("Change-Id: I123") && trailers.contains("Agentloop-Run: "), "{trailers}");
+
+        // One that refuses costs neither the checkout nor what was paid for.
+        repo.git(&["reset", "-q", "--hard", &main]);
+        hook(&repo, "commit-msg", "grep -q ^Ticket: \"$1\" || { echo no ticket >&2; exit 1; }");
+        let before = repo.fingerprint();
+        let refused = merge(&repo, &run, way).expect(2).stderr;
+        assert!(refused.contains("no ticket\nerror: your commit-msg hook refuses the message"), "{refused}");
+        assert_eq!(repo.fingerprint(), before);
+        assert!(!repo.path().join(".git/agentloop").join(&run).join("MERGE_MSG").exists());
+        let command = refused.lines().last().unwrap().split_once(": to take it").map(|(_, rest)| rest).unwrap();
+        let command = command.split_once(": ").unwrap().1;
+        let editor = repo.script("editor", "echo 'Ticket: 7' >> \"$1\"");
+        let taken = repo.command("sh").env("GIT_EDITOR", editor).args(["-ec", command]).output().unwrap();
+        assert!(taken.status.success(), "{command}: {taken:?}");
+        assert_eq!(repo.git(&["show", "HEAD:README"]), "main\nrun");
+        assert!(repo.git(&["log", "-1", "--format=%B"]).contains("Ticket: 7"));
+    }
 }

@@ -122,7 +122,7 @@ pub async fn merge_with_agent(
         ))
     })?;
     let message = message::resolved_by(&work.draft, &choice, &usage);
-    git::take_resolved(&site.repo, &work.take(how, &message), &met, &tree)?;
+    git::take_resolved(&site.repo, &work.id, &work.take(how, &message), &met, &tree)?;
     Ok((work.id, 0))
 }
 

@@ -15,7 +15,7 @@ git does it, in your checkout: it stops at conflicts and before it would touch
 what you have not committed, and exits as it always does. With --with-agent,
 conflicts are resolved in a worktree apart, the run's checks are run on what
 comes of it, and your branch is then fast-forwarded to the merge: of your own
-hooks, that calls post-merge alone.";
+hooks, that calls prepare-commit-msg, commit-msg and post-merge.";
 
 pub const DISCARD_EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,7 @@ use std::process::Command;
 use gix::bstr::ByteSlice as _;
 
 use super::repository::Repository;
-use super::{branch, command, preview};
+use super::{branch, command, preview, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -153,18 +153,29 @@ fn names(printed: &[u8]) -> HashSet<String> {
 /// fast-forwarded by their git.
 ///
 /// # Errors
-/// Where the commit cannot be made, the user has gone on since, or git does not take it.
-pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<()> {
-    let mut git = process::in_our_place("git");
-    git.args(["commit-tree", "-m", take.message.trim_end(), "-p", &met.head]);
-    if take.way != Way::Squash {
-        git.args(["-p", take.commit]);
-    }
-    if repo.gix().config_snapshot().boolean("commit.gpgSign").unwrap_or_default() {
-        git.arg("-S");
-    }
-    repo.identity().stand_in(&mut git);
-    let commit = command::word(git.arg(tree))?;
+/// Where the commit cannot be made, a hook of the user's refuses its message, the user has gone on since, or git does not
+/// take it.
+pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<()> {
+    let commit = |message: &str| {
+        let mut git = process::in_our_place("git");
+        git.args(["commit-tree", "-m", message.trim_end(), "-p", &met.head]);
+        if take.way != Way::Squash {
+            git.args(["-p", take.commit]);
+        }
+        if repo.gix().config_snapshot().boolean("commit.gpgSign").unwrap_or_default() {
+            git.arg("-S");
+        }
+        repo.identity().stand_in(&mut git);
+        command::word(git.arg(tree))
+    };
+    let commit = match hear_hooks(repo, run, take)? {
+        Ok(message) => commit(&message)?,
+        Err(hook) => {
+            let commit = commit(take.message)?;
+            return Err(Error::failed(format!("your {hook} hook refuses the message of the resolved merge"))
+                .hint(format!("to take it and mend the message: git merge --ff-only {commit} && git commit --amend")));
+        }
+    };
     let (head, branch) = preview::head(repo)?;
     if (&head, &branch) != (&met.head, &met.branch) {
         return Err(Error::failed("your checkout is not where it was: HEAD has moved meanwhile")
@@ -177,6 +188,32 @@ pub fn take_resolved(repo: &Repository, take: &Take<'_>, met: &Meeting, tree: &s
         _ => Err(Error::failed("git did not take the resolved merge, and says why above")
             .hint(format!("once that is mended: git merge {commit}"))),
     }
+}
+
+/// The message as the user's hooks leave it that git calls with the message of a merge or a squash, in the place of git
+/// (githooks(5)); or the hook that refuses it.
+fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::result::Result<String, &'static str>> {
+    let file = run_dir(repo.common_dir(), run).join("MERGE_MSG");
+    let failed = "the merge's message cannot be drafted";
+    std::fs::write(&file, take.message.trim_end().to_owned() + "\n").context(failed)?;
+    let source = if take.way == Way::Squash { "squash" } else { "merge" };
+    let mut refused = None;
+    for (hook, source) in [("prepare-commit-msg", Some(source)), ("commit-msg", None)] {
+        let mut git = process::in_our_place("git");
+        git.env("GIT_EDITOR", ":").args(["hook", "run", "--ignore-missing", hook, "--"]).arg(&file).args(source);
+        if run_it(&mut git)? != 0 {
+            refused = Some(hook);
+            break;
+        }
+    }
+    let message = std::fs::read_to_string(&file).context(failed);
+    let _ = std::fs::remove_file(&file);
+    Ok(match refused {
+        Some(hook) => Err(hook),
+        None => {
+            Ok(message?).and_then(|message| if message.trim().is_empty() { Err("commit-msg") } else { Ok(message) })
+        }
+    })
 }
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
