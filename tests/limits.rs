@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use git_agentloop::run::goal::Role;
 
+use crate::merging::conflicting;
 use crate::support::model_server::{Brain, Gate, LoopRoles, ModelServer, Reply, Request, Turn, Usage, Work};
 use crate::support::{PROGRAM, Ran, Repo, hermetic};
 
@@ -124,6 +125,30 @@ fn no_wait_stops_at_a_limit_and_before_one_that_is_known() {
         let hint = result["hint"].as_str().unwrap();
         assert!(hint.contains("it resets at") && hint.contains("git agentloop resume"), "{hint}");
         assert_eq!(server.turns().len(), 1, "one request, whoever sent it");
+    }
+}
+
+#[test]
+fn a_merge_with_an_agent_waits_for_a_limit_and_counts_no_try() {
+    let limit = |turn: &Turn| (turn.n == 1).then(|| Reply::retry_after(429, 2));
+    for no_wait in [false, true] {
+        let both = Work::about("").writes(&[("README", "main and run\n")]);
+        let server = ModelServer::start(Brain::loop_roles(LoopRoles::new().integrates(both)).first(limit));
+        let options =
+            if no_wait { &["--max-task-retries", "0", "--no-wait"][..] } else { &["--max-task-retries", "0"] };
+        let (repo, run) = conflicting("false", options);
+        let before = repo.fingerprint();
+        let merged = ran(&repo, &server, &["merge", &run, "--with-agent", "--integrator", "claude_api/m"]);
+        if no_wait {
+            assert!(merged.stderr.contains("429 Too Many Requests"), "{}", merged.stderr);
+            assert_eq!((merged.code, server.turns().len()), (2, 1), "{}", merged.stderr);
+            assert_eq!(repo.fingerprint(), before);
+        } else {
+            assert!(merged.stderr.contains("s for claude_api: "), "{}", merged.stderr);
+            assert_eq!((merged.code, repo.git(&["show", "HEAD:README"])), (0, "main and run".to_owned()));
+            let requests = server.requests();
+            assert!(requests[1].at.duration_since(requests[0].at) >= Duration::from_secs(1), "it did not wait");
+        }
     }
 }
 

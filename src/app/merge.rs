@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
 use super::drive::{ORPHAN_GRACE, provisioning, replay};
+use super::{Site, now};
 use crate::agent::prompts::Prompts;
 use crate::engine::dispute::{Dispute, Settled};
+use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip};
@@ -108,6 +109,8 @@ pub async fn merge_with_agent(
         provisioning: provisioning(site)?,
         session: session_id(fastrand::u64(..)),
         prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
+        limits: Limits::of_user(),
+        clock: now,
         redactor: Redactor::new(std::env::vars()),
         cancel,
     };

@@ -9,6 +9,7 @@ use super::sanitize::{line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::run::event::Timestamp;
+pub use crate::run::event::span;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;
 use crate::settings::{Entry, Origin};
@@ -211,19 +212,6 @@ pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A span of time in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
-#[must_use]
-pub fn span(seconds: f64) -> String {
-    let seconds = seconds.max(0.0);
-    match seconds {
-        s if s < 9.95 => format!("{s:.1}s"),
-        s if s < 119.5 => format!("{s:.0}s"),
-        s if s < 2.0 * 3600.0 => format!("{:.0}m", (s / 60.0).floor()),
-        s if s < 48.0 * 3600.0 => format!("{:.0}h", (s / 3600.0).floor()),
-        s => format!("{:.0}d", (s / 86_400.0).floor()),
-    }
 }
 
 /// `1 file changed`, `2 files changed`.

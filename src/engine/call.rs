@@ -228,21 +228,35 @@ impl Call {
 
     /// When a call that met a passing failure is made again. A clarifier's is not: it never blocks.
     fn retry_at(&self, failure: &Failure, recorder: &Arc<Recorder>) -> Option<Timestamp> {
-        if !failure.kind.is_transient() || self.request.role == Role::Clarifier {
+        if self.request.role == Role::Clarifier {
             return None;
         }
-        let now = recorder.now();
-        if let Some(reset) = failure.reset_at {
-            if failure.kind == FailureKind::RateLimited {
-                self.limits.tell(&self.choice.backend, reset, now);
-            }
-            return Some(reset.max(now.plus(FIRST_BACKOFF)));
-        }
         let streak = recorder.with(|run| run.pauses.get(&self.choice.backend).map_or(0, |pause| pause.streak));
-        let backoff = (FIRST_BACKOFF * 2f64.powi(i32::try_from(streak).unwrap_or(i32::MAX))).min(LONGEST_BACKOFF);
-        let jitter = 0.75 + 0.5 * fastrand::f64();
-        (streak < PATIENCE).then(|| now.plus(backoff * jitter))
+        passes_at(failure, &self.choice.backend, streak, &self.limits, recorder.now())
     }
+}
+
+/// When a call that met a passing failure is made again: once the service says so, which the user's other runs are told,
+/// or after a while that grows with the `streak` of such failures before it.
+pub(super) fn passes_at(
+    failure: &Failure,
+    backend: &str,
+    streak: u32,
+    limits: &Limits,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    if !failure.kind.is_transient() {
+        return None;
+    }
+    if let Some(reset) = failure.reset_at {
+        if failure.kind == FailureKind::RateLimited {
+            limits.tell(backend, reset, now);
+        }
+        return Some(reset.max(now.plus(FIRST_BACKOFF)));
+    }
+    let backoff = (FIRST_BACKOFF * 2f64.powi(i32::try_from(streak).unwrap_or(i32::MAX))).min(LONGEST_BACKOFF);
+    let jitter = 0.75 + 0.5 * fastrand::f64();
+    (streak < PATIENCE).then(|| now.plus(backoff * jitter))
 }
 
 /// Puts `request` to `agent`: its answer, or how it failed and what it brought back all the same. Neither holds a secret.

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::call::{brief, reply, spool};
+use super::call::{brief, passes_at, reply, spool};
 use super::command::{Commands, Job, PORT, variables};
 use super::integrate::SIDE_BYTES;
+use super::limits::Limits;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
 use super::redact::Redactor;
@@ -20,9 +21,10 @@ use crate::agent::{Agent, Request};
 use crate::error::{Context as _, Result};
 use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
 use crate::run::Run;
+use crate::run::event::{Timestamp, span};
 use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 use crate::run::message::{self, Work};
-use crate::run::work::{CheckResult, Subgoal, Usage};
+use crate::run::work::{CheckResult, Failure, FailureKind, Subgoal, Usage};
 
 /// A conflict, and who is to resolve it.
 pub struct Dispute {
@@ -56,6 +58,10 @@ pub struct Dispute {
     pub session: String,
     /// The roles' instructions.
     pub prompts: Prompts,
+    /// What the user's runs tell each other of usage limits.
+    pub limits: Limits,
+    /// What time it is.
+    pub clock: fn() -> Timestamp,
     /// Keeps secrets off the record.
     pub redactor: Redactor,
     /// Cancelled when the integrator must stop.
@@ -72,25 +78,51 @@ pub struct Settled {
 }
 
 impl Dispute {
-    /// Has the integrator try, as often as the run's workers may, and says what happens.
+    /// Has the integrator try, as often as the run's workers may, and says what happens. A usage limit and an overloaded
+    /// service are waited out, and are no try.
     ///
     /// # Errors
     /// Where no place can be made for it, or what it leaves cannot be committed.
     pub async fn settle(&self, tell: impl Fn(&str)) -> Result<Settled> {
         let (mut usage, mut error) = (Usage::default(), None);
-        for attempt in 1..=self.run.budget().max_task_retries + 1 {
-            match self.attempt(attempt, error.as_deref(), &mut usage, &tell).await? {
+        let (mut attempt, mut streak) = (1, 0);
+        let backend = &self.choice.backend;
+        if let Some(until) = self.limits.reset_of(backend, (self.clock)()).filter(|_| !self.run.options.no_wait) {
+            self.wait(until, "another run met a usage limit", &tell).await;
+        }
+        while !self.cancel.is_cancelled() {
+            let unresolved = match self.attempt(attempt, error.as_deref(), &mut usage, &tell).await? {
                 Ok(tree) => return Ok(Settled { tree: Ok(tree), usage }),
-                Err(Unresolved { why, may_try_again }) => {
-                    error = Some(why);
-                    if !may_try_again || self.cancel.is_cancelled() {
-                        break;
-                    }
+                Err(unresolved) => unresolved,
+            };
+            let Unresolved { why, failure } = unresolved;
+            if let Some(failure) = &failure {
+                let passes = passes_at(failure, backend, streak, &self.limits, (self.clock)());
+                let is_limit = failure.kind == FailureKind::RateLimited;
+                if let Some(until) = passes.filter(|_| !(is_limit && self.run.options.no_wait)) {
+                    streak += 1;
+                    self.wait(until, &why, &tell).await;
+                    continue;
                 }
+            }
+            let may_try_again = failure.is_none_or(|failure| failure.counts());
+            (attempt, streak) = (attempt + 1, 0);
+            error = Some(why);
+            if !may_try_again || attempt > self.run.budget().max_task_retries + 1 {
+                break;
             }
             tell(error.as_deref().unwrap_or_default());
         }
-        Ok(Settled { tree: Err(error.unwrap_or_default()), usage })
+        Ok(Settled { tree: Err(error.unwrap_or_else(|| "stopped".to_owned())), usage })
+    }
+
+    async fn wait(&self, until: Timestamp, why: &str, tell: &impl Fn(&str)) {
+        let left = until.since((self.clock)()).max(0.0);
+        tell(&format!("waiting {} for {}: {why}", span(left), self.choice.backend));
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs_f64(left)) => {},
+            () = self.cancel.cancelled() => {},
+        }
     }
 
     async fn attempt(
@@ -125,10 +157,10 @@ impl Dispute {
         let left: Resolution = self.blocking(close).await?;
         left.remarks.iter().for_each(|remark| tell(&format!("note: {remark}")));
         if let Err((failure, _)) = result {
-            return Ok(Err(Unresolved { may_try_again: failure.counts(), why: failure.to_string() }));
+            return Ok(Err(Unresolved { why: failure.to_string(), failure: Some(failure) }));
         }
         if let Some(why) = left.open {
-            return Ok(Err(Unresolved { why, may_try_again: true }));
+            return Ok(Err(Unresolved { why, failure: None }));
         }
         for (position, check) in self.checks.iter().enumerate() {
             let job = Job {
@@ -143,7 +175,7 @@ impl Dispute {
             let result = provisioner.commands.run(check, job).await;
             tell(&format!("check {}: {}", if result.ok { "passed" } else { "failed" }, check.name));
             if !result.ok {
-                return Ok(Err(Unresolved { why: in_words(&result), may_try_again: true }));
+                return Ok(Err(Unresolved { why: in_words(&result), failure: None }));
             }
         }
         Ok(Ok(left.tree))
@@ -245,7 +277,8 @@ impl Dispute {
 /// A try that resolves nothing.
 struct Unresolved {
     why: String,
-    may_try_again: bool,
+    /// How the call failed, where it did.
+    failure: Option<Failure>,
 }
 
 fn in_words(check: &CheckResult) -> String {

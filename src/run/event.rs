@@ -8,7 +8,7 @@ use serde_json::Value;
 
 pub use super::codec::parse_log;
 use super::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
-pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip};
+pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip, span};
 pub use super::timestamp::Timestamp;
 use super::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
 
