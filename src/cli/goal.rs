@@ -123,8 +123,8 @@ mod tests {
         let long = vec![b'x'; GOAL_LIMIT + 1];
         let endless = vec![b'x'; 3 * GOAL_LIMIT];
         let cases: [(&[u8], &str); 6] = [
-            (b"", "nothing in it"),
-            (b" \n\t\n", "nothing in it"),
+            (b"", "nothing in the goal"),
+            (b" \n\t\n", "nothing in the goal"),
             (b"a\0b", "NUL"),
             (b"\xff\xfe", "not UTF-8"),
             (&long, "longer than 1 MiB"),
