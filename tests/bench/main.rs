@@ -20,7 +20,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 21] = [
+const ALL: [Figures; 20] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -39,7 +39,6 @@ const ALL: [Figures; 21] = [
     ("hooks 1k", || hooks::beside_runs(1_000)),
     ("hooks 10k", || hooks::beside_runs(10_000)),
     ("provision copy", provision::copying),
-    ("litter", provision::litter),
     ("mcp calls", mcp::calls),
     ("mcp load", mcp::load),
 ];

@@ -1,13 +1,12 @@
-//! What it costs to make worktrees fit to work in, and to take in what workers leave in them.
+//! What it costs to make worktrees fit to work in.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::{Ledger as _, Provision as _, Wanted};
 use git_agentloop::run::goal::{Isolation, RunId};
 
-use crate::measure::{Aim, Row, Times, pairs, times};
+use crate::measure::{Aim, Row, pairs, times};
 use crate::scratch::{Scratch, undurable};
 
 /// Files of the dependencies that are copied.
@@ -55,22 +54,5 @@ pub fn copying() -> Vec<Row> {
     vec![
         Row::pairs("20,000 ignored files into a new worktree / cp -a", &both, Aim::None),
         Row::times("the same into one that has them", &again, Aim::None),
-    ]
-}
-
-/// A whole run of two workers, one of which litters its worktree.
-pub fn litter() -> Vec<Row> {
-    let littered = |what: &str, deed: &str| {
-        let scratch = Scratch::new();
-        scratch.agent(2, &format!("[ \"$AGENTLOOP_SUBGOAL\" = s2 ] || {{ {deed}; }}"));
-        let begun = Instant::now();
-        let options = ["run", "a goal", "--backend", "bench", "--criteria", "x"];
-        assert_eq!(scratch.agentloop(&options)["completed"], true);
-        Row::times(what, &Times::of(vec![begun.elapsed()]), Aim::None)
-    };
-    let files = "i=0; while [ $i -lt 100 ]; do mkdir d$i; seq 1000 | split -l 1 -a 3 - d$i/f; i=$((i + 1)); done";
-    vec![
-        littered("a run with 100,000 untracked files left by a worker", files),
-        littered("a run with a sparse file of 2 GiB left by a worker", "truncate -s 2G large"),
     ]
 }

@@ -221,8 +221,12 @@ impl Repo {
     pub fn fingerprint(&self) -> BTreeMap<String, Vec<u8>> {
         let git = PathBuf::from(self.git(&["rev-parse", "--absolute-git-dir"]));
         let mut print = BTreeMap::new();
-        for name in ["HEAD", "index", "config", "refs/stash", "refs/heads/main"] {
+        for name in ["HEAD", "index", "config"] {
             print.insert(format!(".git/{name}"), std::fs::read(git.join(name)).unwrap_or_default());
+        }
+        // Where they stand, in a file of their own or packed.
+        for name in ["refs/stash", "refs/heads/main"] {
+            print.insert(name.to_owned(), self.try_git(&["rev-parse", "-q", "--verify", name]).stdout.into_bytes());
         }
         files_below(&self.path, &self.path, &mut print);
         print
