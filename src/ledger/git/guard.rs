@@ -8,8 +8,9 @@ use std::os::unix::fs::MetadataExt as _;
 use gix::bstr::ByteSlice as _;
 
 use super::command;
+use super::mend::take_away;
 use super::repository::Repository;
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 
 /// Paths and names that a remark repeats.
 const NAMED: usize = 10;
@@ -33,6 +34,12 @@ const DANGEROUS: [(&str, &[&str]); 12] = [
 /// Names, each with what tells one state of it from the next: when it was changed, and its size.
 type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
 type Settings = BTreeMap<String, Vec<String>>;
+/// Files of the repository, each with what it holds; nothing where it is not there.
+type Rules = BTreeMap<&'static str, Option<Vec<u8>>>;
+
+/// What says for every worktree which files are work, and as what git takes them in: a line too many in one of them, and
+/// no worker's work is seen any more (gitignore(5), gitattributes(5)).
+const RULES: [&str; 2] = ["info/exclude", "info/attributes"];
 
 /// What stood before workers began.
 #[derive(Debug)]
@@ -43,16 +50,19 @@ pub(super) struct Guard {
     /// What differs from HEAD in the user's checkout, each with what tells one edit of it from the next.
     files: Stamped,
     hooks: Stamped,
+    rules: Rules,
+    mends: u32,
 }
 
 impl Guard {
     pub(super) fn look(repo: &Repository) -> Result<Self> {
-        Ok(Self { settings: settings(repo)?, refs: refs(repo)?, files: files(repo)?, hooks: hooks(repo) })
+        let (settings, refs, files) = (settings(repo)?, refs(repo)?, files(repo)?);
+        Ok(Self { settings, refs, files, hooks: hooks(repo), rules: rules(repo), mends: 0 })
     }
 
     /// Puts dangerous settings back where they were; what was put back, in words. Whoever changed them cannot be told from
     /// here: the person who did hears of it, and of every other setting only that.
-    pub(super) fn mend_settings(&self, repo: &Repository) -> Result<Vec<String>> {
+    pub(super) fn mend_settings(&mut self, repo: &Repository) -> Result<Vec<String>> {
         let now = settings(repo)?;
         let names: BTreeSet<&String> = self.settings.keys().chain(now.keys()).collect();
         let changed = names.into_iter().filter(|name| self.settings.get(*name) != now.get(*name));
@@ -77,7 +87,39 @@ impl Guard {
                  and put back (set them again if it was you): {names}"
             )
         };
-        Ok(named(mended).map(words).into_iter().collect())
+        let said: Vec<String> = named(mended).map(words).into_iter().chain(self.mend_rules(repo)?).collect();
+        self.mends += u32::from(!said.is_empty());
+        Ok(said)
+    }
+
+    /// How often something was put back.
+    pub(super) fn mends(&self) -> u32 {
+        self.mends
+    }
+
+    /// The same for what hides files from git.
+    fn mend_rules(&self, repo: &Repository) -> Result<Option<String>> {
+        let now = rules(repo);
+        let mut mended = Vec::new();
+        for (name, held) in self.rules.iter().filter(|(name, held)| now.get(*name) != Some(held)) {
+            let path = repo.common_dir().join(name);
+            let put_back = || match held {
+                Some(held) => {
+                    take_away(&path)?;
+                    std::fs::create_dir_all(path.with_file_name(""))?;
+                    std::fs::write(&path, held)
+                }
+                None => take_away(&path),
+            };
+            put_back().context(format!("'{}' cannot be put back", path.display()))?;
+            mended.push((*name).to_owned());
+        }
+        Ok(named(mended).map(|names| {
+            format!(
+                "what says which files git sees was changed in the repository while workers worked, and put back (change it \
+                 again if it was you): {names}"
+            )
+        }))
     }
 
     /// What else has changed since, in words.
@@ -157,6 +199,10 @@ fn files(repo: &Repository) -> Result<Stamped> {
         .map(|path| (stamp(&work_dir.join(&path)), path))
         .map(|(stamp, path)| (path, stamp))
         .collect())
+}
+
+fn rules(repo: &Repository) -> Rules {
+    RULES.into_iter().map(|name| (name, std::fs::read(repo.common_dir().join(name)).ok())).collect()
 }
 
 fn hooks(repo: &Repository) -> Stamped {

@@ -11,6 +11,7 @@ mod fixture;
 mod guard;
 pub mod list;
 pub mod lock;
+mod mend;
 pub mod merge;
 pub mod merged;
 mod notes;

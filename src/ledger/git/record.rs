@@ -145,7 +145,12 @@ impl Record {
                 state.unsynced.clear();
             }
             let change = Change { name: self.name.clone(), new: Some(flush.commit), old: state.at };
-            match self.mover.swap(&[change])? {
+            let swap = match self.mover.swap(&[change]) {
+                // A `git gc --prune=now` beside us took what no ref named yet.
+                Err(_) if !state.repo.has_object(flush.commit) => continue,
+                swap => swap?,
+            };
+            match swap {
                 Swap::Done => {
                     state.at = Expect::Is(flush.commit);
                     state.parent = Some(flush.commit);

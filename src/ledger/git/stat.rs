@@ -1,12 +1,13 @@
 //! Whether a workspace is what an index says of it, by stat data alone: what git itself goes by, without its process.
 
+use std::collections::BTreeSet;
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice as _;
+use gix::bstr::{BString, ByteSlice as _};
 use gix::index::entry::{Flags, Stat};
 use gix::index::{Entry, File};
 
@@ -28,6 +29,13 @@ pub(super) fn untouched_tree(index: &Path, root: &Path, hash: gix::hash::Kind) -
     let is_hidden =
         |entry: &Entry| entry.mode.is_submodule() || entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID);
     (!file.entries().iter().any(is_hidden) && are_same(&file, root, &written)).then_some(tree)
+}
+
+/// The files of `index` that a sparse-checkout leaves out of the workspace; none where it cannot be read.
+pub(super) fn left_out(index: &Path, hash: gix::hash::Kind) -> BTreeSet<BString> {
+    let Some((file, _)) = read(index, hash) else { return BTreeSet::new() };
+    let entries = file.entries().iter().filter(|entry| entry.flags.contains(Flags::SKIP_WORKTREE));
+    entries.map(|entry| entry.path(&file).to_owned()).collect()
 }
 
 /// The index, and when it was written.

@@ -47,6 +47,7 @@ impl Tracked<'_> {
     /// Writes the workspace as a tree; `before` is the tree that it grew from.
     pub fn write(&self, before: &str) -> Result<Tree> {
         self.prepare()?;
+        self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
         let mut nested = Vec::new();
         let added = command::output(self.git().args(["add", "-A"]))?;
@@ -67,7 +68,11 @@ impl Tracked<'_> {
                     return Err(command::failure("git add", again.status, &said));
                 }
                 let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
-                remarks.push(format!("not everything could be captured: {}", lines.join("; ")));
+                let as_they_are = match self.add_as_they_are()? {
+                    0 => String::new(),
+                    count => format!(" ({count} files were captured byte for byte instead)"),
+                };
+                remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
             }
         }
         let tree = command::word(self.git().arg("write-tree"))?;
@@ -158,6 +163,57 @@ impl Tracked<'_> {
         let staged = self.index.with_added_extension("new");
         let copied = std::fs::copy(&self.seed, &staged).and_then(|_| std::fs::rename(&staged, &self.index));
         copied.context("the run's index cannot be written")
+    }
+
+    /// Puts back the files that somebody's sparse-checkout took out of the workspace: nobody deleted them. What it was without
+    /// from the beginning stays out.
+    fn fill_in(&self) -> Result<()> {
+        if !self.git_dir.join("info/sparse-checkout").exists() {
+            return Ok(());
+        }
+        let left_out = |index: &Path| stat::left_out(index, self.repo.gix().object_hash());
+        let ours = left_out(&self.index);
+        let is_gone = |path: &BString| self.path.join(OsStr::from_bytes(path)).symlink_metadata().is_err();
+        let gone: Vec<BString> =
+            left_out(&self.seed).into_iter().filter(|path| !ours.contains(path) && is_gone(path)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let input = gone.iter().flat_map(|path| [path.as_bytes(), &[0]].concat()).collect();
+        let mut git = self.git();
+        // One that our index does not know is the worker's own, and shows as what it is: deleted.
+        command::output_of_input(git.args(["checkout-index", "-q", "-z", "--stdin"]), input).map(|_| ())
+    }
+
+    /// Adds what git could not, as it is: git gives up at the first file that an attribute of a worker's has it convert in
+    /// vain. How many files that were.
+    fn add_as_they_are(&self) -> Result<usize> {
+        let gix = self.repo.gix();
+        let printed =
+            command::run(self.git().args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]))?;
+        let mut lines = Vec::new();
+        for path in printed.split(|byte| *byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/")) {
+            let Some((kind, content)) = content(&self.path.join(OsStr::from_bytes(path))) else { continue };
+            let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
+            let mut line = format!("{:o} {blob}\t", gix::objs::tree::EntryMode::from(kind).value()).into_bytes();
+            line.extend_from_slice(path);
+            line.push(0);
+            lines.push(line);
+        }
+        let add = |lines: &[Vec<u8>]| {
+            let mut git = self.git();
+            git.args(["update-index", "-z", "--index-info"]);
+            command::output_of_input(&mut git, lines.concat()).map(|output| output.status.success())
+        };
+        if lines.is_empty() || add(&lines)? {
+            return Ok(lines.len());
+        }
+        // One of them has a name that git takes for nobody's.
+        let mut added = 0;
+        for line in lines.iter().take(MOST_NESTED) {
+            added += usize::from(add(std::slice::from_ref(line))?);
+        }
+        Ok(added)
     }
 
     /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
@@ -286,6 +342,9 @@ fn content(file: &Path) -> Option<(EntryKind, Vec<u8>)> {
     let about = file.symlink_metadata().ok()?;
     if about.is_symlink() {
         return Some((EntryKind::Link, std::fs::read_link(file).ok()?.into_os_string().into_vec()));
+    }
+    if !about.is_file() {
+        return None;
     }
     let kind = if about.permissions().mode() & 0o100 == 0 { EntryKind::Blob } else { EntryKind::BlobExecutable };
     Some((kind, std::fs::read(file).ok()?))

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use gix::ObjectId;
 
 use super::guard::Guard;
+use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
 use super::slots::{self, Claim, Taken};
@@ -18,6 +19,9 @@ use super::{GitLedger, branch, command, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers};
 use crate::process;
+
+/// How often a place is looked at again where what git sees was changed meanwhile.
+const LOOKS: u32 = 3;
 
 impl Workers for GitLedger {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
@@ -45,11 +49,25 @@ impl Workers for GitLedger {
         let Some(Taken { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
             return Err(Error::failed(format!("nobody works at {}", leaving.task)));
         };
-        let mended = match &*self.guard() {
-            Some(guard) => guard.mend_settings(&self.repo)?,
-            None => Vec::new(),
+        // What is put back, and how often anything was: also by another thread, for another worker.
+        let mend = || match &mut *self.guard() {
+            Some(guard) => guard.mend_settings(&self.repo).map(|words| (words, guard.mends())),
+            None => Ok((Vec::new(), 0)),
         };
+        let (mut mended, mut seen) = mend()?;
         let mut left = self.keep(number, &claim, leaving.message, None)?;
+        // Another worker may hide this one's files, or have them converted, while git looks at them.
+        for _ in 0..LOOKS {
+            let (words, mends) = mend()?;
+            mended.extend(words);
+            if mends == seen || left.lost.is_some() {
+                break;
+            }
+            seen = mends;
+            let more = self.keep(number, &claim, leaving.message, None)?;
+            left.remarks.extend(more.remarks);
+            (left.commit, left.lost) = (more.commit, more.lost);
+        }
         left.remarks.extend(mended);
         if left.lost.is_some() {
             // The place is still to be tidied away at the end, whoever has it next.
@@ -219,8 +237,10 @@ impl GitLedger {
         let tip = Repository::id(&claim.tip)?;
         let known = self.task_ref(&claim.task)?;
         let mut left = Left::default();
-        if !path.is_dir() {
-            left.lost = Some("the worker removed its worktree".to_owned());
+        if !is_folder(&path) {
+            let is_gone = path.symlink_metadata().is_err();
+            let what = if is_gone { "removed its worktree" } else { "put something else in the place of its worktree" };
+            left.lost = Some(format!("the worker {what}"));
             let head = Worktree::registered(&self.repo, &path).and_then(|worktree| worktree.head(&gix));
             let head = head.filter(|head| *head != tip && gix.find_commit(*head).is_ok());
             if let Some(head) = head.filter(|head| known.is_none_or(|known| branch::contains(&gix, *head, known))) {
@@ -283,7 +303,7 @@ impl GitLedger {
         let mut remarks = written.remarks;
         remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
         // Its files are in the commit; git would not take the folder for a worktree of ours again.
-        std::fs::remove_dir_all(path).context(format!("'{}' cannot be removed", path.display()))?;
+        take_away(path).context(format!("'{}' cannot be removed", path.display()))?;
         Ok(Left { commit: Some(commit.to_string()), remarks, lost: None })
     }
 
@@ -310,7 +330,9 @@ impl GitLedger {
         let number = path.extension().unwrap_or_default().to_string_lossy();
         let aside = run_dir(self.repo.common_dir(), &self.run).join(format!("replaced-git.{number}"));
         let found = Worktree::at(&self.repo, path).or_else(|| Worktree::relink(&self.repo, path, &aside));
-        found.filter(Worktree::is_ready)
+        let found = found.filter(Worktree::is_ready)?;
+        // One that cannot be mended is none: its files are all that is taken of it.
+        found.mend(&self.tip().commit).is_ok().then_some(found)
     }
 
     pub(super) fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {

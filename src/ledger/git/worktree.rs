@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
 use super::{command, lock, provision};
@@ -200,6 +201,9 @@ impl Worktree {
     /// The worktree at `path`, where it is one of this repository's.
     #[must_use]
     pub fn at(repo: &Repository, path: &Path) -> Option<Self> {
+        if !is_folder(path) {
+            return None;
+        }
         let link = std::fs::read_to_string(path.join(".git")).ok()?;
         let admin = PathBuf::from(link.strip_prefix("gitdir: ")?.trim_end());
         let admin = if admin.is_absolute() { admin } else { path.join(admin) };
@@ -253,7 +257,7 @@ impl Worktree {
     /// in the link's place goes to `aside`.
     #[must_use]
     pub fn relink(repo: &Repository, path: &Path, aside: &Path) -> Option<Self> {
-        if !path.is_dir() {
+        if !is_folder(path) {
             return None;
         }
         let admin = registered(repo, path)?;
@@ -271,13 +275,18 @@ impl Worktree {
         registered(repo, path).map(|admin| Self { path: path.to_owned(), admin })
     }
 
-    /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays.
+    /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays, and what a
+    /// link in its place leads to.
     ///
     /// # Errors
     /// Where git cannot end it.
     pub fn forget(repo: &Repository, path: &Path) -> Result<()> {
         let _registering = lock::registration_lock(repo.common_dir())?;
-        let _ = std::fs::remove_dir(path);
+        if is_folder(path) {
+            let _ = std::fs::remove_dir(path);
+        } else {
+            take_away(path).context(format!("'{}' cannot be removed", path.display()))?;
+        }
         if registered(repo, path).is_some() && !path.exists() {
             return remove(repo, path);
         }
@@ -461,8 +470,17 @@ fn clear(repo: &Repository, path: &Path) -> Result<()> {
 }
 
 fn remove(repo: &Repository, path: &Path) -> Result<()> {
-    let mut git = command::git(repo.home());
-    command::run(git.args(["worktree", "remove", "-f", "-f"]).arg(path))?;
+    let by_git = || {
+        let mut git = command::git(repo.home());
+        command::run(git.args(["worktree", "remove", "-f", "-f"]).arg(path)).map(|_| ())
+    };
+    if let Err(error) = by_git() {
+        // Paths longer than git can name, and folders that let nobody write.
+        take_away(path).map_err(|_| error)?;
+        if registered(repo, path).is_some() {
+            by_git()?;
+        }
+    }
     // The folder of this repository's worktrees goes with its last one.
     if let Some(parent) = path.parent() {
         let _ = std::fs::remove_dir(parent);

@@ -1,0 +1,139 @@
+//! Workers that turn git, or the file system, against the place that they were given.
+
+use crate::hostile_workers::{after, after_with};
+use crate::support::Repo;
+
+#[test]
+fn a_link_in_the_place_of_a_worktree_leads_nowhere() {
+    let repo = Repo::new();
+    // Another repository of the user's, with work in it that nobody has committed.
+    let other = repo.home().join("other");
+    repo.git(&["init", "-q", other.to_str().unwrap()]);
+    std::fs::write(other.join("notes"), "mine").unwrap();
+    let outcome = after_with(repo, "d=$PWD; cd ..; mv \"$d\" \"$HOME/moved\"; ln -s \"$HOME/other\" \"$d\"");
+    assert_eq!(outcome.files(), "README good.txt");
+    assert_eq!(std::fs::read_to_string(other.join("notes")).unwrap(), "mine");
+    assert!(other.join(".git/HEAD").exists(), "its repository was taken away");
+    let failed = outcome.repo.events(&outcome.run).into_iter().find(|event| event["kind"] == "subagent_failed");
+    let error = failed.unwrap()["data"]["error"].to_string();
+    assert!(error.contains("something else in the place of its worktree"), "{error}");
+    assert_eq!(outcome.result["history"][0]["results"][1]["attempts"], 2, "the second attempt had a place");
+
+    let outcome = after("d=$PWD; cd ..; rm -rf \"$d\"; ln -s \"$HOME/repo\" \"$d\"");
+    assert_eq!(outcome.files(), "README good.txt");
+    let outcome = after("d=$PWD; cd ..; rm -rf \"$d\"; echo file > \"$d\"");
+    assert_eq!(outcome.files(), "README good.txt");
+}
+
+#[test]
+fn a_git_directory_that_is_damaged_is_mended() {
+    let outcome = after("g=$(git rev-parse --absolute-git-dir); echo rubbish > $g/HEAD; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let outcome = after("g=$(git rev-parse --absolute-git-dir); touch $g/HEAD.lock $g/index.lock; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let outcome = after(
+        "g=$(git rev-parse --absolute-git-dir); echo rubbish > $g/commondir; rm -r $g/index $g/logs/HEAD; \
+         mkdir -p $g/index/x $g/logs/HEAD/x; echo work > bad.txt",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let outcome = after(
+        "g=$(git rev-parse --absolute-git-dir); setsid sh -c \"exec 3> $g/index.lock; sleep 1009\" > /dev/null 2>&1 &\n\
+         while [ ! -e \"$(git rev-parse --absolute-git-dir)/index.lock\" ]; do :; done; echo work > bad.txt",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt", "its holder is stopped with the worker's call");
+}
+
+#[test]
+fn what_hides_files_from_git_hides_no_work() {
+    let repo = Repo::new();
+    std::fs::create_dir_all(repo.path().join(".git/info")).unwrap();
+    std::fs::write(repo.path().join(".git/info/exclude"), "*.mine\n").unwrap();
+    let hide = "echo '*' >> \"$(git rev-parse --git-path info/exclude)\"; \
+                echo '* -text' > \"$(git rev-parse --git-path info/attributes)\"; echo work > bad.txt; touch x.mine";
+    let outcome = after_with(repo, hide);
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let info = outcome.repo.path().join(".git/info");
+    assert_eq!(std::fs::read_to_string(info.join("exclude")).unwrap(), "*.mine\n");
+    assert!(!info.join("attributes").exists());
+    assert!(outcome.remarks().contains("put back") && outcome.remarks().contains("info/exclude"));
+
+    let outcome = after(
+        "git update-index --assume-unchanged README; echo hidden > README; echo work > bad.txt; \
+         git add bad.txt; git commit -qm own; git update-index --skip-worktree bad.txt; echo later > bad.txt",
+    );
+    assert_eq!((outcome.show("README"), outcome.show("bad.txt")), ("hidden".to_owned(), "later".to_owned()));
+}
+
+#[test]
+fn a_sparse_checkout_deletes_nothing() {
+    let repo = Repo::new();
+    repo.write("folder/file", "x\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "a folder"]);
+    let outcome =
+        after_with(repo, "git sparse-checkout set --no-cone /README; [ ! -e folder ] || exit 1; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README bad.txt folder/file good.txt");
+}
+
+#[test]
+fn a_file_that_git_cannot_convert_is_captured_as_it_is() {
+    let outcome = after(
+        "printf '*.dat working-tree-encoding=UTF-16\\n' > .gitattributes; echo work > bad.dat; mkdir later; \
+         echo more > later/file",
+    );
+    assert_eq!(outcome.files(), ".gitattributes README bad.dat good.txt later/file");
+    assert_eq!(outcome.show("bad.dat"), "work");
+    assert!(outcome.remarks().contains("byte for byte"), "{}", outcome.remarks());
+}
+
+#[test]
+fn what_the_file_system_makes_hard_to_take_or_remove() {
+    let outcome = after(
+        "p=$PWD; n=$(printf 'd%.0s' $(seq 200)); i=0; \
+         while [ $i -lt 30 ]; do mkdir $n && cd $n || break; i=$((i + 1)); done; cd \"$p\"; echo work > bad.txt",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let outcome = after(
+        "mkfifo fifo; mkdir d; mkfifo d/fifo; mkdir ro; echo x > ro/file; chmod 555 ro; \
+         printf x > \"$(printf 'new\\nline')\"; printf x > \"$(printf 'no\\377utf')\"; printf x > ./-dash; \
+         echo a > Case; echo b > case; rm README; mkfifo README",
+    );
+    let files = outcome.files();
+    assert_eq!(files, "-dash Case README case good.txt \"new\\nline\" \"no\\377utf\" ro/file");
+    assert!(outcome.remarks().contains("README: can only add regular files"), "{}", outcome.remarks());
+}
+
+#[test]
+fn operations_of_git_that_are_left_half_way() {
+    let two = "git switch -qc side; echo side > README; git commit -qam side; git switch -q --detach HEAD~1; \
+               echo mine > README; git commit -qam mine;";
+    let outcome = after(&format!("{two} git cherry-pick side; echo work > bad.txt"));
+    assert!(outcome.remarks().contains("cherry-pick under way") && outcome.keeps("mine") && outcome.keeps("side"));
+    let outcome = after(&format!(
+        "{two} git format-patch -q -1 --stdout side > \"$HOME/patch\"; git am -q < \"$HOME/patch\"; echo work > bad.txt"
+    ));
+    assert!(outcome.remarks().contains("under way") && outcome.keeps("mine"), "{}", outcome.remarks());
+    let outcome = after(
+        "for i in 1 2 3; do echo $i > f; git add f; git commit -qm c$i; done; git bisect start HEAD HEAD~3; \
+         echo work > bad.txt",
+    );
+    assert!(outcome.files().contains("bad.txt") && outcome.keeps("c3"), "{}", outcome.files());
+}
+
+#[test]
+fn a_worker_that_tidies_the_repository_takes_nothing_along() {
+    // Objects that no ref names yet are nobody's to such a gc: it comes while the driver has only events to write.
+    let outcome = after(
+        "until git for-each-ref refs/agentloop/run | grep -q iter1/good; do sleep 0.01; done\n\
+         git reflog expire --expire=now --all; git gc -q --prune=now; echo work > bad.txt",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let outcome =
+        after("echo work > bad.txt; git for-each-ref --format='delete %(refname)' refs/notes | git update-ref --stdin");
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    assert!(outcome.repo.kinds(&outcome.run).contains(&"run_started".to_owned()), "its record is back");
+    let outcome = after(
+        "d=$PWD; cd ..; git -C \"$HOME/repo\" worktree remove -f -f \"$d\"; git -C \"$HOME/repo\" worktree prune",
+    );
+    assert_eq!(outcome.files(), "README good.txt");
+}
