@@ -1,6 +1,6 @@
 //! Repositories of every kind: worked in, or refused with what, why and what next.
 
-use crate::support::{PROGRAM, Ran, Repo};
+use crate::support::{PROGRAM, Ran, Repo, gits};
 
 /// A mock run that edits files completes, is sound, and leaves the user's things alone.
 #[track_caller]
@@ -86,6 +86,25 @@ fn a_worktree_stays_where_it_was_made_whatever_is_set_later() {
     assert_eq!(resumed["data"]["worktree"], "kept");
     assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 2);
     repo.assert_sound();
+}
+
+#[test]
+fn worktrees_that_are_linked_by_relative_paths() {
+    for git in gits() {
+        let repo = Repo::with_git(&git);
+        repo.git(&["config", "worktree.useRelativePaths", "true"]); // since git 2.48
+        repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}={iteration}\n"]);
+        let ended = repo.mock_run("a goal", &["--criteria", "x"]);
+        let run = ended["run_id"].as_str().unwrap();
+        let place = repo.home().canonicalize().unwrap().join("repo.agentloop").join(run);
+        assert_eq!(ended["worktree"]["path"], place.to_str().unwrap());
+        std::fs::write(place.join("late.txt"), "not committed").unwrap();
+        let gone = repo.agentloop(&["discard", run, "--yes", "--json"]).expect(0).json();
+        assert_eq!(gone["worktrees"][0], place.to_str().unwrap());
+        assert!(!gone["kept"].as_array().unwrap().is_empty(), "what stood uncommitted: {gone:#}");
+        assert_eq!(repo.git(&["worktree", "list"]).lines().count(), 1);
+        repo.assert_sound();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Verbs that drive a run in this process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -123,7 +124,6 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;
     let options = changes.apply(&run.options);
-    super::affordable(site, options.as_ref().unwrap_or(&run.options))?;
     let settled = options.clone().unwrap_or_else(|| run.options.clone());
     let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::new(std::env::vars()))?;
     let resumed = RunResumed {
@@ -324,9 +324,16 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, ver
 }
 
 fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {
+    // A driver that is told to stop before it begins asks nobody: a run is ended also where its agents are gone.
+    let agents = if drive.cancel.is_cancelled() {
+        BTreeMap::new()
+    } else {
+        super::affordable(site, options)?;
+        site.agents(options)?
+    };
     Ok(Parts {
         ledger,
-        agents: site.agents(options)?,
+        agents,
         prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
         interaction: drive.interaction,
         watch: drive.watch,

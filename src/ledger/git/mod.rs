@@ -33,6 +33,7 @@ mod stat;
 pub mod taken;
 pub mod transfer;
 mod tree;
+mod trial;
 mod union;
 mod workers;
 mod worktree;
@@ -45,7 +46,7 @@ use gix::ObjectId;
 
 pub use self::opening::NewRecord;
 pub use self::repository::{Identity, Repository};
-pub use self::worktree::Trial;
+pub use self::trial::Trial;
 
 use self::guard::Guard;
 use self::lock::RunLock;

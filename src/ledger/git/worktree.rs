@@ -1,18 +1,18 @@
 //! A run's worktree: made beside the repository, repaired when its making was cut short, removed only when empty-handed.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{command, lock, provision};
+use super::{command, lock};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Found, Outfit, Preferences, Wanted};
+use crate::ledger::{Found, Preferences};
 use crate::process;
 use crate::run::goal::RunId;
 
 /// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
-const READY: &str = "agentloop-ready";
+pub(super) const READY: &str = "agentloop-ready";
 
 /// A disk with less than this is taken for full where git could not write a file, in bytes.
 const LITTLE_ROOM: u64 = 64 << 20;
@@ -41,10 +41,22 @@ pub struct Worktree {
 
 /// Where the worktree of `run` stands already, whatever settings say by now.
 fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
-    let folder = repo.common_dir().join("worktrees").join(run.as_str());
-    let link = std::fs::read_to_string(folder.join("gitdir")).ok()?;
-    let path = folder.join(link.trim_end()).parent()?.to_owned();
-    path.canonicalize().ok()
+    linked(&repo.common_dir().join("worktrees").join(run.as_str()))?.canonicalize().ok()
+}
+
+/// Where the worktree is whose git directory this is. git writes it down as seen from there where
+/// `worktree.useRelativePaths` is set (git-worktree(1)).
+fn linked(admin: &Path) -> Option<PathBuf> {
+    let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
+    let mut path = PathBuf::new();
+    // The git directory's own path goes over no symbolic link, so that what it goes back by is one of its folders.
+    for part in admin.join(link.trim_end()).parent()?.components() {
+        match part {
+            Component::ParentDir => _ = path.pop(),
+            part => path.push(part),
+        }
+    }
+    Some(path)
 }
 
 /// The folder for `run`'s worktree.
@@ -105,73 +117,13 @@ pub fn all(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
     };
     let ours = entries.flatten().filter_map(|entry| {
         let admin = entry.path();
-        let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
-        let path = PathBuf::from(link.trim_end()).parent()?.to_owned();
+        let path = linked(&admin)?;
         let name = path.file_name()?.to_str()?;
         let run = name.split('.').next()?.parse().ok()?;
         // A person may look at a run's branch in a worktree that bears its name.
         admin.join(READY).exists().then_some((run, Worktree { path, admin }))
     });
     Ok(ours.collect())
-}
-
-/// A checkout to try commits in, apart from the run's own: nobody works in it, and what it holds is nobody's.
-pub struct Trial<'a> {
-    repo: &'a Repository,
-    worktree: Worktree,
-}
-
-impl<'a> Trial<'a> {
-    /// Makes it stand at `commit`.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
-    pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
-        let path = place(repo, run, preferences)?.with_added_extension("bisect");
-        let _registering = lock::registration_lock(repo.common_dir())?;
-        clear(repo, &path)?;
-        let mut git = command::git(repo.home());
-        command::run(git.args(["worktree", "add", "-f", "-f", "-q", "--detach"]).arg(&path).arg(commit))?;
-        let worktree = Worktree::at(repo, &path)
-            .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?;
-        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
-        Ok(Self { repo, worktree })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.worktree.path
-    }
-
-    /// Brings it to `commit`. Files that git ignores stay: what a build left makes the next one quick.
-    ///
-    /// # Errors
-    /// Where git cannot do it.
-    pub fn switch(&self, commit: &str) -> Result<()> {
-        for arguments in [&["reset", "-q", "--hard"][..], &["clean", "-ffdq"], &["checkout", "-q", "--detach", commit]]
-        {
-            let mut git = command::git(&self.worktree.path);
-            command::run(git.args(arguments))?;
-        }
-        Ok(())
-    }
-
-    /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.
-    ///
-    /// # Errors
-    /// Where the worktree cannot be written.
-    pub fn provision(&self, run: &RunId, wanted: &Wanted<'_>) -> Result<Outfit> {
-        provision::bring(self.repo, run, &self.worktree, wanted)
-    }
-
-    /// Removes it.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
-    pub fn remove(self) -> Result<()> {
-        self.worktree.remove(self.repo)
-    }
 }
 
 /// The folder that worktrees go into; it is not made.
@@ -446,14 +398,11 @@ fn reason(run: &RunId) -> String {
 fn registered(repo: &Repository, path: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).ok()?.flatten();
     let mut admins = entries.map(|entry| entry.path());
-    admins.find(|admin| {
-        let link = std::fs::read_to_string(admin.join("gitdir")).unwrap_or_default();
-        Path::new(link.trim_end()).parent() == Some(path)
-    })
+    admins.find(|admin| linked(admin).is_some_and(|linked| linked == path))
 }
 
 /// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.
-fn clear(repo: &Repository, path: &Path) -> Result<()> {
+pub(super) fn clear(repo: &Repository, path: &Path) -> Result<()> {
     if Worktree::at(repo, path).is_some() {
         return remove(repo, path);
     }
@@ -486,4 +435,23 @@ fn remove(repo: &Repository, path: &Path) -> Result<()> {
         let _ = std::fs::remove_dir(parent);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_read_however_git_wrote_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, admin) = (dir.path(), dir.path().join("repo/.git/worktrees/a-run"));
+        std::fs::create_dir_all(&admin).unwrap();
+        let away = root.join("repo.agentloop/a-run");
+        let absolute = format!("{}/.git\n", away.display());
+        // A worktree that somebody removed is found by its link all the same.
+        for link in [absolute.as_str(), "../../../../repo.agentloop/a-run/.git\n"] {
+            std::fs::write(admin.join("gitdir"), link).unwrap();
+            assert_eq!(linked(&admin), Some(away.clone()), "{link}");
+        }
+    }
 }

@@ -1,0 +1,69 @@
+//! A worktree that no run works in: where commits of one are tried.
+
+use std::path::Path;
+
+use super::repository::Repository;
+use super::worktree::{READY, Worktree, clear, place};
+use super::{command, lock, provision};
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::{Outfit, Preferences, Wanted};
+use crate::run::goal::RunId;
+
+/// A checkout to try commits in, apart from the run's own: nobody works in it, and what it holds is nobody's.
+pub struct Trial<'a> {
+    repo: &'a Repository,
+    worktree: Worktree,
+}
+
+impl<'a> Trial<'a> {
+    /// Makes it stand at `commit`.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
+        let path = place(repo, run, preferences)?.with_added_extension("bisect");
+        let _registering = lock::registration_lock(repo.common_dir())?;
+        clear(repo, &path)?;
+        let mut git = command::git(repo.home());
+        command::run(git.args(["worktree", "add", "-f", "-f", "-q", "--detach"]).arg(&path).arg(commit))?;
+        let worktree = Worktree::at(repo, &path)
+            .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?;
+        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
+        Ok(Self { repo, worktree })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.worktree.path
+    }
+
+    /// Brings it to `commit`. Files that git ignores stay: what a build left makes the next one quick.
+    ///
+    /// # Errors
+    /// Where git cannot do it.
+    pub fn switch(&self, commit: &str) -> Result<()> {
+        for arguments in [&["reset", "-q", "--hard"][..], &["clean", "-ffdq"], &["checkout", "-q", "--detach", commit]]
+        {
+            let mut git = command::git(&self.worktree.path);
+            command::run(git.args(arguments))?;
+        }
+        Ok(())
+    }
+
+    /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.
+    ///
+    /// # Errors
+    /// Where the worktree cannot be written.
+    pub fn provision(&self, run: &RunId, wanted: &Wanted<'_>) -> Result<Outfit> {
+        provision::bring(self.repo, run, &self.worktree, wanted)
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        self.worktree.remove(self.repo)
+    }
+}
