@@ -8,6 +8,7 @@ mod conflict;
 mod diff;
 #[cfg(test)]
 mod fixture;
+mod folder;
 mod guard;
 pub mod list;
 pub mod lock;

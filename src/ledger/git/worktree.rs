@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{command, lock};
+use super::{command, folder, lock};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Found, Preferences};
 use crate::process;
@@ -184,6 +184,7 @@ impl Worktree {
         let worktree = {
             let _registering = lock::registration_lock(repo.common_dir())?;
             clear(repo, path)?;
+            path.parent().map(folder::make);
             let mut git = command::git(repo.home());
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
