@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use gix::ObjectId;
 
@@ -364,29 +365,48 @@ impl GitLedger {
     /// The numbers of the places that there are, half-made ones too.
     fn standing(&self) -> Vec<u32> {
         let Ok(base) = self.place() else { return Vec::new() };
-        let names = base.parent().map(slots::names).unwrap_or_default();
+        let mut names = base.parent().map(slots::names).unwrap_or_default();
+        // One whose files went already, and its driver with them.
+        names.extend(slots::names(&self.repo.common_dir().join("worktrees")));
         let of_run = names.iter().filter_map(|name| name.strip_prefix(self.run.as_str())?.strip_prefix('.'));
         of_run.filter_map(slots::number).collect()
     }
 
     /// Ends the places' lives; what they hold uncommitted is committed first.
     pub(super) fn close_places(&self) -> Result<()> {
-        for Taken { number, claim } in self.slots.all(|| self.standing()) {
-            let path = self.place()?.with_added_extension(slots::name(number));
-            if let Some(claim) = claim {
-                self.keep_rest(number, &path, &claim)?;
-                self.slots.claim(number, None)?;
+        let places = Mutex::new(self.slots.all(|| self.standing()).into_iter());
+        let next = || places.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let close = || -> Result<()> {
+            while let Some(taken) = next() {
+                self.close_slot(taken)?;
             }
-            // Before the place: what is left of a place without one is not found again.
-            let _ = std::fs::remove_file(self.index_of(&path));
-            if let Some(worktree) = Worktree::at(&self.repo, &path) {
-                worktree.remove(&self.repo)?;
-            } else {
-                Worktree::forget(&self.repo, &path)?;
-            }
-            self.slots.forget(number)?;
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            let closing: Vec<_> = (0..threads).map(|_| scope.spawn(close)).collect();
+            let died = |_| Err(Error::failed("a thread that cleared a worker's place died"));
+            closing.into_iter().try_for_each(|closing| closing.join().unwrap_or_else(died))
+        })
+    }
+
+    fn close_slot(&self, Taken { number, claim }: Taken) -> Result<()> {
+        let path = self.place()?.with_added_extension(slots::name(number));
+        if let Some(claim) = claim {
+            self.keep_rest(number, &path, &claim)?;
+            self.slots.claim(number, None)?;
         }
-        Ok(())
+        // Before the place: what is left of a place without one is not found again.
+        let _ = std::fs::remove_file(self.index_of(&path));
+        if Worktree::registered(&self.repo, &path).is_some() {
+            // Its files first: git ends one registration at a time, and the others would wait for them.
+            take_away(&path).context(format!("'{}' cannot be removed", path.display()))?;
+        }
+        match Worktree::at(&self.repo, &path) {
+            Some(worktree) => worktree.remove(&self.repo)?,
+            None => Worktree::forget(&self.repo, &path)?,
+        }
+        self.slots.forget(number)
     }
 }
 
