@@ -89,16 +89,19 @@ impl Slots {
     /// Writes down who has a place. Nobody has it: it holds nothing that is not committed.
     pub(super) fn claim(&self, number: u32, claim: Option<Claim>) -> Result<()> {
         let path = self.path(number);
+        let staged = path.with_extension("new");
         let written = match &claim {
             Some(Claim { task, tip }) => {
-                let staged = path.with_extension("new");
                 std::fs::write(&staged, format!("{} {} {tip}\n", task.iteration, task.subgoal))
                     .and_then(|()| std::fs::rename(&staged, &path))
             }
-            None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
+            None => {
+                // The second is what a driver leaves that is killed while it writes a claim down.
+                [&path, &staged].into_iter().try_for_each(|file| match std::fs::remove_file(file) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                })
+            }
         };
         written.context(format!("'{}' cannot be written", path.display()))?;
         self.change(number, |slot| slot.claim = claim);
@@ -175,4 +178,19 @@ fn read(path: &Path) -> Option<Claim> {
     let mut words = text.split_whitespace();
     let task = Task { iteration: words.next()?.parse().ok()?, subgoal: words.next()?.to_owned() };
     Some(Claim { task, tip: words.next()?.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_was_being_written_goes_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("w4.new"), "1 a").unwrap();
+        let slots = Slots::new(dir.path().to_owned());
+        assert_eq!(slots.all(|| vec![4]).len(), 1);
+        slots.forget(4).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+    }
 }
