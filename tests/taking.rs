@@ -58,15 +58,19 @@ fn merge_takes_the_work_in_each_of_git_s_ways() {
 }
 
 #[test]
-fn of_a_run_that_changed_nothing_nothing_is_taken() {
+fn of_a_run_that_changed_no_file_a_merge_takes_the_history() {
     let repo = Repo::new();
     let main = repo.git(&["rev-parse", "HEAD"]);
     let run = repo.mock_run("look around", &[])["run_id"].as_str().unwrap().to_owned();
-    for way in [&[][..], &["--no-ff"], &["--squash"], &["--rebase"], &["--with-agent"]] {
-        let said = repo.agentloop(&[&["merge", run.as_str()], way].concat()).expect(0);
+    for way in ["--squash", "--rebase"] {
+        let said = repo.agentloop(&["merge", &run, way]).expect(0);
         assert!(said.stderr.ends_with("it changed no file: there is nothing to take\n"), "{said:?}");
     }
     assert_eq!(repo.git(&["rev-parse", "HEAD"]), main);
+    let said = repo.agentloop(&["merge", &run, "--no-ff", "--no-edit"]).expect(0);
+    assert!(said.stderr.contains("it changed no file: only its history is taken\n"), "{said:?}");
+    assert_eq!(repo.git(&["rev-parse", "HEAD^2"]), repo.git(&["rev-parse", &format!("agentloop/{run}")]));
+    assert!(repo.git(&["log", "-1", "--format=%(trailers)"]).contains(&format!("Agentloop-Run: {run}")));
 }
 
 #[test]

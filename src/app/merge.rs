@@ -43,13 +43,13 @@ struct Work {
 
 /// Takes the run's work into the user's current branch; what git exits with. Where git stops, at conflicts or before it
 /// would touch uncommitted changes, the checkout is as git leaves it. `tell` hears first which run that is and what it
-/// came to; of one that changed no file there is nothing to take.
+/// came to. Of one that changed no file a merge takes the history, as git does; a squash and a rebase have nothing to take.
 ///
 /// # Errors
 /// Where there is no such run, it is running, or git cannot be started.
 pub fn merge(site: &Site, run: Option<&str>, how: Merge, tell: impl Fn(&str)) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
-    let code = if work.announce(site, &tell) { work.take_it(site, how)? } else { 0 };
+    let code = if work.announce(site, how, &tell) { work.take_it(site, how)? } else { 0 };
     Ok((work.id, code))
 }
 
@@ -67,7 +67,7 @@ pub async fn merge_with_agent(
     tell: impl Fn(&str),
 ) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
-    if !work.announce(site, &tell) {
+    if !work.announce(site, how, &tell) {
         return Ok((work.id, 0));
     }
     let met = git::meet(&site.repo, &work.tip.commit)?;
@@ -131,16 +131,19 @@ pub async fn merge_with_agent(
 
 impl Work {
     /// Says what is taken; whether there is anything.
-    fn announce(&self, site: &Site, tell: impl Fn(&str)) -> bool {
+    fn announce(&self, site: &Site, how: Merge, tell: impl Fn(&str)) -> bool {
         let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
         tell(&format!("taking {}: {summary}", self.tip.name));
         // A base that is not in this clone tells nothing.
         let changed =
             preview::stat(&site.repo, &self.run.base, &self.tip.commit).map_or(true, |files| !files.is_empty());
-        if !changed {
-            tell("it changed no file: there is nothing to take");
+        let takes_history = !matches!(how.way, Way::Squash | Way::Rebase);
+        match (changed, takes_history) {
+            (true, _) => {}
+            (false, true) => tell("it changed no file: only its history is taken"),
+            (false, false) => tell("it changed no file: there is nothing to take"),
         }
-        changed
+        changed || takes_history
     }
 
     fn take_it(&self, site: &Site, how: Merge) -> Result<i32> {
