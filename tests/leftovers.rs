@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::fanout::{RUN, assert_cleared, plan, scripted};
 use crate::support::{Repo, wait_for};
 
 /// Runs of each kind.
@@ -37,6 +38,30 @@ fn to_read_a_run_makes_no_folder() {
         repo.agentloop(&[&[verb][..], run.as_slice()].concat()).expect(0);
     }
     assert!(!repo.home().join("repo.agentloop").exists());
+}
+
+#[test]
+fn a_place_that_was_half_cleared_goes_with_its_run() {
+    let repo = Repo::new();
+    scripted(&repo, &plan(&["a", "b"]), "touch \"$HOME/ready-$AGENTLOOP_SUBGOAL\"; sleep 1011", "true");
+    let mut child = repo.spawn(&RUN);
+    wait_for("both workers", || {
+        ["ready-a", "ready-b"].map(|name| repo.home().join(name).exists()).eq(&[true; 2]).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    // A driver that was killed after it had cleared a place's files, and before git had ended its registration.
+    let folder = repo.path().join(".git/agentloop").join(&run);
+    repo.git(&["worktree", "unlock", &format!("../repo.agentloop/{run}.w1")]);
+    std::fs::remove_dir_all(repo.home().join(format!("repo.agentloop/{run}.w1"))).unwrap();
+    for name in ["w1", "index.w1"] {
+        std::fs::remove_file(folder.join(name)).unwrap();
+    }
+    assert!(repo.git(&["worktree", "list"]).contains(&format!("{run}.w1")));
+    repo.agentloop(&["cancel", &run]).expect(0);
+    assert_cleared(&repo, &run);
+    repo.assert_sound();
 }
 
 #[test]
