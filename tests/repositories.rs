@@ -108,6 +108,22 @@ fn worktrees_that_are_linked_by_relative_paths() {
 }
 
 #[test]
+fn a_setting_without_a_value_is_true_as_git_has_it() {
+    let repo = Repo::new();
+    let file = repo.path().join(".git/config");
+    let held = std::fs::read_to_string(&file).unwrap();
+    let value = |key: &str| {
+        let all = repo.agentloop(&["config", "--json"]).expect(0).json();
+        all.as_array().unwrap().iter().find(|entry| entry["key"] == key).unwrap()["values"][0].clone()
+    };
+    for (set, is) in [("noWait", "true"), ("noWait\n\tnoWait = false", "false"), ("noWait = false\n\tnoWait", "true")] {
+        std::fs::write(&file, format!("{held}[agentloop]\n\t{set}\n")).unwrap();
+        assert_eq!(value("agentloop.noWait"), is, "{set}");
+        assert_eq!(repo.git(&["config", "--type=bool", "agentloop.noWait"]), is, "{set}");
+    }
+}
+
+#[test]
 fn commits_are_signed_where_that_is_set() {
     let repo = Repo::new();
     // What git asks of a signing program: a line on its status descriptor, and the signature.

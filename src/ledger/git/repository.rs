@@ -92,8 +92,19 @@ impl Repository {
     #[must_use]
     pub fn config(&self, key: &str) -> Vec<String> {
         let gix = self.gix();
-        let values = gix.config_snapshot().plumbing().strings(key).unwrap_or_default();
-        values.iter().map(|value| value.to_str_lossy().into_owned()).collect()
+        let snapshot = gix.config_snapshot();
+        let file = snapshot.plumbing();
+        let values = file.strings(key).unwrap_or_default();
+        let mut values: Vec<String> = values.iter().map(|value| value.to_str_lossy().into_owned()).collect();
+        let (section, rest) = key.split_once('.').unwrap_or((key, ""));
+        let (below, name) = rest.rsplit_once('.').map_or((None, rest), |(below, name)| (Some(below), name));
+        let sections = file.sections_by_name(section).into_iter().flatten();
+        let own = sections.filter(|section| section.header().subsection_name() == below.map(Into::into));
+        // A name without a value is true (git-config(1), "Syntax").
+        if own.filter_map(|section| section.value_implicit(name)).last() == Some(None) {
+            values.push("true".to_owned());
+        }
+        values
     }
 
     /// What stands between `prefix` and the last dot in configured keys: `agentloop.backend.` gives the backends.
