@@ -16,7 +16,7 @@ fn head_index_and_branch_stay_and_what_was_there_is_recorded_apart() {
     let branch = result["worktree"]["branch"].as_str().unwrap().to_owned();
 
     let after = repo.fingerprint();
-    for name in [".git/HEAD", ".git/index", ".git/config", ".git/refs/stash", ".git/refs/heads/main"] {
+    for name in [".git/HEAD", ".git/index", ".git/config", "refs/stash", "refs/heads/main"] {
         assert_eq!(after[name], before[name], "{name}");
     }
     assert_eq!(result["worktree"]["path"], repo.path().to_str().unwrap());
