@@ -135,8 +135,7 @@ impl Work {
         let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
         tell(&format!("taking {}: {summary}", self.tip.name));
         // A base that is not in this clone tells nothing.
-        let changed =
-            preview::stat(&site.repo, &self.run.base, &self.tip.commit).map_or(true, |files| !files.is_empty());
+        let changed = preview::differ(&site.repo, &self.run.base, &self.tip.commit).unwrap_or(true);
         let takes_history = !matches!(how.way, Way::Squash | Way::Rebase);
         match (changed, takes_history) {
             (true, _) => {}

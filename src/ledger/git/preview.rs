@@ -5,6 +5,7 @@ use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
 use super::repository::Repository;
+use super::workers::tree_of;
 use super::{branch, command};
 use crate::error::{Error, Result};
 use crate::run::goal::RunId;
@@ -60,6 +61,15 @@ pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchT
     }
     Err(Error::failed(format!("the commits of {run} are not in this clone"))
         .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
+}
+
+/// Whether two commits hold different files.
+///
+/// # Errors
+/// Where one of them cannot be read.
+pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
+    let tree = |commit: &str| tree_of(&repo.gix(), Repository::id(commit)?);
+    Ok(tree(one)? != tree(other)?)
 }
 
 /// Files that differ between two commits, in git's order.
