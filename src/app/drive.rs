@@ -14,7 +14,7 @@ use crate::engine::{Engine, Parts, Provisioning};
 use crate::error::{Error, Result};
 use crate::interaction::{Answers, Interaction};
 use crate::ledger::Ledger;
-use crate::ledger::git::{GitLedger, NewRecord, lock, read};
+use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
 use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
@@ -113,13 +113,13 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     process::become_subreaper();
     let run = replay(site, &id)?;
     elsewhere(&run, &id, changes)?;
-    let ledger = GitLedger::open(
-        site.repo.clone(),
-        &id,
-        &run.tip.commit,
-        run.options.isolation,
-        site.settings().preferences()?,
-    )?;
+    let known = OnRecord {
+        run: id.clone(),
+        tip: run.tip.commit.clone(),
+        isolation: run.options.isolation,
+        preferences: site.settings().preferences()?,
+    };
+    let ledger = GitLedger::open(site.repo.clone(), known)?;
     process::stop_leftovers(id.as_str(), ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;

@@ -12,7 +12,7 @@ use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip};
-use crate::ledger::git::{GitLedger, lock, merge as git};
+use crate::ledger::git::{GitLedger, OnRecord, lock, merge as git};
 use crate::process;
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Permissions, Role, RunId, session_id};
@@ -82,9 +82,13 @@ pub async fn merge_with_agent(
             .hint("--integrator names another agent"));
     }
     process::become_subreaper();
-    let preferences = site.settings().preferences()?;
-    let isolation = work.run.options.isolation;
-    let held = GitLedger::hold(site.repo.clone(), &work.id, &work.run.tip.commit, isolation, preferences)?;
+    let known = OnRecord {
+        run: work.id.clone(),
+        tip: work.run.tip.commit.clone(),
+        isolation: work.run.options.isolation,
+        preferences: site.settings().preferences()?,
+    };
+    let held = GitLedger::hold(site.repo.clone(), known)?;
     process::stop_leftovers(work.id.as_str(), ORPHAN_GRACE).await;
     let into = met.branch.as_deref().unwrap_or("HEAD");
     tell(&format!("{into} and {} conflict in {}", work.tip.name, met.conflicts.join(", ")));

@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
 
-pub use self::opening::NewRecord;
+pub use self::opening::{NewRecord, OnRecord};
 pub use self::repository::{Identity, Repository};
 pub use self::trial::Trial;
 

@@ -34,6 +34,19 @@ pub struct NewRecord {
     pub preferences: Preferences,
 }
 
+/// A run on record, for a driver to hold.
+#[derive(Clone, Debug)]
+pub struct OnRecord {
+    /// Its id.
+    pub run: RunId,
+    /// The newest commit of its branch that is on record.
+    pub tip: String,
+    /// Where it works.
+    pub isolation: Isolation,
+    /// How it is kept.
+    pub preferences: Preferences,
+}
+
 impl GitLedger {
     /// Makes the run's start commit and branch. Its notes ref comes with its first events.
     ///
@@ -49,8 +62,9 @@ impl GitLedger {
         std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
             .context("the run cannot be marked")?;
         let change = Change { name: branch::name(&new.run), new: Some(start), old: Expect::Absent };
-        let start = start.to_string();
-        let ledger = Self::assemble(repo, new.run, start, new.isolation, new.preferences, lock, Record::create)?;
+        let NewRecord { run, isolation, preferences, .. } = new;
+        let begun = OnRecord { run, tip: start.to_string(), isolation, preferences };
+        let ledger = Self::assemble(repo, begun, lock, Record::create)?;
         match ledger.mover.swap(&[change])? {
             Swap::Done => Ok(ledger),
             Swap::Lost => Err(Error::failed(format!("the branch '{}' exists already", branch::name(&ledger.run)))),
@@ -79,21 +93,16 @@ impl GitLedger {
         let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
     }
 
-    /// Takes over a run whose newest commit on record is `tip`.
+    /// Takes a run over.
     ///
     /// # Errors
     /// Where a driver works on it, or its commits cannot be read.
-    pub fn open(
-        repo: Repository,
-        run: &RunId,
-        tip: &str,
-        isolation: Isolation,
-        preferences: Preferences,
-    ) -> Result<Self> {
-        let is_fetched = read::find(&repo.gix(), run)?.is_some_and(|place| place.remote.is_some());
-        let ledger = Self::hold(repo, run, tip, isolation, preferences)?;
+    pub fn open(repo: Repository, known: OnRecord) -> Result<Self> {
+        let is_fetched = read::find(&repo.gix(), &known.run)?.is_some_and(|place| place.remote.is_some());
+        let tip = known.tip.clone();
+        let ledger = Self::hold(repo, known)?;
         if is_fetched {
-            branch::establish(&ledger.repo, &ledger.mover, run, tip)?;
+            branch::establish(&ledger.repo, &ledger.mover, &ledger.run, &tip)?;
         }
         Ok(ledger)
     }
@@ -102,26 +111,19 @@ impl GitLedger {
     ///
     /// # Errors
     /// Where a driver works on it, or its commits cannot be read.
-    pub fn hold(
-        repo: Repository,
-        run: &RunId,
-        tip: &str,
-        isolation: Isolation,
-        preferences: Preferences,
-    ) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
-        Self::assemble(repo, run.clone(), tip.to_owned(), isolation, preferences, lock, Record::open)
+    pub fn hold(repo: Repository, known: OnRecord) -> Result<Self> {
+        let busy = || driven(repo.common_dir(), &known.run);
+        let lock = RunLock::acquire(repo.common_dir(), &known.run)?.ok_or_else(busy)?;
+        Self::assemble(repo, known, lock, Record::open)
     }
 
     fn assemble(
         repo: Repository,
-        run: RunId,
-        tip: String,
-        isolation: Isolation,
-        preferences: Preferences,
+        known: OnRecord,
         lock: RunLock,
         record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
     ) -> Result<Self> {
+        let OnRecord { run, tip, isolation, preferences } = known;
         let (identity, durability) = (repo.identity(), preferences.durability);
         let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
         let mover = Arc::new(mover);
