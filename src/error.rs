@@ -28,6 +28,19 @@ const COMMON: [(&str, &str); 4] = [
 ];
 const FULL: &str = "make room; 'git agentloop resume' then goes on with a run that was under way";
 
+/// Slips of the hand that a word may be away from what was meant.
+const SLIPS: usize = 2;
+
+/// The one of `known` that a person who wrote `name` may have meant: at most two slips away (a character too many, too few,
+/// another one, or two that changed places), or begun with it.
+#[must_use]
+pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let begins = |known: &str| name.len() > 2 && known.starts_with(name);
+    let slips = |known: &str| if begins(known) { 1 } else { strsim::osa_distance(name, known) };
+    let near = known.into_iter().map(|known| (slips(known), known)).min_by_key(|(slips, _)| *slips);
+    near.filter(|(slips, _)| *slips <= SLIPS && *slips < name.chars().count()).map(|(_, known)| known)
+}
+
 /// A failure with the words a person needs: `error: <message>`, `caused by: <source>`, `hint: <hint>`.
 #[derive(Debug)]
 pub struct Error {
@@ -136,6 +149,21 @@ impl<T, E: Into<Box<dyn std::error::Error + Send + Sync>>> Context<T> for std::r
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_meant_is_near() {
+        let verbs = ["run", "resume", "result", "status", "install", "show"];
+        for (written, meant) in [
+            ("rnu", Some("run")),
+            ("stat", Some("status")),
+            ("resutl", Some("result")),
+            ("shwo", Some("show")),
+            ("x", None),
+            ("frobnicate", None),
+        ] {
+            assert_eq!(alike(written, verbs), meant, "{written}");
+        }
+    }
 
     #[test]
     fn a_common_cause_says_what_to_do_however_deep_it_is() {

@@ -14,9 +14,8 @@ use super::api::Api;
 use super::command::Command;
 use super::known::{APIS, KNOWN, Known};
 use super::mock::Mock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, alike};
 use crate::run::goal::{ACP, AgentChoice};
-use crate::run::text::alike;
 
 /// The name of the backend that needs no model.
 const MOCK: &str = "mock";

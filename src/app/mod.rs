@@ -41,13 +41,12 @@ use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::redact::Redactor;
 use crate::engine::{Unwatched, Watch};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, alike};
 use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
 pub use crate::ledger::git::preview::FileStat;
 use crate::run::event::Timestamp;
 use crate::run::goal::{ACP, AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
-use crate::run::text::alike;
 use crate::settings::{KEYS, Settings};
 
 /// The longest a verb waits for a driver that was told to stop.

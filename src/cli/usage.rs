@@ -7,8 +7,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::args::{Cli, MARK};
 use super::overview;
-use crate::error::Error;
-use crate::run::text::alike;
+use crate::error::{Error, alike};
 
 /// A command line that asks for no verb.
 #[derive(Debug)]

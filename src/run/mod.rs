@@ -12,7 +12,7 @@ pub mod message;
 mod plan;
 mod snapshot;
 mod step;
-pub mod text;
+mod text;
 mod timestamp;
 pub mod view;
 pub mod work;

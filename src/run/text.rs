@@ -30,39 +30,6 @@ pub fn one_line(text: &str, limit: usize) -> String {
     cut
 }
 
-/// The one of `known` that a person who wrote `name` may have meant: at most two slips away, or begun with it.
-#[must_use]
-pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().map(|known| (slips(name, known), known)).min_by_key(|(slips, _)| *slips);
-    near.filter(|(slips, _)| *slips <= 2 && *slips < name.chars().count()).map(|(_, known)| known)
-}
-
-/// Characters to insert, leave out, change or swap with their neighbour (optimal string alignment); one where `name` is
-/// the beginning.
-fn slips(name: &str, known: &str) -> usize {
-    if name.len() > 2 && known.starts_with(name) {
-        return 1;
-    }
-    let known: Vec<char> = known.chars().collect();
-    let (mut before, mut row) = (Vec::new(), (0..=known.len()).collect::<Vec<usize>>());
-    let mut left = None;
-    for (line, character) in name.chars().take(64).enumerate() {
-        let mut next = vec![line + 1];
-        for (column, other) in known.iter().enumerate() {
-            let changed = row[column] + usize::from(character != *other);
-            let mut least = changed.min(row[column + 1] + 1).min(next[column] + 1);
-            if column > 0 && left == Some(*other) && known[column - 1] == character {
-                let swapped: usize = before[column - 1];
-                least = least.min(swapped + 1);
-            }
-            next.push(least);
-        }
-        left = Some(character);
-        before = std::mem::replace(&mut row, next);
-    }
-    row[known.len()]
-}
-
 /// A span of time in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
 #[must_use]
 pub fn span(seconds: f64) -> String {
@@ -79,21 +46,6 @@ pub fn span(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_was_meant_is_near() {
-        let verbs = ["run", "resume", "result", "status", "install", "show"];
-        for (written, meant) in [
-            ("rnu", Some("run")),
-            ("stat", Some("status")),
-            ("resutl", Some("result")),
-            ("shwo", Some("show")),
-            ("x", None),
-            ("frobnicate", None),
-        ] {
-            assert_eq!(alike(written, verbs), meant, "{written}");
-        }
-    }
 
     #[test]
     fn a_clipped_text_names_what_is_missing() {
