@@ -85,16 +85,16 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
         let agent = one_line(&run.options.agent_for(role).to_string(), BODY_LENGTH);
         let _ = writeln!(text, "Agentloop-Agent: {role}={agent}");
     }
-    text + &used(&iteration.usage)
+    text + &used(iteration.usage.tokens(), iteration.usage.cost_usd)
 }
 
 /// The trailers of what was used; where no agent told, there is nothing to say.
-fn used(usage: &Usage) -> String {
+fn used(tokens: u64, cost_usd: Option<f64>) -> String {
     let mut text = String::new();
-    if usage.tokens() > 0 {
-        let _ = writeln!(text, "Agentloop-Tokens: {}", usage.tokens());
+    if tokens > 0 {
+        let _ = writeln!(text, "Agentloop-Tokens: {tokens}");
     }
-    if let Some(cost) = usage.cost_usd {
+    if let Some(cost) = cost_usd {
         let _ = writeln!(text, "Agentloop-Cost-USD: {cost:.4}");
     }
     text
@@ -120,7 +120,12 @@ pub fn squash(run: &Run, tip: &str) -> String {
 #[must_use]
 pub fn resolved_by(message: &str, agent: &AgentChoice, usage: &Usage) -> String {
     let agent = one_line(&agent.to_string(), BODY_LENGTH);
-    format!("{}\nAgentloop-Agent: {}={agent}\n{}", message.trim_end(), Role::Integrator, used(usage))
+    format!(
+        "{}\nAgentloop-Agent: {}={agent}\n{}",
+        message.trim_end(),
+        Role::Integrator,
+        used(usage.tokens(), usage.cost_usd)
+    )
 }
 
 /// The goal, where a subject does not hold it, and what the run came to.
@@ -181,7 +186,7 @@ pub fn work(work: &Work<'_>) -> String {
         "Agentloop-Iteration: {}\nAgentloop-Subgoal: {}\nAgentloop-Attempt: {}\nAgentloop-Agent: {}={agent}\n",
         work.iteration, work.subgoal.id, work.attempt, work.role,
     );
-    text + &used(&Usage { tokens_in: work.tokens, ..Usage::default() })
+    text + &used(work.tokens, None)
 }
 
 /// The value of the last trailer `key` in a message of ours.
