@@ -108,7 +108,7 @@ impl Dispute {
             let may_try_again = failure.is_none_or(|failure| failure.counts());
             (attempt, streak) = (attempt + 1, 0);
             error = Some(why);
-            if !may_try_again || attempt > self.run.budget().max_task_retries + 1 {
+            if !may_try_again || attempt > self.run.budget().attempts() {
                 break;
             }
             tell(error.as_deref().unwrap_or_default());

@@ -16,7 +16,7 @@ pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<Strin
         StopReason::GoalComplete => (summary, None),
         StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
         StopReason::MaxIterations => {
-            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations * 2)))
+            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations.saturating_mul(2))))
         }
         StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
         StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),

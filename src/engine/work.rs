@@ -184,9 +184,7 @@ impl Worker {
             })
             .await
     }
-}
 
-impl Worker {
     /// Has a place of its own made, where it is to have one.
     async fn sit_down(&mut self) -> Result<()> {
         let Some(bench) = &self.bench else { return Ok(()) };
@@ -232,15 +230,13 @@ impl Bench {
 
 /// The aggregate, where `outcome` settles the iteration's last open subgoal.
 fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
-    let (id, attempts, chars) = match outcome {
-        Fact::SubagentFinished(data) => (&data.id, u32::MAX, data.chars),
-        Fact::SubagentFailed(data) => (&data.id, data.attempt, 0),
+    let allowed = run.budget().attempts();
+    let (id, mut total) = match outcome {
+        Fact::SubagentFinished(data) => (&data.id, Aggregated { ok: 1, failed: 0, chars: data.chars }),
+        Fact::SubagentFailed(data) if data.attempt >= allowed => (&data.id, Aggregated { ok: 0, failed: 1, chars: 0 }),
         _ => return None,
     };
-    let allowed = run.budget().max_task_retries + 1;
-    let others = run.iteration()?.tasks.iter().filter(|task| task.id != *id);
-    let mut total = Aggregated { ok: 0, failed: 0, chars };
-    for task in others {
+    for task in run.iteration()?.tasks.iter().filter(|task| task.id != *id) {
         match &task.output {
             Some(output) => {
                 total.ok += 1;
@@ -249,11 +245,6 @@ fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
             None if !task.running && task.attempts >= allowed => total.failed += 1,
             None => return None,
         }
-    }
-    match attempts {
-        u32::MAX => total.ok += 1,
-        attempts if attempts >= allowed => total.failed += 1,
-        _ => return None,
     }
     Some(total.into())
 }

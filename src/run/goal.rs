@@ -139,6 +139,14 @@ pub struct Budget {
     pub patience: u32,
 }
 
+impl Budget {
+    /// Attempts at a subgoal, or at a conflict, an iteration: the first and the further ones.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.max_task_retries.saturating_add(1)
+    }
+}
+
 impl Default for Budget {
     fn default() -> Self {
         Self {

@@ -204,7 +204,7 @@ impl Run {
             let free = (self.options.jobs.max(1) as usize).saturating_sub(in_flight);
             return Step::Work(pending.into_iter().take(free).map(|task| task.id.clone()).collect());
         }
-        let allowed = self.budget().max_task_retries + 1;
+        let allowed = self.budget().attempts();
         let is_open = |conflict: &Conflict| conflict.attempts < allowed;
         let mut due = iteration.tasks.iter().filter(|task| task.wants_merge());
         if let Some(task) = due.find(|task| task.conflict.as_ref().is_none_or(is_open)) {
@@ -227,7 +227,7 @@ impl Run {
 
     /// Subgoals that still want an attempt and have none under way, in plan order.
     fn pending<'a>(&self, iteration: &'a Iteration) -> Vec<&'a Task> {
-        let allowed = self.budget().max_task_retries + 1;
+        let allowed = self.budget().attempts();
         let wants = |task: &&Task| !task.running && task.output.is_none() && task.attempts < allowed;
         iteration.tasks.iter().filter(wants).collect()
     }
