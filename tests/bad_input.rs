@@ -376,3 +376,22 @@ fn a_key_in_the_environment_is_nowhere_in_the_repository() {
     let grep = repo.command("grep").args(["-rlF", key, ".git"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&grep.stdout), "");
 }
+
+#[test]
+fn an_environment_that_is_not_utf_8_is_no_reason_to_fail() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let repo = Repo::new();
+    for arguments in [&["run", "x", "--backend", "mock"][..], &["run", "y", "--backend", "mock", "--detach"]] {
+        let mut command = repo.command(PROGRAM);
+        command.args(arguments).stdin(Stdio::null()).env("OLDPWD", std::ffi::OsStr::from_bytes(b"/home/caf\xe9"));
+        Ran::of(&command.output().unwrap()).expect(0);
+    }
+}
+
+#[test]
+fn the_largest_numbers_are_taken_for_what_they_are() {
+    let repo = Repo::new();
+    let largest = u32::MAX.to_string();
+    let result = repo.mock_run("x", &["--max-task-retries", &largest, "--max-iterations", &largest]);
+    assert_eq!(result["history"][0]["results"][0]["ok"], true, "{result}");
+}

@@ -43,7 +43,7 @@ enum Opened {
 /// Where the run cannot be started.
 pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     settle(site, &mut new)?;
-    let id = new_id(&new, &Redactor::new(std::env::vars()));
+    let id = new_id(&new, &Redactor::of_process());
     new.id = Some(id.clone());
     let dir = GitLedger::scratch_of(&site.repo, &id);
     let started = hand_over(site, &id, &Request::Run(Box::new(new)));

@@ -40,7 +40,7 @@ pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult
 pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
     process::become_subreaper();
-    let redactor = Redactor::new(std::env::vars());
+    let redactor = Redactor::of_process();
     let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));
     let opened = put_on_record(site, &id, new, drive, redactor).await;
     if opened.is_err() {
@@ -125,7 +125,7 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     let run = replay(site, &id)?;
     let options = changes.apply(&run.options);
     let settled = options.clone().unwrap_or_else(|| run.options.clone());
-    let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::new(std::env::vars()))?;
+    let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::of_process())?;
     let resumed = RunResumed {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -115,7 +115,7 @@ pub async fn merge_with_agent(
         prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
         limits: Limits::of_user(),
         clock: now,
-        redactor: Redactor::new(std::env::vars()),
+        redactor: Redactor::of_process(),
         cancel,
     };
     let settled = dispute.settle(tell).await;

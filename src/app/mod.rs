@@ -138,7 +138,7 @@ impl Site {
             return Ok(Arc::clone(own));
         }
         if name.starts_with(ACP) {
-            let clean = Redactor::new(std::env::vars()).clean(name).into_owned();
+            let clean = Redactor::of_process().clean(name).into_owned();
             if clean != name {
                 return Err(Error::usage(format!("'{clean}' holds a secret, and would be on record"))
                     .hint("agents read their keys from the environment"));

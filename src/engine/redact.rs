@@ -43,6 +43,14 @@ impl Redactor {
         Self { values }
     }
 
+    /// A redactor for the secrets in this process's environment; what is no UTF-8 could stand in no text.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::new(
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
+    }
+
     /// `text` without its secrets.
     #[must_use]
     pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {

@@ -258,7 +258,7 @@ pub fn gits() -> Vec<PathBuf> {
 
 /// Gives `command` an environment of its own: no configuration, no agent, no run of whoever runs the tests.
 pub fn hermetic(command: &mut Command, home: &Path) {
-    for (name, _) in std::env::vars() {
+    for name in std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()) {
         let inherited = ["GIT_", "AGENTLOOP_", "CLAUDE", "CODEX", "OPENCODE", "ANTHROPIC_", "OPENAI_"];
         let is_proxy = name.to_ascii_uppercase().ends_with("_PROXY");
         let is_ours = inherited.iter().any(|prefix| name.starts_with(prefix)) && !name.starts_with("AGENTLOOP_TEST_");
