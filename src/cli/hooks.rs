@@ -62,18 +62,17 @@ fn text(hooks: &[Hook]) -> String {
         let event = hook.event;
         let _ = match &hook.standing {
             Standing::Installed { path } => writeln!(text, "{event:<19} installed in {}", path.display()),
-            Standing::Missing => writeln!(text, "{event:<19} not installed"),
-            Standing::Blocked { path, by } => writeln!(
-                text,
-                "{event:<19} not installed: {} belongs to {by}; add this line to it:\n    {}{}",
-                path.display(),
-                hook.line,
-                if event == "prepare-commit-msg" {
-                    ""
-                } else {
-                    "\n  (it reads standard input, so before whatever else does, and from a copy)"
-                },
-            ),
+            Standing::Missing { path } => writeln!(text, "{event:<19} not installed; it goes into {}", path.display()),
+            Standing::Blocked { path, by, add } => {
+                let is_shell = path.extension().is_none_or(|extension| extension != "yml");
+                let how = match (is_shell, path.exists()) {
+                    (false, _) => "add to it",
+                    (true, true) => "begin it, below '#!', with",
+                    (true, false) => "make it, executable, with",
+                };
+                let add = add.replace('\n', "\n    ");
+                writeln!(text, "{event:<19} not installed: {} belongs to {by}; {how}:\n    {add}", path.display())
+            }
         };
     }
     text

@@ -4,6 +4,7 @@
 //! or broken, the shell says so in a line and git goes on.
 
 mod act;
+mod beside;
 mod config;
 mod place;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{SHIMS, config, is_ours, line};
+use super::beside::{self, Owner};
+use super::{SHIMS, config, is_ours};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::Repository;
 
@@ -31,8 +32,6 @@ pub struct Hook {
     /// How it stands.
     #[serde(flatten)]
     pub standing: Standing,
-    /// The line of shell that does the work.
-    pub line: &'static str,
 }
 
 /// How a hook stands.
@@ -45,13 +44,18 @@ pub enum Standing {
         path: PathBuf,
     },
     /// It is not in place.
-    Missing,
+    Missing {
+        /// The file that it goes into.
+        path: PathBuf,
+    },
     /// Something that is not ours stands in its place.
     Blocked {
-        /// The file that the line belongs into.
+        /// The file that calls it, once its owner has it so.
         path: PathBuf,
-        /// Whose it is, as far as can be told.
+        /// Whose that is, as far as can be told.
         by: String,
+        /// What to begin that file with; to add to it, where it is no shell's.
+        add: String,
     },
 }
 
@@ -60,42 +64,52 @@ pub enum Standing {
 /// # Errors
 /// Where git's files cannot be found.
 pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
-    let files = [config_file(repo, Scope::Repository)?, config_file(repo, Scope::Global)?];
-    let configured =
-        files.into_iter().find(|path| config::holds_hooks(path)).filter(|_| reads_configured().unwrap_or(false));
+    let own = config_file(repo, Scope::Repository)?;
+    let reads = reads_configured().unwrap_or(false);
+    let files = [own.clone(), config_file(repo, Scope::Global)?];
+    let configured = files.into_iter().find(|path| config::holds_hooks(path)).filter(|_| reads);
     let folder = folder(repo);
-    let hooks = SHIMS.iter().map(|(event, shim)| {
-        let standing = match &configured {
-            Some(path) => Standing::Installed { path: path.clone() },
-            None => in_folder(&folder, event),
+    let hooks = SHIMS.iter().map(|(event, _)| {
+        let standing = match (&configured, in_folder(repo, &folder, event)) {
+            (Some(path), _) => Standing::Installed { path: path.clone() },
+            // Nobody's hook is in the way of the configuration.
+            (None, Standing::Missing { .. } | Standing::Blocked { .. }) if reads => {
+                Standing::Missing { path: own.clone() }
+            }
+            (None, standing) => standing,
         };
-        Hook { event, standing, line: line(shim) }
+        Hook { event, standing }
     });
     Ok(hooks.collect())
 }
 
-fn in_folder(folder: &Folder, event: &str) -> Standing {
+fn in_folder(repo: &Repository, folder: &Folder, event: &str) -> Standing {
+    let blocked =
+        |path: PathBuf, by: &str| Standing::Blocked { path, by: by.to_owned(), add: beside::for_shell(event) };
     if let Some((folder, by)) = &folder.foreign {
         let path = folder.join(event);
-        let is_there = std::fs::read_to_string(&path).is_ok_and(|text| text.contains("git-agentloop hook"));
-        return if is_there { Standing::Installed { path } } else { Standing::Blocked { path, by: (*by).to_owned() } };
+        return if beside::calls_us(&path, event) { Standing::Installed { path } } else { blocked(path, by) };
     }
     let path = folder.path.join(event);
-    match std::fs::read(&path) {
-        Ok(text) if is_ours(&String::from_utf8_lossy(&text)) => Standing::Installed { path },
-        Ok(text) if String::from_utf8_lossy(&text).contains("git-agentloop hook") => Standing::Installed { path },
-        Ok(text) => Standing::Blocked { by: whose(&String::from_utf8_lossy(&text)).to_owned(), path },
-        Err(_) if path.symlink_metadata().is_ok() => {
-            Standing::Blocked { path, by: "something that cannot be read".to_owned() }
-        }
-        Err(_) => Standing::Missing,
+    if beside::calls_us(&path, event) {
+        return Standing::Installed { path };
     }
-}
-
-/// Whose hook a file is.
-fn whose(text: &str) -> &'static str {
-    let known = ["lefthook", "pre-commit", "husky", "overcommit", "git lfs"];
-    known.into_iter().find(|name| text.contains(*name)).unwrap_or("a hook of yours")
+    let text = match std::fs::read(&path) {
+        Ok(text) => text,
+        Err(_) if path.symlink_metadata().is_ok() => return blocked(path, "something that cannot be read"),
+        Err(_) => return Standing::Missing { path },
+    };
+    let owner = Owner::of(&String::from_utf8_lossy(&text));
+    match (owner, beside::left_by_pre_commit(&path, event)) {
+        (Owner::PreCommit, Some(path)) if beside::calls_us(&path, event) => Standing::Installed { path },
+        (Owner::PreCommit, Some(path)) if path.symlink_metadata().is_err() => Standing::Missing { path },
+        (Owner::PreCommit, Some(path)) => blocked(path, "you"),
+        (Owner::Lefthook, _) => match beside::lefthook(repo.home(), event) {
+            (path, true) => Standing::Installed { path },
+            (path, false) => Standing::Blocked { path, by: owner.name().to_owned(), add: beside::for_lefthook(event) },
+        },
+        _ => blocked(path, owner.name()),
+    }
 }
 
 /// Puts the hooks in place, where nothing of anybody's stands.
@@ -119,11 +133,9 @@ pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
         config::put(&config_file(repo, scope)?)?;
         return status(repo);
     }
-    let folder = folder(repo);
-    for (event, shim) in SHIMS {
-        let missing = before.iter().any(|hook| hook.event == event && hook.standing == Standing::Missing);
-        if missing {
-            put_file(repo, &folder.path, event, shim)?;
+    for (hook, (_, shim)) in before.iter().zip(SHIMS) {
+        if let Standing::Missing { path } = &hook.standing {
+            put_file(repo, path, shim)?;
         }
     }
     status(repo)
@@ -145,8 +157,8 @@ pub fn uninstall(repo: &Repository, scope: Scope) -> Result<Vec<PathBuf>> {
     Ok(gone)
 }
 
-fn put_file(repo: &Repository, folder: &Path, event: &str, shim: &str) -> Result<()> {
-    let path = folder.join(event);
+fn put_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
+    let folder = path.parent().unwrap_or(path);
     let failed = format!("'{}' cannot be written", path.display());
     if !folder.exists() {
         let mark = repo.common_dir().join("agentloop").join(MADE_FOLDER);
@@ -156,10 +168,10 @@ fn put_file(repo: &Repository, folder: &Path, event: &str, shim: &str) -> Result
             .context(failed.as_str())?;
     }
     // Whole and executable before it has its name, and never over a file that came meanwhile.
-    let staged = folder.join(format!("{event}.agentloop-new"));
+    let staged = path.with_extension("agentloop-new");
     let written = std::fs::write(&staged, shim)
         .and_then(|()| std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o755)))
-        .and_then(|()| std::fs::hard_link(&staged, &path));
+        .and_then(|()| std::fs::hard_link(&staged, path));
     let _ = std::fs::remove_file(&staged);
     written.context(failed)
 }
@@ -168,10 +180,11 @@ fn take_files(repo: &Repository) -> Result<Vec<PathBuf>> {
     let folder = repo.common_dir().join("hooks");
     let mut gone = Vec::new();
     for (event, _) in SHIMS {
-        let path = folder.join(event);
-        if std::fs::read_to_string(&path).is_ok_and(|text| is_ours(&text)) {
-            std::fs::remove_file(&path).context(format!("'{}' cannot be removed", path.display()))?;
-            gone.push(path);
+        for path in beside::places(&folder.join(event)) {
+            if std::fs::read_to_string(&path).is_ok_and(|text| is_ours(&text)) {
+                std::fs::remove_file(&path).context(format!("'{}' cannot be removed", path.display()))?;
+                gone.push(path);
+            }
         }
     }
     let ours = repo.common_dir().join("agentloop");
