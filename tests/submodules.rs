@@ -91,6 +91,15 @@ fn workers_find_them_filled_and_what_they_do_there_is_kept() {
     repo.agentloop(&["discard", run, "--yes"]).expect(0);
     let rescued = repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop/rescue/**/heads/agentloop/*"]);
     repo.git(&["merge", "-q", rescued.lines().last().unwrap()]);
+    // What discard takes away, prune does too, once the run is merged.
+    crate::taking::undo(&repo, removal["undo"].as_str().unwrap());
+    let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
+    assert!(said.contains(" of a submodule, in ") && refs() == kept, "{said}");
+    let pruned = repo.agentloop(&["prune", "--older-than", "0s", "--yes", "--json"]).expect(0).json();
+    assert_eq!(refs(), (String::new(), String::new()));
+    crate::taking::undo(&repo, pruned[0]["removal"]["undo"].as_str().unwrap());
+    assert_eq!(refs(), kept);
+    repo.agentloop(&["discard", run, "--yes"]).expect(0);
     repo.git(&["submodule", "--quiet", "update", "--recursive"]);
     let read = |name: &str| std::fs::read_to_string(repo.path().join(name)).unwrap();
     assert_eq!((read("lib/file"), read("lib/inner/file")), ("lib\nedited\nagain\n".into(), "inner\ndeep\n".into()));

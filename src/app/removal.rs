@@ -1,5 +1,7 @@
 //! Verbs that take runs out of the repository.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::drive::ORPHAN_GRACE;
@@ -34,6 +36,8 @@ pub struct Prunable {
     pub worktrees: Vec<String>,
     /// Refs of it, its record left out.
     pub refs: Vec<String>,
+    /// What clones of submodules hold of it, in words.
+    pub submodules: Vec<String>,
     /// What was done about it; none where it was only looked at.
     pub removal: Option<Removal>,
 }
@@ -56,10 +60,13 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>>
     let now = now();
     let is_due = |listed: &Listed| listed.merged && now.since(listed.updated_at) >= idle;
     let mut found = Vec::new();
-    for listed in super::list(site)?.into_iter().filter(is_due) {
+    let due: Vec<Listed> = super::list(site)?.into_iter().filter(is_due).collect();
+    let mut in_submodules = if due.is_empty() { HashMap::default() } else { removal::held_by_submodules(&site.repo)? };
+    for listed in due {
         let id = listed.status.run_id;
         let held = removal::holdings(&site.repo, &id, Extent::Work)?;
-        if held.worktrees.is_empty() && held.refs.is_empty() {
+        let submodules = in_submodules.remove(id.as_str()).unwrap_or_default();
+        if held.worktrees.is_empty() && held.refs.is_empty() && submodules.is_empty() {
             continue;
         }
         let removal = if apply { Some(remove(site, &id, Extent::Work).await?) } else { None };
@@ -67,6 +74,7 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>>
             run_id: id,
             worktrees: paths(&held.worktrees),
             refs: held.refs.into_iter().map(|(name, _)| name).collect(),
+            submodules,
             removal,
         });
     }

@@ -99,9 +99,8 @@ fn pruned(found: &[Prunable], idle: f64) -> String {
             continue;
         }
         let _ = writeln!(text, "would remove {}", one.run_id);
-        for what in
-            one.worktrees.iter().map(|path| format!("worktree {}", sanitize::line(path))).chain(one.refs.clone())
-        {
+        let worktrees = one.worktrees.iter().map(|path| format!("worktree {}", sanitize::line(path)));
+        for what in worktrees.chain(one.refs.clone()).chain(one.submodules.clone()) {
             let _ = writeln!(text, "  {what}");
         }
     }

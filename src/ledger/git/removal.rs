@@ -11,6 +11,8 @@ use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
 use super::opening::STARTED_HERE;
+pub use super::provision::clones::held as held_by_submodules;
+
 use super::provision::clones;
 use super::read::{LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
@@ -98,12 +100,10 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     (removed.worktrees, removed.kept) = drop_worktrees(repo, &mover, run)?;
     let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
     let mut undo = Vec::new();
-    if extent == Extent::Everything {
-        // First: once its own refs are gone, nobody can name the run to do it again.
-        for withdrawn in clones::withdraw(repo, run, &rescue)? {
-            removed.kept.push(withdrawn.in_words());
-            undo.push(withdrawn.undo());
-        }
+    // First: once its own refs are gone, nobody may be able to name the run to do it again.
+    for withdrawn in clones::withdraw(repo, run, &rescue)? {
+        removed.kept.push(withdrawn.in_words());
+        undo.push(withdrawn.undo());
     }
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {

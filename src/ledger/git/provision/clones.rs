@@ -1,6 +1,6 @@
 //! The user's clones of submodules, and what is kept in them of a run that goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice as _;
@@ -22,9 +22,7 @@ pub(in super::super) struct Withdrawn {
 impl Withdrawn {
     /// What was kept, in words.
     pub(in super::super) fn in_words(&self) -> String {
-        let Self { git_dir, rescue, commits } = self;
-        let commits = if *commits == 1 { "a commit".to_owned() } else { format!("{commits} commits") };
-        format!("{commits} of a submodule, in '{}' below {rescue}/", git_dir.display())
+        format!("{} below {}/", in_words(self.commits, &self.git_dir), self.rescue)
     }
 
     /// The command that brings the run's refs back.
@@ -32,6 +30,31 @@ impl Withdrawn {
         let git = format!("git --git-dir {}", shell_words::quote(&self.git_dir.to_string_lossy()));
         super::super::removal::undo(&git, &self.rescue)
     }
+}
+
+fn in_words(commits: usize, git_dir: &Path) -> String {
+    let commits = if commits == 1 { "a commit".to_owned() } else { format!("{commits} commits") };
+    format!("{commits} of a submodule, in '{}'", git_dir.display())
+}
+
+/// What clones of submodules hold of each run, in words.
+///
+/// # Errors
+/// Where a clone's refs cannot be read.
+pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
+    let mut held: HashMap<String, Vec<String>> = HashMap::new();
+    for git_dir in clones(repo)? {
+        let mut git = bare(&git_dir);
+        let printed = command::run(git.args(["for-each-ref", "--format=%(refname:lstrip=3)", "refs/agentloop/run/"]))?;
+        let mut commits: BTreeMap<&str, usize> = BTreeMap::new();
+        for run in printed.lines().filter_map(|line| Some(line.to_str().ok()?.split_once('/')?.0)) {
+            *commits.entry(run).or_default() += 1;
+        }
+        for (run, commits) in commits {
+            held.entry(run.to_owned()).or_default().push(in_words(commits, &git_dir));
+        }
+    }
+    Ok(held)
 }
 
 /// Takes the refs of `run` out of every clone of a submodule; what they name stays reachable below `rescue` there.
