@@ -144,7 +144,8 @@ fn what_cannot_be_taken_is_refused_before_an_agent_is_asked() {
     let refused = merge(&repo, &run, &[]).expect(2).stderr;
     assert!(refused.contains("a merge is under way") && refused.contains("git merge --abort"), "{refused}");
     repo.git(&["merge", "--abort"]);
-    assert!(merge(&repo, &run, &["--rebase"]).expect(2).stderr.contains("--rebase"));
+    let refused = merge(&repo, &run, &["--rebase"]).expect(2).stderr;
+    assert!(refused.contains(&format!("'git agentloop merge {run} --squash --with-agent' takes the run")), "{refused}");
     assert!(merge(&repo, &run, &["--integrator", "no_such"]).expect(2).stderr.contains("no_such"));
     assert!(repo.agentloop(&["merge", &run, "--integrator", "mock"]).expect(2).stderr.contains("--with-agent"));
     // What a log from elsewhere names is not run; nor are its checks, even where somebody names the agent.

@@ -21,6 +21,12 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
         MergeArgs { rebase: true, .. } => Way::Rebase,
         _ => Way::Merge,
     };
+    if arguments.with_agent && way == Way::Rebase {
+        let run = arguments.run.as_deref().map_or_else(String::new, |run| format!(" {run}"));
+        return Err(Error::usage("an agent resolves one merge, and a rebase is one for every checkpoint").hint(
+            format!("'git agentloop merge{run} --squash --with-agent' takes the run as one commit, without a merge"),
+        ));
+    }
     // As git merge itself has it (git-merge(1), GIT_MERGE_AUTOEDIT).
     let auto =
         std::env::var("GIT_MERGE_AUTOEDIT").map_or(true, |value| !matches!(value.as_str(), "no" | "false" | "0"));

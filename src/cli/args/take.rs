@@ -53,7 +53,7 @@ pub struct MergeArgs {
     #[arg(long)]
     pub rebase: bool,
     /// Have an agent resolve conflicts
-    #[arg(long, conflicts_with_all = ["rebase", "edit"])]
+    #[arg(long, conflicts_with = "edit")]
     pub with_agent: bool,
     /// Which agent that is, as NAME or NAME/MODEL [default: the run's own]
     #[arg(long, value_name = "AGENT", value_parser = agent, requires = "with_agent")]
