@@ -180,6 +180,11 @@ fn discard_keeps_everything_and_its_undo_works() {
     let rescue = kept.split(' ').find(|word| word.starts_with("refs/")).unwrap();
     assert_eq!(repo.git(&["show", &format!("{rescue}:unsaved")]), "precious");
 
+    // Whoever comes too late hears how to have it back.
+    let told = repo.agentloop(&["show", &run]).expect(2).stderr;
+    let hint = format!("error: {run} was discarded\nhint: to have it back: {}\n", removal["undo"].as_str().unwrap());
+    assert_eq!(told, hint);
+
     undo(&repo, removal["undo"].as_str().unwrap());
     assert_eq!(repo.agentloop(&["list", "--json"]).expect(0).stdout, list);
     assert_eq!(repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout, tail);

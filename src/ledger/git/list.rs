@@ -3,9 +3,11 @@
 use std::cmp::Reverse;
 use std::collections::HashSet;
 
+use gix::bstr::ByteSlice as _;
 use gix::{Repository, ThreadSafeRepository};
 
 use super::read::{self, LOCAL, Noted, Place, REMOTE};
+use super::removal::undo;
 use crate::error::{Error, Result};
 use crate::run::goal::RunId;
 
@@ -61,13 +63,50 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
         }
     }
     match matching.len() {
-        0 => {
-            Err(Error::usage(format!("no run matches '{name}'"))
-                .hint("'git agentloop list' shows this repository's runs"))
-        }
+        0 => Err(left_of(repo, name).filter(|_| is_start_of_an_id(name)).unwrap_or_else(|| {
+            Error::usage(format!("no run matches '{name}'")).hint("'git agentloop list' shows this repository's runs")
+        })),
         1 => Ok(matching.swap_remove(0).0),
         count => Err(Error::usage(format!("'{name}' matches {count} runs")).hint(candidates(&matching))),
     }
+}
+
+/// What is known of the one run without a record here whose id begins with `name`: its branch, or what a discard kept.
+fn left_of(repo: &Repository, name: &str) -> Option<Error> {
+    let only = |prefix: &str| -> Option<(RunId, Vec<String>)> {
+        let named = |reference: &gix::refs::Reference| {
+            let full = reference.name.as_bstr().to_str().ok()?.to_owned();
+            Some((full.strip_prefix(prefix)?.split('/').next()?.parse::<RunId>().ok()?, full))
+        };
+        let (runs, refs): (Vec<RunId>, Vec<String>) =
+            read::prefixed(repo, &format!("{prefix}{name}"), named).ok()?.into_iter().unzip();
+        let run = runs.first()?.clone();
+        runs.iter().all(|other| *other == run).then_some((run, refs))
+    };
+    if let Some((run, _)) = only("refs/heads/agentloop/") {
+        let log = format!("{LOCAL}{run}");
+        return Some(Error::usage(format!("there is no record of {run} here; its work is on the branch 'agentloop/{run}'")).hint(
+            format!(
+                "'git log --first-parent agentloop/{run}' shows it; 'git agentloop sync' gets a record that a remote has; \
+                 of one that was deleted, 'git fsck' names the commit for 'git update-ref {log} COMMIT'"
+            ),
+        ));
+    }
+    for remote in repo.remote_names() {
+        let remote = remote.to_str_lossy();
+        if let Some((run, refs)) = only(&format!("refs/remotes/{remote}/agentloop/")) {
+            let branch = refs[0].trim_start_matches("refs/remotes/");
+            return Some(Error::usage(format!("there is no record of {run} here; its work is on '{branch}'")).hint(
+                format!(
+                    "'git agentloop sync {remote}' gets its record; 'git log --first-parent {branch}' shows its work"
+                ),
+            ));
+        }
+    }
+    let (run, refs) = only("refs/agentloop/rescue/")?;
+    let log = format!("/notes/agentloop/{run}");
+    let rescue = refs.iter().filter_map(|name| name.strip_suffix(&log)).max()?;
+    Some(Error::usage(format!("{run} was discarded")).hint(format!("to have it back: {}", undo("git", rescue))))
 }
 
 fn candidates(matching: &[(RunId, Place)]) -> String {
