@@ -181,3 +181,74 @@ fn a_merge_is_previewed_without_being_begun() {
     let patch = app::diff(&Site::open(Some(repo.path())).unwrap(), Some(&run), Some(2), 100_000).unwrap();
     assert!(patch.text.contains("+2\n") && patch.files.len() == 3, "{}", patch.text);
 }
+
+/// The commands that an answer tells a person to type.
+fn told(text: &str) -> Vec<String> {
+    let starts = ["review: ", "merge:  ", "        ", "next      "];
+    let command = |line: &str| starts.iter().find_map(|start| line.strip_prefix(start)).map(ToOwned::to_owned);
+    text.lines().filter_map(command).filter(|command| command.starts_with("git ")).collect()
+}
+
+/// Every command that is printed about a run works, in the order of printing.
+fn assert_told_commands_work(repo: &Repo, run: &str) {
+    for verb in [&["result"][..], &["show"], &["tail", "-f"]] {
+        let text = repo.agentloop(&[verb, &[run]].concat()).expect(0).stdout;
+        assert!(verb[0] == "show" || told(&text).len() >= 2, "{text}");
+        for command in told(&text) {
+            match command.strip_prefix("git agentloop ") {
+                Some(words) => _ = repo.agentloop(&words.split(' ').collect::<Vec<_>>()).expect(0),
+                None => _ = repo.git(&command.split(' ').skip(1).collect::<Vec<_>>()),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_printed_to_be_typed_works_wherever_the_branch_is() {
+    for deed in ["none", "deleted", "renamed", "only fetched"] {
+        let repo = Repo::new();
+        let run = run_with_files(&repo, "write files");
+        let branch = format!("agentloop/{run}");
+        match deed {
+            "deleted" => _ = repo.git(&["branch", "-qD", &branch]),
+            "renamed" => _ = repo.git(&["branch", "-m", &branch, "topic"]),
+            "only fetched" => {
+                let bare = repo.home().join("bare.git");
+                repo.git(&["init", "-q", "--bare", bare.to_str().unwrap()]);
+                repo.git(&["remote", "add", "origin", bare.to_str().unwrap()]);
+                repo.agentloop(&["sync"]).expect(0);
+                repo.git(&["branch", "-qD", &branch]);
+                repo.git(&["update-ref", "-d", &format!("refs/notes/agentloop/{run}")]);
+            }
+            _ => {}
+        }
+        let refused = repo.agentloop(&["resume", &run, "--backend", "mock"]);
+        assert!(refused.stderr.contains(&format!("'git agentloop merge {run}' takes its work")), "{refused:?}");
+        assert_told_commands_work(&repo, &run);
+        assert_eq!(repo.agentloop(&["show", &run, "--json"]).expect(0).json()["merged"], true, "{deed}");
+        let said = repo.agentloop(&["result", &run]).expect(0).stdout;
+        assert_eq!(said.contains(" (gone), "), matches!(deed, "deleted" | "renamed"), "{said}");
+    }
+}
+
+#[test]
+fn a_record_that_is_gone_is_not_a_run_that_never_was() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    let log = format!("refs/notes/agentloop/{run}");
+    let (tip, tail) = (repo.git(&["rev-parse", &log]), repo.agentloop(&["tail", &run]).expect(0).stdout);
+    repo.git(&["update-ref", "-d", &log]);
+    for name in [&run[..], "write-f"] {
+        let told = repo.agentloop(&["show", name]).expect(2).stderr;
+        let error = format!("error: there is no record of {run} here; its work is on the branch 'agentloop/{run}'\n");
+        assert!(told.starts_with(&error), "{told}");
+        assert!(told.contains(&format!("'git log --first-parent agentloop/{run}' shows it")), "{told}");
+        assert!(told.contains(&format!("git update-ref {log} COMMIT")), "{told}");
+    }
+    assert!(repo.agentloop(&["show", "none-of-ours"]).expect(2).stderr.contains("no run matches"));
+    // The way back is the one that is told.
+    let found = repo.git(&["fsck"]);
+    assert!(found.contains(&format!("dangling commit {tip}")), "{found}");
+    repo.git(&["update-ref", &log, &tip]);
+    assert_eq!(repo.agentloop(&["tail", &run]).expect(0).stdout, tail);
+}

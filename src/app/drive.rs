@@ -243,7 +243,7 @@ fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     let spent = match ended.reason {
         StopReason::GoalComplete => {
             return Err(Error::usage(format!("{id} has reached its goal"))
-                .hint(format!("'git merge {}' takes its work; a new goal is a new run", branch(id))));
+                .hint(format!("'git agentloop merge {id}' takes its work; a new goal is a new run")));
         }
         StopReason::MaxIterations if run.iterations.len() >= budget.max_iterations as usize => "--max-iterations",
         StopReason::MaxSeconds if budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit) => {

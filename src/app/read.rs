@@ -8,7 +8,7 @@ use super::drive::{in_checkout, replay};
 use super::{Site, branch};
 use crate::error::{Error, Result};
 use crate::ledger::git::read::{self, Noted};
-use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts};
+use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts, preview};
 use crate::run::Snapshot;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
@@ -139,6 +139,7 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     let worktree = WorktreeView {
         path: path.map(|path| path.to_string_lossy().into_owned()),
         branch: branch(&id),
+        name: preview::branch_tip(&site.repo, &id, &run.tip.commit).ok().map(|tip| tip.name),
         base: run.base.clone(),
         changed_files: GitLedger::changed_files(&site.repo, &run.base, &run.tip.commit)?,
         checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.commit.clone()).collect(),

@@ -119,11 +119,19 @@ pub fn result(result: &RunResult) -> String {
     }
     if let Some(worktree) = &result.worktree {
         let files = worktree.changed_files.len();
-        let _ = writeln!(text, "branch: {}, {}", worktree.branch, count(files, "file", "changed"));
+        let name = worktree.name.as_deref().filter(|name| *name != worktree.branch);
+        // A commit, or a branch of a remote's.
+        let gone = if name.is_some_and(|name| !name.contains('/')) { " (gone)" } else { "" };
+        let _ = writeln!(text, "branch: {}{gone}, {}", worktree.branch, count(files, "file", "changed"));
         if let Some(path) = &worktree.path {
             let _ = writeln!(text, "worktree: {}", line(path));
         }
-        text += &merging(&worktree.branch, &worktree.base, files > 0);
+        match &worktree.name {
+            Some(name) => text += &merging(name, &worktree.base, files > 0),
+            None => {
+                let _ = writeln!(text, "hint: its commits are not in this clone: 'git agentloop sync' fetches them");
+            }
+        }
     }
     if let Some(hint) = &result.hint {
         let _ = writeln!(text, "hint: {}", lines(hint));
@@ -135,8 +143,7 @@ pub fn result(result: &RunResult) -> String {
 }
 
 /// The plain git commands that review a run's work and take it.
-#[must_use]
-pub fn merging(branch: &str, base: &str, changed: bool) -> String {
+fn merging(branch: &str, base: &str, changed: bool) -> String {
     let mut text = format!("review: git log --first-parent {branch}\n");
     if changed {
         let base = base.get(..12).unwrap_or(base);

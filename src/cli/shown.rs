@@ -37,7 +37,11 @@ pub fn text(shown: &Shown) -> String {
     let calls = count(usize::try_from(shown.agent_calls).unwrap_or(usize::MAX), "agent call", "");
     let _ = writeln!(text, "cost      {calls}{tokens}{cost}, {}", span(shown.seconds));
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
-    let _ = writeln!(text, "branch    {}{merged}", shown.branch);
+    let _ = if shown.branch == shown.tip {
+        writeln!(text, "branch    gone; its newest commit is {}{merged}", shown.tip)
+    } else {
+        writeln!(text, "branch    {}{merged}", shown.branch)
+    };
     if let Some(next) = &shown.next {
         let _ = writeln!(text, "next      {next}");
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_line, count, merging, span};
+use super::render::{check_line, count, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
@@ -107,8 +107,11 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
                 let _ = write!(text, "\nhint: {}", lines(hint));
             }
             if let Some(id) = run.id.as_ref().filter(|_| data.stop_reason != Some(StopReason::NeedsInput)) {
-                let branch = format!("agentloop/{id}");
-                let _ = write!(text, "\n{}", merging(&branch, &run.base, !run.checkpoints.is_empty()).trim_end());
+                // Told in any clone, long after: the branch may have another name by then, or none.
+                let _ = write!(text, "\nreview: git agentloop show {id}");
+                if !run.checkpoints.is_empty() {
+                    let _ = write!(text, "\nmerge:  git agentloop merge {id}");
+                }
             }
             text
         }
@@ -255,6 +258,6 @@ mod tests {
             ..RunFinished::default()
         };
         assert_eq!(told(end(), false), None);
-        assert_eq!(told(end(), true).unwrap(), "done\nreview: git log --first-parent agentloop/x-000000");
+        assert_eq!(told(end(), true).unwrap(), "done\nreview: git agentloop show x-000000");
     }
 }

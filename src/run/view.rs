@@ -179,6 +179,9 @@ pub struct WorktreeView {
     pub path: Option<String>,
     /// The run's branch.
     pub branch: String,
+    /// What a git command here calls the work: the branch, one that was fetched, or a commit; none where it is not here.
+    #[serde(skip)]
+    pub name: Option<String>,
     /// The commit that the run starts from.
     pub base: String,
     /// Files that differ from the base, sorted.

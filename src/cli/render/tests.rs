@@ -54,6 +54,7 @@ fn a_result(status: &str) -> RunResult {
         usage: Usage::default(),
         usage_by_role: std::collections::BTreeMap::new(),
         worktree: Some(WorktreeView {
+            name: Some("agentloop/fix-login-000000".into()),
             branch: "agentloop/fix-login-000000".to_owned(),
             base: "0123456789abcdef".to_owned(),
             changed_files: vec!["a".to_owned()],
