@@ -277,3 +277,37 @@ fn another_machine_s_run_is_taken_over_only_when_told() {
     clone.agentloop(&[&given[..], &["--take-over"]].concat()).expect(0);
     assert_eq!(sync(&clone, 0)["pushed"], serde_json::json!([run]));
 }
+
+#[test]
+fn a_run_s_branch_that_was_rebased_is_its_own_work_still() {
+    let repo = Repo::new();
+    let bare = bare(&repo);
+    let run = run_with_files(&repo, "write files");
+    let branch = format!("agentloop/{run}");
+    sync(&repo, 0);
+    let shown = |verb: &[&str]| repo.agentloop(&[verb, &[&run]].concat()).expect(0);
+    let (before, files) = (shown(&["diff"]).stdout, shown(&["show", "--json"]).json()["files"].clone());
+    repo.write("mine", "goes on\n");
+    repo.git(&["add", "mine"]);
+    repo.git(&["commit", "-qm", "main goes on"]);
+    let worktree = shown(&["result", "--json"]).json()["worktree"]["path"].as_str().unwrap().to_owned();
+    repo.git(&["worktree", "remove", "--force", &worktree]);
+    repo.git(&["rebase", "-q", "--rebase-merges", "main", &branch]);
+    repo.git(&["switch", "-q", "main"]);
+    assert_eq!(shown(&["diff"]).stdout, before);
+    assert_eq!(shown(&["show", "--json"]).json()["files"], files);
+    let log = repo.agentloop(&["log", &run, "--format=%s", "--no-notes"]).expect(0).stdout;
+    assert!(!log.contains("main goes on"), "{log}");
+
+    // The remote's is not written over: the way to do it is named, and works.
+    let refused = repo.agentloop(&["sync"]).expect(1).stdout;
+    let command = format!("git push --force-with-lease origin {branch}");
+    assert!(refused.contains(&format!("'{command}' puts yours in its place")), "{refused}");
+    repo.git(&command.split(' ').skip(1).collect::<Vec<_>>());
+    sync(&repo, 0);
+    let clone = clone_of(&bare);
+    sync(&clone, 0);
+    assert_eq!(clone.agentloop(&["diff", &run]).expect(0).stdout, before);
+    repo.agentloop(&["merge", &run]).expect(0);
+    assert_eq!(shown(&["show", "--json"]).json()["merged"], true);
+}

@@ -124,9 +124,10 @@ pub struct Span {
 pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;
-    let branch = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.name;
+    let branch = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let notes = read::notes_ref(&site.repo.gix(), &id)?.unwrap_or_default();
-    Ok(History { base: run.base, branch, notes })
+    let base = preview::started_from(&site.repo, &id, &branch.commit, &run)?;
+    Ok(History { base, branch: branch.name, notes })
 }
 
 /// A run as its reviewer wants to see it.
@@ -139,7 +140,8 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let run = replay(site, &id)?;
     let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let merged = merged::merged(&site.repo, &[(&id, &run.snapshot())])?.contains(&id);
-    let files = preview::stat(&site.repo, &run.base, &commit)?;
+    let base = preview::started_from(&site.repo, &id, &commit, &run)?;
+    let files = preview::stat(&site.repo, &base, &commit)?;
     let last = run.iterations.iter().rev().find(|iteration| iteration.plan.is_some());
     let next = match status.state.as_str() {
         "running" | "waiting" => Some(format!("git agentloop tail -f {id}")),
@@ -161,7 +163,7 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
         usage: run.usage,
         seconds: run.seconds(run.now),
         branch: name,
-        base: run.base,
+        base,
         tip: commit,
         merged,
         files,
@@ -186,7 +188,7 @@ pub fn span(site: &Site, run: Option<&str>, iteration: Option<u32>) -> Result<Sp
     let run = replay(site, &id)?;
     let Some(number) = iteration else {
         let to = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.commit;
-        return Ok(Span { from: run.base, to, run_id: id });
+        return Ok(Span { from: preview::started_from(&site.repo, &id, &to, &run)?, to, run_id: id });
     };
     let (from, to) = ends(&run, number).ok_or_else(|| {
         let last = run.iterations.len();

@@ -40,6 +40,12 @@ fn text(report: &SyncReport) -> String {
     }
     for refused in &report.refused {
         let _ = writeln!(text, "refused  {}: {}", refused.name, sanitize::line(&refused.reason));
+        if let Some(branch) =
+            refused.name.strip_prefix("refs/heads/").filter(|_| refused.reason.contains("fast-forward"))
+        {
+            let remote = sanitize::line(&report.remote);
+            let _ = writeln!(text, "         'git push --force-with-lease {remote} {branch}' puts yours in its place");
+        }
     }
     if let Some(remote) = &report.output {
         let _ = writeln!(text, "output   with {}", sanitize::line(remote));

@@ -150,11 +150,16 @@ pub fn before_message(run: &RunId) -> String {
 
 /// The tree that the run began with: its start commit's, found along the first parents from `tip`.
 pub fn base_tree(gix: &gix::Repository, tip: &str, run: &RunId) -> Result<Option<String>> {
-    let mut at = Repository::id(tip)?;
+    Ok(start(gix, Repository::id(tip)?, run)?.and_then(|start| start.tree_id().ok().map(|tree| tree.to_string())))
+}
+
+/// The run's start commit, found along the first parents from `tip`.
+pub fn start<'a>(gix: &'a gix::Repository, tip: ObjectId, run: &RunId) -> Result<Option<gix::Commit<'a>>> {
+    let mut at = tip;
     loop {
         let commit = gix.find_commit(at).context("the run's commits cannot be read")?;
         if is_start(&commit, run) {
-            return Ok(commit.tree_id().ok().map(|tree| tree.to_string()));
+            return Ok(Some(commit));
         }
         let Some(parent) = commit.parent_ids().next() else { return Ok(None) };
         at = parent.detach();

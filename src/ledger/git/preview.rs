@@ -8,6 +8,7 @@ use super::repository::Repository;
 use super::workers::tree_of;
 use super::{branch, command};
 use crate::error::{Error, Result};
+use crate::run::Run;
 use crate::run::goal::RunId;
 
 /// A file that differs between two commits.
@@ -61,6 +62,21 @@ pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchT
     }
     Err(Error::failed(format!("the commits of {run} are not in this clone"))
         .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
+}
+
+/// The commit that the work up to `tip` grew from: the run's base; of a branch that was rebased, what it stands on now.
+///
+/// # Errors
+/// Where a commit cannot be read.
+pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Result<String> {
+    if tip == run.tip.commit {
+        return Ok(run.base.clone());
+    }
+    let gix = repo.gix();
+    let start = branch::start(&gix, Repository::id(tip)?, id)?;
+    Ok(start
+        .and_then(|start| start.parent_ids().next().map(|base| base.to_string()))
+        .unwrap_or_else(|| run.base.clone()))
 }
 
 /// Whether two commits hold different files.
