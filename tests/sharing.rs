@@ -261,16 +261,22 @@ fn another_machine_s_run_is_taken_over_only_when_told() {
     let name = format!("refs/notes/agentloop/{run}");
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let edit = format!(
+    // Another clone on this machine knows no more of the driver than another machine does.
+    sync(&repo, 0);
+    let near = clone_of(&bare);
+    sync(&near, 0);
+    let given = ["resume", run.as_str(), "--permissions", "edit", "--backend", "mock"];
+    let refused = near.agentloop(&given).expect(2).stderr;
+    assert!(refused.contains("last driven in another clone, ") && refused.contains("--take-over"), "{refused}");
         "set -e; message=$(git log -1 --format=%B {name}); start=$(git rev-parse agentloop/{run}); \
          git notes --ref={name} show $start | sed 's/\"host\":\"{host}\"/\"host\":\"far-away\"/' > ../note; \
          blob=$(git hash-object -w ../note); tree=$(printf '100644 blob %s\\t%s\\n' $blob $start | git mktree); \
-         git push -q origin agentloop/{run} $(git commit-tree $tree -m \"$message\"):{name}"
+         git push -q -f origin agentloop/{run} $(git commit-tree $tree -m \"$message\"):{name}"
     );
     assert!(repo.command("sh").args(["-c", &edit]).status().unwrap().success());
     let clone = clone_of(&bare);
     sync(&clone, 0);
     assert_eq!(clone.status(&run)["state"], "interrupted");
-    let given = ["resume", run.as_str(), "--permissions", "edit", "--backend", "mock"];
     let refused = clone.agentloop(&given).expect(2).stderr;
     assert!(refused.contains("last driven on 'far-away'") && refused.contains("seconds ago"), "{refused}");
     assert!(refused.contains(&format!("git agentloop resume {run} --take-over")), "{refused}");

@@ -112,7 +112,7 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     site.repo.check_for_runs()?;
     process::become_subreaper();
     let run = replay(site, &id)?;
-    elsewhere(&run, &id, changes)?;
+    elsewhere(site, &run, &id, changes)?;
     let known = OnRecord {
         run: id.clone(),
         tip: run.tip.commit.clone(),
@@ -274,16 +274,21 @@ fn same_place(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
         .hint("--isolation takes worktree or shared for a run in a worktree; a new run starts anywhere"))
 }
 
-/// Another host may still be at work on a run: only its own lock would tell, and that is not here.
-fn elsewhere(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
-    let Some(last) = run.sessions.last().filter(|last| last.host != host() && run.ended.is_none()) else {
+/// Another host or clone may still be at work on a run: only its own lock would tell, and that is not here.
+fn elsewhere(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+    let Some(last) = run.sessions.last().filter(|_| run.ended.is_none()) else { return Ok(()) };
+    let place = if last.host != host() {
+        format!("on '{}'", last.host)
+    } else if !GitLedger::was_driven_here(&site.repo, id) {
+        "in another clone".to_owned()
+    } else {
         return Ok(());
     };
     if changes.take_over || run.is_waiting_for_answers() {
         return Ok(());
     }
     let age = now().since(run.now).max(0.0);
-    Err(Error::usage(format!("{id} was last driven on '{}', {age:.0} seconds ago, and may still be", last.host))
+    Err(Error::usage(format!("{id} was last driven {place}, {age:.0} seconds ago, and may still be"))
         .hint(format!("see that it has stopped there, sync, and then: git agentloop resume {id} --take-over")))
 }
 

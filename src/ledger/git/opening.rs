@@ -158,4 +158,10 @@ impl GitLedger {
     pub fn was_started_here(repo: &Repository, run: &RunId) -> bool {
         run_dir(repo.common_dir(), run).join(STARTED_HERE).exists()
     }
+
+    /// Whether a driver ever held the run in this clone.
+    #[must_use]
+    pub fn was_driven_here(repo: &Repository, run: &RunId) -> bool {
+        run_dir(repo.common_dir(), run).join(lock::NAME).exists()
+    }
 }
