@@ -163,7 +163,11 @@ fn a_run_goes_on_elsewhere_and_comes_back() {
     clone.git(&["config", "agentloop.mock.edit", "elsewhere-{subgoal}.txt={iteration}\n"]);
     // What its log wants to run is shown, and wanted again.
     let refused = clone.agentloop(&["resume", run, "--max-iterations", "2"]).expect(2).stderr;
-    assert!(refused.contains("was started in another clone") && refused.contains("--permissions edit"), "{refused}");
+    assert!(refused.contains("was started in another clone"), "{refused}");
+    assert!(refused.contains("add this to the command: --permissions edit --backend mock\n"), "{refused}");
+    // And that is what 'show' names, with a budget that is not spent.
+    let shown = clone.agentloop(&["show", run]).expect(0).stdout;
+    assert!(shown.contains(&format!("\nnext      git agentloop resume {run} --max-iterations 2\n")), "{shown}");
     let trusted = ["resume", run, "--max-iterations", "2", "--permissions", "edit", "--backend", "mock"];
     clone.agentloop(&trusted).expect(0);
     assert_eq!(sync(&clone, 0)["pushed"], serde_json::json!([run]));
@@ -257,10 +261,6 @@ fn another_machine_s_run_is_taken_over_only_when_told() {
     });
     driver.kill().unwrap();
     driver.wait().unwrap();
-    // The same log, as another machine would have written it.
-    let name = format!("refs/notes/agentloop/{run}");
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let edit = format!(
     // Another clone on this machine knows no more of the driver than another machine does.
     sync(&repo, 0);
     let near = clone_of(&bare);
@@ -268,6 +268,10 @@ fn another_machine_s_run_is_taken_over_only_when_told() {
     let given = ["resume", run.as_str(), "--permissions", "edit", "--backend", "mock"];
     let refused = near.agentloop(&given).expect(2).stderr;
     assert!(refused.contains("last driven in another clone, ") && refused.contains("--take-over"), "{refused}");
+    // The same log, as another machine would have written it.
+    let name = format!("refs/notes/agentloop/{run}");
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let edit = format!(
         "set -e; message=$(git log -1 --format=%B {name}); start=$(git rev-parse agentloop/{run}); \
          git notes --ref={name} show $start | sed 's/\"host\":\"{host}\"/\"host\":\"far-away\"/' > ../note; \
          blob=$(git hash-object -w ../note); tree=$(printf '100644 blob %s\\t%s\\n' $blob $start | git mktree); \

@@ -34,7 +34,9 @@ fn guidance_is_on_record_at_once_and_in_the_next_plan() {
     assert_eq!(std::fs::read_dir(repo.path().join(format!(".git/agentloop/{run}/inbox"))).unwrap().count(), 0);
 
     let refused = repo.agentloop(&["steer", &run, "too late"]).expect(2).stderr;
-    assert!(refused.contains("is not running") && refused.contains("git agentloop fork"), "{refused}");
+    // A goal that is reached is not resumed.
+    assert!(refused.contains("is not running"), "{refused}");
+    assert!(refused.ends_with(&format!("hint: 'git agentloop fork {run}' starts anew from it\n")), "{refused}");
     assert!(repo.agentloop(&["steer", &run, "  "]).expect(2).stderr.contains("the guidance is empty"));
 }
 
@@ -129,12 +131,15 @@ fn a_fork_goes_on_from_an_iteration_and_says_so() {
     let same = repo.agentloop(&["fork", &run, "--json"]).expect(0).json();
     assert_eq!(same["worktree"]["base"], repo.git(&["rev-parse", &format!("agentloop/{run}")]).as_str());
     assert!(same["run_id"].as_str().unwrap().starts_with("write-files-"));
+    // From where it began, as `bisect` advises where the first iteration is what broke it.
+    let anew = repo.agentloop(&["fork", &format!("{run}@0"), "--json"]).expect(0).json();
+    assert_eq!(anew["worktree"]["base"], repo.git(&["rev-parse", "main"]).as_str());
     for wrong in ["@9", "@x"] {
         let refused = repo.agentloop(&["fork", &format!("{run}{wrong}")]).expect(2).stderr;
         assert!(refused.contains("has committed no iteration"), "{refused}");
     }
     // What a log from elsewhere wants to run is wanted again.
     std::fs::remove_file(repo.path().join(format!(".git/agentloop/{run}/started-here"))).unwrap();
-    let refused = repo.agentloop(&["fork", &run]).expect(2).stderr;
-    assert!(refused.contains(&format!("git agentloop fork {run} --verify true --permissions edit")), "{refused}");
+    let refused = repo.agentloop(&["fork", &from]).expect(2).stderr;
+    assert!(refused.contains(&format!("git agentloop fork {from} --verify true --permissions edit")), "{refused}");
 }

@@ -100,7 +100,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
     same_place(&run, &id, changes)?;
-    trusted(site, &run, &id, changes, "resume")?;
+    trusted(site, &run, &id, changes, &format!("git agentloop resume {id}"))?;
     site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
     super::callable(site, changes.apply(&run.options).as_ref().unwrap_or(&run.options))?;
     take_over(site, id, changes, drive).await
@@ -293,7 +293,7 @@ fn elsewhere(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()
 }
 
 /// A log can come from anyone: what it says may be run, is run only in the clone that the run was started in.
-pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, verb: &str) -> Result<()> {
+pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, command: &str) -> Result<()> {
     if GitLedger::was_started_here(&site.repo, id) {
         return Ok(());
     }
@@ -325,7 +325,11 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, ver
     Err(Error::usage(format!(
         "{id} was started in another clone, or went on there: what its log wants to run is not taken on trust"
     ))
-    .hint(format!("look at it, then give it again: git agentloop {verb} {id} {}", wanted.join(" "))))
+    .hint(if *changes == Changes::default() {
+        format!("look at it, then give it again: {command} {}", wanted.join(" "))
+    } else {
+        format!("look at it, then add this to the command: {}", wanted.join(" "))
+    }))
 }
 
 fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {

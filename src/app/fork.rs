@@ -33,6 +33,8 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
     let (commit, number) = if number.is_empty() {
         let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.commit;
         (tip, run.iterations.last().map_or(0, |iteration| iteration.number))
+    } else if number == "0" {
+        (run.base.clone(), 0) // where it started, as `bisect` numbers it
     } else {
         let wanted = run.iterations.iter().find(|iteration| iteration.number.to_string() == number);
         let checkpoint = wanted.and_then(|iteration| Some((iteration.checkpoint.clone()?.commit, iteration.number)));
@@ -41,7 +43,8 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
                 .hint(format!("'git agentloop show {id}' lists its iterations"))
         })?
     };
-    trusted(site, &run, &id, &fork.changes, "fork")?;
+    let command = format!("git agentloop fork {}", from.unwrap_or(id.as_str()));
+    trusted(site, &run, &id, &fork.changes, &command)?;
     let criteria = match (&fork.goal, fork.criteria) {
         (_, Some(criteria)) => criteria,
         (Some(_), None) => String::new(),

@@ -7,7 +7,7 @@ use super::{Changes, STOP_WAIT, Site, now};
 use crate::engine::inbox::{self, Message};
 use crate::error::{Error, Result};
 use crate::ledger::git::{GitLedger, lock};
-use crate::run::goal::RunId;
+use crate::run::goal::{RunId, StopReason};
 use crate::run::view::Status;
 
 /// Sends guidance to a live run: its next plan hears it.
@@ -26,8 +26,15 @@ pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
     if is_live()? && deliver(site, &id, &Message::Guidance(text.trim().to_owned()))? {
         return Ok(id);
     }
-    Err(Error::usage(format!("{id} is not running: nobody would hear it"))
-        .hint(format!("'git agentloop resume {id}' goes on; 'git agentloop fork {id}' starts anew from it")))
+    let (run, anew) = (replay(site, &id)?, format!("'git agentloop fork {id}' starts anew from it"));
+    let hint = match run.ended.as_ref().map(|ended| ended.reason) {
+        Some(StopReason::GoalComplete) => anew,
+        reason => {
+            let more = reason.map_or_else(String::new, |reason| run.more(reason));
+            format!("'git agentloop resume {id}{more}' goes on; {anew}")
+        }
+    };
+    Err(Error::usage(format!("{id} is not running: nobody would hear it")).hint(hint))
 }
 
 /// Gives a live run the budget that `changes` make of its own; nothing where it is not running, or they change nothing.

@@ -149,7 +149,10 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
         "interrupted" => Some(format!("git agentloop resume {id}")),
         _ if merged || files.is_empty() => None,
         "completed" => Some(format!("git agentloop merge {id}")),
-        _ => Some(format!("git agentloop resume {id}")),
+        _ => {
+            let more = run.ended.as_ref().map(|ended| run.more(ended.reason)).unwrap_or_default();
+            Some(format!("git agentloop resume {id}{more}"))
+        }
     };
     Ok(Shown {
         state: status.state,

@@ -53,5 +53,6 @@ pub fn text(shown: &Shown) -> String {
 
 /// Lines below the first stand below its text.
 fn hanging(text: &str) -> String {
-    lines(text).trim().replace('\n', "\n          ")
+    let text = lines(text).trim().replace('\n', "\n          ");
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }

@@ -14,20 +14,19 @@ pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<Strin
             Some(format!("guidance came after the last plan; 'git agentloop fork {id}' goes on from here with it")),
         ),
         StopReason::GoalComplete => (summary, None),
-        StopReason::NeedsInput | StopReason::Cancelled => (summary, resume("")),
-        StopReason::MaxIterations => {
-            (summary, resume(&format!(" --max-iterations {}", run.budget().max_iterations.saturating_mul(2))))
-        }
-        StopReason::MaxSeconds => (summary, resume(" --max-seconds <more>")),
-        StopReason::MaxAgentCalls => (summary, resume(" --max-agent-calls <more>")),
-        StopReason::MaxTokens => (summary, resume(" --max-tokens <more>")),
+        StopReason::NeedsInput
+        | StopReason::Cancelled
+        | StopReason::MaxIterations
+        | StopReason::MaxSeconds
+        | StopReason::MaxAgentCalls
+        | StopReason::MaxTokens
+        | StopReason::MaxCost => (summary, resume(&run.more(reason))),
         StopReason::UsageLimit => {
             let until = run.pauses.values().map(|pause| pause.until).max();
             let reset = until.and_then(|until| time::OffsetDateTime::from_unix_timestamp(until.0 / 1000).ok());
             let reset = reset.map(|reset| format!("it resets at {:02}:{:02} UTC; ", reset.hour(), reset.minute()));
             (summary, resume("").map(|resume| reset.unwrap_or_default() + &resume))
         }
-        StopReason::MaxCost => (summary, resume(" --max-cost <more>")),
         StopReason::NoProgress => {
             (summary, Some(format!("look at 'git agentloop tail {id}', then resume or start anew")))
         }

@@ -191,6 +191,25 @@ pub struct WorktreeView {
 }
 
 impl Run {
+    /// The flag that gives twice of what a run that stopped for `reason` had, as a command takes it: ` --max-iterations 8`;
+    /// empty where it is not its budget that stopped it.
+    #[must_use]
+    pub fn more(&self, reason: StopReason) -> String {
+        let budget = self.budget();
+        let twice = |number: u64| number.saturating_mul(2);
+        match reason {
+            StopReason::MaxIterations => Some(format!(" --max-iterations {}", budget.max_iterations.saturating_mul(2))),
+            StopReason::MaxSeconds => budget.max_seconds.map(|most| format!(" --max-seconds {}", most * 2.0)),
+            StopReason::MaxAgentCalls => {
+                budget.max_agent_calls.map(|most| format!(" --max-agent-calls {}", twice(most)))
+            }
+            StopReason::MaxTokens => budget.max_tokens.map(|most| format!(" --max-tokens {}", twice(most))),
+            StopReason::MaxCost => budget.max_cost.map(|most| format!(" --max-cost {}", most * 2.0)),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+
     /// The result as it stands; `live` where a driver holds the run's lock.
     #[must_use]
     pub fn result(&self, run_id: RunId, live: bool, worktree: Option<WorktreeView>) -> RunResult {
