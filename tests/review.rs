@@ -30,6 +30,10 @@ fn log_is_git_s_own_with_the_events_beside_the_commits() {
     same(&["log", &run, "--graph", "--stat"], &["--graph", "--stat", &range]);
     same(&["log", "--oneline", "-2"], &["--oneline", "-2", &range]);
     same(
+        &["log", "--oneline", "-2", &run, "--", "made-build.txt"],
+        &["--oneline", "-2", &range, "--", "made-build.txt"],
+    );
+    same(
         &["log", &run[..5], "--format=%s %an", "--", "made-build.txt"],
         &["--format=%s %an", &range, "--", "made-build.txt"],
     );

@@ -12,7 +12,7 @@ use crate::process;
 /// # Errors
 /// Where there is no such run, or git cannot be started.
 pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
-    let words = Words::of(&arguments.words);
+    let words = Words::of(site, &arguments.words);
     let history = app::history(site, words.run.as_deref())?;
     let mut git = process::in_our_place("git");
     git.args(["log", &format!("--notes={}", history.notes)]).args(words.options);
@@ -25,7 +25,7 @@ pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
 /// # Errors
 /// Where there is no such run or iteration, or git cannot be started.
 pub fn diff(site: &Site, arguments: &DiffArgs) -> Result<u8> {
-    let mut words = Words::of(&arguments.words);
+    let mut words = Words::of(site, &arguments.words);
     let iteration = match words.take_value("--iteration")? {
         Some(number) => Some(number),
         None => arguments.iteration,
@@ -70,12 +70,18 @@ struct Words {
 }
 
 impl Words {
-    fn of(words: &[String]) -> Self {
-        let mut words = words.to_vec();
-        let run = words.first().is_some_and(|first| !first.starts_with('-')).then(|| words.remove(0));
-        let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-        let paths = words.split_off(end);
-        Self { run, options: words, paths }
+    /// The run comes first; by its whole id, which can be no option's value, it may stand where git has revisions.
+    fn of(site: &Site, words: &[String]) -> Self {
+        let mut options = words.to_vec();
+        let end = options.iter().position(|word| word == "--").unwrap_or(options.len());
+        let paths = options.split_off(end);
+        let is_run = |word: &String| app::resolve(site, word).is_ok_and(|run| run.as_str() == word);
+        let at = match options.first() {
+            Some(first) if !first.starts_with('-') => Some(0),
+            _ => options.iter().position(is_run),
+        };
+        let run = at.map(|at| options.remove(at));
+        Self { run, options, paths }
     }
 
     /// Takes `flag N` or `flag=N` out of the options.

@@ -15,8 +15,8 @@ Examples:
   git agentloop log fix-login-3k9vqp --graph --stat
   git agentloop log --oneline --no-notes
 
-Whatever follows is git log's own: options, revisions, '--' and paths. Where it
-begins with an option, the newest run is meant.";
+Whatever follows is git log's own: options, revisions, '--' and paths. After an
+option, a run is known by its whole id; without one, the newest is meant.";
 
 pub const DIFF_EXAMPLES: &str = "\
 Examples:
