@@ -113,3 +113,19 @@ fn a_cancelled_run_can_be_resumed() {
     let again = repo.agentloop(&["resume", &run]).expect(2);
     assert!(again.stderr.contains("has reached its goal"), "{}", again.stderr);
 }
+
+#[test]
+fn a_dead_run_is_ended_also_where_its_prompts_are_gone() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.delay", "30000"]);
+    let mut child = repo.spawn(&["run", "a goal", "--backend", "mock"]);
+    let run =
+        wait_for("the run", || Some(repo.agentloop(&["list", "--json"]).json()[0]["run_id"].as_str()?.to_owned()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    repo.git(&["config", "agentloop.prompts", "nowhere"]);
+    repo.agentloop(&["cancel", &run]).expect(0);
+    assert_eq!(repo.status(&run)["state"], "cancelled");
+    let told = repo.agentloop(&["resume", &run]).expect(2).stderr;
+    assert!(told.contains("agentloop.prompts"), "{told}");
+}

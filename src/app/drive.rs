@@ -334,16 +334,16 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, com
 
 fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {
     // A driver that is told to stop before it begins asks nobody: a run is ended also where its agents are gone.
-    let agents = if drive.cancel.is_cancelled() {
-        BTreeMap::new()
+    let (agents, prompts) = if drive.cancel.is_cancelled() {
+        (BTreeMap::new(), Prompts::default())
     } else {
         super::affordable(site, options)?;
-        site.agents(options)?
+        (site.agents(options)?, Prompts::load(site.settings().prompts()?.as_deref())?)
     };
     Ok(Parts {
         ledger,
         agents,
-        prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
+        prompts,
         interaction: drive.interaction,
         watch: drive.watch,
         clock: Arc::new(now),
