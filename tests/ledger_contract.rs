@@ -171,6 +171,7 @@ fn commits_go_on_top_of_the_tip<L: Ledger>(fresh: &Fresh<L>) {
     let workspace = fresh.ledger.workspace().unwrap().path;
     write(&workspace, "a", "1\n");
     write(&workspace, "b", "1\n");
+    append(&fresh.ledger, &[event(1, "begun")]);
     let tree = fresh.ledger.write_tree().unwrap().id;
     let draft = Draft { tip: &fresh.start, tree: &tree, message: "agentloop: iteration 1/4\n", merged: &[] };
     let first = fresh.ledger.commit(&draft).unwrap();
@@ -241,6 +242,7 @@ fn outputs_are_kept_beside_the_log<L: Ledger>(fresh: &Fresh<L>) {
 
 fn nobody_else_adds_commits_here<L: Ledger>(fresh: &Fresh<L>) {
     fresh.ledger.workspace().unwrap();
+    append(&fresh.ledger, &[event(1, "begun")]);
     assert_eq!(fresh.ledger.adopt(&fresh.start).unwrap(), None);
 }
 
@@ -318,6 +320,7 @@ fn places_are_apart_and_used_again<L: Ledger>(fresh: &Fresh<L>) {
 
 fn clean_work_is_merged_in_turn<L: Ledger>(fresh: &Fresh<L>) {
     let own = fresh.ledger.workspace().unwrap().path;
+    append(&fresh.ledger, &[event(1, "begun")]);
     let base = fresh.ledger.write_tree().unwrap().id;
     let (a, b) = (worked(fresh, "a", "a", "1\n"), worked(fresh, "b", "b", "1\n"));
     let Merged::Clean(first) = merge(fresh, &[], &base, &a) else { panic!("a conflict") };

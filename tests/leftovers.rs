@@ -123,3 +123,31 @@ fn fifty_runs_leave_what_cleanup_promises() {
     assert_eq!(names(repo.path().join(".git/worktrees")), BTreeSet::new());
     repo.assert_sound();
 }
+
+#[test]
+fn a_run_that_never_was_on_record_has_no_branch_and_its_folder_is_pruned() {
+    use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
+    let repo = Repo::new();
+    let opened = Repository::open(Some(repo.path())).unwrap();
+    let run = git_agentloop::run::goal::RunId::new("a goal", 7);
+    let new = NewRecord {
+        run: run.clone(),
+        base: opened.resolve_base(None).unwrap(),
+        message: "agentloop: a goal\n".to_owned(),
+        isolation: git_agentloop::run::goal::Isolation::Worktree,
+        preferences: git_agentloop::ledger::Preferences::default(),
+    };
+    // What a driver does until its first event, after which it is killed.
+    drop(GitLedger::create(opened, new).unwrap());
+    assert_eq!(repo.git(&["for-each-ref", "--format=%(refname)", "refs/heads/agentloop", "refs/notes"]), "");
+    let folder = repo.path().join(".git/agentloop").join(run.as_str());
+    assert!(folder.exists());
+    // One that was started a moment ago is let alone.
+    assert!(repo.agentloop(&["prune", "--yes"]).expect(0).stdout.starts_with("nothing to prune"));
+    let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
+    assert!(said.contains(&format!("would remove {run}\n")), "{said}");
+    let kept = repo.mock_run("another", &[])["run_id"].as_str().unwrap().to_owned();
+    repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(0);
+    assert!(!folder.exists());
+    repo.agentloop(&["result", &kept]).expect(0);
+}

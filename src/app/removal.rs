@@ -1,6 +1,7 @@
 //! Verbs that take runs out of the repository.
 
 use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
@@ -52,7 +53,7 @@ pub async fn discard(site: &Site, run: &str) -> Result<Removal> {
 }
 
 /// The ended runs whose work is in HEAD's history and that nothing happened to for `idle` seconds: with `apply`, their
-/// worktrees and branches go; their records stay.
+/// worktrees and branches go; their records stay. What a kill left of runs that are not on record goes with them.
 ///
 /// # Errors
 /// Where the repository cannot be read, or one of them cannot be removed; those before it are then gone.
@@ -77,6 +78,22 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>>
             submodules,
             removal,
         });
+    }
+    let before = SystemTime::now().checked_sub(Duration::try_from_secs_f64(idle).unwrap_or(Duration::MAX));
+    for run_id in removal::remnants(&site.repo, before.unwrap_or(SystemTime::UNIX_EPOCH))? {
+        let held = removal::holdings(&site.repo, &run_id, Extent::Everything)?.refs.into_iter();
+        let refs: Vec<String> = held.map(|(name, _)| name).collect();
+        let removal = apply.then(|| Removal {
+            run_id: run_id.clone(),
+            worktrees: Vec::new(),
+            refs: refs.clone(),
+            kept: Vec::new(),
+            undo: None,
+        });
+        if apply {
+            removal::clear_remnant(&site.repo, &run_id)?;
+        }
+        found.push(Prunable { run_id, worktrees: Vec::new(), refs, submodules: Vec::new(), removal });
     }
     Ok(found)
 }

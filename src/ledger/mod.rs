@@ -20,7 +20,8 @@ use crate::run::event::Event;
 
 /// One run's record and workspace. There is one writer: the driver that holds the run's lock.
 pub trait Ledger: Workers + Provision {
-    /// Appends `batch` and returns once the record holds it.
+    /// Appends `batch` and returns once the record holds it. The first one opens the run: before it there is no branch to
+    /// commit on.
     ///
     /// # Errors
     /// Where the record could not be written; then none of the batch is on it.

@@ -8,7 +8,8 @@ use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
-use git_agentloop::ledger::{Draft, Ledger as _};
+use git_agentloop::ledger::{Batch, Draft, Ledger as _};
+use git_agentloop::run::Run;
 use git_agentloop::run::event::Event;
 use git_agentloop::run::goal::{Isolation, RunId};
 
@@ -46,6 +47,7 @@ fn checkpoint_of(what: &str, looks: bool) -> Row {
         preferences: undurable(),
     };
     let ledger = GitLedger::create(repo, new).unwrap();
+    ledger.append(&Batch { events: &[], snapshot: &Run::default().snapshot(), durable: false }).unwrap();
     let workspace = ledger.workspace().unwrap();
     let mut tip = ledger.start();
     let mut round = 0;

@@ -48,27 +48,29 @@ pub struct OnRecord {
 }
 
 impl GitLedger {
-    /// Makes the run's start commit and branch. Its notes ref comes with its first events.
+    /// Makes the run's start commit. Its branch and its notes ref come with its first events, both at once.
     ///
     /// # Errors
     /// Where the run's branch exists, or nothing can be written.
     pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
         let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
         let gix = repo.gix();
+        let name = branch::name(&new.run);
+        if branch::tip(&gix, &name).is_some() {
+            return Err(Error::failed(format!("the branch '{name}' exists already")));
+        }
         let base = Repository::id(&new.base)?;
         let tree =
             gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
         let start = branch::commit(&gix, &repo.identity(), &new.message, tree, vec![base])?;
         std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
             .context("the run cannot be marked")?;
-        let change = Change { name: branch::name(&new.run), new: Some(start), old: Expect::Absent };
+        let change = Change { name, new: Some(start), old: Expect::Absent };
         let NewRecord { run, isolation, preferences, .. } = new;
         let begun = OnRecord { run, tip: start.to_string(), isolation, preferences };
         let ledger = Self::assemble(repo, begun, lock, Record::create)?;
-        match ledger.mover.swap(&[change])? {
-            Swap::Done => Ok(ledger),
-            Swap::Lost => Err(Error::failed(format!("the branch '{}' exists already", branch::name(&ledger.run)))),
-        }
+        ledger.record.begin_with(change);
+        Ok(ledger)
     }
 
     /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at

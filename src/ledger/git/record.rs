@@ -71,6 +71,8 @@ struct State {
     text: Option<Vec<u8>>,
     /// Written and not yet synced.
     unsynced: Vec<ObjectId>,
+    /// What comes into being with the first events, or not at all.
+    beside: Option<Change>,
 }
 
 impl Record {
@@ -128,6 +130,13 @@ impl Record {
         self
     }
 
+    /// Has `branch` come into being with the first events: a driver that is killed leaves both, or neither.
+    pub fn begin_with(&self, branch: Change) {
+        let mut state = self.state();
+        state.unsynced.extend(branch.new);
+        state.beside = Some(branch);
+    }
+
     /// Appends `batch` in one commit and returns once the ref stands at it.
     ///
     /// # Errors
@@ -145,7 +154,8 @@ impl Record {
                 state.unsynced.clear();
             }
             let change = Change { name: self.name.clone(), new: Some(flush.commit), old: state.at };
-            let swap = match self.mover.swap(&[change]) {
+            let changes: Vec<Change> = std::iter::once(change).chain(state.beside.clone()).collect();
+            let swap = match self.mover.swap(&changes) {
                 // A `git gc --prune=now` beside us took what no ref named yet.
                 Err(_) if !state.repo.has_object(flush.commit) => continue,
                 swap => swap?,
@@ -153,11 +163,18 @@ impl Record {
             match swap {
                 Swap::Done => {
                     state.at = Expect::Is(flush.commit);
+                    state.beside = None;
                     state.parent = Some(flush.commit);
                     state.root = flush.root;
                     state.page = flush.page;
                     state.text = Some(flush.text);
                     return if sync { objects::sync_ref(self.mover.common_dir(), &self.name) } else { Ok(()) };
+                }
+                Swap::Lost if state.beside.is_some() => {
+                    return Err(Error::failed(format!(
+                        "the branch or the log of {} came into being meanwhile",
+                        self.run
+                    )));
                 }
                 Swap::Lost => match union::load(&state.repo, &self.name)? {
                     Some(log) => state.take_in(log)?,
@@ -235,7 +252,8 @@ impl State {
     /// That of a log that nothing is on.
     fn new(repo: &Repository, page: ObjectId) -> Self {
         let root = Tree { entries: Vec::new() };
-        Self { repo: repo.clone(), at: Expect::Absent, parent: None, root, page, text: None, unsynced: Vec::new() }
+        let (parent, text, unsynced) = (None, None, Vec::new());
+        Self { repo: repo.clone(), at: Expect::Absent, parent, root, page, text, unsynced, beside: None }
     }
 
     /// The page that takes the next events, and what is on it.

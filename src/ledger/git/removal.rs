@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
@@ -14,12 +15,12 @@ use super::opening::STARTED_HERE;
 pub use super::provision::clones::held as held_by_submodules;
 
 use super::provision::clones;
-use super::read::{LOCAL, REMOTE};
+use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::tree::Tracked;
 use super::worktree::{self, Worktree};
-use super::{branch, command, run_dir};
+use super::{GitLedger, branch, command, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -127,6 +128,42 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     clear_folder(repo, run, extent)?;
     drop(lock);
     Ok(removed)
+}
+
+/// Runs that left a folder and are in the repository no more, the folder unchanged since `before`: their drivers were
+/// killed before anything was on record, or while they were discarded.
+///
+/// # Errors
+/// Where the folders or the refs cannot be read.
+pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
+    let gix = repo.gix();
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(repo.common_dir().join("agentloop")).into_iter().flatten().flatten() {
+        let Some(run) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else { continue };
+        let is_old = entry.metadata().and_then(|about| about.modified()).is_ok_and(|changed| changed <= before);
+        if is_old && is_remnant(&gix, repo, &run)? && !lock::is_held(repo.common_dir(), &run) {
+            found.push(run);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<bool> {
+    let own = branch::name(run);
+    let is_start = |id: ObjectId| gix.find_commit(id).is_ok_and(|commit| branch::is_start(&commit, run));
+    let refs = refs(repo, run, Extent::Everything)?;
+    Ok(read::find(gix, run)?.is_none() && refs.iter().all(|(name, id)| *name == own && is_start(*id)))
+}
+
+/// Removes what is left of one of [`remnants`], unless somebody has the run by now.
+///
+/// # Errors
+/// Where it cannot be removed.
+pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
+    GitLedger::withdraw(repo, run);
+    let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Ok(()) };
+    if is_remnant(&repo.gix(), repo, run)? { clear_folder(repo, run, Extent::Everything) } else { Ok(()) }
 }
 
 /// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
