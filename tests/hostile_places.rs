@@ -137,3 +137,43 @@ fn a_worker_that_tidies_the_repository_takes_nothing_along() {
     );
     assert_eq!(outcome.files(), "README good.txt");
 }
+
+#[test]
+fn settings_of_single_worktrees_are_put_back_too() {
+    let repo = Repo::new();
+    repo.git(&["config", "extensions.worktreeConfig", "true"]);
+    // git gives it to every worktree that it makes: nobody changed it there.
+    repo.git(&["config", "--worktree", "core.fsmonitor", "false"]);
+    let main = "git -C \"$HOME/repo\" config --worktree";
+    let outcome = after_with(
+        repo,
+        &format!(
+            "git config --worktree core.editor evil; {main} core.hooksPath /tmp/evil; {main} --unset core.fsmonitor; \
+             {main} alias.st status; echo work > bad.txt"
+        ),
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let remarks = outcome.remarks();
+    for name in ["core.editor", "core.fsmonitor", "core.hookspath"] {
+        assert_eq!(remarks.matches(&format!("{name} (in config.worktree)")).count(), 1, "{name}: {remarks}");
+    }
+    assert!(remarks.contains("left its worktree): alias.st (in config.worktree)"), "{remarks}");
+    let stands = outcome.repo.git(&["config", "--worktree", "--list"]);
+    let mut stands: Vec<&str> = stands.lines().collect();
+    stands.sort_unstable();
+    assert_eq!(stands, ["alias.st=status", "core.fsmonitor=false"]);
+}
+
+#[test]
+fn another_history_or_other_objects_are_named() {
+    let outcome = after(
+        "cd \"$HOME/repo\"; git rev-parse HEAD > .git/shallow; git init -q --bare ../other; \
+         mkdir -p .git/objects/info; echo \"$HOME/other/objects\" > .git/objects/info/alternates; \
+         git replace $(echo a | git hash-object -w --stdin) $(echo b | git hash-object -w --stdin); cd - > /dev/null; \
+         echo work > bad.txt",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+    let remarks = outcome.remarks();
+    assert!(remarks.contains("left its worktree): objects/info/alternates, shallow"), "{remarks}");
+    assert!(remarks.contains("left its worktree): refs/replace/"), "{remarks}");
+}

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice as _;
 
@@ -31,9 +32,15 @@ const DANGEROUS: [(&str, &[&str]); 12] = [
     ("trailer", &["cmd", "command"]),
 ];
 
+/// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
+const CONFIG: &str = "config";
+const OF_A_WORKTREE: &str = "config.worktree";
+
 /// Names, each with what tells one state of it from the next: when it was changed, and its size.
 type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
 type Settings = BTreeMap<String, Vec<String>>;
+/// Settings by the file that holds them.
+type Configured = BTreeMap<PathBuf, Settings>;
 /// Files of the repository, each with what it holds; nothing where it is not there.
 type Rules = BTreeMap<&'static str, Option<Vec<u8>>>;
 
@@ -41,45 +48,52 @@ type Rules = BTreeMap<&'static str, Option<Vec<u8>>>;
 /// no worker's work is seen any more (gitignore(5), gitattributes(5)).
 const RULES: [&str; 2] = ["info/exclude", "info/attributes"];
 
+/// What has git see another history, or other objects, than the repository's own (gitrepository-layout(5)). Replacements
+/// are refs, and named as such.
+const HISTORY: [&str; 3] = ["shallow", "info/grafts", "objects/info/alternates"];
+
 /// What stood before workers began.
 #[derive(Debug)]
 pub(super) struct Guard {
-    settings: Settings,
+    settings: Configured,
     /// Where HEAD and the branches stand, ours left out.
     refs: BTreeMap<String, String>,
     /// What differs from HEAD in the user's checkout, each with what tells one edit of it from the next.
     files: Stamped,
     hooks: Stamped,
     rules: Rules,
+    history: Rules,
     mends: u32,
 }
 
 impl Guard {
     pub(super) fn look(repo: &Repository) -> Result<Self> {
         let (settings, refs, files) = (settings(repo)?, refs(repo)?, files(repo)?);
-        Ok(Self { settings, refs, files, hooks: hooks(repo), rules: rules(repo), mends: 0 })
+        let (rules, history) = (held(repo, RULES), held(repo, HISTORY));
+        Ok(Self { settings, refs, files, hooks: hooks(repo), rules, history, mends: 0 })
     }
 
     /// Puts dangerous settings back where they were; what was put back, in words. Whoever changed them cannot be told from
     /// here: the person who did hears of it, and of every other setting only that.
     pub(super) fn mend_settings(&mut self, repo: &Repository) -> Result<Vec<String>> {
         let now = settings(repo)?;
-        let names: BTreeSet<&String> = self.settings.keys().chain(now.keys()).collect();
-        let changed = names.into_iter().filter(|name| self.settings.get(*name) != now.get(*name));
         let mut mended = Vec::new();
-        for name in changed.filter(|name| is_dangerous(name)) {
-            let config = || {
-                let mut git = command::git(repo.home());
-                git.args(["config", "--file"]).arg(repo.common_dir().join("config"));
-                git
-            };
-            if now.contains_key(name) {
-                command::run(config().args(["--unset-all", name]))?;
+        for file in now.keys() {
+            let (known, found) = (self.known(repo, file), now.get(file));
+            for name in changed(known, found).filter(|name| is_dangerous(name)) {
+                let config = || {
+                    let mut git = command::git(repo.home());
+                    git.args(["config", "--file"]).arg(file);
+                    git
+                };
+                if found.is_some_and(|found| found.contains_key(name)) {
+                    command::run(config().args(["--unset-all", name]))?;
+                }
+                for value in known.and_then(|known| known.get(name)).into_iter().flatten() {
+                    command::run(config().args(["--add", name, value]))?;
+                }
+                mended.push(in_words(name, file));
             }
-            for value in self.settings.get(name).into_iter().flatten() {
-                command::run(config().args(["--add", name, value]))?;
-            }
-            mended.push(name.clone());
         }
         let words = |names: String| {
             format!(
@@ -92,6 +106,11 @@ impl Guard {
         Ok(said)
     }
 
+    /// What stood in `file`. git gives a worktree that it makes what the main one has (git-worktree(1)).
+    fn known(&self, repo: &Repository, file: &Path) -> Option<&Settings> {
+        self.settings.get(file).or_else(|| self.settings.get(&repo.common_dir().join(OF_A_WORKTREE)))
+    }
+
     /// How often something was put back.
     pub(super) fn mends(&self) -> u32 {
         self.mends
@@ -99,7 +118,7 @@ impl Guard {
 
     /// The same for what hides files from git.
     fn mend_rules(&self, repo: &Repository) -> Result<Option<String>> {
-        let now = rules(repo);
+        let now = held(repo, RULES);
         let mut mended = Vec::new();
         for (name, held) in self.rules.iter().filter(|(name, held)| now.get(*name) != Some(held)) {
             let path = repo.common_dir().join(name);
@@ -128,14 +147,22 @@ impl Guard {
         let files = self.files.symmetric_difference(&now.files).map(|(path, _)| path.clone()).collect();
         let hooks = self.hooks.symmetric_difference(&now.hooks).map(|(name, _)| name.clone()).collect();
         let refs = self.refs.keys().chain(now.refs.keys()).filter(|name| self.refs.get(*name) != now.refs.get(*name));
-        let names: BTreeSet<&String> = self.settings.keys().chain(now.settings.keys()).collect();
-        let settings = names.into_iter().filter(|name| self.settings.get(*name) != now.settings.get(*name)).cloned();
+        // Those of a worker's own place are its own business, and go with that.
+        let of_user = [CONFIG, OF_A_WORKTREE].map(|name| repo.common_dir().join(name));
+        let settings = of_user
+            .iter()
+            .flat_map(|file| changed(self.settings.get(file), now.settings.get(file)).map(|name| in_words(name, file)));
+        let history = HISTORY.into_iter().filter(|name| self.history.get(name) != now.history.get(name));
         let by = "by you, or by a worker that left its worktree";
         let found = [
             (files, "files in your checkout were changed while workers worked"),
             (hooks, "hooks of the repository were changed while workers worked"),
             (refs.cloned().collect(), "refs were moved while workers worked"),
             (settings.collect(), "settings of the repository were changed while workers worked"),
+            (
+                history.map(ToOwned::to_owned).collect(),
+                "what git takes for the repository's history and objects was changed while workers worked",
+            ),
         ];
         Ok(found
             .into_iter()
@@ -161,11 +188,34 @@ fn named(mut names: Vec<String>) -> Option<String> {
     (!text.is_empty()).then(|| if more > 0 { format!("{text} and {more} more") } else { text })
 }
 
-fn settings(repo: &Repository) -> Result<Settings> {
-    let mut git = command::git(repo.home());
-    git.args(["config", "--list", "-z", "--file"]).arg(repo.common_dir().join("config"));
-    let printed = command::run(&mut git)?;
+/// The names whose values differ.
+fn changed<'a>(before: Option<&'a Settings>, now: Option<&'a Settings>) -> impl Iterator<Item = &'a String> {
+    let value = |settings: Option<&'a Settings>, name: &String| settings.and_then(|settings| settings.get(name));
+    let names: BTreeSet<&String> = before.into_iter().chain(now).flat_map(BTreeMap::keys).collect();
+    names.into_iter().filter(move |name| value(before, name) != value(now, name))
+}
+
+/// A setting's name, with the file that holds it where that is not the repository's own.
+fn in_words(name: &str, file: &Path) -> String {
+    if file.ends_with(OF_A_WORKTREE) { format!("{name} (in {OF_A_WORKTREE})") } else { name.to_owned() }
+}
+
+/// What the repository's settings are, and those of single worktrees: of the main one, and of those beside it that have any.
+fn settings(repo: &Repository) -> Result<Configured> {
+    let common = repo.common_dir();
+    let places = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_places = places.map(|admin| admin.join(OF_A_WORKTREE)).filter(|file| file.is_file());
+    let files = [common.join(CONFIG), common.join(OF_A_WORKTREE)].into_iter().chain(of_places);
+    files.map(|file| settings_in(repo, &file).map(|settings| (file, settings))).collect()
+}
+
+fn settings_in(repo: &Repository, file: &Path) -> Result<Settings> {
     let mut settings = Settings::new();
+    if file.ends_with(OF_A_WORKTREE) && !file.is_file() {
+        return Ok(settings);
+    }
+    let mut git = command::git(repo.home());
+    let printed = command::run(git.args(["config", "--list", "-z", "--file"]).arg(file))?;
     for entry in printed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
         let entry = entry.to_str_lossy();
         let (name, value) = entry.split_once('\n').unwrap_or((&entry, "true"));
@@ -176,7 +226,14 @@ fn settings(repo: &Repository) -> Result<Settings> {
 
 fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
     let mut git = command::git(repo.home());
-    git.args(["for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags", "refs/stash"]);
+    git.args([
+        "for-each-ref",
+        "--format=%(refname) %(objectname)",
+        "refs/heads",
+        "refs/tags",
+        "refs/stash",
+        "refs/replace",
+    ]);
     let printed = command::run(&mut git)?;
     let text = printed.to_str_lossy();
     let others = text.lines().filter(|line| !line.starts_with("refs/heads/agentloop/"));
@@ -201,8 +258,8 @@ fn files(repo: &Repository) -> Result<Stamped> {
         .collect())
 }
 
-fn rules(repo: &Repository) -> Rules {
-    RULES.into_iter().map(|name| (name, std::fs::read(repo.common_dir().join(name)).ok())).collect()
+fn held<const COUNT: usize>(repo: &Repository, names: [&'static str; COUNT]) -> Rules {
+    names.into_iter().map(|name| (name, std::fs::read(repo.common_dir().join(name)).ok())).collect()
 }
 
 fn hooks(repo: &Repository) -> Stamped {
@@ -210,7 +267,7 @@ fn hooks(repo: &Repository) -> Stamped {
     entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), stamp(&entry.path()))).collect()
 }
 
-fn stamp(path: &std::path::Path) -> Option<(i64, u64)> {
+fn stamp(path: &Path) -> Option<(i64, u64)> {
     let about = path.symlink_metadata().ok()?;
     Some((about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec()), about.size()))
 }
