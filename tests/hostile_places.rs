@@ -177,3 +177,33 @@ fn another_history_or_other_objects_are_named() {
     assert!(remarks.contains("left its worktree): objects/info/alternates, shallow"), "{remarks}");
     assert!(remarks.contains("left its worktree): refs/replace/"), "{remarks}");
 }
+
+#[test]
+fn work_that_a_worker_s_own_ignore_file_hides_is_named() {
+    let repo = Repo::new();
+    repo.write(".gitignore", "target/\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "ignore what is built"]);
+    let outcome = after_with(
+        repo,
+        "echo work > bad.txt; echo late.txt >> .gitignore; echo late > late.txt; mkdir target own .cache; touch target/x; \
+         for d in own .cache; do echo '*' > $d/.gitignore; echo work > $d/file; done",
+    );
+    assert_eq!(outcome.files(), ".gitignore README bad.txt good.txt");
+    let said = "hides it from git: late.txt, own/";
+    assert!(outcome.remarks().lines().any(|line| line.ends_with(said)), "{}", outcome.remarks());
+    let told = crate::fanout::prompt(&outcome.repo, "reviewer", "", 1);
+    assert!(told.contains("bad: not part of the work") && told.contains(said), "{told}");
+    let outcome = after("echo '*' > .gitignore; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README good.txt");
+    assert!(outcome.remarks().contains("hides it from git: .gitignore, bad.txt"), "{}", outcome.remarks());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_what_git_reads_keeps_nobody_waiting() {
+    let outcome = after("mkdir d; mkfifo .gitignore d/.gitattributes; echo work > bad.txt; echo more > d/file");
+    assert_eq!(outcome.files(), "README bad.txt d/file good.txt");
+    assert!(outcome.remarks().contains("was removed: .gitignore, d/.gitattributes"), "{}", outcome.remarks());
+    let outcome = after("rm .git; mkfifo .git; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+}

@@ -282,7 +282,7 @@ pub fn review(
     text.push_str("What the workers report:\n\n");
     text.push_str(&section("reports", aggregate, MIDDLE));
     if !merging.is_empty() {
-        text.push_str("What was noticed where their work conflicted and was merged:\n\n");
+        text.push_str("What was noticed where their work was taken and merged:\n\n");
         text.push_str(&section("merging", &merging.join("\n"), SHORT));
     }
     let checks = checks(verification);

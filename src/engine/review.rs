@@ -20,7 +20,8 @@ impl Engine {
         let (tip, verification, aggregate, merging) = self.recorder.with(|run| {
             let iteration = run.iteration().cloned().unwrap_or_default();
             let aggregate = iteration.aggregate();
-            let merging = iteration.integration.unwrap_or_default().remarks;
+            let mut merging = iteration.noticed();
+            merging.extend(iteration.integration.unwrap_or_default().remarks);
             (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate, merging)
         });
         let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);

@@ -178,6 +178,7 @@ impl Run {
             data.subgoal.as_deref().filter(|_| data.role == Some(Role::Subagent)).and_then(|id| self.task_mut(id))
         {
             task.commit = data.commit.clone().or(task.commit.take());
+            task.remarks.clone_from(&data.remarks);
         }
         let backend = &data.agent.backend;
         let Some(failure) = &data.error else {

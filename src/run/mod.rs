@@ -154,6 +154,8 @@ pub struct Task {
     pub error: Option<String>,
     /// The commit that holds its work, where workers are isolated.
     pub commit: Option<String>,
+    /// What was noticed about its work when that was taken.
+    pub remarks: Vec<String>,
     /// Whether that commit is in the run's tree.
     pub merged: bool,
     /// Where it conflicted, and how often an integrator failed at it.
@@ -376,7 +378,17 @@ impl Iteration {
     fn feedback_for_next(&self) -> String {
         let plan = self.plan.clone().unwrap_or_default();
         let verification = self.verification.clone().unwrap_or_default();
-        self.review.as_ref().map(|review| feedback(&plan, &self.results(), &verification, review)).unwrap_or_default()
+        let feedback = self.review.as_ref().map(|review| feedback(&plan, &self.results(), &verification, review));
+        let noticed = self.noticed().into_iter().map(|remark| format!("Note: {remark}"));
+        feedback.map(|feedback| noticed.chain([feedback]).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+    }
+
+    /// What was noticed about the workers' work, each with its subgoal.
+    #[must_use]
+    pub fn noticed(&self) -> Vec<String> {
+        let of_task =
+            |task: &Task| task.remarks.iter().map(|remark| format!("{}: {remark}", task.id)).collect::<Vec<_>>();
+        self.tasks.iter().flat_map(of_task).collect()
     }
 
     /// What stagnation compares: the tree and the red checks. Review wording is left out, since models reword.

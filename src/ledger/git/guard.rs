@@ -179,7 +179,7 @@ fn is_dangerous(name: &str) -> bool {
 }
 
 /// The first of `names`, each once, and how many more there are; nothing where there are none.
-fn named(mut names: Vec<String>) -> Option<String> {
+pub(super) fn named(mut names: Vec<String>) -> Option<String> {
     names.sort();
     names.dedup();
     let more = names.len().saturating_sub(NAMED);

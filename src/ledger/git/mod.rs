@@ -36,6 +36,7 @@ pub mod transfer;
 mod tree;
 mod trial;
 mod union;
+mod unseen;
 mod workers;
 mod worktree;
 

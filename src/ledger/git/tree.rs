@@ -15,6 +15,7 @@ use gix::objs::tree::EntryKind;
 use super::provision::Brought;
 use super::provision::submodules::{self, Standing};
 use super::repository::Repository;
+use super::unseen::{self, Pipes};
 use super::worktree::Worktree;
 use super::{branch, command, stat};
 use crate::error::{Context as _, Result};
@@ -46,6 +47,21 @@ pub struct Tracked<'a> {
 impl Tracked<'_> {
     /// Writes the workspace as a tree; `before` is the tree that it grew from.
     pub fn write(&self, before: &str) -> Result<Tree> {
+        let mut written = self.unhindered(|| self.write_what_git_sees(before))?;
+        written.0.remarks.extend(written.1);
+        written.0.remarks.extend(unseen::hidden(self, before)?);
+        Ok(written.0)
+    }
+
+    /// Has git `work` in the workspace, whatever is in its way there; what was, in words.
+    fn unhindered<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<String>)> {
+        let pipes = Pipes::watch(self.path);
+        let done = work();
+        let taken = pipes.taken_away(self.path);
+        Ok((done?, taken))
+    }
+
+    fn write_what_git_sees(&self, before: &str) -> Result<Tree> {
         self.prepare()?;
         self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
@@ -89,7 +105,8 @@ impl Tracked<'_> {
             return Ok(None);
         };
         // An empty directory is named as well: the next worker is not to find it.
-        let others = command::run(self.git().args(["ls-files", "--others", "--directory", "--exclude-standard"]))?;
+        let list = ["ls-files", "--others", "--directory", "--exclude-standard"];
+        let (others, _) = self.unhindered(|| command::run(self.git().args(list)))?;
         Ok(others.is_empty().then_some(tree))
     }
 
@@ -136,12 +153,15 @@ impl Tracked<'_> {
 
     /// Makes the files those of `commit`; what git ignores stays.
     pub fn reset(&self, commit: &str) -> Result<()> {
-        self.prepare()?;
-        let submodules = Standing::of(self)?;
-        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", commit]))?;
-        submodules.follow(self)?;
-        // Twice forced: repositories that a worker made go too, once their files are on record.
-        command::run(self.git().args(["clean", "-ffdq"])).map(|_| ())
+        let reset = || {
+            self.prepare()?;
+            let submodules = Standing::of(self)?;
+            command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", commit]))?;
+            submodules.follow(self)?;
+            // Twice forced: repositories that a worker made go too, once their files are on record.
+            command::run(self.git().args(["clean", "-ffdq"])).map(|_| ())
+        };
+        self.unhindered(reset).map(|_| ())
     }
 
     /// git in the workspace, with our index.

@@ -156,7 +156,9 @@ impl Worktree {
         if !is_folder(path) {
             return None;
         }
-        let link = std::fs::read_to_string(path.join(".git")).ok()?;
+        let link = path.join(".git");
+        // To read a pipe is to wait for who writes.
+        let link = if link.is_file() { std::fs::read_to_string(link).ok()? } else { return None };
         let admin = PathBuf::from(link.strip_prefix("gitdir: ")?.trim_end());
         let admin = if admin.is_absolute() { admin } else { path.join(admin) };
         let admin = admin.canonicalize().ok()?;
