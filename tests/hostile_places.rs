@@ -1,5 +1,6 @@
 //! Workers that turn git, or the file system, against the place that they were given.
 
+use crate::fanout::{RUN, assert_cleared, plan, scripted};
 use crate::hostile_workers::{after, after_with};
 use crate::support::Repo;
 
@@ -139,6 +140,36 @@ fn a_worker_that_tidies_the_repository_takes_nothing_along() {
 }
 
 #[test]
+fn work_that_a_worker_s_own_ignore_file_hides_is_named() {
+    let repo = Repo::new();
+    repo.write(".gitignore", "target/\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "ignore what is built"]);
+    let outcome = after_with(
+        repo,
+        "echo work > bad.txt; echo late.txt >> .gitignore; echo late > late.txt; mkdir target own .cache; touch target/x; \
+         for d in own .cache; do echo '*' > $d/.gitignore; echo work > $d/file; done",
+    );
+    assert_eq!(outcome.files(), ".gitignore README bad.txt good.txt");
+    let said = "hides it from git: late.txt, own/";
+    assert!(outcome.remarks().lines().any(|line| line.ends_with(said)), "{}", outcome.remarks());
+    let told = crate::fanout::prompt(&outcome.repo, "reviewer", "", 1);
+    assert!(told.contains("bad: not part of the work") && told.contains(said), "{told}");
+    let outcome = after("echo '*' > .gitignore; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README good.txt");
+    assert!(outcome.remarks().contains("hides it from git: .gitignore, bad.txt"), "{}", outcome.remarks());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_what_git_reads_keeps_nobody_waiting() {
+    let outcome = after("mkdir d; mkfifo .gitignore d/.gitattributes; echo work > bad.txt; echo more > d/file");
+    assert_eq!(outcome.files(), "README bad.txt d/file good.txt");
+    assert!(outcome.remarks().contains("was removed: .gitignore, d/.gitattributes"), "{}", outcome.remarks());
+    let outcome = after("rm .git; mkfifo .git; echo work > bad.txt");
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+}
+
+#[test]
 fn settings_of_single_worktrees_are_put_back_too() {
     let repo = Repo::new();
     repo.git(&["config", "extensions.worktreeConfig", "true"]);
@@ -179,31 +210,26 @@ fn another_history_or_other_objects_are_named() {
 }
 
 #[test]
-fn work_that_a_worker_s_own_ignore_file_hides_is_named() {
-    let repo = Repo::new();
-    repo.write(".gitignore", "target/\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "ignore what is built"]);
-    let outcome = after_with(
-        repo,
-        "echo work > bad.txt; echo late.txt >> .gitignore; echo late > late.txt; mkdir target own .cache; touch target/x; \
-         for d in own .cache; do echo '*' > $d/.gitignore; echo work > $d/file; done",
-    );
-    assert_eq!(outcome.files(), ".gitignore README bad.txt good.txt");
-    let said = "hides it from git: late.txt, own/";
-    assert!(outcome.remarks().lines().any(|line| line.ends_with(said)), "{}", outcome.remarks());
-    let told = crate::fanout::prompt(&outcome.repo, "reviewer", "", 1);
-    assert!(told.contains("bad: not part of the work") && told.contains(said), "{told}");
-    let outcome = after("echo '*' > .gitignore; echo work > bad.txt");
-    assert_eq!(outcome.files(), "README good.txt");
-    assert!(outcome.remarks().contains("hides it from git: .gitignore, bad.txt"), "{}", outcome.remarks());
-}
-
-#[test]
-fn a_pipe_in_the_place_of_what_git_reads_keeps_nobody_waiting() {
-    let outcome = after("mkdir d; mkfifo .gitignore d/.gitattributes; echo work > bad.txt; echo more > d/file");
-    assert_eq!(outcome.files(), "README bad.txt d/file good.txt");
-    assert!(outcome.remarks().contains("was removed: .gitignore, d/.gitattributes"), "{}", outcome.remarks());
-    let outcome = after("rm .git; mkfifo .git; echo work > bad.txt");
-    assert_eq!(outcome.files(), "README bad.txt good.txt");
+fn a_run_whose_worktree_is_removed_says_what_next_and_goes_on() {
+    let removed = ["$HOME/repo.agentloop", "$HOME/repo/.git/worktrees"];
+    for (deed, said) in removed.into_iter().zip(["was removed", "what git keeps of the run's worktree"]) {
+        let repo = Repo::new();
+        let work = format!(
+            "echo $AGENTLOOP_SUBGOAL > $AGENTLOOP_SUBGOAL.txt; [ -e $HOME/done ] || {{ touch $HOME/done; rm -rf {deed}; }}"
+        );
+        scripted(&repo, &plan(&["one", "two"]), &work, "true");
+        let before = repo.fingerprint();
+        let told = repo.agentloop(&[&RUN[..], &["--max-task-retries", "3"]].concat()).expect(2).stderr;
+        let run = repo.status("a-goal")["run_id"].as_str().unwrap().to_owned();
+        assert!(told.contains(said) && told.contains(&format!("'git agentloop resume {run}'")), "{told}");
+        let place = repo.home().join("repo.agentloop").join(&run);
+        if place.exists() {
+            std::fs::rename(place, repo.home().join("moved-away")).unwrap();
+        }
+        repo.agentloop(&["resume", &run]).expect(0);
+        let files = repo.git(&["ls-tree", "--name-only", &format!("agentloop/{run}")]);
+        assert_eq!(files, "README\none.txt\ntwo.txt", "{deed}");
+        assert_eq!(repo.fingerprint(), before);
+        assert_cleared(&repo, &run);
+    }
 }

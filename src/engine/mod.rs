@@ -193,7 +193,11 @@ impl Engine {
         self.parts.cancel.cancel();
         while flight.join_next().await.is_some() {}
         self.recorder.flush().await?;
-        end
+        let id = self.recorder.with(|run| run.id.clone().map(|id| id.to_string()).unwrap_or_default());
+        end.map_err(|error| match error.hint_text() {
+            Some(_) => error,
+            None => error.hint(format!("what is on record stays: 'git agentloop resume {id}' goes on from it")),
+        })
     }
 
     /// Makes a new run's workspace stand, as a resumed one's does already, and either's fit to work in.

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::worktree::Worktree;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
 
 /// Where a worktree's own git directory finds the repository's (gitrepository-layout(5)).
 const COMMON_DIR: &str = "../..\n";
@@ -37,6 +38,24 @@ fn open_up(folder: &Path) {
 }
 
 impl Worktree {
+    /// Holds it against what a run cannot go on without.
+    ///
+    /// # Errors
+    /// Where somebody removed it, or what git keeps of it.
+    pub(super) fn must_stand(&self, run: &RunId) -> Result<()> {
+        let path = self.path.display();
+        if !is_folder(&self.path) {
+            return Err(Error::failed(format!("the run's worktree '{path}' was removed"))
+                .hint(format!("what is committed stays: 'git agentloop resume {run}' makes it anew and goes on")));
+        }
+        if !self.admin.is_dir() {
+            return Err(Error::failed(format!("what git keeps of the run's worktree '{path}' was removed")).hint(format!(
+                "what is committed stays: move '{path}' away, then 'git agentloop resume {run}' makes it anew and goes on"
+            )));
+        }
+        Ok(())
+    }
+
     /// Puts right what git needs to take this for a worktree, and takes away locks: nobody is at work in it any more. A
     /// HEAD that names nothing stands at `commit` then; where it stood before is in its log.
     pub(super) fn mend(&self, commit: &str) -> Result<()> {

@@ -161,6 +161,7 @@ impl GitLedger {
     /// The workspace's files and our index of them.
     fn tracked<'a>(&'a self, worktree: Option<&'a Worktree>) -> Result<Tracked<'a>> {
         let (path, git_dir) = if let Some(worktree) = worktree {
+            worktree.must_stand(&self.run)?;
             (worktree.path.as_path(), worktree.admin.clone())
         } else {
             let path = self.repo.work_dir().ok_or_else(|| Error::failed("this repository has no checkout"))?;
