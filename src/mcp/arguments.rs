@@ -241,6 +241,12 @@ impl Given {
         self.whole(name).and_then(|number| u32::try_from(number).ok())
     }
 
+    /// A whole number that counts what is in memory.
+    #[must_use]
+    pub fn size(&self, name: &str) -> Option<usize> {
+        self.whole(name).and_then(|number| usize::try_from(number).ok())
+    }
+
     /// A number.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<f64> {

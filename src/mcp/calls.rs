@@ -52,7 +52,7 @@ impl Server {
             "orchestrate_status" => self.read(&given, |site, id| app::status(site, Some(id))).await,
             "orchestrate_tail" => {
                 let cursor = given.whole("cursor").unwrap_or(0);
-                let limit = given.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+                let limit = given.size("limit").unwrap_or(usize::MAX);
                 self.read(&given, move |site, id| app::tail(site, Some(id), cursor, limit)).await
             }
             "orchestrate_output" => self.output(&given).await,
@@ -72,7 +72,7 @@ impl Server {
                 let scope = Arc::clone(&self.scope);
                 let look = move || {
                     let site = scope.fresh()?;
-                    asking_agents(async { app::examined_backends(&site).await })
+                    asking_agents(app::examined_backends(&site))
                 };
                 view(&json!({ "backends": blocking(look).await? }))
             }
@@ -80,7 +80,7 @@ impl Server {
                 let scope = Arc::clone(&self.scope);
                 let look = move || {
                     let site = scope.at(given.text("cwd"))?;
-                    asking_agents(async { app::doctor(Some(site.home())).await })
+                    asking_agents(app::doctor(Some(site.home())))
                 };
                 view(&blocking(look).await?)
             }
@@ -101,13 +101,14 @@ impl Server {
     async fn orchestrate(&self, given: Given, call: Call) -> Result<CallToolResponse> {
         let (scope, detach) = (Arc::clone(&self.scope), given.flag("detach"));
         let client = call.context.client_info().map(|client| client.name);
-        let status = blocking(move || {
+        let (status, notices) = blocking(move || {
             let site = scope.at(given.text("cwd"))?;
             let new = starting::new_run(&given, &site, client.as_deref())?;
-            app::run_detached(&site, new)
+            let notices = app::notices(&site, &new)?;
+            Ok((app::run_detached(&site, new)?, notices))
         })
         .await?;
-        self.opened(status, detach, &call).await
+        if detach { view(&started(&status, &notices)) } else { self.opened(status, false, &call).await }
     }
 
     async fn resume(&self, given: Given, call: Call) -> Result<CallToolResponse> {
@@ -168,7 +169,7 @@ impl Server {
     async fn opened(&self, status: Status, detach: bool, call: &Call) -> Result<CallToolResponse> {
         let run = status.run_id.clone();
         if detach {
-            return view(&started(&status));
+            return view(&started(&status, &[]));
         }
         if tasks::are_declared(&call.context) {
             return Ok(self.task_for(run).await?.into());
@@ -221,8 +222,8 @@ impl Server {
         let iteration = given.small("iteration").unwrap_or_default();
         let attempt = given.small("attempt").map(|attempt| format!("/{attempt}")).unwrap_or_default();
         let which = format!("iter{iteration}/{subgoal}{attempt}");
-        let cursor = given.whole("cursor").and_then(|cursor| usize::try_from(cursor).ok()).unwrap_or(0);
-        let limit = given.whole("limit").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let cursor = given.size("cursor").unwrap_or(0);
+        let limit = given.size("limit").unwrap_or(usize::MAX);
         self.read(given, move |site, id| {
             let transcript = app::output(site, Some(id), Some(&which)).map_err(|error| no_output(site, id, &error))?;
             let text = transcript.text.unwrap_or_default();
@@ -273,18 +274,21 @@ pub fn structured(view: &impl Serialize) -> Result<CallToolResult> {
 }
 
 /// What a caller that does not wait is told.
-fn started(status: &Status) -> serde_json::Value {
+fn started(status: &Status, notices: &[String]) -> serde_json::Value {
     let id = &status.run_id;
-    json!({
+    let mut view = json!({
         "status": status.state,
         "run_id": id,
         "branch": status.branch,
         "tail_command": format!("git agentloop tail -f {id}"),
         "message": format!(
-            "The run goes on by itself. orchestrate_result with run_id \"{id}\" and wait=true waits for it; what is not \
-             committed in the user's checkout is not part of it."
+            "The run goes on by itself. orchestrate_result with run_id \"{id}\" and wait=true waits for it."
         ),
-    })
+    });
+    if !notices.is_empty() {
+        view["notices"] = json!(notices);
+    }
+    view
 }
 
 /// The run that waits for answers to `token`.

@@ -1,5 +1,6 @@
 //! Runs as resources: `agentloop://run/<id>` is a run's result, and below it are its events, its diff and its transcripts.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -195,7 +196,8 @@ pub async fn complete(scope: &Arc<Scope>, request: CompleteRequestParams) -> Res
                     fits.then(|| if name == "iteration" { iteration } else { subgoal }.to_owned())
                 })
                 .collect();
-            words.dedup();
+            let mut seen = BTreeSet::new();
+            words.retain(|word| seen.insert(word.clone()));
             Ok(words)
         }
         _ => Ok(Vec::new()),

@@ -42,7 +42,7 @@ fn state() -> Value {
     json!({
         "type": "string",
         "enum": ["running", "waiting", "needs_input", "completed", "stopped", "failed", "cancelled", "interrupted"],
-        "description": "Where the run stands; interrupted: its driver died, and 'git agentloop resume' goes on.",
+        "description": "Where the run stands; interrupted: its driver died, and orchestrate_continue goes on.",
     })
 }
 
@@ -80,6 +80,8 @@ pub fn started() -> Value {
     properties["branch"] = text("Where its work goes.");
     properties["tail_command"] = text("A command that shows what it does, for a terminal.");
     properties["message"] = text("What to do next.");
+    properties["notices"] =
+        list(text("A notice."), "What the user should know, such as changes that are not part of it.");
     schema["required"] = json!(["run_id", "status"]);
     schema
 }

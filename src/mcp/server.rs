@@ -1,5 +1,6 @@
 //! The server as the protocol sees it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ use super::{asking, changes, resources, tools};
 use crate::error::{Error, Result};
 
 /// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "initialize",
     "server/discover",
     "ping",
@@ -37,6 +38,22 @@ const KNOWN: [&str; 14] = [
     "completion/complete",
     "tasks/get",
     "tasks/update",
+    "tasks/cancel",
+];
+/// Verbs of the command line that hints name, and the tools that do the same.
+const VERBS: [(&str, &str); 12] = [
+    ("run", "orchestrate"),
+    ("answer", "orchestrate_resume"),
+    ("resume", "orchestrate_continue"),
+    ("status", "orchestrate_status"),
+    ("tail", "orchestrate_tail"),
+    ("result", "orchestrate_result"),
+    ("list", "orchestrate_list"),
+    ("steer", "orchestrate_steer"),
+    ("cancel", "orchestrate_cancel"),
+    ("output", "orchestrate_output"),
+    ("backends", "list_backends"),
+    ("doctor", "doctor"),
 ];
 
 /// The server of one repository.
@@ -211,5 +228,21 @@ impl ServerHandler for Server {
 
 /// A failure that the caller can read, and often mend.
 fn failed(error: &Error) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(error.report())])
+    CallToolResult::error(vec![ContentBlock::text(report(error))])
+}
+
+/// An error as a caller reads it, who has tools where its hint names verbs.
+pub(super) fn report(error: &Error) -> String {
+    let report = error.report();
+    let named = report.split("git agentloop ").skip(1).filter_map(|rest| {
+        let word = rest.split(|character: char| !character.is_ascii_lowercase()).next()?;
+        VERBS.iter().find(|(verb, _)| *verb == word)
+    });
+    let tools: BTreeSet<String> =
+        named.map(|(verb, tool)| format!("{tool} does what 'git agentloop {verb}' does")).collect();
+    if tools.is_empty() {
+        return report;
+    }
+    let tools: Vec<String> = tools.into_iter().collect();
+    format!("{report}\ntools: {}", tools.join("; "))
 }

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::scope::{blocking, run_of};
-use super::server::Server;
+use super::server::{Server, report};
 use super::{asking, calls, waiting};
 use crate::app::{self, Listed};
 use crate::error::{Error, Result};
@@ -85,7 +85,12 @@ impl Server {
         let status = listed.map_err(|error| invalid(&error))?.status;
         if status.completed.is_none() {
             let scope = Arc::clone(&self.scope);
-            tokio::spawn(blocking(move || app::cancel_detached(&*scope.fresh()?, status.run_id.as_str())));
+            tokio::spawn(async move {
+                let run = status.run_id.clone();
+                if let Err(error) = blocking(move || app::cancel_detached(&*scope.fresh()?, run.as_str())).await {
+                    tracing::warn!("{} could not be stopped: {}", status.run_id, error.chain());
+                }
+            });
         }
         Ok(())
     }
@@ -122,5 +127,5 @@ fn moment(at: Timestamp) -> String {
 }
 
 fn invalid(error: &Error) -> ErrorData {
-    ErrorData::invalid_params(error.report(), None)
+    ErrorData::invalid_params(report(error), None)
 }

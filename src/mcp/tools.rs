@@ -259,7 +259,7 @@ const TOOLS: [Tool; 13] = [
         name: "doctor",
         title: "Check the set-up",
         meaning: "Checks whether runs can work here: git, the repository, the disk, the agents and their logins.",
-        arguments: &[CWD],
+        arguments: &[words("cwd", Default::None, "A directory in the repository of this server. Others are refused.")],
         output: schemas::doctor,
         does: Does::Read,
     },

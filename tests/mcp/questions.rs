@@ -162,6 +162,9 @@ fn a_task_can_be_stopped_and_is_given_to_nobody_else() {
     repo.await_status(task, |status| status["state"] == "cancelled");
     assert_eq!(client.ask("tasks/get", json!({ "taskId": task }))["result"]["status"], "cancelled");
 
+    let wrong = client.ask("tasks/cancel", json!({ "taskId": 7 }));
+    assert_eq!(wrong["error"]["code"], -32602, "{wrong}");
+
     let mut other = Client::with(&repo, Revision::Stateless, json!({}));
     let refused = other.ask("tasks/get", json!({ "taskId": task }));
     assert_eq!(refused["error"]["code"], -32021, "{refused}");

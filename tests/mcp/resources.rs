@@ -42,6 +42,14 @@ fn a_run_s_result_events_diff_and_transcripts_can_be_read() {
             assert_eq!(none["error"]["code"], missing, "{none}");
         }
     }
+    // It has worked on each subgoal in two iterations.
+    let reference = json!({ "type": "ref/resource", "uri": "agentloop://run/{run_id}/output/{iteration}/{subgoal}" });
+    let argument = json!({ "name": "subgoal", "value": "" });
+    let params = json!({ "ref": reference, "argument": argument, "context": { "arguments": { "run_id": run } } });
+    let completed = Client::start(&repo).ask("completion/complete", params)["result"]["completion"].clone();
+    let mut names: Vec<&str> = completed["values"].as_array().unwrap().iter().map(|it| it.as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!((&names[..], &completed["total"]), (&["build", "explore", "verify"][..], &json!(3)), "{completed}");
 }
 
 #[test]
