@@ -12,13 +12,14 @@ use super::call::{brief, passes_at, reply, spool};
 use super::command::{Commands, Job, PORT, variables};
 use super::integrate::SIDE_BYTES;
 use super::limits::Limits;
+use super::on_ledger;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
 use super::redact::Redactor;
 use super::work::store;
 use crate::agent::prompts::{self, Between, Prompts, Side};
 use crate::agent::{Agent, Request};
-use crate::error::{Context as _, Result};
+use crate::error::Result;
 use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
 use crate::run::Run;
 use crate::run::event::{Timestamp, span};
@@ -267,10 +268,11 @@ impl Dispute {
         &self,
         work: impl FnOnce(&dyn Ledger, &Task, &Merging<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (ledger, task) = (Arc::clone(&self.ledger), self.task());
-        let (ours, tree, theirs) = (self.ours.clone(), self.tree.clone(), self.theirs.clone());
-        let work = move || work(&*ledger, &task, &Merging { tip: &ours, merged: &[], tree: &tree, commit: &theirs });
-        tokio::task::spawn_blocking(work).await.context("the ledger's thread died")?
+        let (task, ours, tree, theirs) = (self.task(), self.ours.clone(), self.tree.clone(), self.theirs.clone());
+        on_ledger(&self.ledger, move |ledger| {
+            work(ledger, &task, &Merging { tip: &ours, merged: &[], tree: &tree, commit: &theirs })
+        })
+        .await
     }
 }
 

@@ -417,14 +417,21 @@ impl Engine {
         closed
     }
 
-    /// Runs git's work where it does not hold up agents and checks.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ledger = Arc::clone(&self.parts.ledger);
-        tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
+        on_ledger(&self.parts.ledger, work).await
     }
+}
+
+/// Runs git's work where it does not hold up agents and checks.
+async fn on_ledger<T: Send + 'static>(
+    ledger: &Arc<dyn Ledger>,
+    work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let ledger = Arc::clone(ledger);
+    tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
 }
 
 impl Found {

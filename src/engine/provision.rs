@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::command::{Commands, Job};
-use super::name_files;
 use super::ports::Ports;
 use super::recorder::Recorder;
+use super::{name_files, on_ledger};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Ledger, Wanted};
 use crate::run::event::Provisioned;
@@ -133,8 +133,7 @@ impl Provisioner {
         &self,
         work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ledger = Arc::clone(&self.ledger);
-        tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
+        on_ledger(&self.ledger, work).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The verdict on an iteration, by an agent that only looks.
 
 use super::call::Answer;
-use super::{Engine, changed_later};
+use super::{Engine, changed_later, name_files};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts;
 use crate::error::Result;
@@ -9,8 +9,6 @@ use crate::run::event::{Fact, Reviewed};
 use crate::run::goal::{Isolation, Role};
 use crate::run::work::Review;
 
-/// Files that a remark names.
-const NAMED_FILES: usize = 10;
 /// The git pathspec that every file fits.
 const EVERYTHING: &str = "*";
 
@@ -70,9 +68,7 @@ impl Engine {
                 return Ok(Vec::new());
             }
             let changed = ledger.protected(&before, &after.id, &[EVERYTHING.to_owned()])?;
-            let more = changed.len().saturating_sub(NAMED_FILES);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let named = changed.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ") + &more;
+            let named = name_files(&changed);
             if is_users {
                 return Ok(vec![format!("changed while the reviewer looked: {named}")]);
             }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::Engine;
 use super::call::{Answer, Call, spool};
 use super::provision::Provisioner;
 use super::recorder::Recorder;
 use super::redact::Redactor;
+use super::{Engine, on_ledger};
 use crate::agent::Response;
 use crate::agent::prompts::{self, Attempt};
 use crate::error::{Context as _, Error, Result};
@@ -188,10 +188,11 @@ impl Worker {
     /// Has a place of its own made, where it is to have one.
     async fn sit_down(&mut self) -> Result<()> {
         let Some(bench) = &self.bench else { return Ok(()) };
-        let (ledger, task) = (Arc::clone(&self.ledger), bench.task.clone());
-        let (tip, earlier) = (bench.tip.clone(), bench.earlier.clone());
-        let open = move || ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() });
-        let place = tokio::task::spawn_blocking(open).await.context("the ledger's thread died")??;
+        let (task, tip, earlier) = (bench.task.clone(), bench.tip.clone(), bench.earlier.clone());
+        let place = on_ledger(&self.ledger, move |ledger| {
+            ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() })
+        })
+        .await?;
         let port = self.provisioner.provision(&self.recorder, &place.path, Some(&self.id)).await?;
         self.call.set_place(place.path, port);
         Ok(())
@@ -221,10 +222,10 @@ impl Bench {
             done: settled,
             text: result.as_ref().map_or_else(|failure| failure.message.as_str(), |response| response.text.as_str()),
         });
-        let ledger = Arc::clone(ledger);
-        let leave =
-            move || ledger.close_place(&Leaving { task: &self.task, tip: &self.tip, message: &message, settled });
-        tokio::task::spawn_blocking(leave).await.context("the ledger's thread died")?
+        on_ledger(ledger, move |ledger| {
+            ledger.close_place(&Leaving { task: &self.task, tip: &self.tip, message: &message, settled })
+        })
+        .await
     }
 }
 
