@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::process;
 use crate::run::event::Timestamp;
 
 /// The file's name in the user's state directory, below `git-agentloop`.
@@ -43,7 +44,7 @@ impl Limits {
     /// Those of this process's user.
     #[must_use]
     pub fn of_user() -> Self {
-        Self::kept_in(user_dir())
+        Self::kept_in(process::state_dir())
     }
 
     /// When `backend` answers again, where that is after `now`.
@@ -60,13 +61,6 @@ impl Limits {
             tracing::debug!(%error, "other runs are not told of a limit");
         }
     }
-}
-
-/// Where this process's user keeps what all runs share: below `XDG_STATE_HOME`, or else `~/.local/state`.
-pub(super) fn user_dir() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-    state.map(|state| state.join("git-agentloop"))
 }
 
 /// Whether a reset is still to come, and not so far off that somebody made it up.

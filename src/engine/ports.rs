@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use super::limits::user_dir;
+use crate::process;
 
 /// The file's name in the user's state directory, below `git-agentloop`.
 const NAME: &str = "ports.json";
@@ -33,7 +33,7 @@ type Bases = BTreeMap<String, u16>;
 impl Ports {
     /// Those of this process's user.
     pub(super) fn of_user() -> Self {
-        Self { dir: user_dir() }
+        Self { dir: process::state_dir() }
     }
 
     /// The first of the ports that `place` has for as long as it stands.

@@ -1,7 +1,8 @@
-//! Git's local environment variables, which no child may inherit.
+//! The environment: git's local variables, which no child may inherit, and where the user keeps state.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// What `git rev-parse --local-env-vars` prints (git 2.47; `local_repo_env` in git's environment.c), and
 /// `GIT_INTERNAL_SUPER_PREFIX`, which older ones add. `git -C` and `git --git-dir` hand them down to aliases and
@@ -24,6 +25,15 @@ const LOCAL: [&str; 16] = [
     "GIT_COMMON_DIR",
     "GIT_INTERNAL_SUPER_PREFIX",
 ];
+
+/// Where this process's user keeps what is no repository's: below `XDG_STATE_HOME`, or else `~/.local/state`. A path there
+/// that is not absolute is ignored (XDG Base Directory Specification).
+#[must_use]
+pub fn state_dir() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    state.map(|state| state.join("git-agentloop"))
+}
 
 /// The variables that every child starts without: git's own list of what belongs to one repository, and the
 /// `GIT_CONFIG_KEY_<n>` and `GIT_CONFIG_VALUE_<n>` of our environment, which `GIT_CONFIG_COUNT` counts (git-config(1)).

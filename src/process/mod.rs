@@ -15,7 +15,7 @@ mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
-pub use environment::git_env_to_remove;
+pub use environment::{git_env_to_remove, state_dir};
 pub use os::Process;
 
 use capture::Capture;

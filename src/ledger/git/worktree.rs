@@ -83,9 +83,7 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
     if fits {
         return Ok(beside.join(run.as_str()));
     }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
-    let state = state.ok_or_else(|| {
+    let state = process::state_dir().ok_or_else(|| {
         Error::failed(format!("'{}' cannot be written, and there is no HOME", beside.display()))
             .hint("'git config agentloop.worktreeDir DIR' says where worktrees go")
     })?;
@@ -93,7 +91,7 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
         .to_string_lossy()
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    Ok(state.join("git-agentloop").join(format!("{name}-{mark:016x}")).join(run.as_str()))
+    Ok(state.join(format!("{name}-{mark:016x}")).join(run.as_str()))
 }
 
 /// Every worktree of `run` that is ours: its own, and its workers', which are named `<run>.<subgoal>`.
