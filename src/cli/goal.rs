@@ -6,8 +6,31 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::run::event::GOAL_LIMIT;
 
-/// What the other text is called.
-const CRITERIA: &str = "the criteria";
+/// Which of a run's two texts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Text {
+    Goal,
+    Criteria,
+}
+
+impl Text {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Goal => "the goal",
+            Self::Criteria => "the criteria",
+        }
+    }
+
+    /// What to do where there is nothing in it.
+    fn missing(self, error: Error) -> Error {
+        match self {
+            Self::Goal => {
+                error.hint("say what is to be reached: git agentloop run \"add a /health endpoint\", or -F FILE")
+            }
+            Self::Criteria => error.hint("leave them out, and an agent proposes what must hold"),
+        }
+    }
+}
 
 /// The goal that `given` or `file` name; where neither does, `ask` whether a person is there to say it.
 ///
@@ -15,11 +38,11 @@ const CRITERIA: &str = "the criteria";
 /// Where there is none, or it is none that a run can have.
 pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<String> {
     match (given, file) {
-        (Some("-"), _) => from_reader("the goal on standard input", std::io::stdin().lock()),
-        (Some(text), _) => sound("the goal", text.to_owned()),
-        (None, Some(path)) => from_file("the goal", path),
+        (Some("-"), _) => from_stdin(Text::Goal),
+        (Some(text), _) => sound(Text::Goal, "", text.to_owned()),
+        (None, Some(path)) => from_file(Text::Goal, path),
         (None, None) if ask => asked(),
-        (None, None) => Err(say_it(Error::usage("there is no goal"))),
+        (None, None) => Err(Text::Goal.missing(Error::usage("there is no goal"))),
     }
 }
 
@@ -29,52 +52,61 @@ pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<Strin
 /// Where they are none that a run can have.
 pub fn criteria(given: Option<&str>, file: Option<&Path>) -> Result<String> {
     match (given, file) {
-        (Some(text), _) => sound(CRITERIA, text.to_owned()),
-        (None, Some(path)) => from_file(CRITERIA, path),
+        (Some(text), _) => sound(Text::Criteria, "", text.to_owned()),
+        (None, Some(path)) => from_file(Text::Criteria, path),
         (None, None) => Ok(String::new()),
     }
 }
 
-fn from_file(what: &str, path: &Path) -> Result<String> {
+fn from_file(what: Text, path: &Path) -> Result<String> {
     if path == Path::new("-") {
-        return from_reader(&format!("{what} on standard input"), std::io::stdin().lock());
+        return from_stdin(what);
     }
     let file = std::fs::File::open(path)
-        .map_err(|error| unreadable(&format!("{what} cannot be read from '{}'", path.display()), error))?;
-    from_reader(&format!("{what} in '{}'", path.display()), file)
+        .map_err(|error| unreadable(&format!("{} cannot be read from '{}'", what.name(), path.display()), error))?;
+    from_reader(what, &format!(" in '{}'", path.display()), file)
 }
 
-fn from_reader(what: &str, reader: impl Read) -> Result<String> {
+fn from_stdin(what: Text) -> Result<String> {
+    from_reader(what, " on standard input", std::io::stdin().lock())
+}
+
+/// The text that `reader` gives; `place` is where that is, as errors say it.
+fn from_reader(what: Text, place: &str, reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
-    // A byte more than a goal may have, and its last newline, tell a long one from an endless one.
-    let most = u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2);
-    reader.take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&format!("{what} cannot be read"), error))?;
+    let name = format!("{}{place}", what.name());
+    reader
+        .take(most())
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(&format!("{name} cannot be read"), error))?;
     let mut text = String::from_utf8(bytes).map_err(|_| {
-        Error::usage(format!("{what} is not UTF-8")).hint("save it as UTF-8: iconv -t UTF-8 FILE | git agentloop run -")
+        Error::usage(format!("{name} is not UTF-8")).hint("save it as UTF-8: iconv -t UTF-8 FILE | git agentloop run -")
     })?;
     // A file's last newline belongs to the file; the rest is the user's to the letter.
     if text.ends_with('\n') {
         text.pop();
     }
-    sound(what, text)
+    sound(what, place, text)
 }
 
-fn sound(what: &str, text: String) -> Result<String> {
+/// A byte more than a text may have, and its last newline, tell a long one from an endless one.
+fn most() -> u64 {
+    u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2)
+}
+
+fn sound(what: Text, place: &str, text: String) -> Result<String> {
+    let name = format!("{}{place}", what.name());
     if text.trim().is_empty() {
-        let error = Error::usage(format!("there is nothing in {what}"));
-        return Err(if what.starts_with(CRITERIA) {
-            error.hint("leave them out, and an agent proposes what must hold")
-        } else {
-            say_it(error)
-        });
+        return Err(what.missing(Error::usage(format!("there is nothing in {name}"))));
     }
     if text.len() > GOAL_LIMIT {
-        return Err(Error::usage(format!("{what}: longer than 1 MiB"))
+        return Err(Error::usage(format!("{name}: longer than 1 MiB"))
             .hint("commit the long part as a file, and let the goal name it"));
     }
     if text.contains('\0') {
-        return Err(Error::usage(format!("{what}: holds a NUL byte, so it is no text"))
-            .hint("give the goal as plain text in UTF-8"));
+        return Err(
+            Error::usage(format!("{name}: holds a NUL byte, so it is no text")).hint("give it as plain text in UTF-8")
+        );
     }
     Ok(text)
 }
@@ -83,17 +115,12 @@ fn asked() -> Result<String> {
     let mut stderr = std::io::stderr();
     let _ = write!(stderr, "What is to be reached? ").and_then(|()| stderr.flush());
     let mut line = String::new();
-    let most = u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2);
     std::io::stdin()
         .lock()
-        .take(most)
+        .take(most())
         .read_line(&mut line)
         .map_err(|error| unreadable("the goal cannot be read", error))?;
-    sound("the goal", line.trim_end_matches(['\n', '\r']).to_owned())
-}
-
-fn say_it(error: Error) -> Error {
-    error.hint("say what is to be reached: git agentloop run \"add a /health endpoint\", or -F FILE")
+    sound(Text::Goal, "", line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
 fn unreadable(what: &str, error: std::io::Error) -> Error {
@@ -105,17 +132,17 @@ mod tests {
     use super::*;
 
     fn refused(text: &[u8]) -> String {
-        from_reader("the goal", text).unwrap_err().report()
+        from_reader(Text::Goal, "", text).unwrap_err().report()
     }
 
     #[test]
     fn a_goal_is_kept_to_the_letter() {
         for text in ["two\nlines", "  spaces  ", "$(touch x)", "💥", "--flag"] {
             assert_eq!(goal(Some(text), None, false).unwrap(), text);
-            assert_eq!(from_reader("the goal", format!("{text}\n").as_bytes()).unwrap(), text);
+            assert_eq!(from_reader(Text::Goal, "", format!("{text}\n").as_bytes()).unwrap(), text);
         }
         let longest = "x".repeat(GOAL_LIMIT);
-        assert_eq!(from_reader("the goal", format!("{longest}\n").as_bytes()).unwrap().len(), GOAL_LIMIT);
+        assert_eq!(from_reader(Text::Goal, "", format!("{longest}\n").as_bytes()).unwrap().len(), GOAL_LIMIT);
     }
 
     #[test]
