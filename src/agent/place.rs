@@ -1,5 +1,6 @@
 //! Paths that models name, held against the worktree they may work in.
 
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 /// Where `path` really is, which must be in `root`, a path without links: neither `..` nor a link leads out of it. git's
@@ -12,7 +13,7 @@ pub(super) fn inside(root: &Path, path: &str) -> Result<PathBuf, String> {
     let mut wanted = root.to_owned();
     for part in Path::new(path).components() {
         match part {
-            Component::Normal(name) if name == ".git" => return refused("is git's own"),
+            Component::Normal(name) if is_git(name) => return refused("is git's own"),
             Component::Normal(name) => wanted.push(name),
             Component::CurDir => {}
             Component::ParentDir => {
@@ -31,11 +32,16 @@ pub(super) fn inside(root: &Path, path: &str) -> Result<PathBuf, String> {
     }
     let real = there.canonicalize().map_err(|error| format!("'{path}' cannot be reached: {error}"))?;
     let inside = real.strip_prefix(root).map_err(|_| format!("'{path}' leads out of the worktree"))?;
-    if inside.components().any(|part| part.as_os_str() == ".git") {
+    if inside.components().any(|part| is_git(part.as_os_str())) {
         return refused("is git's own");
     }
     Ok(match wanted.strip_prefix(there) {
         Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
         _ => real,
     })
+}
+
+/// File systems may take `.GIT` for the same, as git itself minds (git-config(1), `core.protectHFS`).
+fn is_git(name: &OsStr) -> bool {
+    name.eq_ignore_ascii_case(".git")
 }

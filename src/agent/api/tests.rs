@@ -57,6 +57,7 @@ async fn nothing_outside_of_the_worktree_is_reached() {
         "folder/new",
         "dangling",
         ".git/config",
+        ".GIT/config",
         "git/config",
     ] {
         for (tool, more) in [("read_file", json!({})), ("write_file", json!({"content": "x"}))] {
