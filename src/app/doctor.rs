@@ -14,7 +14,7 @@ use crate::process;
 /// Fewer files at a time than this are spent by a few agents (`ulimit -n`).
 const FEW_FILES: u64 = 1024;
 /// Less room than this on the disk of the worktrees is soon gone, in bytes.
-const LITTLE_ROOM: u64 = 1 << 30;
+const SOON_FULL: u64 = 1 << 30;
 /// 2024: a clock before it is not set.
 const CLOCK_NOT_SET: f64 = 1_704_067_200.0;
 /// How far a commit may be ahead of the clock, in seconds.
@@ -200,7 +200,7 @@ fn disk(site: &Site) -> Option<Finding> {
     let room = rustix::fs::statvfs(site.repo.common_dir()).ok()?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
     let detail = format!("{} MiB free", free >> 20);
-    Some(if free < LITTLE_ROOM {
+    Some(if free < SOON_FULL {
         let hint = "every worktree holds the whole project: 'git agentloop prune' removes those of merged runs";
         Finding::new("disk", Health::Warning, detail, Some(hint))
     } else {

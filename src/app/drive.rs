@@ -199,7 +199,14 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
             told = Some(pid);
         }
         if Instant::now() > deadline {
-            let pid = holder.pid.unwrap_or_default();
+            let Some(pid) = holder.pid else {
+                return Err(Error::failed(format!(
+                    "the driver of {id} does not stop, and its lock does not say who it is"
+                ))
+                .hint(format!(
+                    "find the process of git-agentloop that holds it, stop it, then 'git agentloop cancel {id}' again"
+                )));
+            };
             return Err(Error::failed(format!("the driver of {id}, process {pid}, does not stop"))
                 .hint(format!("'kill -9 {pid}', then 'git agentloop cancel {id}' again")));
         }
