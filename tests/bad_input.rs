@@ -395,3 +395,11 @@ fn the_largest_numbers_are_taken_for_what_they_are() {
     let result = repo.mock_run("x", &["--max-task-retries", &largest, "--max-iterations", &largest]);
     assert_eq!(result["history"][0]["results"][0]["ok"], true, "{result}");
 }
+
+#[test]
+fn a_hook_reads_whatever_refs_are_called() {
+    let repo = Repo::new();
+    let told = b"refs/heads/caf\xe9 0123456789012345678901234567890123456789 refs/heads/caf\xe9 0000000000000000000000000000000000000000\n";
+    let said = with_stdin(&repo, &["hook", "pre-push", "origin", "elsewhere"], told).expect(0);
+    assert_eq!(said.stderr, "");
+}

@@ -49,7 +49,8 @@ pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
 }
 
 fn input() -> Result<String> {
-    let mut text = String::new();
-    std::io::stdin().lock().read_to_string(&mut text).context("what git says to the hook cannot be read")?;
-    Ok(text)
+    let mut text = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut text).context("what git says to the hook cannot be read")?;
+    // A ref's name may be any bytes, and none that is no UTF-8 is a run's.
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -130,10 +130,11 @@ fn replace(path: &Path, content: Option<&[u8]>) -> Result<()> {
     let mut written = || -> std::io::Result<()> {
         match content {
             Some(content) => {
-                file.write_all(content)?;
+                // First: what only its owner may read is never there for others.
                 if let Ok(about) = path.metadata() {
                     file.set_permissions(about.permissions())?;
                 }
+                file.write_all(content)?;
                 file.sync_all()?;
                 std::fs::rename(&lock, &path)
             }

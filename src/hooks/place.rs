@@ -236,7 +236,7 @@ fn config_file(repo: &Repository, scope: Scope) -> Result<PathBuf> {
         Error::usage("there is no HOME, so there is no configuration of yours").hint("set HOME, or leave out --global")
     })?;
     let own = home.join(".gitconfig");
-    let xdg =
-        std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from).join("git/config");
+    let xdg = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty());
+    let xdg = xdg.map_or_else(|| home.join(".config"), PathBuf::from).join("git/config");
     Ok(if !own.exists() && xdg.exists() { xdg } else { own })
 }
