@@ -386,7 +386,8 @@ fn a_push_takes_the_records_along_and_never_fails_for_it() {
         repo.git(&["push", "-q", "-f", "origin", &format!("+agentloop/{run}~1:refs/heads/agentloop/{run}")]);
         assert_eq!(there(), own);
 
-        // A merged run's record goes with the branch that took it.
+        // A merged run's record goes with the branch that took it, whatever the user's own searches are like.
+        repo.git(&["config", "grep.patternType", "fixed"]);
         let merged = run_with_files(&repo, "merge me");
         repo.agentloop(&["merge", &merged, "--no-ff"]).expect(0);
         repo.git(&["push", "-q", "origin", "main"]);
