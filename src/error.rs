@@ -41,6 +41,17 @@ pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option
     near.filter(|(slips, _)| *slips <= SLIPS && *slips < name.chars().count()).map(|(_, known)| known)
 }
 
+/// What `text` stands for among the words of a choice.
+///
+/// # Errors
+/// That it is none of them, and what they are.
+pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        format!("'{text}' is none of {}", words.join(", "))
+    })
+}
+
 /// A failure with the words a person needs: `error: <message>`, `caused by: <source>`, `hint: <hint>`.
 #[derive(Debug)]
 pub struct Error {

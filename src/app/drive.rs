@@ -18,7 +18,7 @@ use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
 use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
-use crate::run::goal::{Goal, Isolation, Options, Permissions, Role, RunId, StopReason, session_id};
+use crate::run::goal::{Goal, Isolation, Options, Role, RunId, StopReason, session_id};
 use crate::run::message;
 use crate::run::view::{RunResult, Status};
 
@@ -309,12 +309,7 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, com
         wanted.extend(run.options.checks.iter().map(|check| format!("--verify {}", shell_words::quote(&check.name))));
     }
     if changes.permissions.is_none() {
-        let permissions = match run.options.permissions {
-            Permissions::Ask => "ask",
-            Permissions::Edit => "edit",
-            Permissions::All => "all",
-        };
-        wanted.push(format!("--permissions {permissions}"));
+        wanted.push(format!("--permissions {}", run.options.permissions.name()));
     }
     if changes.agent.is_none() {
         wanted.push(format!("--backend {}", shell_words::quote(&run.options.agent.backend)));

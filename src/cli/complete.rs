@@ -5,6 +5,7 @@ use clap::{Arg, Command, CommandFactory as _};
 use super::args::Cli;
 use super::sanitize::short;
 use crate::app::{self, Site};
+use crate::run::goal::{Isolation, Permissions};
 
 /// Longest explanation beside a word, in characters.
 const WIDTH: usize = 60;
@@ -45,8 +46,8 @@ fn values(option: &Arg) -> Vec<(String, String)> {
             let backends = Site::open(None).and_then(|site| app::backends(&site)).unwrap_or_default();
             backends.into_iter().map(|backend| (backend.name, String::new())).collect()
         }
-        Some("permissions") => ["ask", "edit", "all"].map(|word| (word.to_owned(), String::new())).to_vec(),
-        Some("isolation") => ["worktree", "shared", "none"].map(|word| (word.to_owned(), String::new())).to_vec(),
+        Some("permissions") => Permissions::WORDS.map(|(word, _)| (word.to_owned(), String::new())).to_vec(),
+        Some("isolation") => Isolation::WORDS.map(|(word, _)| (word.to_owned(), String::new())).to_vec(),
         _ => Vec::new(),
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::error::one_of;
+
 /// What a ledger is told by whoever opens it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
@@ -40,12 +42,7 @@ impl FromStr for Durability {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "answers" => Ok(Self::Answers),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(format!("'{text}' is none of answers, always, never")),
-        }
+        one_of(text, &[("answers", Self::Answers), ("always", Self::Always), ("never", Self::Never)])
     }
 }
 
@@ -65,11 +62,6 @@ impl FromStr for Cleanup {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(format!("'{text}' is none of auto, always, never")),
-        }
+        one_of(text, &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)])
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use super::choice::{ACP, AgentChoice, Role};
+use crate::error::one_of;
 
 /// Longest slug in a [`RunId`], in characters.
 const SLUG_LENGTH: usize = 32;
@@ -174,16 +175,26 @@ pub enum Permissions {
     All,
 }
 
+impl Permissions {
+    /// The words that users say, and what they permit.
+    pub const WORDS: [(&'static str, Self); 3] = [("ask", Self::Ask), ("edit", Self::Edit), ("all", Self::All)];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Edit => "edit",
+            Self::All => "all",
+        }
+    }
+}
+
 impl FromStr for Permissions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "ask" => Ok(Self::Ask),
-            "edit" => Ok(Self::Edit),
-            "all" => Ok(Self::All),
-            _ => Err(format!("'{text}' is none of ask, edit, all")),
-        }
+        one_of(text, &Self::WORDS)
     }
 }
 
@@ -239,16 +250,17 @@ pub enum Isolation {
     None,
 }
 
+impl Isolation {
+    /// The words that users say, and what they mean.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("worktree", Self::Worktree), ("shared", Self::Shared), ("none", Self::None)];
+}
+
 impl FromStr for Isolation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "worktree" => Ok(Self::Worktree),
-            "shared" => Ok(Self::Shared),
-            "none" => Ok(Self::None),
-            _ => Err(format!("'{text}' is none of worktree, shared, none")),
-        }
+        one_of(text, &Self::WORDS)
     }
 }
 
