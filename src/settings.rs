@@ -6,6 +6,7 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -17,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::ledger::Preferences;
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions, Role};
 
-/// The longest time that a setting may name, in seconds: about 31 years.
-const LONGEST: f64 = 1e9;
+/// The longest time that may be named, in seconds (about 31 years), and the most dollars.
+pub const LARGEST: f64 = 1e9;
 
 /// What may be set several times.
 const SEVERAL: [Index; 4] = [Index::Verify, Index::Protect, Index::Copy, Index::Setup];
@@ -403,9 +404,13 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 ///
 /// # Errors
 /// Why `text` is none.
-pub fn whole<T: FromStr + PartialOrd + fmt::Display + Copy>(text: &str, least: T) -> Result<T, String> {
+pub fn whole<T: FromStr<Err = ParseIntError> + PartialOrd + fmt::Display + Copy>(
+    text: &str,
+    least: T,
+) -> Result<T, String> {
     match text.parse::<T>() {
         Ok(number) if number >= least => Ok(number),
+        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(format!("'{text}' is too large a number")),
         _ => Err(format!("'{text}' is not a whole number of at least {least}")),
     }
 }
@@ -415,10 +420,7 @@ pub fn whole<T: FromStr + PartialOrd + fmt::Display + Copy>(text: &str, least: T
 /// # Errors
 /// Why `text` is none.
 pub fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(number) if number > 0.0 && number <= LONGEST => Ok(number),
-        _ => Err(format!("'{text}' is not a number of seconds above 0")),
-    }
+    above_zero(text, "a number of seconds")
 }
 
 /// An amount of money above 0.
@@ -426,7 +428,15 @@ pub fn seconds(text: &str) -> Result<f64, String> {
 /// # Errors
 /// Why `text` is none.
 pub fn dollars(text: &str) -> Result<f64, String> {
-    seconds(text).map_err(|_| format!("'{text}' is not an amount above 0"))
+    above_zero(text, "an amount")
+}
+
+fn above_zero(text: &str, what: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > LARGEST => Err(format!("'{text}' is too large: at most {LARGEST}")),
+        Ok(number) if number > 0.0 => Ok(number),
+        _ => Err(format!("'{text}' is not {what} above 0")),
+    }
 }
 
 /// A command of the user's, split as a shell would split it.

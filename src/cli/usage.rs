@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
-        let cases: [(&[&str], &str, &str); 11] = [
+        let cases: [(&[&str], &str, &str); 13] = [
             (&["frobnicate"], "there is no verb 'frobnicate'", "'git agentloop -h'"),
             (&["rnu", "x"], "there is no verb 'rnu'", "did you mean 'git agentloop run'?"),
             (&["stat"], "there is no verb 'stat'", "did you mean 'git agentloop status'?"),
@@ -160,6 +160,8 @@ mod tests {
             (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
             (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
             (&["run", "x", "--max-iterations", "0"], "'0' is not a whole number of at least 1", "run -h"),
+            (&["run", "x", "--max-iterations", "5000000000"], "'5000000000' is too large a number", "run -h"),
+            (&["run", "x", "--max-cost", "1e10"], "'1e10' is too large: at most 1000000000", "run -h"),
             (&["run", "x", "--max-seconds", "-1"], "'-1' is not a number of seconds above 0", "run -h"),
             (&["run", "x", "--verify", "open 'quote"], "a quote that is not closed", "run -h"),
             (&["run", "x", "--permissions", "none"], "'none' is none of ask, edit, all", "run -h"),

@@ -11,8 +11,6 @@ use crate::error::{Error, Result};
 const SHOWN: usize = 60;
 /// The largest number that every JSON reader keeps exactly.
 pub const LARGEST: u64 = (1 << 53) - 1;
-/// The longest time that an argument may name, in seconds: about 31 years.
-pub const LONGEST: f64 = 1e9;
 
 /// An argument of a tool.
 pub struct Argument {

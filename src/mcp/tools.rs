@@ -5,9 +5,10 @@ use std::sync::{Arc, LazyLock};
 use rmcp::model::{Tool as Described, ToolAnnotations};
 use serde_json::Value;
 
-use super::arguments::{Argument, Default, Kind, LARGEST, LONGEST, schema};
+use super::arguments::{Argument, Default, Kind, LARGEST, schema};
 use super::schemas;
 use super::scope::RUN_ID_LENGTH;
+use crate::settings;
 
 /// A tool.
 pub struct Tool {
@@ -83,7 +84,7 @@ const fn whole(name: &'static str, least: u64, most: u64, default: Default, mean
 }
 
 const fn seconds(name: &'static str, meaning: &'static str) -> Argument {
-    argument(name, Kind::Positive { most: LONGEST }, Default::None, meaning)
+    argument(name, Kind::Positive { most: settings::LARGEST }, Default::None, meaning)
 }
 
 const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Argument {
@@ -104,7 +105,7 @@ const MAX_TOKENS: Argument =
     whole("max_tokens", 1, LARGEST, Default::None, "The most tokens that the run may use, in and out together.");
 const MAX_COST: Argument = argument(
     "max_cost",
-    Kind::Positive { most: LONGEST },
+    Kind::Positive { most: settings::LARGEST },
     Default::None,
     "The most US dollars that the run may cost, as the agents report them.",
 );
