@@ -399,7 +399,20 @@ fn the_largest_numbers_are_taken_for_what_they_are() {
 #[test]
 fn a_hook_reads_whatever_refs_are_called() {
     let repo = Repo::new();
-    let told = b"refs/heads/caf\xe9 0123456789012345678901234567890123456789 refs/heads/caf\xe9 0000000000000000000000000000000000000000\n";
-    let said = with_stdin(&repo, &["hook", "pre-push", "origin", "elsewhere"], told).expect(0);
+    let (name, head) = (&b"refs/heads/caf\xe9 "[..], repo.git(&["rev-parse", "HEAD"]));
+    let told = [name, head.as_bytes(), b" ", name, "0".repeat(40).as_bytes(), b"\n"].concat();
+    let said = with_stdin(&repo, &["hook", "pre-push", "origin", "elsewhere"], &told).expect(0);
     assert_eq!(said.stderr, "");
+}
+
+#[test]
+fn a_misspelt_variable_is_named_and_one_of_a_run_s_own_is_not() {
+    let repo = Repo::new();
+    let said = repo.agentloop_with(&["config"], &[("AGENTLOOP_MAX_ITERATION", "9")]).expect(0).stderr;
+    let wanted =
+        "the environment variable AGENTLOOP_MAX_ITERATION is no setting: did you mean AGENTLOOP_MAX_ITERATIONS?\n";
+    assert_eq!(said, wanted);
+    let own = ["RUN", "CALL", "ITERATION", "SUBGOAL", "PORT"].map(|name| format!("AGENTLOOP_{name}"));
+    let own: Vec<(&str, &str)> = own.iter().map(|name| (name.as_str(), "1")).collect();
+    assert_eq!(repo.agentloop_with(&["config"], &own).expect(0).stderr, "");
 }

@@ -82,9 +82,9 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
         Ok(site) => {
             checks.extend([repository(site), worktrees(site), clock(site)]);
             checks.extend(provisioning(site));
-            checks.extend(super::unknown_settings(site).into_iter().map(|(key, unknown)| {
-                let hint = format!("'git config --unset-all {key}' takes it away; 'git agentloop config' lists them");
-                Finding::new("settings", Health::Warning, unknown, Some(&hint))
+            checks.extend(super::unknown_settings(site).into_iter().map(|unknown| {
+                let hint = format!("'{}' takes it away; 'git agentloop config' lists them", unknown.undo);
+                Finding::new("settings", Health::Warning, unknown.said, Some(&hint))
             }));
         }
         Err(error) => checks.push(Finding::failed("repository", error)),

@@ -283,20 +283,39 @@ pub fn dump_prompts(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     Prompts::dump(dir)
 }
 
-/// Keys in `[agentloop]` of git's configuration that are no setting, and what to say of each: git itself never does.
+/// What looks like a setting and is none: nobody else would ever say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSetting {
+    /// What is wrong with it.
+    pub said: String,
+    /// The command that takes it away.
+    pub undo: String,
+}
+
+/// Keys in `[agentloop]` of git's configuration that are no setting, and variables whose names are slips of a setting's.
 #[must_use]
-pub fn unknown_settings(site: &Site) -> Vec<(String, String)> {
+pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
     let known: Vec<(String, &str)> =
         KEYS.iter().map(|key| (key.config["agentloop.".len()..].to_ascii_lowercase(), key.config)).collect();
     let is_known = |name: &String| known.iter().any(|(lower, _)| lower == name);
-    let unknown = site.repo.config_keys("agentloop").into_iter().filter(|name| !is_known(name));
-    let say = |name: String| {
+    let keys = site.repo.config_keys("agentloop").into_iter().filter(|name| !is_known(name)).map(|name| {
         let alike = alike(&name, known.iter().map(|(lower, _)| lower.as_str()));
         let meant = alike.and_then(|alike| known.iter().find(|(lower, _)| lower == alike));
         let meant = meant.map_or_else(String::new, |(_, key)| format!(": did you mean '{key}'?"));
-        (format!("agentloop.{name}"), format!("'agentloop.{name}' in git's configuration is no setting{meant}"))
-    };
-    unknown.map(say).collect()
+        NoSetting {
+            said: format!("'agentloop.{name}' in git's configuration is no setting{meant}"),
+            undo: format!("git config --unset-all agentloop.{name}"),
+        }
+    });
+    let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown = set.filter(|name| name.starts_with("AGENTLOOP_") && KEYS.iter().all(|key| key.env != *name));
+    // Others of that beginning may be anybody's: what works for a run has some.
+    let variables = unknown.filter_map(|name| {
+        let meant = alike(&name, KEYS.iter().map(|key| key.env))?;
+        let said = format!("the environment variable {name} is no setting: did you mean {meant}?");
+        Some(NoSetting { said, undo: format!("unset {name}") })
+    });
+    keys.chain(variables).collect()
 }
 
 /// What the user should know before a run begins, a line each.
@@ -313,7 +332,7 @@ pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     if new.options.isolation != Isolation::None && site.repo.has_uncommitted_changes()? {
         notices.push("uncommitted changes in your checkout are not part of the run".to_owned());
     }
-    notices.extend(unknown_settings(site).into_iter().map(|(_, unknown)| unknown));
+    notices.extend(unknown_settings(site).into_iter().map(|unknown| unknown.said));
     let registry = site.registry();
     let missing =
         new.options.checks.iter().filter(|check| !check.argv.first().is_some_and(|name| registry.finds(name)));

@@ -156,8 +156,8 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
             say(json, &backends, || Ok(health::backends(&backends)))
         }
         Verb::Config(Json { json }) => {
-            for (_, unknown) in app::unknown_settings(&site) {
-                print::note(&sanitize::lines(&unknown));
+            for unknown in app::unknown_settings(&site) {
+                print::note(&sanitize::lines(&unknown.said));
             }
             let entries = site.settings().entries();
             say(json, &entries, || Ok(render::config(entries)))
