@@ -3,16 +3,26 @@
 use clap::{Arg, Command, CommandFactory as _};
 
 use super::args::Cli;
+use super::print;
 use super::sanitize::short;
 use crate::app::{self, Site};
+use crate::error::Result;
 use crate::run::goal::{Isolation, Permissions};
 
 /// Longest explanation beside a word, in characters.
 const WIDTH: usize = 60;
 
-/// What may take the place of the last of `words`, with a tab and an explanation; nothing leaves it to the shell, which
-/// knows files. `words` are those after the program's name.
-pub fn candidates(words: &[String]) -> Vec<(String, String)> {
+/// Prints what may take the place of the last of `words`, a line each: the word, a tab and an explanation.
+///
+/// # Errors
+/// Where it cannot be printed.
+pub fn complete(words: &[String]) -> Result<u8> {
+    let lines: Vec<String> = candidates(words).into_iter().map(|(word, text)| word + "\t" + &text + "\n").collect();
+    print::out(lines.concat()).map(|_| 0)
+}
+
+/// What may take the place of the last of `words`, and an explanation; nothing leaves it to the shell, which knows files. `words` are those after the program's name.
+fn candidates(words: &[String]) -> Vec<(String, String)> {
     let Some((current, before)) = words.split_last() else { return Vec::new() };
     let mut command = Cli::command();
     let mut depth = 0;

@@ -35,6 +35,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,9 @@ use crate::run::view::{RunResult, Status};
 const ERROR: u8 = 2;
 /// What a run that the user stopped exits with.
 const CANCELLED: u8 = 4;
+
+/// How long one waits before one is told what for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What serves the repository of a directory to agents, until they are gone.
 pub type Serve = fn(Option<&Path>) -> Result<()>;
@@ -91,80 +95,82 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     if cli.verbose {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
     }
-    match &cli.verb {
-        Verb::Drive => return drive(),
-        Verb::Mcp(arguments) => return mcp(arguments, serve),
-        Verb::Hook(arguments) => return Ok(hooks::hook(&arguments.words)),
-        _ => {}
-    }
-    match &cli.verb {
-        Verb::Install(arguments) => return install::install(arguments),
-        Verb::Complete(arguments) => {
-            let lines: Vec<String> = complete::candidates(&arguments.words)
-                .into_iter()
-                .map(|(word, text)| word + "\t" + &text + "\n")
-                .collect();
-            print::out(lines.concat())?;
-            return Ok(0);
-        }
-        Verb::Status(arguments) if arguments.short => return short_status(arguments.run.as_deref()),
-        _ => {}
-    }
-    if let Verb::Doctor(Json { json }) = cli.verb {
-        return doctor(json);
-    }
-    let site = Site::open(None)?;
-    paint::choose(&site);
+    let site = || {
+        let site = Site::open(None)?;
+        paint::choose(&site);
+        Ok::<_, Error>(site)
+    };
     match cli.verb {
-        Verb::Run(arguments) => run(&site, &arguments),
-        Verb::Resume(arguments) => resume(&site, &arguments),
-        Verb::Answer(arguments) => answer(&site, &arguments.run, &arguments.answers, arguments.driving),
+        Verb::Drive => drive(),
+        Verb::Mcp(arguments) => mcp(&arguments, serve),
+        Verb::Hook(arguments) => Ok(hooks::hook(&arguments.words)),
+        Verb::Install(arguments) => install::install(&arguments),
+        Verb::Complete(arguments) => complete::complete(&arguments.words),
+        Verb::Doctor(Json { json }) => doctor(json),
+        Verb::Prompts(PromptsArgs { role, dump }) => prompts(&site()?, role.as_deref(), dump.as_deref()),
+        Verb::Run(arguments) => run(&site()?, &arguments),
+        Verb::Resume(arguments) => resume(&site()?, &arguments),
+        Verb::Answer(arguments) => answer(&site()?, &arguments.run, &arguments.answers, arguments.driving),
+        Verb::Status(arguments) if arguments.short => short_status(arguments.run.as_deref()),
         Verb::Status(arguments) => {
-            let status = app::status(&site, arguments.run.as_deref())?;
+            let status = app::status(&site()?, arguments.run.as_deref())?;
             if arguments.porcelain {
                 return print::out(porcelain::status(&status)).map(|_| 0);
             }
             say_status(&status, arguments.json)
         }
         Verb::List(arguments) => {
-            let runs = app::list(&site)?;
+            let runs = app::list(&site()?)?;
             if arguments.porcelain {
                 return print::out(porcelain::list(&runs)).map(|_| 0);
             }
             say(arguments.json, &runs, || Ok(render::list(&runs, app::now())))
         }
-        Verb::Tail(arguments) => follow::tail(&site, &arguments),
-        Verb::Result(arguments) => follow::result(&site, &arguments),
-        Verb::Show(arguments) => review::show(&site, &arguments),
-        Verb::Log(arguments) => review::log(&site, &arguments),
-        Verb::Diff(arguments) => review::diff(&site, &arguments),
-        Verb::Merge(arguments) => take::merge(&site, &arguments),
-        Verb::Discard(arguments) => take::discard(&site, &arguments),
-        Verb::Prune(arguments) => take::prune(&site, &arguments),
-        Verb::Steer(arguments) => fork::steer(&site, &arguments),
-        Verb::Fork(arguments) => fork::fork(&site, &arguments),
-        Verb::Bisect(arguments) => bisect::bisect(&site, &arguments),
-        Verb::Sync(arguments) => share::sync(&site, &arguments),
-        Verb::Hooks(arguments) => hooks::hooks(&site, &arguments),
-        Verb::Output(arguments) => follow::output(&site, &arguments),
-        Verb::Cancel(RunJson { run, json }) => {
-            let status = with_runtime(app::cancel(&site, run.as_deref()))?;
-            say_status(&status, json)
-        }
+        Verb::Tail(arguments) => follow::tail(&site()?, &arguments),
+        Verb::Result(arguments) => follow::result(&site()?, &arguments),
+        Verb::Show(arguments) => review::show(&site()?, &arguments),
+        Verb::Log(arguments) => review::log(&site()?, &arguments),
+        Verb::Diff(arguments) => review::diff(&site()?, &arguments),
+        Verb::Merge(arguments) => take::merge(&site()?, &arguments),
+        Verb::Discard(arguments) => take::discard(&site()?, &arguments),
+        Verb::Prune(arguments) => take::prune(&site()?, &arguments),
+        Verb::Steer(arguments) => fork::steer(&site()?, &arguments),
+        Verb::Fork(arguments) => fork::fork(&site()?, &arguments),
+        Verb::Bisect(arguments) => bisect::bisect(&site()?, &arguments),
+        Verb::Sync(arguments) => share::sync(&site()?, &arguments),
+        Verb::Hooks(arguments) => hooks::hooks(&site()?, &arguments),
+        Verb::Output(arguments) => follow::output(&site()?, &arguments),
+        Verb::Cancel(RunJson { run, json }) => cancel(&site()?, run.as_deref(), json),
         Verb::Backends(Json { json }) => {
+            let site = site()?;
             let backends = with_runtime(async { Ok(app::examined_backends(&site).await) })?;
             say(json, &backends, || Ok(health::backends(&backends)))
         }
-        Verb::Config(Json { json }) => {
-            for unknown in app::unknown_settings(&site) {
-                print::note(&sanitize::lines(&unknown.said));
-            }
-            let entries = site.settings().entries();
-            say(json, &entries, || Ok(render::config(entries)))
-        }
-        Verb::Prompts(PromptsArgs { role, dump }) => prompts(&site, role.as_deref(), dump.as_deref()),
-        Verb::Doctor(_) | Verb::Drive | Verb::Hook(_) | Verb::Mcp(_) | Verb::Install(_) | Verb::Complete(_) => Ok(0),
+        Verb::Config(Json { json }) => config(&site()?, json),
     }
+}
+
+/// Stops a run, and says so where that takes a while: its driver gives the workers time, and commits what they did.
+fn cancel(site: &Site, run: Option<&str>, json: bool) -> Result<u8> {
+    let status = with_runtime(async {
+        let mut cancelled = std::pin::pin!(app::cancel(site, run));
+        tokio::select! {
+            biased;
+            status = &mut cancelled => return status,
+            () = tokio::time::sleep(SILENCE) => {}
+        }
+        print::note("stopping: its workers are given time to end, and what they did is being committed");
+        cancelled.await
+    })?;
+    say_status(&status, json)
+}
+
+fn config(site: &Site, json: bool) -> Result<u8> {
+    for unknown in app::unknown_settings(site) {
+        print::note(&sanitize::lines(&unknown.said));
+    }
+    let entries = site.settings().entries();
+    say(json, &entries, || Ok(render::config(entries)))
 }
 
 /// For a prompt, which is no place for errors: where there is no repository or no run, there is nothing to say.
