@@ -137,15 +137,17 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
     if person && !arguments.follow {
         return page(&sanitize::lines(&String::from_utf8_lossy(&text))).map(|()| 0);
     }
-    let mut heard = show(&text, person)?;
-    let mut offset = text.len();
     let mut live = transcript.live.filter(|_| arguments.follow);
+    let begun = if live.is_some() { whole(&text) } else { &text };
+    let mut heard = show(begun, person)?;
+    let mut offset = begun.len();
     let mut looks = 0;
     while let Some(path) = live.as_deref().filter(|_| heard) {
         std::thread::sleep(LOOK);
         let more = read_from(path, offset);
+        let more = whole(&more);
         offset += more.len();
-        heard = show(&more, person)?;
+        heard = show(more, person)?;
         looks += 1;
         if looks % ASK_EVERY == 0 {
             let now = app::output(site, run, which)?;
@@ -178,4 +180,28 @@ fn read_from(path: &Path, offset: usize) -> Vec<u8> {
         Ok(bytes)
     };
     read().unwrap_or_default()
+}
+
+/// `bytes` up to a character at their end of which more is to come.
+fn whole(bytes: &[u8]) -> &[u8] {
+    let rest = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
+    let is_begun = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
+    &bytes[..bytes.len() - if is_begun { rest.len() } else { 0 }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_is_shown_once_it_is_there() {
+        let text = "aé漢💥".as_bytes();
+        for end in 0..=text.len() {
+            let shown = whole(&text[..end]);
+            assert!(std::str::from_utf8(shown).is_ok() && end - shown.len() < 4, "{end}");
+        }
+        // What no character can be is not waited for.
+        assert_eq!(whole(b"a\xff"), b"a\xff");
+        assert_eq!(whole(b"\xffa\xc3"), b"\xffa");
+    }
 }
