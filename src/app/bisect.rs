@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Site;
 use super::drive::{provisioning, replay};
+use crate::engine::Provisioning;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Wanted;
 use crate::ledger::git::{Trial, preview};
@@ -67,7 +68,8 @@ pub async fn bisect(
     let commits = commits(site, &id, &run)?;
     process::become_subreaper();
     let trial = Trial::make(&site.repo, &id, &site.settings().preferences()?, &commits[0].1)?;
-    let searched = search(site, &trial, &id, check, timeout, &commits, &cancel, tell).await;
+    let search = Search { trial: &trial, run: &id, check, timeout, cancel: &cancel };
+    let searched = search.through(&provisioning(site)?, &commits, tell).await;
     let removed = trial.remove();
     let (broken_by, last_good, tried) = searched?;
     removed?;
@@ -91,115 +93,99 @@ fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
 
 type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
 
-#[allow(clippy::too_many_arguments)] // what the verb was given, once
-async fn search(
-    site: &Site,
-    trial: &Trial<'_>,
-    id: &RunId,
-    check: &Check,
+/// What is searched for, and where commits are tried.
+struct Search<'a> {
+    trial: &'a Trial<'a>,
+    run: &'a RunId,
+    check: &'a Check,
+    /// Seconds that the check may take.
     timeout: Option<f64>,
-    commits: &[(u32, String)],
-    cancel: &CancellationToken,
-    tell: impl Fn(&Tried),
-) -> Result<Found> {
-    let wanted = provisioning(site)?;
-    let bring = Wanted { copy: &wanted.copy, go_on: &|| !cancel.is_cancelled() };
-    trial.provision(id, &bring)?;
-    for command in &wanted.setup {
-        let done = run(trial, id, command, wanted.setup_timeout, cancel).await?;
-        if done.status == Status::Cancelled {
-            return Err(stopped());
+    cancel: &'a CancellationToken,
+}
+
+impl Search<'_> {
+    async fn through(&self, wanted: &Provisioning, commits: &[(u32, String)], tell: impl Fn(&Tried)) -> Result<Found> {
+        let bring = Wanted { copy: &wanted.copy, go_on: &|| !self.cancel.is_cancelled() };
+        self.trial.provision(self.run, &bring)?;
+        self.set_up(wanted).await?;
+        let mut tried: Vec<Tried> = Vec::new();
+        let mut left: Vec<&(u32, String)> = commits.iter().collect();
+        // The ends first: without a good and a bad one there is nothing between them.
+        let (mut good, mut bad): (Option<Tried>, Option<Tried>) = (None, None);
+        loop {
+            let at = match (&good, &bad) {
+                (None, _) => 0,
+                (_, None) => left.len() - 1,
+                _ if left.is_empty() => break,
+                _ => left.len() / 2,
+            };
+            let (iteration, commit) = left[at];
+            self.trial.switch(commit)?;
+            self.trial.provision(self.run, &bring)?;
+            let one = self.judge(*iteration, commit).await?;
+            tell(&one);
+            tried.push(one.clone());
+            match (one.ok, good.is_some()) {
+                (None, true) if bad.is_some() => _ = left.remove(at),
+                (None, _) => {
+                    return Err(Error::failed(format!("the check cannot judge {commit}, one of the ends"))
+                        .hint("it exited with 125; a check that can tell is needed"));
+                }
+                // Red from the start: no iteration broke it.
+                (Some(false), false) => return Ok((None, None, tried)),
+                (Some(true), _) => {
+                    left.drain(..=at);
+                    good = Some(one);
+                }
+                (Some(false), true) => {
+                    left.truncate(at);
+                    bad = Some(one);
+                }
+            }
+            if good.is_some() && bad.is_none() && left.is_empty() {
+                return Ok((None, good, tried));
+            }
         }
-        if done.status != Status::Exited(0) {
-            return Err(Error::failed(format!(
-                "the setup command '{}' failed where the check is to run",
-                command.name
-            ))
-            .because(done.stderr.text())
-            .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup"));
-        }
+        Ok((bad, good, tried))
     }
-    let mut tried: Vec<Tried> = Vec::new();
-    let mut left: Vec<&(u32, String)> = commits.iter().collect();
-    // The ends first: without a good and a bad one there is nothing between them.
-    let (mut good, mut bad): (Option<Tried>, Option<Tried>) = (None, None);
-    loop {
-        let at = match (&good, &bad) {
-            (None, _) => 0,
-            (_, None) => left.len() - 1,
-            _ if left.is_empty() => break,
-            _ => left.len() / 2,
+
+    async fn set_up(&self, wanted: &Provisioning) -> Result<()> {
+        for command in &wanted.setup {
+            let done = self.run(command, wanted.setup_timeout).await?;
+            if done.status != Status::Exited(0) {
+                let name = &command.name;
+                return Err(Error::failed(format!("the setup command '{name}' failed where the check is to run"))
+                    .because(done.stderr.text())
+                    .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the check where `commit` is checked out.
+    async fn judge(&self, iteration: u32, commit: &str) -> Result<Tried> {
+        let done = self.run(self.check, self.timeout).await?;
+        let exit_code = match done.status {
+            Status::Exited(code) => Some(code),
+            Status::Signaled(_) | Status::TimedOut | Status::Cancelled => None,
         };
-        let (iteration, commit) = left[at];
-        trial.switch(commit)?;
-        trial.provision(id, &bring)?;
-        let one = try_check(trial, id, check, timeout, *iteration, commit, cancel).await?;
-        tell(&one);
-        tried.push(one.clone());
-        match (one.ok, good.is_some()) {
-            (None, true) if bad.is_some() => _ = left.remove(at),
-            (None, _) => {
-                return Err(Error::failed(format!("the check cannot judge {commit}, one of the ends"))
-                    .hint("it exited with 125; a check that can tell is needed"));
-            }
-            // Red from the start: no iteration broke it.
-            (Some(false), false) => return Ok((None, None, tried)),
-            (Some(true), _) => {
-                left.drain(..=at);
-                good = Some(one);
-            }
-            (Some(false), true) => {
-                left.truncate(at);
-                bad = Some(one);
-            }
-        }
-        if good.is_some() && bad.is_none() && left.is_empty() {
-            return Ok((None, good, tried));
-        }
+        let ok = (exit_code != Some(UNJUDGED)).then_some(exit_code == Some(0));
+        Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
     }
-    Ok((bad, good, tried))
-}
 
-async fn try_check(
-    trial: &Trial<'_>,
-    id: &RunId,
-    check: &Check,
-    timeout: Option<f64>,
-    iteration: u32,
-    commit: &str,
-    cancel: &CancellationToken,
-) -> Result<Tried> {
-    let done = run(trial, id, check, timeout, cancel).await?;
-    let exit_code = match done.status {
-        Status::Cancelled => return Err(stopped()),
-        Status::Exited(code) => Some(code),
-        Status::Signaled(_) | Status::TimedOut => None,
-    };
-    let ok = (exit_code != Some(UNJUDGED)).then_some(exit_code == Some(0));
-    Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
-}
-
-fn stopped() -> Error {
-    Error::failed("the search was stopped")
-}
-
-/// Runs a command of the user's where commits are tried.
-async fn run(
-    trial: &Trial<'_>,
-    id: &RunId,
-    command: &Check,
-    timeout: Option<f64>,
-    cancel: &CancellationToken,
-) -> Result<process::Finished> {
-    let spec = Spec {
-        argv: command.argv.iter().map(Into::into).collect(),
-        cwd: Some(trial.path().to_owned()),
-        env: Vec::new(),
-        stdin: Stdin::Null,
-        timeout: timeout.map(Duration::from_secs_f64),
-        keep: KEEP,
-        spool: None,
-        mark: Some(Mark { run: id.to_string(), call: "bisect".to_owned() }),
-    };
-    process::run(spec, cancel).await.context(format!("'{}' cannot be run", command.name))
+    /// Runs a command of the user's where commits are tried; that the search is stopped is an error.
+    async fn run(&self, command: &Check, timeout: Option<f64>) -> Result<process::Finished> {
+        let spec = Spec {
+            argv: command.argv.iter().map(Into::into).collect(),
+            cwd: Some(self.trial.path().to_owned()),
+            env: Vec::new(),
+            stdin: Stdin::Null,
+            timeout: timeout.map(Duration::from_secs_f64),
+            keep: KEEP,
+            spool: None,
+            mark: Some(Mark { run: self.run.to_string(), call: "bisect".to_owned() }),
+        };
+        let done = process::run(spec, self.cancel).await.context(format!("'{}' cannot be run", command.name))?;
+        if done.status == Status::Cancelled { Err(Error::failed("the search was stopped")) } else { Ok(done) }
+    }
 }
