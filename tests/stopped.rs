@@ -70,7 +70,8 @@ fn cancel_stops_a_detached_run() {
     repo.agentloop(&["run", "-d", "never ends", "--backend", "busy"]).expect(0);
     wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
     let run = newest(&repo);
-    repo.agentloop(&["cancel", &run]).expect(0);
+    let cancelled = repo.agentloop(&["cancel", &run]).expect(0);
+    assert!(cancelled.stderr.starts_with("stopping: its workers are given time"), "{}", cancelled.stderr);
     assert_stopped(&repo, &run);
     let again = repo.agentloop(&["cancel", &run]).expect(2);
     assert!(again.stderr.contains("has ended"), "{}", again.stderr);
