@@ -72,10 +72,7 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (("orchestrate_continue", json!({ "run_id": run, "backend": "mock" })), "takes no argument"),
         (("orchestrate_steer", json!({ "run_id": run, "guidance": " " })), "argument 'guidance'"),
         (of("orchestrate_steer", json!(run)), "argument 'guidance' of orchestrate_steer is missing"),
-        (
-            ("orchestrate_steer", json!({ "run_id": run, "guidance": "x" })),
-            "\ntools: orchestrate_continue does what 'git agentloop resume' does",
-        ),
+        (of("orchestrate_cancel", json!(run)), "\ntools: orchestrate_result does what 'git agentloop result' does"),
         (("orchestrate_resume", json!({ "token": "x" })), "argument 'answers' of orchestrate_resume is missing"),
     ];
     for ((tool, arguments), wanted) in cases {
