@@ -18,7 +18,7 @@ use super::repository::Repository;
 use super::unseen::{self, Pipes};
 use super::worktree::Worktree;
 use super::{branch, command, stat};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::ledger::Tree;
 use crate::process;
 use crate::run::goal::RunId;
@@ -47,10 +47,20 @@ pub struct Tracked<'a> {
 impl Tracked<'_> {
     /// Writes the workspace as a tree; `before` is the tree that it grew from.
     pub fn write(&self, before: &str) -> Result<Tree> {
-        let mut written = self.unhindered(|| self.write_what_git_sees(before))?;
-        written.0.remarks.extend(written.1);
-        written.0.remarks.extend(unseen::hidden(self, before)?);
-        Ok(written.0)
+        self.prepare()?;
+        let ((written, hidden), in_the_way) = self.unhindered(|| {
+            // Beside each other: either walks the whole workspace.
+            std::thread::scope(|scope| {
+                let hidden = scope.spawn(|| unseen::hidden(self, before));
+                let written = self.write_what_git_sees(before)?;
+                let hidden = hidden.join().map_err(|_| Error::failed("the search for hidden files died"))??;
+                Ok((written, hidden))
+            })
+        })?;
+        let Tree { id, mut remarks } = written;
+        remarks.extend(in_the_way);
+        remarks.extend(hidden);
+        Ok(Tree { id, remarks })
     }
 
     /// Has git `work` in the workspace, whatever is in its way there; what was, in words.
@@ -62,7 +72,6 @@ impl Tracked<'_> {
     }
 
     fn write_what_git_sees(&self, before: &str) -> Result<Tree> {
-        self.prepare()?;
         self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
         let mut nested = Vec::new();
