@@ -21,7 +21,8 @@ pub fn complete(words: &[String]) -> Result<u8> {
     print::out(lines.concat()).map(|_| 0)
 }
 
-/// What may take the place of the last of `words`, and an explanation; nothing leaves it to the shell, which knows files. `words` are those after the program's name.
+/// What may take the place of the last of `words`, those after the program's name, and an explanation; nothing leaves it to
+/// the shell, which knows files.
 fn candidates(words: &[String]) -> Vec<(String, String)> {
     let Some((current, before)) = words.split_last() else { return Vec::new() };
     let mut command = Cli::command();

@@ -193,10 +193,12 @@ impl Engine {
         self.parts.cancel.cancel();
         while flight.join_next().await.is_some() {}
         self.recorder.flush().await?;
-        let id = self.recorder.with(|run| run.id.clone().map(|id| id.to_string()).unwrap_or_default());
-        end.map_err(|error| match error.hint_text() {
-            Some(_) => error,
-            None => error.hint(format!("what is on record stays: 'git agentloop resume {id}' goes on from it")),
+        end.map_err(|error| {
+            if error.hint_text().is_some() {
+                return error;
+            }
+            let id = self.recorder.with(|run| run.id.as_ref().map(ToString::to_string).unwrap_or_default());
+            error.hint(format!("what is on record stays: 'git agentloop resume {id}' goes on from it"))
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::{SHIMS, line};
+
 /// Files of hooks that pre-commit and lefthook renamed when they took their place. pre-commit runs what it renamed.
 const RENAMED: [&str; 2] = ["legacy", "old"];
 /// lefthook's configuration that is one person's own, and what the shared one may be called (lefthook's manual, "Config").
@@ -98,10 +100,9 @@ pub fn for_lefthook(event: &str) -> String {
 pub fn for_shell(event: &str) -> String {
     const COPY: &str = r#"f=$(mktemp) && cat >"$f" && exec 3<"$f" <"$f" && rm "$f""#;
     match event {
-        "prepare-commit-msg" => {
-            format!(r#"case "${{2-}}" in merge | squash) git-agentloop hook {event} "$@" ;; esac || :"#)
-        }
         "pre-push" => format!(r#"{COPY}; git-agentloop hook {event} "$@" <&3 || [ $? -ne 113 ] || exit 1"#),
-        _ => format!(r#"{COPY}; git-agentloop hook {event} "$@" <&3 || :"#),
+        "post-rewrite" => format!(r#"{COPY}; git-agentloop hook {event} "$@" <&3 || :"#),
+        // One that reads no input can stand anywhere as it is.
+        _ => SHIMS.iter().find(|(name, _)| *name == event).map_or_else(String::new, |(_, shim)| line(shim).to_owned()),
     }
 }

@@ -70,13 +70,13 @@ pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
     let configured = files.into_iter().find(|path| config::holds_hooks(path)).filter(|_| reads);
     let folder = folder(repo);
     let hooks = SHIMS.iter().map(|(event, _)| {
-        let standing = match (&configured, in_folder(repo, &folder, event)) {
-            (Some(path), _) => Standing::Installed { path: path.clone() },
-            // Nobody's hook is in the way of the configuration.
-            (None, Standing::Missing { .. } | Standing::Blocked { .. }) if reads => {
-                Standing::Missing { path: own.clone() }
-            }
-            (None, standing) => standing,
+        let standing = match &configured {
+            Some(path) => Standing::Installed { path: path.clone() },
+            None => match in_folder(repo, &folder, event) {
+                // Nobody's hook is in the way of the configuration.
+                Standing::Missing { .. } | Standing::Blocked { .. } if reads => Standing::Missing { path: own.clone() },
+                standing => standing,
+            },
         };
         Hook { event, standing }
     });

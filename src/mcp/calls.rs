@@ -104,17 +104,17 @@ impl Server {
         let (status, notices) = blocking(move || {
             let site = scope.at(given.text("cwd"))?;
             let new = starting::new_run(&given, &site, client.as_deref())?;
-            let notices = app::notices(&site, &new)?;
+            let notices = if detach { app::notices(&site, &new)? } else { Vec::new() };
             Ok((app::run_detached(&site, new)?, notices))
         })
         .await?;
-        if detach { view(&started(&status, &notices)) } else { self.opened(status, false, &call).await }
+        self.opened(status, detach.then_some(&notices), &call).await
     }
 
     async fn resume(&self, given: Given, call: Call) -> Result<CallToolResponse> {
         let token = given.text("token").unwrap_or_default().to_owned();
         let status = self.answer(token, given.texts("answers").unwrap_or_default()).await?;
-        self.opened(status, given.flag("detach"), &call).await
+        self.opened(status, given.flag("detach").then_some(&[]), &call).await
     }
 
     async fn go_on(&self, given: Given, call: Call) -> Result<CallToolResponse> {
@@ -132,7 +132,7 @@ impl Server {
             app::resume_detached(&site, run_of(&site, &run_id(&given))?.as_str(), changes)
         })
         .await?;
-        self.opened(status, detach, &call).await
+        self.opened(status, detach.then_some(&[]), &call).await
     }
 
     async fn steer(&self, given: Given) -> Result<CallToolResponse> {
@@ -159,17 +159,17 @@ impl Server {
         match asking::given(&call.responses, waiting.questions.len())? {
             Some(answers) => {
                 let status = self.answer(token.to_owned(), answers).await?;
-                self.opened(status, false, &call).await
+                self.opened(status, None, &call).await
             }
             None => view(&waiting),
         }
     }
 
-    /// A run is on record and goes on: returns, or sees it to its end.
-    async fn opened(&self, status: Status, detach: bool, call: &Call) -> Result<CallToolResponse> {
+    /// A run is on record and goes on: returns with the notices for a caller that does not wait, or sees it to its end.
+    async fn opened(&self, status: Status, detached: Option<&[String]>, call: &Call) -> Result<CallToolResponse> {
         let run = status.run_id.clone();
-        if detach {
-            return view(&started(&status, &[]));
+        if let Some(notices) = detached {
+            return view(&started(&status, notices));
         }
         if tasks::are_declared(&call.context) {
             return Ok(self.task_for(run).await?.into());

@@ -48,20 +48,7 @@ pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<Strin
         let folder = file.parent().unwrap_or(file);
         let rules = match known.entry(source) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => {
-                let is_of_workspace = !file.is_absolute() && file.file_name() == Some(OsStr::new(IGNORES));
-                new.insert(if is_of_workspace && !is_cache(&tracked.path.join(folder), folder) {
-                    let entry = before.lookup_entry_by_path(file).context("a tree cannot be read")?;
-                    Some(
-                        entry
-                            .and_then(|entry| entry.object().ok())
-                            .map(|rules| rules.detach().data)
-                            .unwrap_or_default(),
-                    )
-                } else {
-                    None
-                })
-            }
+            Entry::Vacant(new) => new.insert(rules_before(&before, tracked.path, file)?),
         };
         let is_new = rules.as_ref().is_some_and(|rules| rules.lines().all(|line| line.trim_end() != pattern));
         if !is_new || pattern.starts_with(b"!") {
@@ -75,6 +62,18 @@ pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<Strin
     }))
 }
 
+/// What the ignore file `file` of `workspace` said in `before`; none where it is nobody's to hear of.
+fn rules_before(before: &gix::Tree<'_>, workspace: &Path, file: &Path) -> Result<Option<Vec<u8>>> {
+    let folder = file.parent().unwrap_or(file);
+    let is_of_workspace = !file.is_absolute() && file.file_name() == Some(OsStr::new(IGNORES));
+    if !is_of_workspace || is_cache(&workspace.join(folder), folder) {
+        return Ok(None);
+    }
+    let entry = before.lookup_entry_by_path(file).context("a tree cannot be read")?;
+    let rules = entry.and_then(|entry| entry.object().ok());
+    Ok(Some(rules.map(|rules| rules.detach().data).unwrap_or_default()))
+}
+
 /// Whether a tool made the folder for what it can make again: it hides it whole, and nobody means it to be work.
 fn is_cache(folder: &Path, name: &Path) -> bool {
     let is_dotted = |part: &OsStr| part.as_bytes().starts_with(b".");
@@ -83,8 +82,8 @@ fn is_cache(folder: &Path, name: &Path) -> bool {
 
 /// Sees to it that git comes to an end in a folder: it opens what it reads there, and a pipe opens only once somebody writes.
 pub(super) struct Pipes {
-    done: Option<Sender<()>>,
-    looking: Option<JoinHandle<Vec<PathBuf>>>,
+    done: Sender<()>,
+    looking: JoinHandle<Vec<PathBuf>>,
 }
 
 impl Pipes {
@@ -100,13 +99,13 @@ impl Pipes {
             }
             found
         });
-        Self { done: Some(done), looking: Some(looking) }
+        Self { done, looking }
     }
 
     /// What was in git's way and was removed, in words.
-    pub(super) fn taken_away(mut self, folder: &Path) -> Option<String> {
-        self.done = None;
-        let found = self.looking.take()?.join().unwrap_or_default();
+    pub(super) fn taken_away(self, folder: &Path) -> Option<String> {
+        drop(self.done);
+        let found = self.looking.join().unwrap_or_default();
         let name = |path: PathBuf| path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
         named(found.into_iter().map(name).collect()).map(|names| {
             format!("a pipe in the place of a file that git reads kept it waiting, and was removed: {names}")
