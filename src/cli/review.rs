@@ -6,6 +6,7 @@ use super::{paint, print, render};
 use crate::app::{self, Site};
 use crate::error::{Error, Result};
 use crate::process;
+use crate::run::goal::RunId;
 
 /// git's log of the run's branch, with its events.
 ///
@@ -75,7 +76,10 @@ impl Words {
         let mut options = words.to_vec();
         let end = options.iter().position(|word| word == "--").unwrap_or(options.len());
         let paths = options.split_off(end);
-        let is_run = |word: &String| app::resolve(site, word).is_ok_and(|run| run.as_str() == word);
+        // Nothing but an id is worth a look at the refs.
+        let is_run = |word: &String| {
+            word.parse::<RunId>().is_ok() && app::resolve(site, word).is_ok_and(|run| run.as_str() == word)
+        };
         let at = match options.first() {
             Some(first) if !first.starts_with('-') => Some(0),
             _ => options.iter().position(is_run),

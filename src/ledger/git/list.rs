@@ -49,11 +49,10 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     {
         return Ok(run);
     }
-    let is_start_of_an_id = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-    };
+    let is_start_of_an_id =
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let mut matching = Vec::new();
-    if is_start_of_an_id(name) {
+    if is_start_of_an_id {
         matching = read::places(repo, &format!("{LOCAL}{name}"))?;
         if matching.is_empty() {
             matching = read::places(repo, REMOTE)?;
@@ -63,7 +62,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
         }
     }
     match matching.len() {
-        0 => Err(left_of(repo, name).filter(|_| is_start_of_an_id(name)).unwrap_or_else(|| {
+        0 => Err(is_start_of_an_id.then(|| left_of(repo, name)).flatten().unwrap_or_else(|| {
             Error::usage(format!("no run matches '{name}'")).hint("'git agentloop list' shows this repository's runs")
         })),
         1 => Ok(matching.swap_remove(0).0),
