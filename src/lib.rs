@@ -81,12 +81,12 @@
 //! | --- | --- | --- |
 //! | [`cli`] | surface: flags, help, what a terminal shows | a verb, a flag, a line of output |
 //! | [`app`] | one function a verb; the only place that picks implementations | what a verb does, what is refused |
-//! | [`engine`] | performs steps through the three seams below | how agents are called, checks run, events recorded |
+//! | `engine` | performs steps through the three seams below | how agents are called, checks run, events recorded |
 //! | [`agent`] | seam 1: [`agent::Agent`], a file a family of backends, the prompts | a backend, a prompt |
 //! | [`interaction`] | seam 2: where the user answers | another way to ask |
 //! | [`ledger`] | seam 3: [`ledger::Ledger`] in git and in memory; the only user of `gix` | refs, notes, commits, worktrees |
-//! | [`settings`] | flag > environment > `git config agentloop.*` > default | a setting |
-//! | [`process`] | the only place that starts processes, and that stops them with all their descendants | limits, signals |
+//! | `settings` | flag > environment > `git config agentloop.*` > default | a setting |
+//! | `process` | the only place that starts processes, and that stops them with all their descendants | limits, signals |
 //! | [`run`] | the pure core: events, the fold, the decision, the views | what the loop decides, what is on record |
 //! | [`error`] | what went wrong, why, and what to do next | |
 //!
@@ -94,7 +94,7 @@
 //!
 //! | ref | holds |
 //! | --- | --- |
-//! | `refs/heads/agentloop/<run>` | a start commit, then a checkpoint commit an iteration ([`run::message`]) |
+//! | `refs/heads/agentloop/<run>` | a start commit, then a checkpoint commit an iteration (`run::message`) |
 //! | `refs/notes/agentloop/<run>` | the event log ([`run::event`]), a JSON line an event, noted on the commit that was newest when it happened; each notes commit carries the state after it as trailers ([`run::Snapshot`]) |
 //! | `refs/agentloop/run/<run>/output` | workers' transcripts |
 //! | `refs/agentloop/rescue/<run>/<time>` | what would otherwise have been lost |
@@ -102,12 +102,12 @@
 pub mod agent;
 pub mod app;
 pub mod cli;
-pub mod engine;
+mod engine;
 pub mod error;
-pub mod hooks;
+mod hooks;
 pub mod interaction;
 pub mod ledger;
 pub mod mcp;
-pub mod process;
+mod process;
 pub mod run;
-pub mod settings;
+mod settings;

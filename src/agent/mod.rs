@@ -2,21 +2,21 @@
 //!
 //! A backend is one method: [`Agent::run`]. The three roles of the loop are the same agent with other prompts.
 
-pub mod acp;
+mod acp;
 pub mod api;
-pub mod claude;
-pub mod command;
+mod claude;
+mod command;
 mod explain;
-pub mod json;
+pub(crate) mod json;
 mod known;
-pub mod mock;
+mod mock;
 mod parse;
 mod place;
-pub mod presets;
-pub mod probe;
+mod presets;
+pub(crate) mod probe;
 mod program;
-pub mod prompts;
-pub mod registry;
+pub(crate) mod prompts;
+pub(crate) mod registry;
 mod template;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::ledger::git::{rewrite, taken, transfer};
 /// # Errors
 /// Where the message cannot be changed.
 pub fn name_merged(site: &Site, file: &Path) -> Result<()> {
-    for taken in taken::merging(&site.repo)? {
+    for taken in taken::merging(&site.repo) {
         taken::name_in(&site.repo, file, &taken, false)?;
     }
     Ok(())

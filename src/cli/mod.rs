@@ -2,7 +2,7 @@
 //!
 //! Standard output is the answer, standard error the conversation.
 
-pub mod args;
+mod args;
 mod bisect;
 mod complete;
 mod console;

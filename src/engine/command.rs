@@ -19,7 +19,6 @@ const KEEP: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Commands {
     pub(super) session: String,
-    pub(super) env: Vec<(String, String)>,
     pub(super) cancel: CancellationToken,
     pub(super) redactor: Redactor,
 }
@@ -42,7 +41,7 @@ impl Commands {
     /// Runs `command` to its end, and says how it went.
     pub(super) async fn run(&self, command: &Check, job: Job<'_>) -> CheckResult {
         let own = variables(&job.run, job.iteration, job.subgoal, job.port);
-        let env = self.env.iter().chain(&own).map(|(name, value)| (name.into(), Some(value.into())));
+        let env = own.iter().map(|(name, value)| (name.into(), Some(value.into())));
         // Whoever started this driver may itself work on a subgoal.
         let none = job.subgoal.is_none().then(|| (SUBGOAL.into(), None));
         let spec = Spec {

@@ -183,12 +183,8 @@ impl Dispute {
     }
 
     fn provisioner(&self) -> Provisioner {
-        let commands = Commands {
-            session: self.session.clone(),
-            env: Vec::new(),
-            cancel: self.cancel.clone(),
-            redactor: self.redactor.clone(),
-        };
+        let commands =
+            Commands { session: self.session.clone(), cancel: self.cancel.clone(), redactor: self.redactor.clone() };
         Provisioner {
             ledger: Arc::clone(&self.ledger),
             commands,

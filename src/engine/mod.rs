@@ -81,12 +81,8 @@ pub struct Parts {
     pub redactor: Redactor,
     /// This driver's id.
     pub session: String,
-    /// A label of this host.
-    pub host: String,
     /// Cancelled when the run must stop.
     pub cancel: CancellationToken,
-    /// Environment for agents and checks, beside our own.
-    pub env: Vec<(String, String)>,
     /// Bytes of the iteration's diff that the reviewer sees.
     pub review_bytes: usize,
     /// Usage limits that this user's runs tell each other of.
@@ -151,12 +147,8 @@ impl Engine {
             Arc::clone(&parts.clock),
             Arc::clone(&parts.watch),
         );
-        let commands = Commands {
-            session: parts.session.clone(),
-            env: parts.env.clone(),
-            cancel: parts.cancel.clone(),
-            redactor: parts.redactor.clone(),
-        };
+        let commands =
+            Commands { session: parts.session.clone(), cancel: parts.cancel.clone(), redactor: parts.redactor.clone() };
         let provisioner = Provisioner {
             ledger: Arc::clone(&parts.ledger),
             commands,
@@ -164,12 +156,6 @@ impl Engine {
             ports: Ports::of_user(),
         };
         Self { parts, recorder, provisioner, workspace: PathBuf::new(), port: None, branch }
-    }
-
-    /// The run as it stands.
-    #[must_use]
-    pub fn run(&self) -> Run {
-        self.recorder.with(Clone::clone)
     }
 
     /// Drives the run to its end, or to questions for the user.

@@ -16,7 +16,7 @@ const IN_NEW_FILE: &str = ", and the file\n";
 const END: &str = "# git-agentloop hooks: to here\n";
 
 /// The name in git's configuration of the hook that runs at `event`; git wants it to be no event's name.
-pub fn friendly_name(event: &str) -> String {
+fn friendly_name(event: &str) -> String {
     format!("agentloop-{event}")
 }
 

@@ -12,7 +12,7 @@ pub use self::act::act;
 pub use self::place::{Hook, Scope, Standing, install, status, uninstall};
 
 /// What a hook exits with to make git stop; whatever else goes wrong, git goes on.
-pub const REFUSED: u8 = 113;
+const REFUSED: u8 = 113;
 
 /// A hook's name and its file, as it is installed.
 const SHIMS: [(&str, &str); 3] = [

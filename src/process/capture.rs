@@ -11,29 +11,18 @@ const SPOOL_HALF: u64 = 8 << 20;
 /// The head and tail of a stream, and how long it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    kept: Vec<u8>,
+    /// The kept bytes. Where the stream was not kept whole they are its head and its tail with nothing between them.
+    pub(super) kept: Vec<u8>,
     cut: usize,
-    total: u64,
+    /// Bytes the process wrote, kept or not.
+    pub(super) total: u64,
 }
 
 impl Captured {
-    /// Bytes the process wrote, kept or not.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// Whether every byte was kept.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.left_out() == 0
-    }
-
-    /// The kept bytes. Where the stream was not kept whole they are its head and its tail with nothing between them:
-    /// ask [`Captured::is_whole`] before parsing them.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.kept
     }
 
     /// The kept bytes as lossy UTF-8, with a line that says how many bytes were left out where some were.
@@ -179,7 +168,7 @@ mod tests {
                 let captured = captured(keep, &bytes, chunk);
                 let tail = keep / 2;
                 let expected = [&bytes[..keep - tail], &bytes[bytes.len() - tail..]].concat();
-                assert_eq!((captured.bytes(), captured.total()), (&expected[..], 26), "keep {keep}, chunk {chunk}");
+                assert_eq!((&captured.kept, captured.total), (&expected, 26), "keep {keep}, chunk {chunk}");
                 assert!(!captured.is_whole());
             }
             let whole = captured(bytes.len(), &bytes, chunk);

@@ -16,7 +16,6 @@ mod tests;
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
 pub use environment::{git_env_to_remove, state_dir};
-pub use os::Process;
 
 use capture::Capture;
 use std::convert::Infallible;
@@ -38,7 +37,7 @@ use tree::Tree;
 /// The environment variable that names the run a process belongs to.
 pub const RUN_VAR: &str = "AGENTLOOP_RUN";
 /// The environment variable that names the call a process belongs to.
-pub const CALL_VAR: &str = "AGENTLOOP_CALL";
+const CALL_VAR: &str = "AGENTLOOP_CALL";
 
 /// Between SIGTERM and SIGKILL for a call that is cancelled or out of time: agents clean up after themselves on SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -263,12 +262,6 @@ async fn attend(
 /// taken for such an orphan.
 pub fn become_subreaper() {
     tree::adopt_orphans();
-}
-
-/// Processes that carry a run's mark, without ourselves and our ancestors.
-#[must_use]
-pub fn leftovers(run: &str) -> Vec<Process> {
-    Tree::of_run(run).marked()
 }
 
 /// Stops everything that carries a run's mark, with what descends from it: SIGTERM, up to `grace`, SIGKILL, until

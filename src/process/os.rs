@@ -1,23 +1,16 @@
 //! What the system tells about processes, and how it lets them be signalled: the one seam between systems.
 
 use rustix::process::{Pid, Signal};
-use std::fmt;
 
 /// A process, told apart from a later one with the same id by when it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Process {
+pub(super) struct Process {
     pub(super) pid: i32,
     /// Clock ticks since boot; always 0 where the system does not say.
     pub(super) started: u64,
 }
 
 impl Process {
-    /// Its process id.
-    #[must_use]
-    pub fn pid(self) -> i32 {
-        self.pid
-    }
-
     pub(super) fn of(pid: i32) -> Self {
         Self { pid, started: started(pid) }
     }
@@ -25,12 +18,6 @@ impl Process {
     /// The same process, still running (a zombie is not).
     pub(super) fn runs(self) -> bool {
         row(self.pid).is_some_and(|row| row.process == self && !row.dead)
-    }
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.pid.fmt(f)
     }
 }
 

@@ -191,15 +191,6 @@ impl Tree {
         running.filter(|process| !self.given_up.contains(process)).collect()
     }
 
-    /// Processes that carry the mark, without what descends from them.
-    pub(super) fn marked(&self) -> Vec<Process> {
-        let rows = os::table();
-        let own = lineage(own_pid(), &rows);
-        let marked = os::marked(&rows, &self.mark);
-        let others = rows.iter().map(|row| row.process).filter(|process| !own.contains(&process.pid));
-        others.filter(|process| marked.contains(&process.pid)).collect()
-    }
-
     /// SIGTERM for every process of this tree, SIGKILL after `grace` for what is left of it and for what that starts
     /// meanwhile, until nothing is. How many were stopped.
     pub(super) async fn stop(&mut self, grace: Duration) -> usize {

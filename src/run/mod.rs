@@ -8,7 +8,7 @@ pub mod event;
 mod evidence;
 mod fold;
 pub mod goal;
-pub mod message;
+pub(crate) mod message;
 mod plan;
 mod snapshot;
 mod step;

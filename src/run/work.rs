@@ -71,7 +71,7 @@ impl Review {
 
     /// A review that accepts nothing, for the reason given.
     #[must_use]
-    pub fn rejection(issue: impl Into<String>) -> Self {
+    fn rejection(issue: impl Into<String>) -> Self {
         Self { issues: vec![issue.into()], ..Self::default() }
     }
 

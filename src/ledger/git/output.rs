@@ -16,7 +16,7 @@ use crate::run::goal::RunId;
 
 /// Longest transcript, in bytes; longer ones are cut at head and tail. There is room for the line in one that was cut
 /// at 16 MiB while it was written.
-pub const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 + 1024;
+const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 + 1024;
 /// How often a store goes on after another process was quicker.
 const TRIES: usize = 100;
 

@@ -21,15 +21,13 @@ pub struct Taken {
 }
 
 /// The runs that a merge under way takes.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn merging(repo: &Repository) -> Result<Vec<Taken>> {
+#[must_use]
+pub fn merging(repo: &Repository) -> Vec<Taken> {
     let gix = repo.gix();
     // git-merge(1): the commits being merged, a line each.
     let heads = std::fs::read_to_string(gix.git_dir().join("MERGE_HEAD")).unwrap_or_default();
     let ids = heads.lines().filter_map(|line| ObjectId::from_hex(line.trim().as_bytes()).ok());
-    Ok(ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect())
+    ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect()
 }
 
 /// The run that a squash takes, by the commits that git lists in the message it drafts, the newest first.
