@@ -137,6 +137,28 @@ fn a_pointer_that_is_moved_and_a_submodule_that_is_removed_are_as_the_worker_lef
 }
 
 #[test]
+fn a_submodule_that_a_worker_leads_to_the_user_s_is_not_committed_to() {
+    let theirs = "$HOME/repo/.git/modules/the library";
+    for deed in [
+        "rm -rf lib; ln -s \"$HOME/repo/lib\" lib".to_owned(),
+        format!("echo \"gitdir: {theirs}\" > lib/.git; echo more >> lib/file"),
+    ] {
+        let repo = with_submodules();
+        repo.write("lib/file", "unsaved\n");
+        // Alone, and as one of two.
+        for ids in [&["one"][..], &["one", "two"]] {
+            scripted(&repo, &plan(ids), &format!("{deed}; echo x > made-$AGENTLOOP_SUBGOAL"), "true");
+            let of_theirs = || (repo.fingerprint(), clones(&repo), repo.git(&["-C", "lib", "for-each-ref"]));
+            let before = of_theirs();
+            let result = repo.agentloop(&RUN).expect(0).json();
+            assert!(of_theirs() == before, "{deed}: the user's submodule was touched");
+            let told = remarks(&repo, result["run_id"].as_str().unwrap());
+            assert!(told.contains("the submodule 'lib' leads elsewhere"), "{deed}: {told}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_filled_is_said_and_stops_nothing() {
     let repo = with_submodules();
     // A commit that the user's clone never had.

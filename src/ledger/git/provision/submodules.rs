@@ -8,11 +8,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
+use super::super::mend::is_folder;
 use super::super::repository::Repository;
 use super::super::tree::Tracked;
 use super::super::{Worktree, command};
 use super::{PROVISIONED, git_in};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
@@ -21,6 +22,16 @@ use crate::run::message::RUN_TRAILER;
 struct Checkout {
     path: PathBuf,
     git_dir: PathBuf,
+}
+
+/// What a worker left where a submodule belongs.
+enum Found {
+    /// The submodule, with a clone of its own.
+    Own(Checkout),
+    /// The way to files or to a clone of somebody else's, such as the user's: not ours to commit to or to clear.
+    Elsewhere,
+    /// No repository.
+    Nothing,
 }
 
 /// A submodule, as a checkout's index names it.
@@ -48,19 +59,19 @@ fn fill_in(own: &Checkout, users: &Checkout, run: &RunId, remarks: &mut Vec<Stri
         let Some(name) = names.iter().find_map(|(path, name)| (*path == link.path).then_some(name)) else { continue };
         // Without a clone there, the user has not initialised it either.
         let Some(source) = users.submodule(&link.path, Some(name)) else { continue };
-        let path = own.path.join(&link.path);
-        let filled = match git_dir_of(&path) {
-            Some(git_dir) if head(&git_dir).as_deref() == Some(&link.commit) => Ok(()),
-            Some(git_dir) => Checkout { path: path.clone(), git_dir }.switch(&link.commit),
-            None => clone(own, &link, name, &source.git_dir, run),
+        let filled = match own.own(&link.path) {
+            Found::Own(sub) if head(&sub.git_dir).as_deref() == Some(&link.commit) => Ok(()),
+            Found::Own(sub) => sub.switch(&link.commit),
+            Found::Elsewhere => Err(Error::failed("its place leads elsewhere")),
+            Found::Nothing => clone(own, &link, name, &source.git_dir, run),
         };
         let shown = at.join(&link.path);
-        match (filled, git_dir_of(&path)) {
-            (Ok(()), Some(git_dir)) => fill_in(&Checkout { path, git_dir }, &source, run, remarks, &shown)?,
+        match (filled, own.own(&link.path)) {
+            (Ok(()), Found::Own(sub)) => fill_in(&sub, &source, run, remarks, &shown)?,
             (filled, found) => {
                 // Half-filled, it would pass for a worker's change.
-                if found.is_some() {
-                    empty(&own.path.join(&link.path))?;
+                if let Found::Own(sub) = found {
+                    empty(&sub.path)?;
                 }
                 let why = filled.err().map_or_else(String::new, |error| format!(": {}", error.chain()));
                 let (commit, shown) = (&link.commit[..12], shown.display());
@@ -97,9 +108,8 @@ pub(in super::super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
         return Ok(remarks);
     }
     if let Some(users) = Checkout::of_user(tracked.repo) {
-        let own = Checkout { path: tracked.path.to_owned(), git_dir: tracked.git_dir.clone() };
         let found = links(&mut tracked.git())?;
-        keep_in(&own, &users, found, tracked, &mut remarks, Path::new(""));
+        keep_in(&Checkout::of_ours(tracked), &users, found, tracked, &mut remarks, Path::new(""));
     }
     Ok(remarks)
 }
@@ -113,12 +123,20 @@ fn keep_in(
     at: &Path,
 ) {
     for link in links_in {
-        let Some(sub) = own.submodule(&link.path, None) else { continue };
+        let shown = at.join(&link.path);
+        let sub = match own.own(&link.path) {
+            Found::Own(sub) => sub,
+            Found::Elsewhere => {
+                let shown = shown.display();
+                remarks.push(format!("the submodule '{shown}' leads elsewhere: what is changed there is not taken in"));
+                continue;
+            }
+            Found::Nothing => continue,
+        };
         let name = own.names().unwrap_or_default().into_iter().find(|(path, _)| *path == link.path);
         let source = users.submodule(&link.path, name.as_ref().map(|(_, name)| name.as_str()));
         // One that a worker added has no other place than this.
         let Some(source) = source else { continue };
-        let shown = at.join(&link.path);
         if sub.has_modules() {
             let below = links(&mut sub.git()).unwrap_or_default();
             keep_in(&sub, &source, below, tracked, remarks, &shown);
@@ -152,11 +170,10 @@ impl Standing {
         if !is_provisioned(tracked) {
             return Ok(Self(Vec::new()));
         }
-        let is_there = |link: &Link| {
-            let path = tracked.path.join(&link.path);
-            git_dir_of(&path)
-                .map(|git_dir| Checkout { path, git_dir })
-                .is_some_and(|sub| head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false))
+        let own = Checkout::of_ours(tracked);
+        let is_there = |link: &Link| match own.own(&link.path) {
+            Found::Own(sub) => head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false),
+            Found::Elsewhere | Found::Nothing => false,
         };
         Ok(Self(links(&mut tracked.git())?.into_iter().filter(is_there).collect()))
     }
@@ -167,14 +184,17 @@ impl Standing {
         if self.0.is_empty() {
             return Ok(());
         }
-        let own = Checkout { path: tracked.path.to_owned(), git_dir: tracked.git_dir.clone() };
-        own.bring(self.0, &links(&mut tracked.git())?)
+        Checkout::of_ours(tracked).bring(self.0, &links(&mut tracked.git())?)
     }
 }
 
 impl Checkout {
     fn of_user(repo: &Repository) -> Option<Self> {
         Some(Self { path: repo.work_dir()?.to_owned(), git_dir: repo.gix().git_dir().to_owned() })
+    }
+
+    fn of_ours(tracked: &Tracked<'_>) -> Self {
+        Self { path: tracked.path.to_owned(), git_dir: tracked.git_dir.clone() }
     }
 
     fn has_modules(&self) -> bool {
@@ -200,7 +220,22 @@ impl Checkout {
         Ok(named.collect())
     }
 
-    /// Its submodule at `path`, or where it moved to since, the clone of that name.
+    /// What is where the index of a worktree of ours has a submodule.
+    fn own(&self, link: &Path) -> Found {
+        let mut path = self.path.clone();
+        for part in link.components() {
+            path.push(part);
+            if path.symlink_metadata().is_ok() && !is_folder(&path) {
+                return if path.is_dir() { Found::Elsewhere } else { Found::Nothing };
+            }
+        }
+        let Some(git_dir) = git_dir_of(&path) else { return Found::Nothing };
+        let clones = self.git_dir.join("modules").canonicalize();
+        let is_own = git_dir == path.join(".git") || clones.is_ok_and(|clones| git_dir.starts_with(clones));
+        if is_own { Found::Own(Self { path, git_dir }) } else { Found::Elsewhere }
+    }
+
+    /// The user's submodule at `path`, or where it moved to since, the clone of that name.
     fn submodule(&self, path: &Path, name: Option<&str>) -> Option<Self> {
         let path = self.path.join(path);
         let by_name = || Some(self.git_dir.join("modules").join(name?)).filter(|dir| dir.join("HEAD").exists());
@@ -212,9 +247,10 @@ impl Checkout {
     fn bring(&self, stood: Vec<Link>, now: &[Link]) -> Result<()> {
         for Link { path: link, commit } in stood {
             let wanted = now.iter().find(|other| other.path == link).map(|other| other.commit.as_str());
-            let path = self.path.join(&link);
-            let Some(git_dir) = git_dir_of(&path).filter(|_| wanted != Some(&commit)) else { continue };
-            let sub = Self { path, git_dir };
+            let Found::Own(sub) = self.own(&link) else { continue };
+            if wanted == Some(&commit) {
+                continue;
+            }
             let below = links(&mut sub.git())?;
             if wanted.is_some_and(|wanted| sub.switch(wanted).is_ok()) {
                 sub.bring(below, &links(&mut sub.git())?)?;
