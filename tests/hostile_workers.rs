@@ -93,6 +93,18 @@ fn nested_repositories_with_and_without_commits() {
 }
 
 #[test]
+fn names_that_git_takes_for_its_own_are_left_out_and_counted() {
+    let outcome = after(
+        "git init -q nested; mkdir -p nested/.GIT nested/sub other; ln -s elsewhere nested/.gitmodules\n\
+         for file in nested/file nested/.GIT/config nested/sub/git~1 other/git~1; do echo x > $file; done",
+    );
+    assert_eq!(outcome.files(), "README good.txt nested/file");
+    let remarks = outcome.remarks();
+    assert!(remarks.contains("its 1 files are captured as files; 3 more are left out"), "{remarks}");
+    assert!(remarks.contains("git could not capture everything") && !remarks.contains("byte for byte"), "{remarks}");
+}
+
+#[test]
 fn a_worktree_that_is_removed() {
     let outcome = after("cd ..; rm -rf \"$OLDPWD\"");
     let bad = &outcome.result["history"][0]["results"][1];

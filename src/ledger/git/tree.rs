@@ -3,6 +3,7 @@
 //! Ours, so that it does not matter what a worker did to the worktree's: a held `index.lock`, a half-done merge, files
 //! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -95,7 +96,7 @@ impl Tracked<'_> {
                 let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
                 let as_they_are = match self.add_as_they_are()? {
                     0 => String::new(),
-                    count => format!(" ({count} files were captured byte for byte instead)"),
+                    count => format!(" (captured byte for byte instead: {count})"),
                 };
                 remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
             }
@@ -220,7 +221,7 @@ impl Tracked<'_> {
         let gix = self.repo.gix();
         let printed =
             command::run(self.git().args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]))?;
-        let mut lines = Vec::new();
+        let (mut paths, mut lines) = (Vec::new(), Vec::new());
         for path in printed.split(|byte| *byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/")) {
             let Some((kind, content)) = content(&self.path.join(OsStr::from_bytes(path))) else { continue };
             let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
@@ -228,21 +229,22 @@ impl Tracked<'_> {
             line.extend_from_slice(path);
             line.push(0);
             lines.push(line);
+            paths.push(path);
         }
         let add = |lines: &[Vec<u8>]| {
             let mut git = self.git();
             git.args(["update-index", "-z", "--index-info"]);
             command::output_of_input(&mut git, lines.concat()).map(|output| output.status.success())
         };
-        if lines.is_empty() || add(&lines)? {
-            return Ok(lines.len());
+        if !add(&lines)? {
+            for line in lines.iter().take(MOST_NESTED) {
+                add(std::slice::from_ref(line))?;
+            }
         }
-        // One of them has a name that git takes for nobody's.
-        let mut added = 0;
-        for line in lines.iter().take(MOST_NESTED) {
-            added += usize::from(add(std::slice::from_ref(line))?);
-        }
-        Ok(added)
+        // Names that it takes for its own git passes over.
+        let listed = command::run(self.git().args(["ls-files", "-z"]))?;
+        let held: HashSet<&[u8]> = listed.split(|byte| *byte == 0).collect();
+        Ok(paths.iter().filter(|path| held.contains(*path)).count())
     }
 
     /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
@@ -293,19 +295,22 @@ impl Tracked<'_> {
             let root = self.path.join(OsStr::from_bytes(&path));
             let files = files_below(&root);
             editor.remove(path.as_bstr()).context("the tree cannot be edited")?;
+            let mut captured = 0;
             for file in files.iter().take(MOST_NESTED) {
                 let Some((kind, content)) = content(file) else { continue };
                 let Ok(relative) = file.strip_prefix(self.path) else { continue };
+                if !is_nameable(relative, kind) {
+                    continue;
+                }
+                captured += 1;
                 let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
                 let name: &gix::bstr::BStr = relative.as_os_str().as_bytes().as_bstr();
                 editor.upsert(name, kind, blob).context("the tree cannot be edited")?;
             }
-            let left = files.len().saturating_sub(MOST_NESTED);
+            let left = files.len() - captured;
             let rest = if left > 0 { format!("; {left} more are left out") } else { String::new() };
-            remarks.push(format!(
-                "'{path}' is a repository of its own: its {} files are captured as files{rest}",
-                files.len().min(MOST_NESTED)
-            ));
+            remarks
+                .push(format!("'{path}' is a repository of its own: its {captured} files are captured as files{rest}"));
         }
         let written = editor.write().context("the tree cannot be written")?;
         Ok((written.to_string(), remarks))
@@ -364,6 +369,16 @@ fn files_below(root: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// Whether git takes these names for files of its user's, on every file system: `.GIT` and `git~1` it does not, and a tree
+/// with them could not be checked out.
+fn is_nameable(path: &Path, kind: EntryKind) -> bool {
+    use gix::validate::path::component::{Mode, Options};
+    let everywhere = Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
+    let mode = (kind == EntryKind::Link).then_some(Mode::Symlink);
+    let mut parts = path.components().map(|part| part.as_os_str().as_bytes().as_bstr());
+    parts.all(|part| gix::validate::path::component(part, mode, everywhere).is_ok())
 }
 
 fn content(file: &Path) -> Option<(EntryKind, Vec<u8>)> {
