@@ -176,6 +176,14 @@ fn a_run_goes_on_elsewhere_and_comes_back() {
     let worktree =
         repo.agentloop(&["result", run, "--json"]).expect(1).json()["worktree"]["path"].as_str().unwrap().to_owned();
     std::fs::write(format!("{worktree}/unsaved"), "precious\n").unwrap();
+    // A branch that somebody stands on is not moved; all else is exchanged, and nothing of the run has gone by then.
+    repo.git(&["switch", "-q", &format!("agentloop/{run}")]);
+    let other = run_with_files(&repo, "something else");
+    let refused = repo.agentloop(&["sync"]).expect(2).stderr;
+    assert!(refused.contains("is checked out in"), "{refused}");
+    assert!(std::path::Path::new(&worktree).exists());
+    repo.git(&["--git-dir", &bare, "rev-parse", "-q", "--verify", &format!("refs/notes/agentloop/{other}")]);
+    repo.git(&["switch", "-q", "main"]);
     let back = sync(&repo, 0);
     assert_eq!(back["updated"], serde_json::json!([run]), "{back:#}");
     let kept = back["kept"][0].as_str().unwrap().split(' ').find(|word| word.starts_with("refs/")).unwrap().to_owned();

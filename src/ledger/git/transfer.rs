@@ -123,7 +123,7 @@ pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
 /// Fetches runs from `remote`, pushes ours to it, and takes in what went on there.
 ///
 /// # Errors
-/// Where the remote cannot be reached.
+/// Where the remote cannot be reached, and where a run that went on there cannot be brought to that point here.
 pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     let gix = repo.gix();
     let theirs = format!("{REMOTE}{remote}/");
@@ -147,13 +147,20 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     let (ours, there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
     let mut synced = Synced::default();
     synced.fetched.extend(there.iter().filter(|(run, tip)| before.get(*run) != Some(*tip)).map(|(run, _)| run.clone()));
-    let mut outgoing = Vec::new();
+    let (mut outgoing, mut failed) = (Vec::new(), None);
     for (run, own) in &ours {
         let name = format!("{LOCAL}{run}");
         match there.get(run) {
             Some(tip) if tip == own => {}
             Some(tip) if branch::contains(&gix, *tip, *own) => {
-                synced.kept.extend(follow(repo, remote, run, *own, *tip)?);
+                match follow(repo, remote, run, *own, *tip) {
+                    Ok(kept) => synced.kept.extend(kept),
+                    // One that cannot follow keeps no other from being exchanged.
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        continue;
+                    }
+                }
                 synced.updated.push(run.clone());
             }
             Some(tip) if !branch::contains(&gix, *own, *tip) => {
@@ -174,7 +181,7 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
         push(repo, remote, some, &mut synced)?;
     }
     synced.pushed.dedup();
-    Ok(synced)
+    failed.map_or(Ok(synced), Err)
 }
 
 /// Sends transcripts to `remote` and gets those that are there.
@@ -263,15 +270,7 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else {
         return Err(super::lock::driven(repo.common_dir(), run));
     };
-    match std::fs::remove_file(run_dir(repo.common_dir(), run).join(STARTED_HERE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::failed(format!("{run} went on elsewhere, and cannot be marked so")).because(error));
-        }
-        _ => {}
-    }
     let gix = repo.gix();
-    let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
-    let kept = removal::drop_worktrees(repo, &mover, run)?.1;
     let mut changes = vec![Change { name: format!("{LOCAL}{run}"), new: Some(tip), old: Expect::Is(own) }];
     let (full, there) = (branch::name(run), format!("refs/remotes/{remote}/agentloop/{run}"));
     if let (Some(here), Some(there)) = (branch::tip(&gix, &full), branch::tip(&gix, &there))
@@ -281,6 +280,14 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
         removal::refuse_checked_out(repo, run)?;
         changes.push(Change { name: full, new: Some(there), old: Expect::Is(here) });
     }
+    match std::fs::remove_file(run_dir(repo.common_dir(), run).join(STARTED_HERE)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::failed(format!("{run} went on elsewhere, and cannot be marked so")).because(error));
+        }
+        _ => {}
+    }
+    let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
+    let kept = removal::drop_worktrees(repo, &mover, run)?.1;
     match mover.swap(&changes)? {
         Swap::Done => Ok(kept),
         Swap::Lost => Err(Error::failed(format!("somebody moved a ref of {run} meanwhile")).hint("sync again")),
@@ -302,7 +309,7 @@ fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::failed(format!("git could not work with the remote '{remote}'"))
         .because(said)
-        .hint(format!("'git ls-remote {remote}' shows whether it can be reached; nothing here was changed")))
+        .hint(format!("'git ls-remote {remote}' shows whether it can be reached")))
 }
 
 /// git with the user's environment and credentials; our refs are nobody's hooks' business.
