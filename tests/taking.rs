@@ -192,6 +192,23 @@ fn discard_keeps_everything_and_its_undo_works() {
 }
 
 #[test]
+fn what_stands_in_a_worktree_without_a_commit_is_kept() {
+    for deed in ["git checkout -q --orphan fresh", "echo nonsense > \"$(git rev-parse --git-dir)/HEAD\""] {
+        let repo = Repo::new();
+        let run = run_with_files(&repo, "write files");
+        let result = repo.agentloop(&["result", "--json"]).expect(0).json();
+        let worktree = result["worktree"]["path"].as_str().unwrap();
+        let done = repo.command("sh").args(["-ec", deed]).current_dir(worktree).status().unwrap();
+        assert!(done.success(), "{deed}");
+        std::fs::write(format!("{worktree}/unsaved"), "precious\n").unwrap();
+        repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+        let rescued = repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop/rescue/*/*"]);
+        let holds = |name: &str| repo.try_git(&["show", &format!("{name}:unsaved")]).stdout == "precious\n";
+        assert!(rescued.lines().any(holds), "{deed}: {rescued}");
+    }
+}
+
+#[test]
 fn a_branch_that_is_checked_out_is_not_taken_away() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");

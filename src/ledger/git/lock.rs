@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
+use super::run_dir;
 use crate::error::{Context as _, Error, Result};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
@@ -129,7 +130,7 @@ pub fn registration_lock(common_dir: &Path) -> Result<File> {
 }
 
 fn lock_path(common_dir: &Path, run: &RunId) -> PathBuf {
-    common_dir.join("agentloop").join(run.as_str()).join(NAME)
+    run_dir(common_dir, run).join(NAME)
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

@@ -7,6 +7,7 @@ use std::process::Command;
 use gix::bstr::ByteSlice as _;
 
 use super::repository::Repository;
+use super::workers::tree_of;
 use super::{branch, command, preview, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
@@ -109,8 +110,7 @@ pub struct Meeting {
 pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
     let (head, branch) = preview::head(repo)?;
     let trial = preview::try_merge(repo, &head, commit)?;
-    let tree = repo.gix().find_commit(Repository::id(&head)?).and_then(|commit| commit.tree_id().map(gix::Id::detach));
-    let tree = tree.context("HEAD cannot be read")?.to_string();
+    let tree = tree_of(&repo.gix(), Repository::id(&head)?)?.to_string();
     if !trial.conflicts.is_empty() {
         refuse_under_way(repo)?;
         let mut git = process::in_our_place("git");

@@ -11,6 +11,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
+use super::mend::is_folder;
 use super::opening::STARTED_HERE;
 pub use super::provision::clones::held as held_by_submodules;
 
@@ -19,6 +20,7 @@ use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::tree::Tracked;
+use super::workers::tree_of;
 use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, command, run_dir};
 use crate::error::{Context as _, Error, Result};
@@ -108,19 +110,7 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     }
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
-        let kept = going.iter().map(|(name, id)| Change {
-            name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
-            new: Some(*id),
-            old: Expect::Absent,
-        });
-        let gone = going.iter().map(|(name, id)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
-        // Two steps, so that nothing goes before all of it is kept.
-        for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
-            if mover.swap(&changes)? == Swap::Lost {
-                return Err(Error::failed(format!("somebody moved a ref of {run} meanwhile"))
-                    .hint("look at what changed, then do it again"));
-            }
-        }
+        put_aside(&mover, run, &going, &rescue)?;
         removed.refs = going.into_iter().map(|(name, _)| name).collect();
         undo.insert(0, self::undo("git", &rescue));
     }
@@ -166,6 +156,24 @@ pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
     if is_remnant(&repo.gix(), repo, run)? { clear_folder(repo, run, Extent::Everything) } else { Ok(()) }
 }
 
+/// Puts refs of `run` below `rescue`, out of their own places. Two steps, so that nothing goes before all of it is kept.
+pub(super) fn put_aside(mover: &RefMover, run: &RunId, going: &[(String, ObjectId)], rescue: &str) -> Result<()> {
+    let kept = going.iter().map(|(name, id)| Change {
+        name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
+        new: Some(*id),
+        old: Expect::Absent,
+    });
+    let gone = going.iter().map(|(name, id)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
+    for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
+        if mover.swap(&changes)? == Swap::Lost {
+            let place = mover.common_dir().display();
+            return Err(Error::failed(format!("somebody moved a ref of {run} in '{place}' meanwhile"))
+                .hint("look at what changed, then do it again"));
+        }
+    }
+    Ok(())
+}
+
 /// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
 pub(super) fn undo(git: &str, rescue: &str) -> String {
     format!(
@@ -196,7 +204,7 @@ pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
         return Ok(());
     }
     Err(Error::usage(format!("the branch 'agentloop/{run}' is checked out in '{place}'"))
-        .hint(format!("switch away from it first: git -C {place} switch -")))
+        .hint(format!("switch away from it first: git -C {} switch -", shell_words::quote(&place))))
 }
 
 /// Keeps what only the worktree holds: edits, and commits that its HEAD has stood at.
@@ -212,9 +220,18 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
         }
     }
     // A worktree whose folder somebody deleted holds nothing.
-    let Some(head) = head.filter(|_| worktree.path.is_dir()) else { return Ok(kept) };
-    let before = gix.find_commit(head).and_then(|commit| commit.tree_id().map(gix::Id::detach));
-    let before = before.context(format!("the commit of '{}' cannot be read", worktree.path.display()))?.to_string();
+    if !is_folder(&worktree.path) {
+        return Ok(kept);
+    }
+    // On a branch without a commit, or with a HEAD that is damaged, it holds files all the same.
+    let parent = head.or(tip).filter(|commit| gix.has_object(*commit));
+    let before = match parent {
+        Some(parent) => {
+            worktree.mend(&parent.to_string())?;
+            tree_of(&gix, parent)?.to_string()
+        }
+        None => gix.empty_tree().id.to_string(),
+    };
     let index = run_dir(repo.common_dir(), run).join("rescue-index");
     let _ = std::fs::remove_file(&index);
     let tracked = Tracked {
@@ -230,7 +247,7 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     if written.id != before {
         let message = format!("agentloop: uncommitted in the worktree of {run}\n");
         let tree = Repository::id(&written.id)?;
-        let commit = branch::commit(&gix, &repo.identity(), &message, tree, vec![head])?;
+        let commit = branch::commit(&gix, &repo.identity(), &message, tree, parent.into_iter().collect())?;
         kept.extend(branch::rescue(repo, mover, run, commit)?);
     }
     Ok(kept)

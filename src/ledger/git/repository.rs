@@ -55,8 +55,9 @@ impl Repository {
         if gix.git_dir_trust() != gix::sec::Trust::Full {
             let place = gix.workdir().unwrap_or(gix.git_dir());
             let path = std::path::absolute(place).unwrap_or_else(|_| place.to_owned()).display().to_string();
-            return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it"))
-                .hint(format!("'git config --global --add safe.directory {path}' says that you do")));
+            return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it")).hint(
+                format!("'git config --global --add safe.directory {}' says that you do", shell_words::quote(&path)),
+            ));
         }
         let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
         let common_dir = absolute(gix.common_dir())?;

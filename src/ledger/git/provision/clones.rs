@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use gix::bstr::ByteSlice as _;
 
 use super::super::command;
-use super::super::refs::{Change, Expect, RefMover, Swap};
+use super::super::refs::RefMover;
+use super::super::removal;
 use super::super::repository::Repository;
 use super::submodules::{bare, unabsorbed};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 
 /// A clone in which commits of a run moved to a rescue ref.
@@ -28,7 +29,7 @@ impl Withdrawn {
     /// The command that brings the run's refs back.
     pub(in super::super) fn undo(&self) -> String {
         let git = format!("git --git-dir {}", shell_words::quote(&self.git_dir.to_string_lossy()));
-        super::super::removal::undo(&git, &self.rescue)
+        removal::undo(&git, &self.rescue)
     }
 }
 
@@ -69,24 +70,12 @@ pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -
         let printed = command::run(&mut git)?;
         let mut going = Vec::new();
         for (id, name) in printed.lines().filter_map(|line| line.to_str().ok()?.split_once(' ')) {
-            going.push((Repository::id(id)?, name.to_owned()));
+            going.push((name.to_owned(), Repository::id(id)?));
         }
         if going.is_empty() {
             continue;
         }
-        let kept = going.iter().map(|(id, name)| Change {
-            name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
-            new: Some(*id),
-            old: Expect::Absent,
-        });
-        let gone = going.iter().map(|(id, name)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
-        let mover = RefMover::new(git_dir.clone()).synced(true);
-        for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
-            if mover.swap(&changes)? == Swap::Lost {
-                return Err(Error::failed(format!("somebody moved a ref of {run} in '{}'", git_dir.display()))
-                    .hint("look at what changed, then do it again"));
-            }
-        }
+        removal::put_aside(&RefMover::new(git_dir.clone()).synced(true), run, &going, rescue)?;
         withdrawn.push(Withdrawn { git_dir, rescue: rescue.to_owned(), commits: going.len() });
     }
     Ok(withdrawn)
