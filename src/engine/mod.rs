@@ -15,6 +15,7 @@ mod provision;
 mod recorder;
 pub mod redact;
 mod review;
+mod shared;
 mod verify;
 mod work;
 

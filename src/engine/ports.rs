@@ -4,11 +4,11 @@
 //! repositories do not get into each other's way. Where that file cannot be had, a place's name says where to look.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use super::shared;
 use crate::process;
 
 /// The file's name in the user's state directory, below `git-agentloop`.
@@ -51,23 +51,16 @@ impl Ports {
 }
 
 fn claim(dir: &Path, place: &Path) -> std::io::Result<u16> {
-    std::fs::create_dir_all(dir)?;
-    let lock = File::options().create(true).append(true).open(dir.join(format!("{NAME}.lock")))?;
-    lock.lock()?;
-    let path = dir.join(NAME);
-    // A file that somebody damaged is begun anew.
-    let mut bases: Bases = serde_json::from_slice(&std::fs::read(&path).unwrap_or_default()).unwrap_or_default();
-    let name = place.to_string_lossy().into_owned();
-    if let Some(base) = bases.get(&name).filter(|base| are_ours(**base)) {
-        return Ok(*base);
-    }
-    bases.retain(|place, base| Path::new(place).exists() && are_ours(*base));
-    let base = free(place, &bases);
-    bases.insert(name, base);
-    let new = dir.join(format!("{NAME}.new"));
-    std::fs::write(&new, serde_json::to_vec(&bases)?)?;
-    std::fs::rename(new, path)?;
-    Ok(base)
+    shared::change(dir, NAME, |bases: &mut Bases| {
+        let name = place.to_string_lossy().into_owned();
+        if let Some(base) = bases.get(&name).filter(|base| are_ours(**base)) {
+            return *base;
+        }
+        bases.retain(|place, base| Path::new(place).exists() && are_ours(*base));
+        let base = free(place, bases);
+        bases.insert(name, base);
+        base
+    })
 }
 
 fn are_ours(base: u16) -> bool {
