@@ -32,7 +32,7 @@ pub(super) struct Row {
     pub dead: bool,
 }
 
-pub(super) use system::{adopt_orphans, children, environ, marked, row, signal, started, table};
+pub(super) use system::{CAN_ADOPT, adopt_orphans, children, environ, marked, row, signal, started, table};
 
 fn raw(pid: i32) -> rustix::io::Result<Pid> {
     Some(pid).filter(|&pid| pid > 0).and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)
@@ -47,6 +47,9 @@ mod system {
     use std::collections::HashSet;
     use std::fs;
     use std::io::Read;
+
+    /// Whether orphans can become our children.
+    pub(in super::super) const CAN_ADOPT: bool = true;
 
     /// Every process that can be seen.
     pub(in super::super) fn table() -> Vec<Row> {
@@ -164,6 +167,8 @@ mod system {
     use rustix::io::Result;
     use std::collections::HashSet;
     use std::process::{Command, Stdio};
+
+    pub(in super::super) const CAN_ADOPT: bool = false;
 
     fn ps(arguments: &[&str]) -> String {
         let output = Command::new("ps").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();

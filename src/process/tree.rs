@@ -82,9 +82,12 @@ pub(super) fn detach<T>(spawn: impl FnOnce() -> io::Result<(T, u32)>) -> io::Res
     let mut flight = flight();
     let (child, id) = spawn()?;
     let process = Process::of(i32::try_from(id).map_err(io::Error::other)?);
-    // One that has ended stays until it was waited for: until then it could be taken for an orphan, and its status with it.
-    flight.detached.retain(|process| os::row(process.pid).is_some_and(|row| row.process == *process));
-    flight.detached.push(process);
+    if os::CAN_ADOPT {
+        // One that has ended stays until it was waited for: until then it could be taken for an orphan, and its status
+        // with it.
+        flight.detached.retain(|process| os::row(process.pid).is_some_and(|row| row.process == *process));
+        flight.detached.push(process);
+    }
     Ok((child, process))
 }
 
