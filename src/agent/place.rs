@@ -41,7 +41,10 @@ pub(super) fn inside(root: &Path, path: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// File systems may take `.GIT` for the same, as git itself minds (git-config(1), `core.protectHFS`).
+/// File systems may take `.GIT` for the same, and HFS+ passes over some characters, as git itself minds (git-config(1),
+/// `core.protectHFS`).
 fn is_git(name: &OsStr) -> bool {
+    let is_passed_over = |c: &char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
+    let name: String = name.to_string_lossy().chars().filter(|c| !is_passed_over(c)).collect();
     name.eq_ignore_ascii_case(".git")
 }

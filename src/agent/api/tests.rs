@@ -58,6 +58,7 @@ async fn nothing_outside_of_the_worktree_is_reached() {
         "dangling",
         ".git/config",
         ".GIT/config",
+        ".g\u{200c}it/config",
         "git/config",
     ] {
         for (tool, more) in [("read_file", json!({})), ("write_file", json!({"content": "x"}))] {
