@@ -245,6 +245,21 @@ fn git_s_own_environment_reaches_no_worker() {
 }
 
 #[test]
+fn a_git_directory_may_be_named_as_seen_from_a_subfolder() {
+    let repo = Repo::new();
+    let bare = repo.home().join("bare.git");
+    repo.git(&["init", "-q", "--bare", bare.to_str().unwrap()]);
+    repo.git(&["remote", "add", "origin", bare.to_str().unwrap()]);
+    repo.write("sub/file", "x\n");
+    for verb in [&["run", "a goal", "--backend", "mock"][..], &["sync"], &["merge"]] {
+        let mut command = repo.command(PROGRAM);
+        command.current_dir(repo.path().join("sub")).env("GIT_DIR", "../.git").env("GIT_WORK_TREE", "..");
+        Ran::of(&command.args(verb).output().unwrap()).expect(0);
+    }
+    repo.assert_sound();
+}
+
+#[test]
 fn no_identity_is_no_obstacle() {
     let repo = Repo::new();
     repo.git(&["config", "--unset", "user.name"]);

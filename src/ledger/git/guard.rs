@@ -239,7 +239,7 @@ fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
     let others = text.lines().filter(|line| !line.starts_with("refs/heads/agentloop/"));
     let mut refs: BTreeMap<String, String> =
         others.filter_map(|line| line.split_once(' ')).map(|(name, id)| (name.to_owned(), id.to_owned())).collect();
-    let head = std::fs::read_to_string(repo.gix().git_dir().join("HEAD")).unwrap_or_default();
+    let head = std::fs::read_to_string(repo.git_dir().join("HEAD")).unwrap_or_default();
     refs.insert("HEAD".to_owned(), head);
     Ok(refs)
 }
@@ -247,7 +247,7 @@ fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
 fn files(repo: &Repository) -> Result<Stamped> {
     let Some(work_dir) = repo.work_dir() else { return Ok(BTreeSet::new()) };
     let mut git = command::git(work_dir);
-    git.env("GIT_DIR", repo.gix().git_dir()).env("GIT_WORK_TREE", work_dir).env("GIT_OPTIONAL_LOCKS", "0");
+    git.env("GIT_DIR", repo.git_dir()).env("GIT_WORK_TREE", work_dir).env("GIT_OPTIONAL_LOCKS", "0");
     git.args(["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"]);
     let printed = command::run(&mut git)?;
     let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));

@@ -135,9 +135,8 @@ pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
 }
 
 fn refuse_under_way(repo: &Repository) -> Result<()> {
-    let gix = repo.gix();
     let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
-    match under_way.into_iter().find(|(name, _)| gix.git_dir().join(name).exists()) {
+    match under_way.into_iter().find(|(name, _)| repo.git_dir().join(name).exists()) {
         None => Ok(()),
         Some((_, what)) => Err(Error::usage(format!("a {what} is under way in your checkout"))
             .hint(format!("conclude it, or 'git {what} --abort'"))),
@@ -221,7 +220,7 @@ fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
     let mut git = process::in_our_place("git");
     let code = run_it(git.args(["merge", "--squash", take.name]))?;
     // The words that git offers with the commit, now or once conflicts are resolved: ours instead of its list.
-    let offered = repo.gix().git_dir().join("SQUASH_MSG");
+    let offered = repo.git_dir().join("SQUASH_MSG");
     if offered.exists() {
         std::fs::write(&offered, take.message).context("the commit's message cannot be drafted")?;
     }

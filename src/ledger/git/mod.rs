@@ -59,7 +59,7 @@ use self::slots::Slots;
 use self::tree::Tracked;
 use self::worktree::Worktree;
 use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Preferences, Tree, Workspace};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::run::event::Event;
 use crate::run::goal::{Isolation, RunId};
 
@@ -165,7 +165,7 @@ impl GitLedger {
             (worktree.path.as_path(), worktree.admin.clone())
         } else {
             let path = self.repo.work_dir().ok_or_else(|| Error::failed("this repository has no checkout"))?;
-            (path, std::path::absolute(self.repo.gix().git_dir()).context("the git directory cannot be reached")?)
+            (path, self.repo.git_dir().to_owned())
         };
         let seed = git_dir.join("index");
         Ok(Tracked { repo: &self.repo, run: &self.run, path, git_dir, index: self.index(), seed })

@@ -20,6 +20,7 @@ const FALLBACK_EMAIL: &str = "agentloop@localhost";
 #[derive(Clone)]
 pub struct Repository {
     shared: ThreadSafeRepository,
+    git_dir: PathBuf,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
     /// Set once the repository was found fit for runs.
@@ -60,15 +61,21 @@ impl Repository {
             ));
         }
         let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
-        let common_dir = absolute(gix.common_dir())?;
+        let (git_dir, common_dir) = (absolute(gix.git_dir())?, absolute(gix.common_dir())?);
         let work_dir = gix.workdir().map(absolute).transpose()?;
-        Ok(Self { shared, common_dir, work_dir, checked: Arc::default() })
+        Ok(Self { shared, git_dir, common_dir, work_dir, checked: Arc::default() })
     }
 
     /// A handle of the calling thread's own.
     #[must_use]
     pub fn gix(&self) -> gix::Repository {
         self.shared.to_thread_local()
+    }
+
+    /// The git directory of the user's checkout, whatever `GIT_DIR` calls it: where git is run, that means another.
+    #[must_use]
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
     }
 
     /// The directory that all worktrees share.

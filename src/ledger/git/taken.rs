@@ -25,7 +25,7 @@ pub struct Taken {
 pub fn merging(repo: &Repository) -> Vec<Taken> {
     let gix = repo.gix();
     // git-merge(1): the commits being merged, a line each.
-    let heads = std::fs::read_to_string(gix.git_dir().join("MERGE_HEAD")).unwrap_or_default();
+    let heads = std::fs::read_to_string(repo.git_dir().join("MERGE_HEAD")).unwrap_or_default();
     let ids = heads.lines().filter_map(|line| ObjectId::from_hex(line.trim().as_bytes()).ok());
     ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect()
 }

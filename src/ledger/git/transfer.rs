@@ -315,6 +315,7 @@ fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
 /// git with the user's environment and credentials; our refs are nobody's hooks' business.
 fn users_git(repo: &Repository) -> Command {
     let mut git = process::in_our_place("git");
-    git.current_dir(repo.home()).stdin(Stdio::null()).args(command::NO_HOOKS);
+    git.current_dir(repo.home()).env("GIT_DIR", repo.git_dir()).env_remove("GIT_WORK_TREE");
+    git.stdin(Stdio::null()).args(command::NO_HOOKS);
     git
 }

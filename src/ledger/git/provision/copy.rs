@@ -63,7 +63,8 @@ impl Copying<'_> {
         let (mut copied, unkept): (Vec<PathBuf>, Vec<PathBuf>) =
             made.files.into_iter().partition(|file| kept.contains(file));
         for rule in &unkept {
-            fs::remove_file(self.worktree.path.join(rule)).context("a file cannot be removed again")?;
+            let copy = self.worktree.path.join(rule);
+            fs::remove_file(&copy).context(format!("'{}' cannot be removed again", copy.display()))?;
         }
         brought.strike_out(&unkept)?;
         brought.add(&kept)?;
@@ -231,7 +232,7 @@ pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> 
     }
     let git_in_checkout = || {
         let mut git = command::git(checkout);
-        git.env("GIT_DIR", repo.gix().git_dir()).env("GIT_WORK_TREE", checkout).env("GIT_OPTIONAL_LOCKS", "0");
+        git.env("GIT_DIR", repo.git_dir()).env("GIT_WORK_TREE", checkout).env("GIT_OPTIONAL_LOCKS", "0");
         git
     };
     let mut git = git_in_checkout();

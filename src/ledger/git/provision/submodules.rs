@@ -190,7 +190,7 @@ impl Standing {
 
 impl Checkout {
     fn of_user(repo: &Repository) -> Option<Self> {
-        Some(Self { path: repo.work_dir()?.to_owned(), git_dir: repo.gix().git_dir().to_owned() })
+        Some(Self { path: repo.work_dir()?.to_owned(), git_dir: repo.git_dir().to_owned() })
     }
 
     fn of_ours(tracked: &Tracked<'_>) -> Self {
