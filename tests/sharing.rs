@@ -6,7 +6,7 @@ use crate::review::run_with_files;
 use crate::support::{Repo, http_remote};
 
 /// A bare repository below `home`, with main pushed to it as `origin`.
-fn bare(repo: &Repo) -> String {
+pub fn bare(repo: &Repo) -> String {
     let bare = repo.home().join("remote/bare.git");
     repo.git(&["init", "-q", "--bare", "-b", "main", bare.to_str().unwrap()]);
     repo.git(&["--git-dir", bare.to_str().unwrap(), "config", "http.receivepack", "true"]);
@@ -15,7 +15,7 @@ fn bare(repo: &Repo) -> String {
     bare.to_str().unwrap().to_owned()
 }
 
-fn clone_of(url: &str) -> Repo {
+pub fn clone_of(url: &str) -> Repo {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("clone");
     let clone = Repo::at(home, path.clone());

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::fanout::{RUN, assert_cleared, plan, scripted};
+use crate::sharing::{bare, clone_of};
 use crate::support::Repo;
 
 const LOCAL: [&str; 2] = ["-c", "protocol.file.allow=always"];
@@ -156,6 +157,26 @@ fn a_submodule_that_a_worker_leads_to_the_user_s_is_not_committed_to() {
             assert!(told.contains("the submodule 'lib' leads elsewhere"), "{deed}: {told}");
         }
     }
+}
+
+#[test]
+fn what_a_run_did_in_one_is_not_looked_for_in_another_clone() {
+    let repo = with_submodules();
+    let bare = bare(&repo);
+    // What users have set for their own work with them.
+    repo.git(&["config", "push.recurseSubmodules", "check"]);
+    repo.git(&["config", "submodule.recurse", "true"]);
+    scripted(&repo, &plan(&["one", "two"]), "echo $AGENTLOOP_SUBGOAL >> lib/$AGENTLOOP_SUBGOAL", "true");
+    let run = repo.agentloop(&RUN).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    assert!(repo.git(&["diff", "--submodule=diff", &format!("main...agentloop/{run}")]).contains("lib/"));
+    repo.agentloop(&["sync"]).expect(0);
+    let clone = clone_of(&bare);
+    clone.git(&["submodule", "--quiet", "init"]);
+    let gone = repo.home().join("gone/lib");
+    clone.git(&["config", "submodule.the library.url", gone.to_str().unwrap()]);
+    clone.git(&[&LOCAL[..], &["submodule", "--quiet", "update"]].concat());
+    let synced = clone.agentloop(&["sync"]).expect(0).stdout;
+    assert!(synced.starts_with("fetched  a-goal-"), "{synced}");
 }
 
 #[test]

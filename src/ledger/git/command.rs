@@ -30,6 +30,8 @@ pub(super) fn plumbing() -> Command {
         .env("GIT_EDITOR", "true")
         .args(NO_HOOKS)
         .args(["-c", "core.fsmonitor=false", "-c", "commit.gpgSign=false"])
+        // Submodules are filled and followed by us: git would look for clones that a worktree does not have.
+        .args(["-c", "submodule.recurse=false"])
         // What git's log finds and prints is read here.
         .args(["-c", "grep.patternType=default", "-c", "log.showSignature=false"])
         .args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "-c", "gc.auto=0"]);

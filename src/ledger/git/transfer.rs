@@ -317,5 +317,7 @@ fn users_git(repo: &Repository) -> Command {
     let mut git = process::in_our_place("git");
     git.current_dir(repo.home()).env("GIT_DIR", repo.git_dir()).env_remove("GIT_WORK_TREE");
     git.stdin(Stdio::null()).args(command::NO_HOOKS);
+    // What a run did in a submodule is in nobody's clone but the user's: to look for it elsewhere would fail.
+    git.args(["-c", "fetch.recurseSubmodules=false", "-c", "push.recurseSubmodules=no"]);
     git
 }
