@@ -201,6 +201,11 @@ fn what_stands_in_a_worktree_without_a_commit_is_kept() {
         let done = repo.command("sh").args(["-ec", deed]).current_dir(worktree).status().unwrap();
         assert!(done.success(), "{deed}");
         std::fs::write(format!("{worktree}/unsaved"), "precious\n").unwrap();
+        // What git cannot keep is not taken away.
+        std::fs::write(format!("{worktree}/git~1"), "precious\n").unwrap();
+        let refused = repo.agentloop(&["discard", &run, "--yes"]).expect(2).stderr;
+        assert!(refused.contains("git cannot keep") && refused.contains("git~1"), "{refused}");
+        std::fs::remove_file(format!("{worktree}/git~1")).unwrap();
         repo.agentloop(&["discard", &run, "--yes"]).expect(0);
         let rescued = repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop/rescue/*/*"]);
         let holds = |name: &str| repo.try_git(&["show", &format!("{name}:unsaved")]).stdout == "precious\n";
@@ -250,7 +255,13 @@ fn prune_says_first_and_takes_only_merged_runs() {
     assert_eq!(now(&repo.agentloop(&["list", "--json"]).expect(0).stdout), now(&list));
     repo.agentloop(&["result", &merged]).expect(0);
     undo(&repo, done[0]["removal"]["undo"].as_str().unwrap());
-    repo.git(&["rev-parse", &format!("agentloop/{merged}")]);
+    // One that cannot go keeps no other from it, and what went is told with the way back.
+    let look = repo.home().join("look");
+    repo.git(&["worktree", "add", "-q", look.to_str().unwrap(), &format!("agentloop/{merged}")]);
+    repo.agentloop(&["merge", &open]).expect(0);
+    let some = repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(2);
+    assert!(some.stdout.contains(&format!("removed {open}\n")) && some.stdout.contains("undo: "), "{}", some.stdout);
+    assert!(some.stderr.contains("is checked out in"), "{}", some.stderr);
     repo.agentloop(&["cancel"]).expect(0);
     repo.assert_sound();
     for wrong in ["x", "3y", "-1d", ""] {

@@ -53,12 +53,14 @@ pub async fn discard(site: &Site, run: &str) -> Result<Removal> {
 }
 
 /// The ended runs whose work is in HEAD's history and that nothing happened to for `idle` seconds: with `apply`, their
-/// worktrees and branches go; their records stay. What a kill left of runs that are not on record goes with them.
+/// worktrees and branches go; their records stay. What a kill left of runs that are not on record goes with them. One that
+/// cannot be removed keeps no other from it: the first of such failures comes beside those that went.
 ///
 /// # Errors
-/// Where the repository cannot be read, or one of them cannot be removed; those before it are then gone.
-pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>> {
+/// Where the repository cannot be read.
+pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>, Option<Error>)> {
     let now = now();
+    let mut failed = None;
     let is_due = |listed: &Listed| listed.merged && now.since(listed.updated_at) >= idle;
     let mut found = Vec::new();
     let due: Vec<Listed> = super::list(site)?.into_iter().filter(is_due).collect();
@@ -70,7 +72,14 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>>
         if held.worktrees.is_empty() && held.refs.is_empty() && submodules.is_empty() {
             continue;
         }
-        let removal = if apply { Some(remove(site, &id, Extent::Work).await?) } else { None };
+        let removal = if apply { Some(remove(site, &id, Extent::Work).await) } else { None };
+        let removal = match removal.transpose() {
+            Ok(removal) => removal,
+            Err(error) => {
+                failed.get_or_insert(error);
+                continue;
+            }
+        };
         found.push(Prunable {
             run_id: id,
             worktrees: paths(&held.worktrees),
@@ -90,12 +99,13 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<Vec<Prunable>>
             kept: Vec::new(),
             undo: None,
         });
-        if apply {
-            removal::clear_remnant(&site.repo, &run_id)?;
+        if apply && let Err(error) = removal::clear_remnant(&site.repo, &run_id) {
+            failed.get_or_insert(error);
+            continue;
         }
         found.push(Prunable { run_id, worktrees: Vec::new(), refs, submodules: Vec::new(), removal });
     }
-    Ok(found)
+    Ok((found, failed))
 }
 
 async fn remove(site: &Site, id: &RunId, extent: Extent) -> Result<Removal> {

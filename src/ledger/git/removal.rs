@@ -243,7 +243,13 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
         seed: worktree.admin.join("index"),
     };
     let written = tracked.write(&before)?;
+    let uncaptured = tracked.uncaptured()?;
     let _ = std::fs::remove_file(index);
+    if let Some(first) = uncaptured.first() {
+        let more = if uncaptured.len() > 1 { format!(" and {} more", uncaptured.len() - 1) } else { String::new() };
+        return Err(Error::failed(format!("git cannot keep '{}'{more}", worktree.path.join(first).display()))
+            .hint("move it out of the worktree or remove it, then do it again"));
+    }
     if written.id != before {
         let message = format!("agentloop: uncommitted in the worktree of {run}\n");
         let tree = Repository::id(&written.id)?;

@@ -132,6 +132,16 @@ impl Tracked<'_> {
         Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
+    /// Files that git could not take into the tree that was written last, work though they are.
+    pub fn uncaptured(&self) -> Result<Vec<String>> {
+        let printed = command::run(self.git().args(["ls-files", "--others", "--exclude-standard", "-z"]))?;
+        let brought = Brought::read(&self.git_dir);
+        // By a trailing slash git names repositories, whose files are captured.
+        let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.ends_with(b"/"));
+        let own = names.filter(|name| !brought.holds(Path::new(OsStr::from_bytes(name))));
+        Ok(own.map(|name| name.to_str_lossy().into_owned()).collect())
+    }
+
     /// Brings the files from `from`, the tree that was written last, to `to`: only what differs is touched.
     pub fn advance(&self, from: &str, to: &str) -> Result<()> {
         if from == to {
