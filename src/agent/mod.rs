@@ -17,6 +17,7 @@ pub(crate) mod probe;
 mod program;
 pub(crate) mod prompts;
 pub(crate) mod registry;
+mod story;
 mod template;
 
 #[cfg(test)]

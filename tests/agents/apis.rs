@@ -183,8 +183,10 @@ async fn every_fault_is_told_as_what_it_is() {
         for (reply, kind) in &faults {
             let said = reply.clone();
             let server = ModelServer::start(Brain::new(move |_| said.clone()));
-            let failure = asked(dialect, url(dialect, &server)).await.unwrap_err();
+            let secret = url(dialect, &server).replace("http://", "http://user:hidden@");
+            let failure = asked(dialect, secret).await.unwrap_err();
             assert_eq!(failure.kind, *kind, "{name} {reply:?}: {failure}");
+            assert!(!failure.message.contains("hidden"), "{name} {reply:?}: {failure}");
             assert_eq!(failure.reset_at.is_some(), format!("{reply:?}").contains("retry-after"), "{reply:?}");
             assert_eq!(server.turns().len(), 1, "{name} {reply:?}: when to ask again is the loop's to decide");
         }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use self::turn::Answer;
 use super::Text;
-use super::story::Story;
 use crate::agent::explain::{self, SAID};
 use crate::agent::program::{combined, end_of};
+use crate::agent::story::Story;
 use crate::agent::{Request, Response};
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage, one_line};
@@ -202,7 +202,6 @@ impl<'r> Conversation<'r> {
             Stage::Working => Progress::Working,
             _ => Progress::Opening,
         };
-        self.story.end();
         Ended { outcome: self.outcome, interrupted: self.interrupted, noise: self.noise, progress }
     }
 

@@ -11,7 +11,6 @@
 
 mod conversation;
 mod permission;
-mod story;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};

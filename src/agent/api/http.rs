@@ -65,7 +65,8 @@ impl Endpoint {
         }
         let media = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !media.starts_with("text/event-stream") {
-            let message = format!("{} answered with '{media}', not with a stream of events", self.url());
+            // Its address may hold more than a host.
+            let message = format!("the service answered with '{media}', not with a stream of events");
             return Err(Failure::new(FailureKind::Protocol, message).hint(self.url_hint()));
         }
         let mut answer = Answer::default();

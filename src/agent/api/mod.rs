@@ -5,7 +5,6 @@ mod http;
 mod openai;
 mod tools;
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use self::http::Endpoint;
 use self::tools::{Outcome, Toolbox};
+use super::story::Story;
 use super::{Agent, Reply, Request, Response};
 use crate::run::goal::Role;
 use crate::run::work::{Failure, FailureKind, Usage};
@@ -129,13 +129,13 @@ impl Api {
         let tools = toolbox.offered();
         let task = Task { model, system: &request.system, tools: &tools };
         let deadline = request.timeout.map(|limit| Instant::now() + limit);
-        let mut transcript = Transcript::new(request);
+        let mut story = Story::new(request.transcript.as_deref());
         let mut messages = vec![serde_json::json!({"role": "user", "content": request.prompt})];
         for _ in 0..MOST_TURNS {
             let body = self.dialect.body(&task, &messages);
             let answer = within(request, deadline, self.endpoint.ask(&body)).await?;
             usage.add(&answer.usage);
-            transcript.say(&answer.text);
+            story.line(&answer.text);
             if answer.calls.is_empty() {
                 return match answer.stop.as_deref() {
                     Some("max_tokens" | "length") => {
@@ -146,15 +146,15 @@ impl Api {
             }
             let mut outcomes = Vec::with_capacity(answer.calls.len());
             for call in &answer.calls {
-                transcript.say(&format!("\n[{} {}]", call.name, call.arguments));
+                story.line(&format!("\n[{} {}]", call.name, call.arguments));
                 let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
                 match toolbox.call(call, left).await {
                     tools::Done::Finished(report) => {
-                        transcript.say(&report);
+                        story.line(&report);
                         return Ok(if report.trim().is_empty() { answer.text.clone() } else { report });
                     }
                     tools::Done::Went(outcome) => {
-                        transcript.say(&outcome.text);
+                        story.line(&outcome.text);
                         outcomes.push(outcome);
                     }
                 }
@@ -195,24 +195,6 @@ async fn within<T>(
         () = request.cancel.cancelled() => Err(Failure::new(FailureKind::Cancelled, "stopped")),
         () = late => Err(Failure::new(FailureKind::Timeout, "the model took longer than it may")
             .hint("'--timeout' says how long a call may take")),
-    }
-}
-
-/// What is said in a call, a line at a time, for whoever follows it. One that cannot be written is no reason to stop.
-struct Transcript(Option<std::fs::File>);
-
-impl Transcript {
-    fn new(request: &Request) -> Self {
-        Self(request.transcript.as_ref().and_then(|path| std::fs::File::create(path).ok()))
-    }
-
-    fn say(&mut self, text: &str) {
-        if let Some(file) = &mut self.0
-            && !text.is_empty()
-            && writeln!(file, "{text}").is_err()
-        {
-            self.0 = None;
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Conversation, METHOD_NOT_FOUND, NAME, SAID, Stage, ToolCall};
 use crate::agent::Response;
 use crate::agent::acp::permission;
-use crate::agent::acp::story::Voice;
+use crate::agent::story::Voice;
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage, one_line};
 

@@ -1,4 +1,4 @@
-//! The transcript of a conversation: what the agent says and does, as it comes, for whoever follows it.
+//! The transcript of a call that we hold ourselves: what the agent says and does, as it comes, for whoever follows it.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(super) enum Voice {
     Line,
 }
 
-/// A transcript; one that cannot be written is no reason to stop.
+/// A transcript, put in order when it is dropped; one that cannot be written is no reason to stop.
 pub(super) struct Story {
     spool: Option<Spool>,
     voice: Voice,
@@ -59,13 +59,6 @@ impl Story {
         self.push(bytes);
     }
 
-    /// Puts the file in order.
-    pub(super) fn end(self) {
-        if let Some(Err(error)) = self.spool.map(Spool::finish) {
-            tracing::warn!(%error, "a transcript is incomplete");
-        }
-    }
-
     fn break_line(&mut self) {
         if !self.at_start {
             self.push(b"\n");
@@ -76,6 +69,14 @@ impl Story {
         if let (Some(spool), Some(last)) = (&mut self.spool, bytes.last()) {
             spool.push(bytes);
             self.at_start = *last == b'\n';
+        }
+    }
+}
+
+impl Drop for Story {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.spool.take().map(Spool::finish) {
+            tracing::warn!(%error, "a transcript is incomplete");
         }
     }
 }
