@@ -12,11 +12,17 @@ use crate::error::{Error, Result};
 #[must_use]
 pub fn quiet(program: impl AsRef<OsStr>) -> Command {
     use std::os::unix::process::CommandExt as _;
+    let mut command = of_no_repository(program);
+    command.process_group(0);
+    command
+}
+
+fn of_no_repository(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in environment::git_env_to_remove() {
         command.env_remove(name);
     }
-    command.process_group(0).stdin(Stdio::null());
+    command.stdin(Stdio::null());
     command
 }
 
@@ -29,11 +35,8 @@ pub fn works_for<'a>(command: &'a mut Command, run: &str) -> &'a mut Command {
 /// and carries no run's mark, so that nobody takes it for something that a run left behind.
 #[must_use]
 pub fn outliving(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new(program);
-    for name in environment::git_env_to_remove() {
-        command.env_remove(name);
-    }
-    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR).stdin(Stdio::null());
+    let mut command = of_no_repository(program);
+    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR);
     command
 }
 

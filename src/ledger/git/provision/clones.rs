@@ -104,7 +104,10 @@ fn collect(below: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
         let path = entry.path();
         if path.join("HEAD").exists() {
             collect(&path.join("modules"), found)?;
-            found.insert(path);
+            // One that was killed while it was made holds nothing, and git does not take it for a repository.
+            if path.join("objects").is_dir() && path.join("refs").is_dir() {
+                found.insert(path);
+            }
         } else {
             collect(&path, found)?;
         }
