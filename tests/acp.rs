@@ -46,8 +46,7 @@ fn an_agent_named_by_its_command_does_the_work() {
     say("It is written.")"#;
     let command = agent(&repo, "", work);
     repo.write("check.sh", "test \"$(cat a.txt)\" = right\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a check"]);
+    repo.commit("a check");
     let backend = format!("acp:{command}");
     let arguments =
         ["run", "a goal", "--criteria", "- it passes", "--backend", &backend, "--verify", "sh check.sh", "--json"];

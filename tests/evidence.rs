@@ -55,8 +55,7 @@ fn guarded() -> Repo {
     let repo = Repo::new();
     repo.write("tests/check.sh", "grep -q right src.txt\n");
     repo.write("tests/other.sh", "true\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "tests"]);
+    repo.commit("tests");
     let agent = repo.script("agent", CHEAT);
     repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
     repo

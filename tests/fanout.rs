@@ -63,8 +63,7 @@ const KEEP_BOTH: &str = "for f in $(git diff --name-only --diff-filter=U); do \
 fn eight_disjoint_and_four_on_one_function_are_all_in_the_checkpoint() {
     let repo = Repo::new();
     repo.write("src/lib.rs", "fn shared() {\n    start();\n}\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "code"]);
+    repo.commit("code");
     let ids = ["a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "b1", "b2", "b3", "b4"];
     // Two of the four write the same line, so that git merges all but one of them.
     let work = "case $AGENTLOOP_SUBGOAL in a*) echo $AGENTLOOP_SUBGOAL > $AGENTLOOP_SUBGOAL.txt ;;\n\

@@ -119,8 +119,7 @@ fn a_disk_that_is_full_while_worktrees_are_made_leaves_none_of_them() {
     repo.write(".gitignore", "data/\n");
     repo.write("large", &"0123456789abcdef".repeat(200_000));
     repo.write("data/large", &"x".repeat(3_200_000));
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a large file"]);
+    repo.commit("a large file");
     // Room for nothing; for a checkout; for that and what is copied into it, and for no worker's.
     let script = r#"
         mkdir "$2/small"

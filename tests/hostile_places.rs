@@ -69,8 +69,7 @@ fn what_hides_files_from_git_hides_no_work() {
 fn a_sparse_checkout_deletes_nothing() {
     let repo = Repo::new();
     repo.write("folder/file", "x\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a folder"]);
+    repo.commit("a folder");
     let outcome =
         after_with(repo, "git sparse-checkout set --no-cone /README; [ ! -e folder ] || exit 1; echo work > bad.txt");
     assert_eq!(outcome.files(), "README bad.txt folder/file good.txt");
@@ -143,8 +142,7 @@ fn a_worker_that_tidies_the_repository_takes_nothing_along() {
 fn work_that_a_worker_s_own_ignore_file_hides_is_named() {
     let repo = Repo::new();
     repo.write(".gitignore", "target/\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "ignore what is built"]);
+    repo.commit("ignore what is built");
     let outcome = after_with(
         repo,
         "echo work > bad.txt; echo late.txt >> .gitignore; echo late > late.txt; mkdir target own .cache; touch target/x; \

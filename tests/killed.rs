@@ -166,8 +166,7 @@ fn an_agent_has_its_whole_task_when_its_driver_dies_as_it_begins() {
 fn git_of_a_dead_driver_is_stopped_before_a_resumed_run_goes_on() {
     let repo = Repo::new();
     repo.write(".gitattributes", "*.txt filter=slow\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a filter"]);
+    repo.commit("a filter");
     let (begun, stale) = (repo.home().join("begun"), repo.home().join("stale"));
     let slow =
         repo.script("slow", &format!("touch {}; while :; do sleep 1; done # {}", begun.display(), stale.display()));

@@ -69,8 +69,7 @@ fn fifty_runs_leave_what_cleanup_promises() {
     let repo = Repo::new();
     repo.write(".gitignore", "*.local\n");
     repo.write("large.local", &"x".repeat(1_000_000));
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "what is ignored"]);
+    repo.commit("what is ignored");
     repo.git(&["config", "agentloop.copy", "*.local"]);
     repo.git(&["config", "agentloop.durable", "never"]);
     let before = disk_use(repo.path());

@@ -24,8 +24,7 @@ fn project() -> Repo {
     let repo = Repo::new();
     repo.write("quote.sh", "quote() { printf \"'%s'\" \"$1\"; }\n");
     repo.write("test.sh", ". ./quote.sh\neval \"word=$(quote \"two words\")\"\n[ \"$word\" = \"two words\" ]\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "quote()"]);
+    repo.commit("quote()");
     let agent = repo.script(
         "agent",
         r#"read -r role; cat > /dev/null

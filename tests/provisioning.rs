@@ -16,8 +16,7 @@ use crate::support::{PROGRAM, Repo, processes_with, wait_for};
 fn ignoring(patterns: &str) -> Repo {
     let repo = Repo::new();
     repo.write(".gitignore", patterns);
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "what is ignored"]);
+    repo.commit("what is ignored");
     repo
 }
 
@@ -112,8 +111,7 @@ fn what_a_worktree_has_or_would_not_ignore_stays_out() {
     std::fs::create_dir(repo.home().join("elsewhere")).unwrap();
     symlink(repo.home().join("elsewhere"), repo.path().join("config")).unwrap();
     repo.write(".gitignore", "config/*\n");
-    repo.git(&["add", "-A"]);
-    repo.git(&["commit", "-qm", "old"]);
+    repo.commit("old");
     repo.git(&["branch", "old"]);
     repo.git(&["rm", "-q", "--cached", ".env", "config"]);
     std::fs::remove_file(repo.path().join("config")).unwrap();
@@ -340,8 +338,7 @@ fn hooks_are_there_as_in_any_worktree() {
         let file = repo.path().join(folder).join("pre-commit");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         if folder == "githooks" {
-            repo.git(&["add", "."]);
-            repo.git(&["commit", "-qm", "hooks"]);
+            repo.commit("hooks");
         } else {
             repo.write(&format!("{folder}/.gitignore"), "*\n");
         }

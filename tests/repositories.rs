@@ -208,8 +208,7 @@ fn filters_run_and_cannot_prompt() {
     repo.git(&["config", "filter.upper.required", "true"]);
     repo.write(".gitattributes", "*.up filter=upper\n");
     repo.write("a.up", "words\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "filtered"]);
+    repo.commit("filtered");
     assert_works(&repo);
 }
 

@@ -177,8 +177,7 @@ fn a_merge_is_previewed_without_being_begun() {
     );
     assert_eq!((repo.fingerprint(), repo.git(&["for-each-ref"])), before);
     repo.write("made-build.txt", "mine\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "the same file"]);
+    repo.commit("the same file");
     assert_eq!(preview().conflicts, ["made-build.txt"]);
     repo.git(&["merge", "-q", "-X", "ours", "--no-edit", &format!("agentloop/{run}")]);
     assert!(preview().up_to_date);

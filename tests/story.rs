@@ -62,8 +62,7 @@ fn broken_project() -> Repo {
     // A workspace of its own: cargo looks for one in the folders above, whatever may lie there.
     repo.write("Cargo.toml", &format!("{}\n[workspace]\n", read("Cargo.toml.orig")));
     repo.write(".gitignore", "target\nCargo.lock\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a crate with a bug"]);
+    repo.commit("a crate with a bug");
     let agent = repo.script("agent", AGENT);
     repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
     repo

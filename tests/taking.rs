@@ -96,8 +96,7 @@ fn merge_stops_where_git_stops() {
     repo.git(&["commit", "-qm", "staged"]);
     // A conflict is left for the user, as git leaves it; the words of the commit are drafted already.
     repo.write("made-build.txt", "ours\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "the same file"]);
+    repo.commit("the same file");
     let head = repo.git(&["rev-parse", "HEAD"]);
     let preview = repo.agentloop(&["merge", &run, "--squash"]).expect(1);
     assert!(preview.stdout.contains("CONFLICT") && preview.stdout.contains("made-build.txt"), "{preview:?}");

@@ -41,8 +41,7 @@ fn run(repo: &Repo, servers: &[(Dialect, &ModelServer)], arguments: &[&str]) -> 
 fn checked_repo() -> Repo {
     let repo = Repo::new();
     repo.write("check.sh", "test \"$(cat a.txt)\" = right && test \"$(cat b.txt)\" = right\n");
-    repo.git(&["add", "."]);
-    repo.git(&["commit", "-qm", "a check"]);
+    repo.commit("a check");
     repo
 }
 

@@ -37,8 +37,7 @@ impl Scene {
         let bin = left_out(agent, agent_home::installed(agent))?.parent()?.to_owned();
         let (repo, server) = (Repo::new(), ModelServer::start(brain));
         repo.write("check.sh", "test \"$(cat a.txt)\" = right && test \"$(cat b.txt)\" = right\n");
-        repo.git(&["add", "."]);
-        repo.git(&["commit", "-qm", "a check"]);
+        repo.commit("a check");
         let environment = agent_home::settle(agent, repo.home(), &server.url());
         Some(Self { agent, backend, repo, server, environment, bin })
     }

@@ -106,8 +106,7 @@ impl Repo {
         repo.git(&["config", "user.name", "A User"]);
         repo.git(&["config", "user.email", "user@example.com"]);
         repo.write("README", "hello\n");
-        repo.git(&["add", "."]);
-        repo.git(&["commit", "-qm", "first"]);
+        repo.commit("first");
         repo
     }
 
@@ -134,6 +133,13 @@ impl Repo {
         let path = self.path.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, content).unwrap();
+    }
+
+    /// Commits everything that stands uncommitted.
+    #[track_caller]
+    pub fn commit(&self, message: &str) {
+        self.git(&["add", "."]);
+        self.git(&["commit", "-qm", message]);
     }
 
     /// A shell script in HOME, made to be run; its path.
