@@ -140,10 +140,13 @@ pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
 }
 
 fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<bool> {
+    // First: most are on record, and it takes one look to tell.
+    if read::find(gix, run)?.is_some() {
+        return Ok(false);
+    }
     let own = branch::name(run);
     let is_start = |id: ObjectId| gix.find_commit(id).is_ok_and(|commit| branch::is_start(&commit, run));
-    let refs = refs(repo, run, Extent::Everything)?;
-    Ok(read::find(gix, run)?.is_none() && refs.iter().all(|(name, id)| *name == own && is_start(*id)))
+    Ok(refs(repo, run, Extent::Everything)?.iter().all(|(name, id)| *name == own && is_start(*id)))
 }
 
 /// Removes what is left of one of [`remnants`], unless somebody has the run by now.
