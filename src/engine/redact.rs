@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 
 /// Environment variables whose values are secrets, by the ends of their names.
-const SECRET_NAMES: [&str; 5] = ["_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD", "_ACCESS_KEY"];
+const SECRET_NAMES: [&str; 5] = ["API_KEY", "TOKEN", "SECRET", "PASSWORD", "ACCESS_KEY"];
 /// How well-known secrets begin: keys of model services, tokens of code hosts and of Slack, key ids of clouds.
-const SECRET_SHAPES: [&str; 12] = [
+const SECRET_SHAPES: [&str; 15] = [
     "sk-ant-",
     "sk-proj-",
+    "sk-svcacct-",
     "sk-or-",
     "ghp_",
     "gho_",
+    "ghu_",
     "ghs_",
+    "ghr_",
     "github_pat_",
     "glpat-",
     "xoxb-",
@@ -109,9 +112,9 @@ mod tests {
 
     #[test]
     fn values_and_shapes_are_taken_out_and_words_are_not() {
-        let redactor =
-            Redactor::new([("MY_API_KEY".into(), "hunter2hunter2".into()), ("HOME".into(), "/home/someone".into())]);
-        assert_eq!(redactor.clean("key=hunter2hunter2;"), "key=[redacted];");
+        let env = [("MY_API_KEY", "hunter2hunter2"), ("PGPASSWORD", "correct horse"), ("HOME", "/home/someone")];
+        let redactor = Redactor::new(env.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(redactor.clean("key=hunter2hunter2; correct horse"), "key=[redacted]; [redacted]");
         assert_eq!(redactor.clean("\"sk-ant-api03-abcdefgh\\n"), "\"[redacted]\\n");
         for text in ["/home/someone", "the AKIA prefix", "disk-ant-abcdefghijklmn", "ghp_short"] {
             assert_eq!(redactor.clean(text), text);
