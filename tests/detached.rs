@@ -95,7 +95,7 @@ fn a_suspended_run_goes_on_with_its_answers() {
     assert_eq!(repo.status(run)["state"], "needs_input");
 
     let one = repo.agentloop(&["answer", run, "FastAPI"]).expect(2);
-    assert!(one.stderr.contains("asks 2 questions, and there are 1 answers"), "{}", one.stderr);
+    assert!(one.stderr.contains("asks 2 questions, and was given 1 answer"), "{}", one.stderr);
     let forged =
         repo.agentloop(&["run", "--resume", &format!("{run}.forged"), "--answer", "a", "--answer", "b"]).expect(2);
     assert!(forged.stderr.contains("token"), "{}", forged.stderr);

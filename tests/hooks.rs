@@ -398,7 +398,7 @@ fn a_push_takes_the_records_along_and_never_fails_for_it() {
         let late = run_with_files(&repo, "too late");
         let pushed = repo.try_git(&["push", "-q", "origin", &format!("agentloop/{late}")]).expect(0);
         assert!(
-            pushed.stderr.contains("warning: git-agentloop: the records of 1 runs could not be pushed"),
+            pushed.stderr.contains("warning: git-agentloop: the records of 1 run could not be pushed"),
             "{}",
             pushed.stderr
         );

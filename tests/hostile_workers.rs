@@ -100,7 +100,7 @@ fn names_that_git_takes_for_its_own_are_left_out_and_counted() {
     );
     assert_eq!(outcome.files(), "README good.txt nested/file");
     let remarks = outcome.remarks();
-    assert!(remarks.contains("its 1 files are captured as files; 3 more are left out"), "{remarks}");
+    assert!(remarks.contains("captured as 1 file; 3 more are left out"), "{remarks}");
     assert!(remarks.contains("git could not capture everything") && !remarks.contains("byte for byte"), "{remarks}");
 }
 

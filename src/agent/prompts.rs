@@ -12,6 +12,7 @@ pub use self::integrate::{Between, Conflict, Side, integrate};
 use crate::error::{Context as _, Error, Result};
 use crate::run::event::clip;
 use crate::run::goal::Role;
+use crate::run::text::count;
 use crate::run::work::{Subgoal, Verification, one_line};
 
 /// Longest replacement of a role's text, in bytes. Agents take it as one argument, and Linux ends those at 128 KiB
@@ -191,11 +192,11 @@ pub fn clarifier(brief: &Brief<'_>) -> String {
 #[must_use]
 pub fn decompose(brief: &Brief<'_>, max_subgoals: usize) -> String {
     format!(
-        "{}{}{}Plan this iteration: at most {max_subgoals} subgoals, as a JSON array of objects with \"id\" and \
-         \"description\".\n",
+        "{}{}{}Plan this iteration: at most {}, as a JSON array of objects with \"id\" and \"description\".\n",
         brief.goal(),
         brief.feedback(),
         brief.round(),
+        count(max_subgoals, "subgoal"),
     )
 }
 

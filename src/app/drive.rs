@@ -20,6 +20,7 @@ use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
 use crate::run::goal::{Goal, Isolation, Options, Role, RunId, StopReason, session_id};
 use crate::run::message;
+use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 
 /// How long workers of a dead driver have to come to an end of their own.
@@ -165,7 +166,8 @@ pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Dr
     let wanted = run.intake.questions.len();
     if answers.len() != wanted {
         let list: Vec<String> = run.intake.questions.iter().map(|question| format!("  - {question}")).collect();
-        return Err(Error::usage(format!("{id} asks {wanted} questions, and there are {} answers", answers.len()))
+        let (asked, given) = (count(wanted, "question"), count(answers.len(), "answer"));
+        return Err(Error::usage(format!("{id} asks {asked}, and was given {given}"))
             .hint(format!("give one answer a question, in order:\n{}", list.join("\n"))));
     }
     Ok((id, Drive { interaction: Arc::new(Given(answers)), ..drive }))

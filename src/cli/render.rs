@@ -10,6 +10,7 @@ use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
+use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;
 use crate::settings::{Entry, Origin};
@@ -46,7 +47,7 @@ pub fn status(status: &Status, now: Timestamp) -> String {
     let _ = writeln!(text, "branch:  {}", status.branch);
     if status.tokens > 0 {
         let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
-        let _ = writeln!(text, "used:    {} tokens{cost}", status.tokens);
+        let _ = writeln!(text, "used:    {}{cost}", count(status.tokens, "token"));
     }
     let next = match status.state.as_str() {
         "running" | "waiting" => format!("'git agentloop tail -f {id}' follows it"),
@@ -122,7 +123,7 @@ pub fn result(result: &RunResult) -> String {
         let name = worktree.name.as_deref().filter(|name| *name != worktree.branch);
         // A commit, or a branch of a remote's.
         let gone = if name.is_some_and(|name| !name.contains('/')) { " (gone)" } else { "" };
-        let _ = writeln!(text, "branch: {}{gone}, {}", worktree.branch, count(files, "file", "changed"));
+        let _ = writeln!(text, "branch: {}{gone}, {} changed", worktree.branch, count(files, "file"));
         if let Some(path) = &worktree.path {
             let _ = writeln!(text, "worktree: {}", line(path));
         }
@@ -219,13 +220,6 @@ pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
         text.push('\n');
     }
     text
-}
-
-/// `1 file changed`, `2 files changed`.
-#[must_use]
-pub fn count(number: usize, what: &str, done: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural} {done}").trim_end().to_owned()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_lines, count, span};
+use super::render::{check_lines, span};
 use super::sanitize::{lines, short};
 use crate::app::Shown;
+use crate::run::text::count;
 
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
@@ -33,8 +34,8 @@ pub fn text(shown: &Shown) -> String {
     let cost = shown.usage.cost_usd.map(|cost| format!(", {cost:.2} USD")).unwrap_or_default();
     // Not every agent tells.
     let tokens = Some(shown.usage.tokens()).filter(|tokens| *tokens > 0);
-    let tokens = tokens.map(|tokens| format!(", {tokens} tokens")).unwrap_or_default();
-    let calls = count(usize::try_from(shown.agent_calls).unwrap_or(usize::MAX), "agent call", "");
+    let tokens = tokens.map(|tokens| format!(", {}", count(tokens, "token"))).unwrap_or_default();
+    let calls = count(shown.agent_calls, "agent call");
     let _ = writeln!(text, "cost      {calls}{tokens}{cost}, {}", span(shown.seconds));
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
     let _ = if shown.branch == shown.tip {

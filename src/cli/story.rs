@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_line, count, span};
+use super::render::{check_line, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
+use crate::run::text::count;
 use crate::run::work::Review;
 
 /// Longest line that an agent's words make, in characters.
@@ -40,7 +41,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             paint::head(&format!("iteration {} of {}", event.iteration.unwrap_or_default(), data.max_iterations))
         }
         Fact::Decomposed(data) => {
-            let mut text = format!("  plan: {}", count(data.plan.subgoals.len(), "subgoal", ""));
+            let mut text = format!("  plan: {}", count(data.plan.subgoals.len(), "subgoal"));
             for subgoal in &data.plan.subgoals {
                 let _ = write!(text, "\n    {}: {}", subgoal.id, short(&subgoal.description, WIDTH));
             }
@@ -74,9 +75,9 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         }
         Fact::Reviewed(data) => reviewed(&data.review),
         Fact::Checkpointed(data) => {
-            let files = count(usize::try_from(data.changed).unwrap_or(usize::MAX), "file", "changed");
+            let files = count(data.changed, "file");
             let partial = if data.partial { ", partial" } else { "" };
-            let mut text = format!("  committed {}, {files}{partial}", hash(&data.commit));
+            let mut text = format!("  committed {}, {files} changed{partial}", hash(&data.commit));
             for remark in &data.remarks {
                 let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
             }
@@ -142,8 +143,7 @@ fn notes(data: &AgentFinished) -> Option<String> {
 
 fn provisioned(data: &Provisioned) -> String {
     let whose = data.subgoal.as_deref().map_or_else(String::new, |subgoal| format!(" of {subgoal}"));
-    let copied = usize::try_from(data.copied).unwrap_or(usize::MAX);
-    let copied = (copied > 0).then(|| count(copied, "file", "copied from your checkout"));
+    let copied = (data.copied > 0).then(|| format!("{} copied from your checkout", count(data.copied, "file")));
     let setup = data.setup.iter().map(|command| {
         let name = short(&command.name, WIDTH);
         let how = if command.ok { span(command.duration) } else { paint::bad("failed") };
@@ -181,17 +181,17 @@ fn conflicted(data: &Conflicted) -> String {
 /// What a run may spend, in a line.
 fn budget(budget: &Budget) -> String {
     let limits = [
-        Some(count(budget.max_iterations as usize, "iteration", "")),
+        Some(count(budget.max_iterations, "iteration")),
         budget.max_seconds.map(span),
-        budget.max_agent_calls.map(|calls| format!("{calls} agent calls")),
-        budget.max_tokens.map(|tokens| format!("{tokens} tokens")),
+        budget.max_agent_calls.map(|calls| count(calls, "agent call")),
+        budget.max_tokens.map(|tokens| count(tokens, "token")),
         budget.max_cost.map(|cost| format!("{cost:.2} USD")),
     ];
     limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn questions(run: &Run, questions: &[String]) -> String {
-    let mut text = format!("{} for you", count(questions.len(), "question", ""));
+    let mut text = format!("{} for you", count(questions.len(), "question"));
     for (number, question) in questions.iter().enumerate() {
         let _ = write!(text, "\n  {}. {}", number + 1, lines(question).trim());
     }

@@ -45,6 +45,7 @@ use crate::run::event::{
 };
 use crate::run::goal::{Role, StopReason};
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
+use crate::run::text::a_few;
 use crate::run::{Intake, Phase, Run, Step};
 
 /// Files that a remark names.
@@ -440,9 +441,7 @@ fn changed_later(files: &[String]) -> Vec<String> {
 
 /// The first of `files`, and how many more there are.
 fn name_files(files: &[String]) -> String {
-    let named = files.iter().take(NAMED_FILES).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let more = files.len().saturating_sub(NAMED_FILES);
-    if more > 0 { format!("{named} and {more} more") } else { named }
+    a_few(files, NAMED_FILES)
 }
 
 fn integrated(adopted: Adopted) -> Fact {

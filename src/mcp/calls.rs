@@ -18,6 +18,7 @@ use super::{starting, tasks};
 use crate::app::{self, Changes, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
+use crate::run::text::{a_few, count};
 use crate::run::view::{RunResult, Status};
 use crate::run::work::is_sound_id;
 
@@ -203,10 +204,9 @@ impl Server {
             let result = waiting_for(&site, &token)?;
             let (wanted, there) = (result.questions.len(), answers.len());
             if wanted != there {
-                return Err(Error::usage(format!(
-                    "argument 'answers': {wanted} questions, and there are {there} answers"
-                ))
-                .hint(format!("one answer a question, in order: {}", json!(result.questions))));
+                let (asked, given) = (count(wanted, "question"), count(there, "answer"));
+                return Err(Error::usage(format!("argument 'answers': {asked}, and {given}"))
+                    .hint(format!("one answer a question, in order: {}", json!(result.questions))));
             }
             app::answer_detached(&site, &token, answers)
         })
@@ -310,9 +310,9 @@ fn waiting_for(site: &Site, token: &str) -> Result<RunResult> {
 
 fn merge_preview(site: &Site, id: &str) -> Result<serde_json::Value> {
     let preview = app::merge_preview(site, Some(id))?;
-    let count = |lines: fn(&app::FileStat) -> Option<u64>| preview.files.iter().filter_map(lines).sum::<u64>();
-    let diffstat =
-        format!("{} files changed, +{} -{}", preview.files.len(), count(|file| file.added), count(|file| file.removed));
+    let lines = |lines: fn(&app::FileStat) -> Option<u64>| preview.files.iter().filter_map(lines).sum::<u64>();
+    let files = count(preview.files.len(), "file");
+    let diffstat = format!("{files} changed, +{} -{}", lines(|file| file.added), lines(|file| file.removed));
     let mut view = serde_json::to_value(&preview).context("the preview cannot be written as JSON")?;
     view["diffstat"] = json!(diffstat);
     Ok(view)
@@ -321,12 +321,11 @@ fn merge_preview(site: &Site, id: &str) -> Result<serde_json::Value> {
 /// Which transcripts there are, where the one that was asked for is not.
 fn no_output(site: &Site, id: &str, error: &Error) -> Error {
     let paths = app::output(site, Some(id), None).map(|transcript| transcript.paths).unwrap_or_default();
-    let named: Vec<&str> = paths.iter().take(NAMED).map(|path| path.trim_end_matches(".out")).collect();
-    let more = if paths.len() > NAMED { ", …" } else { "" };
+    let named: Vec<&str> = paths.iter().map(|path| path.trim_end_matches(".out")).collect();
     let hint = if named.is_empty() {
         "it has none yet".to_owned()
     } else {
-        format!("there are, as iteration/subgoal/attempt: {}{more}", named.join(", "))
+        format!("there are, as iteration/subgoal/attempt: {}", a_few(&named, NAMED))
     };
     Error::usage(format!("arguments 'iteration' and 'subgoal': {error}")).hint(hint)
 }

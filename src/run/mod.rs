@@ -12,7 +12,7 @@ pub(crate) mod message;
 mod plan;
 mod snapshot;
 mod step;
-mod text;
+pub mod text;
 mod timestamp;
 pub mod view;
 pub mod work;
@@ -24,6 +24,7 @@ pub use self::step::{Intake, Phase, Step};
 
 use self::event::Timestamp;
 use self::goal::{Budget, Goal, Options, Role, RunId, StopReason};
+use self::text::a_few;
 use self::work::{Failure, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
 
 /// Paths of a conflict that an error names.
@@ -195,10 +196,9 @@ pub struct Conflict {
 
 impl Conflict {
     fn words(&self) -> String {
-        let (named, more) = self.paths.split_at(self.paths.len().min(NAMED_PATHS));
-        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        let named = a_few(&self.paths, NAMED_PATHS);
         let error = self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        format!("its work conflicts with that of other subgoals in {}{more}{error}", named.join(", "))
+        format!("its work conflicts with that of other subgoals in {named}{error}")
     }
 }
 

@@ -1,4 +1,6 @@
-//! Texts of people and agents, brought within bounds.
+//! Texts of people and agents, brought within bounds; numbers and names in words.
+
+use std::fmt::Display;
 
 /// Longest text in an event, in bytes; longer ones are cut at head and tail.
 pub const VALUE_LIMIT: usize = 256 * 1024;
@@ -14,7 +16,7 @@ pub fn clip(text: &str, limit: usize) -> String {
     let half = limit / 2;
     let head = text.floor_char_boundary(half);
     let tail = text.ceil_char_boundary(text.len() - half);
-    format!("{}\n[… {} bytes left out …]\n{}", &text[..head], tail - head, &text[tail..])
+    format!("{}\n[… {} left out …]\n{}", &text[..head], count(tail - head, "byte"), &text[tail..])
 }
 
 /// The first line of `text` that says something, control characters stripped, at most `limit` characters.
@@ -28,6 +30,21 @@ pub fn one_line(text: &str, limit: usize) -> String {
     let mut cut: String = clean.chars().take(limit.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+/// The first `most` of `names`, and how many more there are: `a, b and 3 more`.
+#[must_use]
+pub fn a_few<T: AsRef<str>>(names: &[T], most: usize) -> String {
+    let few = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
+    let more = names.len().saturating_sub(most);
+    if more > 0 { format!("{few} and {more} more") } else { few }
+}
+
+/// `1 run`, `2 runs`.
+#[must_use]
+pub fn count<N: Copy + Display + From<u8> + PartialEq>(number: N, what: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// A span of time in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
@@ -53,5 +70,13 @@ mod tests {
         let short = clip(&text, 21);
         assert!(short.starts_with("ééééé\n[… 180 bytes left out …]"), "{short}");
         assert_eq!(clip("abc", 3), "abc");
+    }
+
+    #[test]
+    fn numbers_and_names_are_told_as_a_person_tells_them() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "run")), ["0 runs", "1 run", "2 runs"]);
+        assert_eq!(a_few(&["a", "b"], 2), "a, b");
+        assert_eq!(a_few(&["a", "b", "c", "d"], 2), "a, b and 2 more");
+        assert_eq!(a_few::<&str>(&[], 2), "");
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::event::{Event, Fact, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
+use super::text::count;
 use super::work::{CheckResult, Review, TaskResult, Usage};
 use super::{Iteration, Run};
 
@@ -242,11 +243,11 @@ impl Run {
         let last = self.iterations.last();
         let passes = self.iterations.iter().filter(|one| one.checkpoint.is_some()).count();
         let verdict = last.map_or_else(|| "nothing planned yet".to_owned(), Iteration::summary);
-        let plural = if passes == 1 { "" } else { "s" };
+        let passes = count(passes, "iteration");
         match reason {
-            Some(StopReason::GoalComplete) => format!("goal complete after {passes} iteration{plural}: {verdict}"),
-            Some(reason) => format!("stopped ({reason}) after {passes} iteration{plural}: {verdict}"),
-            None => format!("{passes} iteration{plural} so far: {verdict}"),
+            Some(StopReason::GoalComplete) => format!("goal complete after {passes}: {verdict}"),
+            Some(reason) => format!("stopped ({reason}) after {passes}: {verdict}"),
+            None => format!("{passes} so far: {verdict}"),
         }
     }
 }

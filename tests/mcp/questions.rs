@@ -43,7 +43,7 @@ fn a_token_is_a_handle_that_holds_once_and_here_alone() {
         assert!(refused.contains("argument 'token'") && refused.contains(why), "{refused}");
     }
     let few = client.refused("orchestrate_resume", json!({ "token": token, "answers": ["FastAPI"] }));
-    assert!(few.contains("argument 'answers': 2 questions, and there are 1 answers"), "{few}");
+    assert!(few.contains("argument 'answers': 2 questions, and 1 answer"), "{few}");
     let elsewhere = Client::start(&other).refused("orchestrate_resume", json!({ "token": token, "answers": answers }));
     assert!(elsewhere.contains("no run matches"), "{elsewhere}");
 

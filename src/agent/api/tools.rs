@@ -12,6 +12,7 @@ use crate::agent::{Request, place};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::event::clip;
 use crate::run::goal::{Permissions, Role};
+use crate::run::text::count;
 use crate::run::work::{Failure, FailureKind};
 
 /// What one reading of a file gives at most, in bytes.
@@ -144,7 +145,7 @@ impl<'a> Toolbox<'a> {
             "write_file" => text("path").and_then(|path| {
                 let content = text("content")?;
                 self.write(&path, &content)?;
-                Ok(format!("wrote {} bytes to {path}", content.len()))
+                Ok(format!("wrote {} to {path}", count(content.len(), "byte")))
             }),
             _ => text("path").and_then(|path| self.edit(&path, &text("old")?, &text("new")?)),
         };

@@ -12,6 +12,7 @@ use super::command;
 use super::mend::take_away;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
+use crate::run::text::a_few;
 
 /// Paths and names that a remark repeats.
 const NAMED: usize = 10;
@@ -182,10 +183,7 @@ fn is_dangerous(name: &str) -> bool {
 pub(super) fn named(mut names: Vec<String>) -> Option<String> {
     names.sort();
     names.dedup();
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    let text = names.join(", ");
-    (!text.is_empty()).then(|| if more > 0 { format!("{text} and {more} more") } else { text })
+    (!names.is_empty()).then(|| a_few(&names, NAMED))
 }
 
 /// The names whose values differ.

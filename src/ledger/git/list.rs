@@ -10,6 +10,7 @@ use super::read::{self, LOCAL, Noted, Place, REMOTE};
 use super::removal::undo;
 use crate::error::{Error, Result};
 use crate::run::goal::RunId;
+use crate::run::text::a_few;
 
 /// Runs that one thread reads as quickly as several.
 const FEW_RUNS: usize = 500;
@@ -109,12 +110,8 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
 }
 
 fn candidates(matching: &[(RunId, Place)]) -> String {
-    let mut names: Vec<&str> = matching.iter().take(NAMED).map(|(run, _)| run.as_str()).collect();
-    let more = format!("{} more", matching.len().saturating_sub(NAMED));
-    if matching.len() > NAMED {
-        names.push(&more);
-    }
-    format!("it could be {}", names.join(", "))
+    let names: Vec<&str> = matching.iter().map(|(run, _)| run.as_str()).collect();
+    format!("it could be {}", a_few(&names, NAMED))
 }
 
 /// Where each run is: at home, else where it was fetched to.
@@ -235,7 +232,7 @@ mod tests {
         assert_eq!(resolve(&repo, Some("fa")).unwrap(), far);
         assert_eq!(resolve(&repo, Some(far.as_str())).unwrap(), far);
         let ambiguous = "error: 'fix' matches 8 runs\n\
-            hint: it could be fix-it-000000, fix-it-000000-330000, fix-it-100000, fix-it-200000, fix-it-300000, 3 more";
+            hint: it could be fix-it-000000, fix-it-000000-330000, fix-it-100000, fix-it-200000, fix-it-300000 and 3 more";
         assert_eq!(error(&repo, Some("fix")), ambiguous);
         for name in ["3fa", "", "../x", "fix/", "FIX", "fix-it-zzzzzz", "-", "\0", "é"] {
             let none =

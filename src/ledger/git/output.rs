@@ -13,6 +13,7 @@ use super::refs::{Change, Expect, RefMover, Swap};
 use super::union;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
+use crate::run::text::count;
 
 /// Longest transcript, in bytes; longer ones are cut at head and tail. There is room for the line in one that was cut
 /// at 16 MiB while it was written.
@@ -102,7 +103,7 @@ fn clip(content: &[u8]) -> Option<Vec<u8>> {
     let missing = content.len().checked_sub(OUTPUT_LIMIT).filter(|missing| *missing > 0)?;
     let half = OUTPUT_LIMIT / 2;
     let mut short = content[..half].to_vec();
-    short.extend_from_slice(format!("\n[… {missing} bytes left out …]\n").as_bytes());
+    short.extend_from_slice(format!("\n[… {} left out …]\n", count(missing, "byte")).as_bytes());
     short.extend_from_slice(&content[content.len() - half..]);
     Some(short)
 }

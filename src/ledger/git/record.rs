@@ -16,6 +16,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Batch, Durability};
 use crate::run::event::Event;
 use crate::run::goal::RunId;
+use crate::run::text::count;
 
 /// A page that is longer, in bytes, is closed.
 pub const PAGE_LIMIT: usize = 64 * 1024;
@@ -203,8 +204,8 @@ impl Record {
         let tree = repo.write_object(&root).context(failed)?.detach();
         let seconds = batch.events.last().map_or(batch.snapshot.started, |event| event.ts).0.div_euclid(1000);
         let signature = self.identity.at(seconds);
-        let plural = if batch.events.len() == 1 { "" } else { "s" };
-        let message = format!("agentloop: {} event{plural}\n\n{}", batch.events.len(), batch.snapshot.to_trailers());
+        let events = count(batch.events.len(), "event");
+        let message = format!("agentloop: {events}\n\n{}", batch.snapshot.to_trailers());
         let commit = gix::objs::Commit {
             tree,
             parents: state.parent.into_iter().collect(),

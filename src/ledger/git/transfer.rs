@@ -16,6 +16,7 @@ use super::{branch, command, removal, run_dir, taken, union};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
+use crate::run::text::count;
 
 /// Refs that one git command is given.
 const AT_ONCE: usize = 500;
@@ -70,7 +71,8 @@ pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> 
         let output = command::output(&mut git)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            let error = Error::failed(format!("the records of {} runs could not be pushed to '{remote}'", some.len()));
+            let records = format!("the records of {}", count(some.len(), "run"));
+            let error = Error::failed(format!("{records} could not be pushed to '{remote}'"));
             let line = said.lines().rev().find(|line| line.contains("rejected") || line.starts_with("fatal"));
             return Err(error
                 .because(line.unwrap_or_else(|| said.trim()).trim().to_owned())

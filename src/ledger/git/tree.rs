@@ -23,6 +23,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::Tree;
 use crate::process;
 use crate::run::goal::RunId;
+use crate::run::text::{a_few, count};
 
 /// Lines of git's complaints that a remark repeats.
 const COMPLAINTS: usize = 5;
@@ -96,7 +97,7 @@ impl Tracked<'_> {
                 let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
                 let as_they_are = match self.add_as_they_are()? {
                     0 => String::new(),
-                    count => format!(" (captured byte for byte instead: {count})"),
+                    files => format!(" (captured byte for byte instead: {})", count(files, "file")),
                 };
                 remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
             }
@@ -273,10 +274,13 @@ impl Tracked<'_> {
         let added = added(&self.repo.gix(), Repository::id(before)?, Repository::id(&tree)?)?;
         let files = added.iter().filter(|change| !change.entry_mode().is_tree()).map(ChangeDetached::location);
         let held: Vec<&BStr> = files.filter(|file| brought.holds(Path::new(OsStr::from_bytes(file)))).collect();
-        let Some(first) = held.first() else { return Ok(tree) };
-        let more = if held.len() > 1 { format!(" and {} more", held.len() - 1) } else { String::new() };
+        if held.is_empty() {
+            return Ok(tree);
+        }
+        let names: Vec<String> = held.iter().map(|file| format!("'{file}'")).collect();
         remarks.push(format!(
-            "git does not ignore '{first}'{more} any more: copied from your checkout, and not part of the work"
+            "git does not ignore {} any more: copied from your checkout, and not part of the work",
+            a_few(&names, 1)
         ));
         let input = held.iter().flat_map(|file| [file.as_bytes(), &[0]].concat()).collect();
         let mut git = self.git();
@@ -319,8 +323,7 @@ impl Tracked<'_> {
             }
             let left = files.len() - captured;
             let rest = if left > 0 { format!("; {left} more are left out") } else { String::new() };
-            remarks
-                .push(format!("'{path}' is a repository of its own: its {captured} files are captured as files{rest}"));
+            remarks.push(format!("'{path}' is a repository of its own: captured as {}{rest}", count(captured, "file")));
         }
         let written = editor.write().context("the tree cannot be written")?;
         Ok((written.to_string(), remarks))

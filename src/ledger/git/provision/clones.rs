@@ -12,6 +12,7 @@ use super::super::repository::Repository;
 use super::submodules::{bare, unabsorbed};
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
+use crate::run::text::count;
 
 /// A clone in which commits of a run moved to a rescue ref.
 pub(in super::super) struct Withdrawn {
@@ -34,8 +35,7 @@ impl Withdrawn {
 }
 
 fn in_words(commits: usize, git_dir: &Path) -> String {
-    let commits = if commits == 1 { "a commit".to_owned() } else { format!("{commits} commits") };
-    format!("{commits} of a submodule, in '{}'", git_dir.display())
+    format!("{} of a submodule, in '{}'", count(commits, "commit"), git_dir.display())
 }
 
 /// What clones of submodules hold of each run, in words.

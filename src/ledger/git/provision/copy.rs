@@ -21,6 +21,7 @@ use super::brought::{Brought, paths};
 use super::git_in;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
+use crate::run::text::a_few;
 
 /// Patterns that a project commits for whoever makes worktrees of it. It names files and no commands.
 const INCLUDE: &str = ".worktreeinclude";
@@ -72,10 +73,7 @@ impl Copying<'_> {
         copied.extend(rest.files);
         let failed: Vec<String> = [made.failed, rest.failed].concat();
         if !failed.is_empty() {
-            let named = failed.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-            let more = failed.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            remarks.push(format!("not copied from your checkout: {named}{more}"));
+            remarks.push(format!("not copied from your checkout: {}", a_few(&failed, NAMED)));
         }
         Ok((copied.len() as u64, remarks))
     }
