@@ -144,6 +144,10 @@ fn what_cannot_be_taken_is_refused_before_an_agent_is_asked() {
     let refused = merge(&repo, &run, &[]).expect(2).stderr;
     assert!(refused.contains("a merge is under way") && refused.contains("git merge --abort"), "{refused}");
     repo.git(&["merge", "--abort"]);
+    assert_ne!(repo.try_git(&["rebase", "-q", "--exec", "false", "HEAD~1"]).code, 0);
+    let refused = merge(&repo, &run, &[]).expect(2).stderr;
+    assert!(refused.contains("a rebase is under way") && refused.contains("git rebase --abort"), "{refused}");
+    repo.git(&["rebase", "--abort"]);
     let refused = merge(&repo, &run, &["--rebase"]).expect(2).stderr;
     assert!(refused.contains(&format!("'git agentloop merge {run} --squash --with-agent' takes the run")), "{refused}");
     assert!(merge(&repo, &run, &["--integrator", "no_such"]).expect(2).stderr.contains("no_such"));

@@ -8,7 +8,7 @@ use gix::bstr::ByteSlice as _;
 
 use super::repository::Repository;
 use super::workers::tree_of;
-use super::{branch, command, preview, run_dir};
+use super::{branch, command, preview, run_dir, worktree};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -135,11 +135,10 @@ pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
 }
 
 fn refuse_under_way(repo: &Repository) -> Result<()> {
-    let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
-    match under_way.into_iter().find(|(name, _)| repo.git_dir().join(name).exists()) {
+    match worktree::under_way(repo.git_dir()).next() {
         None => Ok(()),
-        Some((_, what)) => Err(Error::usage(format!("a {what} is under way in your checkout"))
-            .hint(format!("conclude it, or 'git {what} --abort'"))),
+        Some(verb) => Err(Error::usage(format!("a {verb} is under way in your checkout"))
+            .hint(format!("conclude it, or 'git {verb} --abort'"))),
     }
 }
 

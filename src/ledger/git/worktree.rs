@@ -12,23 +12,32 @@ use crate::process;
 use crate::run::goal::RunId;
 
 /// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
-pub(super) const READY: &str = "agentloop-ready";
+const READY: &str = "agentloop-ready";
 
 /// A disk with less than this is taken for full where git could not write a file, in bytes.
 const LITTLE_ROOM: u64 = 64 << 20;
 
-/// What git keeps of an operation that is under way in a worktree; a checkpoint ends every such operation.
-const UNDER_WAY: [&str; 9] = [
-    "MERGE_HEAD",
-    "MERGE_MODE",
-    "MERGE_MSG",
-    "AUTO_MERGE",
-    "CHERRY_PICK_HEAD",
-    "REVERT_HEAD",
-    "rebase-merge",
-    "rebase-apply",
-    "sequencer",
+/// What git keeps in a worktree's git directory while one of its verbs is under way there, and that verb.
+const OPERATIONS: [(&str, &str); 5] = [
+    ("MERGE_HEAD", "merge"),
+    ("CHERRY_PICK_HEAD", "cherry-pick"),
+    ("REVERT_HEAD", "revert"),
+    ("rebase-merge", "rebase"),
+    ("rebase-apply", "rebase"),
 ];
+
+/// What else it keeps of them.
+const BESIDE: [&str; 4] = ["MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "sequencer"];
+
+/// The verbs of git that are under way where `git_dir` belongs to.
+pub(super) fn under_way(git_dir: &Path) -> impl Iterator<Item = &'static str> {
+    OPERATIONS.into_iter().filter(|(name, _)| git_dir.join(name).exists()).map(|(_, verb)| verb)
+}
+
+/// Everything that git keeps of such verbs; a checkpoint ends them all.
+fn kept_of_operations(git_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    OPERATIONS.into_iter().map(|(name, _)| name).chain(BESIDE).map(|name| git_dir.join(name))
+}
 
 /// A worktree of ours.
 #[derive(Clone, Debug)]
@@ -252,7 +261,7 @@ impl Worktree {
         let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
         gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok_and(|head| head == commit)
             && self.head_log_since_settled().is_empty()
-            && UNDER_WAY.iter().all(|name| !self.admin.join(name).exists())
+            && kept_of_operations(&self.admin).all(|path| !path.exists())
     }
 
     /// Whether all its files were there once.
@@ -302,13 +311,9 @@ impl Worktree {
         if let Some(branch) = head.trim_end().strip_prefix("ref: refs/heads/") {
             found.push(format!("the worker switched to the branch '{branch}', which stays"));
         }
-        let under_way = [("MERGE_HEAD", "merge"), ("CHERRY_PICK_HEAD", "cherry-pick"), ("REVERT_HEAD", "revert")];
-        let rebases = [("rebase-merge", "rebase"), ("rebase-apply", "rebase")];
-        for (name, what) in under_way.into_iter().chain(rebases) {
-            if self.admin.join(name).exists() && !(merging && name == "MERGE_HEAD") {
-                found.push(format!("the worker left a {what} under way, which was ended as the files stood"));
-            }
-        }
+        let left = under_way(&self.admin).filter(|verb| !(merging && *verb == "merge"));
+        found
+            .extend(left.map(|verb| format!("the worker left a {verb} under way, which was ended as the files stood")));
         found
     }
 
@@ -351,8 +356,7 @@ impl Worktree {
         if mover.swap(&[change])? == Swap::Lost {
             return Err(Error::failed(format!("the HEAD of '{}' cannot be moved", self.path.display())));
         }
-        for name in UNDER_WAY {
-            let path = self.admin.join(name);
+        for path in kept_of_operations(&self.admin) {
             let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             match gone {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -403,7 +407,7 @@ fn registered(repo: &Repository, path: &Path) -> Option<PathBuf> {
 }
 
 /// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.
-pub(super) fn clear(repo: &Repository, path: &Path) -> Result<()> {
+fn clear(repo: &Repository, path: &Path) -> Result<()> {
     if Worktree::at(repo, path).is_some() {
         return remove(repo, path);
     }
