@@ -77,7 +77,10 @@ fn the_check_finds_what_any_worktree_gets() {
         "echo run >> \"$HOME/setup.log\"; echo no luck >&2; cp a.local b.local; test ! -e \"$HOME/bad\"",
     );
     repo.git(&["config", "agentloop.setup", &setup]);
-    let check = repo.script("check", "test -e a.local && test -e b.local && test ! -e broken");
+    let check = repo.script(
+        "check",
+        "test -e a.local && test -e b.local && test -e \"$(git rev-parse --git-dir)/locked\" && test ! -e broken",
+    );
     let found = repo.agentloop(&["bisect", &run, "--verify", &check, "--json"]).expect(0).json();
     assert_eq!(found["broken_by"]["iteration"], 4, "{found:#}");
     assert_eq!(std::fs::read_to_string(repo.home().join("setup.log")).unwrap(), "run\n", "once, not for each commit");

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::repository::Repository;
-use super::worktree::{READY, Worktree, clear, place};
-use super::{command, lock, provision};
-use crate::error::{Context as _, Error, Result};
+use super::worktree::{Worktree, place};
+use super::{command, provision};
+use crate::error::Result;
 use crate::ledger::{Outfit, Preferences, Wanted};
 use crate::run::goal::RunId;
 
@@ -22,14 +22,8 @@ impl<'a> Trial<'a> {
     /// Where it cannot be made.
     pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
         let path = place(repo, run, preferences)?.with_added_extension("bisect");
-        let _registering = lock::registration_lock(repo.common_dir())?;
-        clear(repo, &path)?;
-        let mut git = command::git(repo.home());
-        command::run(git.args(["worktree", "add", "-f", "-f", "-q", "--detach"]).arg(&path).arg(commit))?;
-        let worktree = Worktree::at(repo, &path)
-            .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?;
-        std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")?;
-        Ok(Self { repo, worktree })
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { repo, worktree: Worktree::make(repo, run, &path, commit, threads)? })
     }
 
     /// Where it is.
