@@ -144,9 +144,11 @@ fn a_run_that_never_was_on_record_has_no_branch_and_its_folder_is_pruned() {
     // One that was started a moment ago is let alone.
     assert!(repo.agentloop(&["prune", "--yes"]).expect(0).stdout.starts_with("nothing to prune"));
     let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
-    assert!(said.contains(&format!("would remove {run}\n")), "{said}");
+    let what = format!("{run}\n  folder {}\n", folder.canonicalize().unwrap().display());
+    assert!(said.contains(&format!("would remove {what}")), "{said}");
     let kept = repo.mock_run("another", &[])["run_id"].as_str().unwrap().to_owned();
-    repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(0);
+    let said = repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(0).stdout;
+    assert!(said.contains(&format!("removed {what}")), "{said}");
     assert!(!folder.exists());
     repo.agentloop(&["result", &kept]).expect(0);
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::drive::ORPHAN_GRACE;
 use super::{Listed, Site, now};
 use crate::error::{Error, Result};
-use crate::ledger::git::lock;
 use crate::ledger::git::removal::{self, Extent};
+use crate::ledger::git::{GitLedger, lock};
 use crate::process;
 use crate::run::goal::RunId;
 
@@ -22,6 +22,8 @@ pub struct Removal {
     pub worktrees: Vec<String>,
     /// Refs that went.
     pub refs: Vec<String>,
+    /// The folder of its files in the git directory, where that went.
+    pub folder: Option<String>,
     /// What would have been lost with the worktrees, and where it is kept.
     pub kept: Vec<String>,
     /// The command that brings the refs back.
@@ -37,6 +39,8 @@ pub struct Prunable {
     pub worktrees: Vec<String>,
     /// Refs of it, its record left out.
     pub refs: Vec<String>,
+    /// The folder of its files in the git directory, where a kill left that.
+    pub folder: Option<String>,
     /// What clones of submodules hold of it, in words.
     pub submodules: Vec<String>,
     /// What was done about it; none where it was only looked at.
@@ -84,6 +88,7 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>
             run_id: id,
             worktrees: paths(&held.worktrees),
             refs: held.refs.into_iter().map(|(name, _)| name).collect(),
+            folder: None,
             submodules,
             removal,
         });
@@ -92,10 +97,12 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>
     for run_id in removal::remnants(&site.repo, before.unwrap_or(SystemTime::UNIX_EPOCH))? {
         let held = removal::holdings(&site.repo, &run_id, Extent::Everything)?.refs.into_iter();
         let refs: Vec<String> = held.map(|(name, _)| name).collect();
+        let folder = Some(folder(site, &run_id));
         let removal = apply.then(|| Removal {
             run_id: run_id.clone(),
             worktrees: Vec::new(),
             refs: refs.clone(),
+            folder: folder.clone(),
             kept: Vec::new(),
             undo: None,
         });
@@ -103,7 +110,7 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>
             failed.get_or_insert(error);
             continue;
         }
-        found.push(Prunable { run_id, worktrees: Vec::new(), refs, submodules: Vec::new(), removal });
+        found.push(Prunable { run_id, worktrees: Vec::new(), refs, folder, submodules: Vec::new(), removal });
     }
     Ok((found, failed))
 }
@@ -121,9 +128,14 @@ async fn remove(site: &Site, id: &RunId, extent: Extent) -> Result<Removal> {
         run_id: id.clone(),
         worktrees: paths(&removed.worktrees),
         refs: removed.refs,
+        folder: (extent == Extent::Everything).then(|| folder(site, id)),
         kept: removed.kept,
         undo: removed.undo,
     })
+}
+
+fn folder(site: &Site, run: &RunId) -> String {
+    GitLedger::scratch_of(&site.repo, run).to_string_lossy().into_owned()
 }
 
 fn paths(paths: &[std::path::PathBuf]) -> Vec<String> {

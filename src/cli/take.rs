@@ -88,6 +88,9 @@ fn removed(removal: &Removal) -> String {
     for name in &removal.refs {
         let _ = writeln!(text, "  {name}");
     }
+    if let Some(path) = &removal.folder {
+        let _ = writeln!(text, "  folder {}", sanitize::line(path));
+    }
     for kept in &removal.kept {
         let _ = writeln!(text, "kept: {kept}");
     }
@@ -109,7 +112,8 @@ fn pruned(found: &[Prunable], idle: f64) -> String {
         }
         let _ = writeln!(text, "would remove {}", one.run_id);
         let worktrees = one.worktrees.iter().map(|path| format!("worktree {}", sanitize::line(path)));
-        for what in worktrees.chain(one.refs.clone()).chain(one.submodules.clone()) {
+        let folder = one.folder.iter().map(|path| format!("folder {}", sanitize::line(path)));
+        for what in worktrees.chain(one.refs.clone()).chain(folder).chain(one.submodules.clone()) {
             let _ = writeln!(text, "  {what}");
         }
     }
