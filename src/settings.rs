@@ -7,6 +7,7 @@ mod keys;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::{IntErrorKind, ParseIntError};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -169,7 +170,7 @@ impl Settings {
     /// # Errors
     /// Where the value is not a number of at least 1.
     pub fn max_agent_calls(&self) -> Result<Option<u64>> {
-        self.parse(Index::MaxAgentCalls, |text| whole(text, 1))
+        self.parse(Index::MaxAgentCalls, |text| whole(text, 1..=u64::MAX))
     }
 
     /// Tokens a run may use, in and out together.
@@ -177,7 +178,7 @@ impl Settings {
     /// # Errors
     /// Where the value is not a number of at least 1.
     pub fn max_tokens(&self) -> Result<Option<u64>> {
-        self.parse(Index::MaxTokens, |text| whole(text, 1))
+        self.parse(Index::MaxTokens, |text| whole(text, 1..=u64::MAX))
     }
 
     /// US dollars a run may cost.
@@ -350,7 +351,7 @@ impl Settings {
     /// # Errors
     /// Where the value is not a number.
     pub fn review_bytes(&self) -> Result<usize> {
-        self.parse(Index::ReviewBytes, |text| whole(text, 0)).map(Option::unwrap_or_default)
+        self.parse(Index::ReviewBytes, |text| whole(text, 0..=usize::MAX)).map(Option::unwrap_or_default)
     }
 
     fn text(&self, index: Index) -> Option<&str> {
@@ -368,7 +369,7 @@ impl Settings {
     }
 
     fn count(&self, index: Index, least: u32) -> Result<u32> {
-        self.parse(index, |text| whole(text, least)).map(|number| number.unwrap_or(least))
+        self.parse(index, |text| whole(text, least..=u32::MAX)).map(|number| number.unwrap_or(least))
     }
 
     fn word<T: FromStr<Err = String> + Default>(&self, index: Index) -> Result<T> {
@@ -400,18 +401,23 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
-/// A whole number of at least `least`.
+/// A whole number that is in `range`.
 ///
 /// # Errors
 /// Why `text` is none.
 pub fn whole<T: FromStr<Err = ParseIntError> + PartialOrd + fmt::Display + Copy>(
     text: &str,
-    least: T,
+    range: RangeInclusive<T>,
 ) -> Result<T, String> {
-    match text.parse::<T>() {
-        Ok(number) if number >= least => Ok(number),
-        Err(error) if *error.kind() == IntErrorKind::PosOverflow => Err(format!("'{text}' is too large a number")),
-        _ => Err(format!("'{text}' is not a whole number of at least {least}")),
+    let parsed = text.parse::<T>();
+    let is_too_large = match &parsed {
+        Ok(number) => number > range.end(),
+        Err(error) => *error.kind() == IntErrorKind::PosOverflow,
+    };
+    match parsed {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ if is_too_large => Err(format!("'{text}' is too large: at most {}", range.end())),
+        _ => Err(format!("'{text}' is not a whole number of at least {}", range.start())),
     }
 }
 

@@ -13,7 +13,7 @@ fn assert_untouched(repo: &Repo) {
     assert!(!repo.home().join("repo.agentloop").exists());
 }
 
-fn with_stdin(repo: &Repo, arguments: &[&str], input: &[u8]) -> Ran {
+pub fn with_stdin(repo: &Repo, arguments: &[&str], input: &[u8]) -> Ran {
     let mut command = repo.command(PROGRAM);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -392,6 +392,8 @@ fn an_environment_that_is_not_utf_8_is_no_reason_to_fail() {
 fn the_largest_numbers_are_taken_for_what_they_are() {
     let repo = Repo::new();
     let largest = u32::MAX.to_string();
+    let help = repo.agentloop(&["run", "-h"]).expect(0).stdout;
+    assert!(help.contains(&format!("Iterations the run may take, at most {largest}\n")), "{help}");
     let result = repo.mock_run("x", &["--max-task-retries", &largest, "--max-iterations", &largest]);
     assert_eq!(result["history"][0]["results"][0]["ok"], true, "{result}");
 }

@@ -160,7 +160,11 @@ mod tests {
             (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
             (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
             (&["run", "x", "--max-iterations", "0"], "'0' is not a whole number of at least 1", "run -h"),
-            (&["run", "x", "--max-iterations", "5000000000"], "'5000000000' is too large a number", "run -h"),
+            (
+                &["run", "x", "--max-iterations", "5000000000"],
+                "'5000000000' is too large: at most 4294967295",
+                "run -h",
+            ),
             (&["run", "x", "--max-cost", "1e10"], "'1e10' is too large: at most 1000000000", "run -h"),
             (&["run", "x", "--max-seconds", "-1"], "'-1' is not a number of seconds above 0", "run -h"),
             (&["run", "x", "--verify", "open 'quote"], "a quote that is not closed", "run -h"),

@@ -150,7 +150,7 @@ pub struct Common {
     /// Let workers change protected files; the reviewer is told
     #[arg(long, help_heading = "Checks and limits")]
     pub allow_protected: bool,
-    /// Iterations the run may take [default: 4]
+    /// Iterations the run may take, at most 4294967295 [default: 4]
     #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
     pub max_iterations: Option<u32>,
     /// Further attempts at a subgoal after its first [default: 1]

@@ -33,19 +33,19 @@ pub fn isolation(text: &str) -> Result<Isolation, String> {
 }
 
 pub fn at_least_none(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 0)
+    whole(unmarked(text), 0..=u32::MAX)
 }
 
 pub fn at_least_one(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 1)
+    whole(unmarked(text), 1..=u32::MAX)
 }
 
 pub fn at_least_one_u64(text: &str) -> Result<u64, String> {
-    whole(unmarked(text), 1)
+    whole(unmarked(text), 1..=u64::MAX)
 }
 
 pub fn at_least_one_usize(text: &str) -> Result<usize, String> {
-    whole(unmarked(text), 1)
+    whole(unmarked(text), 1..=usize::MAX)
 }
 
 pub fn dollars(text: &str) -> Result<f64, String> {
