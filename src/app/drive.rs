@@ -249,26 +249,23 @@ pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
 fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     let Some(ended) = &run.ended else { return Ok(()) };
     let budget = changes.apply(&run.options).map_or_else(|| run.options.budget.clone(), |options| options.budget);
-    let spent = match ended.reason {
+    let is_spent = match ended.reason {
         StopReason::GoalComplete => {
             return Err(Error::usage(format!("{id} has reached its goal"))
                 .hint(format!("'git agentloop merge {id}' takes its work; a new goal is a new run")));
         }
-        StopReason::MaxIterations if run.iterations.len() >= budget.max_iterations as usize => "--max-iterations",
-        StopReason::MaxSeconds if budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit) => {
-            "--max-seconds"
-        }
-        StopReason::MaxAgentCalls if budget.max_agent_calls.is_some_and(|limit| run.agent_calls >= limit) => {
-            "--max-agent-calls"
-        }
-        StopReason::MaxTokens if budget.max_tokens.is_some_and(|limit| run.usage.tokens() >= limit) => "--max-tokens",
-        StopReason::MaxCost if budget.max_cost.is_some_and(|limit| run.usage.cost_usd.unwrap_or(0.0) >= limit) => {
-            "--max-cost"
-        }
-        _ => return Ok(()),
+        StopReason::MaxIterations => run.iterations.len() >= budget.max_iterations as usize,
+        StopReason::MaxSeconds => budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit),
+        StopReason::MaxAgentCalls => budget.max_agent_calls.is_some_and(|limit| run.agent_calls >= limit),
+        StopReason::MaxTokens => budget.max_tokens.is_some_and(|limit| run.usage.tokens() >= limit),
+        StopReason::MaxCost => budget.max_cost.is_some_and(|limit| run.usage.cost_usd.unwrap_or(0.0) >= limit),
+        _ => false,
     };
+    if !is_spent {
+        return Ok(());
+    }
     Err(Error::usage(format!("{id} has spent its budget: {}", ended.reason))
-        .hint(format!("give it more: git agentloop resume {id} {spent} N")))
+        .hint(format!("give it more: git agentloop resume {id}{}", run.more(ended.reason))))
 }
 
 /// A run's files are in its worktree or in the user's checkout, and do not go from one to the other.

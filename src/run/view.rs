@@ -192,20 +192,28 @@ pub struct WorktreeView {
 }
 
 impl Run {
-    /// The flag that gives twice of what a run that stopped for `reason` had, as a command takes it: ` --max-iterations 8`;
-    /// empty where it is not its budget that stopped it.
+    /// The flag that gives twice of what a run that stopped for `reason` had, or of what it spent where calls in flight took
+    /// more, as a command takes it: ` --max-iterations 8`; empty where it is not its budget that stopped it.
     #[must_use]
     pub fn more(&self, reason: StopReason) -> String {
         let budget = self.budget();
-        let twice = |number: u64| number.saturating_mul(2);
+        let twice = |most: u64, spent: u64| most.max(spent).saturating_mul(2);
+        let dear = |most: f64, spent: f64, parts: f64| (most.max(spent) * 2.0 * parts).ceil() / parts;
         match reason {
             StopReason::MaxIterations => Some(format!(" --max-iterations {}", budget.max_iterations.saturating_mul(2))),
-            StopReason::MaxSeconds => budget.max_seconds.map(|most| format!(" --max-seconds {}", most * 2.0)),
-            StopReason::MaxAgentCalls => {
-                budget.max_agent_calls.map(|most| format!(" --max-agent-calls {}", twice(most)))
+            StopReason::MaxSeconds => {
+                budget.max_seconds.map(|most| format!(" --max-seconds {}", dear(most, self.seconds(self.now), 1.0)))
             }
-            StopReason::MaxTokens => budget.max_tokens.map(|most| format!(" --max-tokens {}", twice(most))),
-            StopReason::MaxCost => budget.max_cost.map(|most| format!(" --max-cost {}", most * 2.0)),
+            StopReason::MaxAgentCalls => {
+                budget.max_agent_calls.map(|most| format!(" --max-agent-calls {}", twice(most, self.agent_calls)))
+            }
+            StopReason::MaxTokens => {
+                budget.max_tokens.map(|most| format!(" --max-tokens {}", twice(most, self.usage.tokens())))
+            }
+            StopReason::MaxCost => {
+                let spent = self.usage.cost_usd.unwrap_or_default();
+                budget.max_cost.map(|most| format!(" --max-cost {}", dear(most, spent, 100.0)))
+            }
             _ => None,
         }
         .unwrap_or_default()
