@@ -230,7 +230,17 @@ fn what_is_printed_to_be_typed_works_wherever_the_branch_is() {
         assert_told_commands_work(&repo, &run);
         assert_eq!(repo.agentloop(&["show", &run, "--json"]).expect(0).json()["merged"], true, "{deed}");
         let said = repo.agentloop(&["result", &run]).expect(0).stdout;
-        assert_eq!(said.contains(" (gone), "), matches!(deed, "deleted" | "renamed"), "{said}");
+        let is_gone = matches!(deed, "deleted" | "renamed");
+        let tip = &repo.agentloop(&["show", &run, "--json"]).expect(0).json()["tip"].as_str().unwrap()[..12].to_owned();
+        let gone = format!("{branch} (gone; its newest commit is {tip})");
+        assert_eq!(said.contains(&format!("branch: {gone}, 3 files changed\n")), is_gone, "{said}");
+        let shown = repo.agentloop(&["show", &run]).expect(0).stdout;
+        assert_eq!(shown.contains(&format!("branch    {gone}, merged\n")), is_gone, "{shown}");
+        // To read where it stood would take the whole record.
+        let status = repo.agentloop(&["status", &run]).expect(0).stdout;
+        let name = if deed == "only fetched" { format!("origin/{branch}") } else { branch };
+        let gone = if is_gone { " (not in this clone)" } else { "" };
+        assert!(status.contains(&format!("branch:  {name}{gone}\n")), "{status}");
     }
 }
 

@@ -62,6 +62,12 @@ pub fn status(site: &Site, run: Option<&str>) -> Result<Status> {
     Ok(Status::of(id.clone(), branch(&id), noted.snapshot, live))
 }
 
+/// What git calls the run's branch here: as it is, or as it was fetched; nothing where it is neither.
+#[must_use]
+pub fn branch_here(site: &Site, run: &RunId) -> Option<String> {
+    preview::standing(&site.repo, run).map(|tip| tip.name)
+}
+
 /// A run as it is listed.
 ///
 /// # Errors

@@ -34,7 +34,7 @@ pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
     };
     let new = app::fork(site, arguments.run.as_deref(), fork)?;
     if driving.detach {
-        return say_status(&app::run_detached(site, new)?, driving.json);
+        return say_status(site, &app::run_detached(site, new)?, driving.json);
     }
     let console = new.options.asking == Asking::Console && print::person_answers() && !driving.non_interactive;
     drive_here(driving, console, |drive| app::run(site, new, drive))

@@ -113,11 +113,12 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Answer(arguments) => answer(&site()?, &arguments.run, &arguments.answers, arguments.driving),
         Verb::Status(arguments) if arguments.short => short_status(arguments.run.as_deref()),
         Verb::Status(arguments) => {
-            let status = app::status(&site()?, arguments.run.as_deref())?;
+            let site = site()?;
+            let status = app::status(&site, arguments.run.as_deref())?;
             if arguments.porcelain {
                 return print::out(porcelain::status(&status)).map(|_| 0);
             }
-            say_status(&status, arguments.json)
+            say_status(&site, &status, arguments.json)
         }
         Verb::List(arguments) => {
             let runs = app::list(&site()?)?;
@@ -162,7 +163,7 @@ fn cancel(site: &Site, run: Option<&str>, json: bool) -> Result<u8> {
         print::note("stopping: its workers are given time to end, and what they did is being committed");
         cancelled.await
     })?;
-    say_status(&status, json)
+    say_status(site, &status, json)
 }
 
 fn config(site: &Site, json: bool) -> Result<u8> {
@@ -210,7 +211,7 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
         }
     }
     if driving.detach {
-        return say_status(&app::run_detached(site, new)?, driving.json);
+        return say_status(site, &app::run_detached(site, new)?, driving.json);
     }
     let console = new.options.asking == Asking::Console;
     drive_here(driving, console, |drive| app::run(site, new, drive))
@@ -229,10 +230,10 @@ fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
         changes.agent = Some(AgentChoice { model: Some(model.clone()), ..so_far.options.agent });
     }
     if driving.detach {
-        return say_status(&app::resume_detached(site, &run, changes)?, driving.json);
+        return say_status(site, &app::resume_detached(site, &run, changes)?, driving.json);
     }
     if let Some(status) = app::change_live(site, &run, &changes)? {
-        return say_status(&status, driving.json);
+        return say_status(site, &status, driving.json);
     }
     let person = print::person_answers() && !driving.non_interactive;
     drive_here(driving, person, |drive| app::resume(site, &run, changes, drive))
@@ -241,7 +242,7 @@ fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
 fn answer(site: &Site, run: &str, answers: &[String], driving: Driving) -> Result<u8> {
     let answers = answers.to_vec();
     if driving.detach {
-        return say_status(&app::answer_detached(site, run, answers)?, driving.json);
+        return say_status(site, &app::answer_detached(site, run, answers)?, driving.json);
     }
     drive_here(driving, false, |drive| app::answer(site, run, answers, drive))
 }
@@ -344,8 +345,11 @@ fn page(text: &str) -> Result<()> {
     Ok(())
 }
 
-fn say_status(status: &Status, json: bool) -> Result<u8> {
-    say(json, status, || Ok(render::status(status, app::now())))
+fn say_status(site: &Site, status: &Status, json: bool) -> Result<u8> {
+    say(json, status, || {
+        let branch = app::branch_here(site, &status.run_id);
+        Ok(render::status(status, branch.as_deref(), app::now()))
+    })
 }
 
 fn say_result(result: &RunResult, json: bool) -> Result<u8> {

@@ -31,9 +31,9 @@ pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
     Ok(text.context("the answer cannot be written as JSON")? + "\n")
 }
 
-/// Where a run stands.
+/// Where a run stands; `branch` is what git calls its branch here.
 #[must_use]
-pub fn status(status: &Status, now: Timestamp) -> String {
+pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     let id = &status.run_id;
     let mut text = format!("{id}: {}", paint::state(&status.state, &state(status)));
     let iteration = format!("iteration {} of {}", status.iteration, status.max_iterations);
@@ -44,7 +44,7 @@ pub fn status(status: &Status, now: Timestamp) -> String {
     };
     let _ = writeln!(text, "goal:    {}", short(&status.goal, LINE_WIDTH));
     let _ = writeln!(text, "started: {} ago", span(now.since(status.started_at)));
-    let _ = writeln!(text, "branch:  {}", status.branch);
+    let _ = writeln!(text, "branch:  {}", self::branch(&status.branch, branch));
     if status.tokens > 0 {
         let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
         let _ = writeln!(text, "used:    {}{cost}", count(status.tokens, "token"));
@@ -57,6 +57,16 @@ pub fn status(status: &Status, now: Timestamp) -> String {
     };
     let _ = writeln!(text, "next:    {next}");
     text
+}
+
+/// A run's branch, where `name` is what git calls its work here: the branch, one that was fetched, or a commit.
+#[must_use]
+pub fn branch(branch: &str, name: Option<&str>) -> String {
+    match name {
+        Some(name) if name.contains('/') => name.to_owned(),
+        Some(commit) => format!("{branch} (gone; its newest commit is {})", commit.get(..12).unwrap_or(commit)),
+        None => format!("{branch} (not in this clone)"),
+    }
 }
 
 fn state(status: &Status) -> String {
@@ -120,10 +130,8 @@ pub fn result(result: &RunResult) -> String {
     }
     if let Some(worktree) = &result.worktree {
         let files = worktree.changed_files.len();
-        let name = worktree.name.as_deref().filter(|name| *name != worktree.branch);
-        // A commit, or a branch of a remote's.
-        let gone = if name.is_some_and(|name| !name.contains('/')) { " (gone)" } else { "" };
-        let _ = writeln!(text, "branch: {}{gone}, {} changed", worktree.branch, count(files, "file"));
+        let branch = branch(&worktree.branch, worktree.name.as_deref());
+        let _ = writeln!(text, "branch: {branch}, {} changed", count(files, "file"));
         if let Some(path) = &worktree.path {
             let _ = writeln!(text, "worktree: {}", line(path));
         }

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_lines, span};
+use super::render::{branch, check_lines, span};
 use super::sanitize::{lines, short};
-use crate::app::Shown;
+use crate::app::{self, Shown};
 use crate::run::text::count;
 
 /// Longest line that an agent's words make, in characters.
@@ -38,11 +38,8 @@ pub fn text(shown: &Shown) -> String {
     let calls = count(shown.agent_calls, "agent call");
     let _ = writeln!(text, "cost      {calls}{tokens}{cost}, {}", span(shown.seconds));
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
-    let _ = if shown.branch == shown.tip {
-        writeln!(text, "branch    gone; its newest commit is {}{merged}", shown.tip)
-    } else {
-        writeln!(text, "branch    {}{merged}", shown.branch)
-    };
+    let branch = branch(&app::branch(&shown.run_id), Some(&shown.branch));
+    let _ = writeln!(text, "branch    {branch}{merged}");
     if let Some(next) = &shown.next {
         let _ = writeln!(text, "next      {next}");
     }

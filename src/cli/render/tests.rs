@@ -3,6 +3,8 @@ use crate::run::goal::RunId;
 use crate::run::view::{Pass, WorktreeView};
 use crate::run::work::{Review, Usage};
 
+const BRANCH: &str = "agentloop/fix-login-000000";
+
 fn a_status(state: &str, running: bool) -> Status {
     Status {
         run_id: RunId::new("fix login", 0),
@@ -14,7 +16,7 @@ fn a_status(state: &str, running: bool) -> Status {
         events: 40,
         started_at: Timestamp(0),
         goal: "fix the login\u{1b}[31m page".to_owned(),
-        branch: "agentloop/fix-login-000000".to_owned(),
+        branch: BRANCH.to_owned(),
         tokens: 0,
         cost_usd: None,
         completed: None,
@@ -54,8 +56,8 @@ fn a_result(status: &str) -> RunResult {
         usage: Usage::default(),
         usage_by_role: std::collections::BTreeMap::new(),
         worktree: Some(WorktreeView {
-            name: Some("agentloop/fix-login-000000".into()),
-            branch: "agentloop/fix-login-000000".to_owned(),
+            name: Some(BRANCH.into()),
+            branch: BRANCH.to_owned(),
             base: "0123456789abcdef".to_owned(),
             changed_files: vec!["a".to_owned()],
             ..WorktreeView::default()
@@ -66,14 +68,14 @@ fn a_result(status: &str) -> RunResult {
 #[test]
 fn a_running_status_says_what_it_does_and_what_to_do() {
     assert_eq!(
-        paint::plain(&status(&a_status("running", true), Timestamp(300_000))),
+        paint::plain(&status(&a_status("running", true), Some(BRANCH), Timestamp(300_000))),
         "fix-login-000000: running, execute, iteration 2 of 4\n\
          goal:    fix the login page\n\
          started: 5m ago\n\
          branch:  agentloop/fix-login-000000\n\
          next:    'git agentloop tail -f fix-login-000000' follows it\n"
     );
-    let interrupted = status(&a_status("interrupted", false), Timestamp(0));
+    let interrupted = status(&a_status("interrupted", false), Some(BRANCH), Timestamp(0));
     assert!(interrupted.contains("'git agentloop resume fix-login-000000' goes on"), "{interrupted}");
 }
 

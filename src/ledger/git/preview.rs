@@ -45,6 +45,19 @@ pub struct BranchTip {
 /// # Errors
 /// Where nothing of it is in this clone.
 pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchTip> {
+    if let Some(tip) = standing(repo, run) {
+        return Ok(tip);
+    }
+    if Repository::id(known).is_ok_and(|id| repo.gix().has_object(id)) {
+        return Ok(BranchTip { name: known.to_owned(), commit: known.to_owned() });
+    }
+    Err(Error::failed(format!("the commits of {run} are not in this clone"))
+        .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
+}
+
+/// The run's branch, here or as it was fetched.
+#[must_use]
+pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
     let gix = repo.gix();
     let local = std::iter::once((branch::name(run), format!("agentloop/{run}")));
     let fetched = gix.remote_names().into_iter().map(|remote| {
@@ -54,14 +67,10 @@ pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchT
     for (full, name) in local.chain(fetched) {
         let found = gix.try_find_reference(full.as_str()).ok().flatten();
         if let Some(id) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) {
-            return Ok(BranchTip { name, commit: id.to_string() });
+            return Some(BranchTip { name, commit: id.to_string() });
         }
     }
-    if Repository::id(known).is_ok_and(|id| gix.has_object(id)) {
-        return Ok(BranchTip { name: known.to_owned(), commit: known.to_owned() });
-    }
-    Err(Error::failed(format!("the commits of {run} are not in this clone"))
-        .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
+    None
 }
 
 /// The commit that the work up to `tip` grew from: the run's base; of a branch that was rebased, what it stands on now.
