@@ -1,5 +1,6 @@
 //! `steer` and `fork`: guidance for a live run, and new runs from where others were.
 
+use crate::bad_input::with_stdin;
 use crate::review::run_with_files;
 use crate::support::Repo;
 
@@ -103,12 +104,53 @@ fn a_live_run_takes_a_new_budget_and_nothing_else() {
 }
 
 #[test]
+fn a_spent_budget_names_one_that_is_enough() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.delay", "300"]);
+    // A call in flight is let go on: the time is spent many times over.
+    for limit in [&["--max-iterations", "1"][..], &["--max-agent-calls", "2"], &["--max-seconds", "0.05"]] {
+        let run = repo.agentloop(&[&["run", "x", "--backend", "mock", "--json"], limit].concat()).expect(1).json();
+        let run = run["run_id"].as_str().unwrap();
+        let refused = repo.agentloop(&["resume", run]).expect(2).stderr;
+        let (said, command) = refused.trim_end().split_once("\nhint: give it more: git agentloop ").unwrap();
+        assert!(said.contains("has spent its budget"), "{said}");
+        repo.agentloop(&[&command.split(' ').collect::<Vec<_>>()[..], &["-d"]].concat()).expect(0);
+        repo.await_status(run, |status| status["running"] == false);
+        let before = repo.events(run).iter().filter(|event| event["kind"] == "run_resumed").count();
+        assert_eq!(before, 1, "{command}");
+    }
+}
+
+#[test]
+fn a_fork_takes_its_goal_as_a_run_does_and_tells_what_a_run_tells() {
+    let repo = Repo::new();
+    let run = repo.mock_run("the first", &[])["run_id"].as_str().unwrap().to_owned();
+    repo.write("README", "changed\n");
+    let notice = "uncommitted changes in your checkout are not part of the run\n";
+    for (arguments, goal) in [
+        (&["fork", &run, "the second"][..], "the second"),
+        (&["fork", "@", "the third"], "the third"),
+        (&["fork", "@1", "-"], "from stdin"),
+        (&["fork", "@", "-F", "-"], "from stdin"),
+        (&["fork"], "from stdin"),
+    ] {
+        let told = with_stdin(&repo, &[arguments, &["--json"]].concat(), b"from stdin\n").expect(0);
+        let forked = told.json()["run_id"].as_str().unwrap().to_owned();
+        assert_eq!(repo.status(&forked)["goal"], goal, "{arguments:?}");
+        assert!(told.stderr.starts_with(notice), "{}", told.stderr);
+    }
+    assert!(!repo.agentloop(&["fork", "-q"]).expect(0).stderr.contains(notice));
+    let refused = repo.agentloop(&["fork", "another goal"]).expect(2).stderr;
+    assert!(refused.contains("hint: the run comes before the goal") && refused.contains("fork @ GOAL"), "{refused}");
+}
+
+#[test]
 fn a_fork_goes_on_from_an_iteration_and_says_so() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
     let print = repo.fingerprint();
     let from = format!("{run}@1");
-    let arguments = ["fork", &from, "--goal", "write others", "--max-iterations", "3", "--json"];
+    let arguments = ["fork", &from, "write others", "--max-iterations", "3", "--json"];
     let forked = repo.agentloop(&arguments).expect(0).json();
     let new = forked["run_id"].as_str().unwrap();
     assert!(new.starts_with("write-others-"), "{new}");

@@ -1,7 +1,7 @@
 //! `steer` and `fork`.
 
 use super::args::{ForkArgs, SteerArgs};
-use super::{drive_here, goal, options, print, say_status};
+use super::{drive_here, goal, notice, options, print, say_status};
 use crate::app::{self, Fork, Site};
 use crate::error::Result;
 use crate::run::goal::Asking;
@@ -32,7 +32,13 @@ pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
         name: arguments.name.clone(),
         changes: options::changes(&arguments.common, false),
     };
-    let new = app::fork(site, arguments.run.as_deref(), fork)?;
+    let new = app::fork(site, arguments.run.as_deref(), fork).map_err(|error| match &arguments.run {
+        Some(words) if words.contains(char::is_whitespace) => {
+            error.hint("the run comes before the goal, and '@' is the newest: git agentloop fork @ GOAL")
+        }
+        _ => error,
+    })?;
+    notice(site, &new, driving)?;
     if driving.detach {
         return say_status(site, &app::run_detached(site, new)?, driving.json);
     }

@@ -44,7 +44,7 @@ use self::args::{Cli, Driving, Json, McpArgs, PromptsArgs, ResumeArgs, RunArgs, 
 use self::console::Console;
 use self::display::{Display, Mode};
 use self::usage::Refusal;
-use crate::app::{self, Drive, Site};
+use crate::app::{self, Drive, NewRun, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::run::Run;
@@ -205,16 +205,22 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
     }
     let person = print::person_answers() && !driving.non_interactive;
     let new = options::new_run(arguments, site.settings(), person)?;
-    if !driving.quiet {
-        for notice in app::notices(site, &new)? {
-            print::note(&sanitize::lines(&notice));
-        }
-    }
+    notice(site, &new, driving)?;
     if driving.detach {
         return say_status(site, &app::run_detached(site, new)?, driving.json);
     }
     let console = new.options.asking == Asking::Console;
     drive_here(driving, console, |drive| app::run(site, new, drive))
+}
+
+/// Says what the user should know before `new` begins.
+fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
+    if !driving.quiet {
+        for notice in app::notices(site, new)? {
+            print::note(&sanitize::lines(&notice));
+        }
+    }
+    Ok(())
 }
 
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {

@@ -18,8 +18,9 @@ iteration left, there is one more.";
 
 pub const FORK_EXAMPLES: &str = "\
 Examples:
-  git agentloop fork fix-login-3k9vqp@2 --goal \"the same with sessions\"
+  git agentloop fork fix-login-3k9vqp@2 \"the same with sessions\"
   git agentloop fork fix-login-3k9vqp --backend codex --max-iterations 8
+  git agentloop fork @ \"then mend the docs\"            @ is the newest run
 
 What is not given is as the other run has it.";
 
@@ -59,11 +60,11 @@ pub struct SteerArgs {
 /// Options of `fork`.
 #[derive(Debug, Args)]
 pub struct ForkArgs {
-    /// The run, and the iteration to go on from [default: the newest of the newest run]
+    /// The run, and the iteration to go on from; '@' is the newest run [default: the newest of it]
     #[arg(value_name = "RUN[@N]", value_parser = text)]
     pub run: Option<String>,
-    /// Another goal [default: the same]
-    #[arg(long, value_name = "TEXT", value_parser = text)]
+    /// Another goal; '-' reads it from stdin [default: the same]
+    #[arg(value_parser = text)]
     pub goal: Option<String>,
     /// Read the goal from a file; '-' is stdin
     #[arg(short = 'F', long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "goal")]
