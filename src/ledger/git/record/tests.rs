@@ -1,5 +1,6 @@
 //! The record against real git: what other hands do to the ref, page by page.
 
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
 use super::*;
@@ -321,14 +322,13 @@ fn a_writer_that_is_killed_loses_nothing_and_leaves_no_lock() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(15 + fastrand::Rng::with_seed(round).u64(..60)));
+        let said = BufReader::new(writer.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut appended = said.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
+        let first = appended.next().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(fastrand::Rng::with_seed(round).u64(..30_000)));
         writer.kill().unwrap();
-        let output = writer.wait_with_output().unwrap();
-        let last = String::from_utf8_lossy(&output.stderr)
-            .lines()
-            .filter_map(|line| line.strip_prefix("appended ")?.parse().ok())
-            .max();
-        acknowledged = acknowledged.max(last.unwrap_or(0));
+        writer.wait().unwrap();
+        acknowledged = acknowledged.max(appended.max().unwrap_or(first));
         let locks = || {
             let found = std::process::Command::new("find").arg(fixture.git_dir()).args(["-name", "*.lock"]).output();
             String::from_utf8(found.unwrap().stdout).unwrap()
