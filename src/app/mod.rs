@@ -40,7 +40,7 @@ use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::redact::Redactor;
-use crate::engine::{Unwatched, Watch};
+pub use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result, alike};
 use crate::interaction::{Interaction, Suspend};
 use crate::ledger::git::Repository;
