@@ -44,10 +44,10 @@ fn merge_takes_the_work_in_each_of_git_s_ways() {
         }
         // Once more is nothing to do.
         let again = repo.git(&["rev-parse", "HEAD"]);
-        if flag != "--rebase" {
-            repo.agentloop(&["merge", &run, flag]).expect(0);
-            assert_eq!(repo.git(&["rev-parse", "HEAD"]), again, "{flag}");
-        }
+        let said = repo.agentloop(&["merge", &run, flag]).expect(0).stderr;
+        assert_eq!(repo.git(&["rev-parse", "HEAD"]), again, "{flag}");
+        let is_told = said.contains("its work is in your branch already");
+        assert_eq!(is_told, ["--squash", "--rebase"].contains(&flag), "{flag}: {said}");
     }
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");

@@ -12,7 +12,7 @@ use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip};
-use crate::ledger::git::{GitLedger, OnRecord, lock, merge as git};
+use crate::ledger::git::{GitLedger, OnRecord, lock, merge as git, merged};
 use crate::process;
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Permissions, Role, RunId, session_id};
@@ -43,13 +43,14 @@ struct Work {
 
 /// Takes the run's work into the user's current branch; what git exits with. Where git stops, at conflicts or before it
 /// would touch uncommitted changes, the checkout is as git leaves it. `tell` hears first which run that is and what it
-/// came to. Of one that changed no file a merge takes the history, as git does; a squash and a rebase have nothing to take.
+/// came to. Of one that changed no file a merge takes the history, as git does; a squash and a rebase have nothing to take,
+/// and neither have they of one whose work is in the branch already.
 ///
 /// # Errors
 /// Where there is no such run, it is running, or git cannot be started.
 pub fn merge(site: &Site, run: Option<&str>, how: Merge, tell: impl Fn(&str)) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
-    let code = if work.announce(site, how, &tell) { work.take_it(site, how)? } else { 0 };
+    let code = if work.announce(site, how, &tell)? { work.take_it(site, how)? } else { 0 };
     Ok((work.id, code))
 }
 
@@ -67,7 +68,7 @@ pub async fn merge_with_agent(
     tell: impl Fn(&str),
 ) -> Result<(RunId, i32)> {
     let work = work(site, run, how.way)?;
-    if !work.announce(site, how, &tell) {
+    if !work.announce(site, how, &tell)? {
         return Ok((work.id, 0));
     }
     let met = git::meet(&site.repo, &work.tip.commit)?;
@@ -135,18 +136,27 @@ pub async fn merge_with_agent(
 
 impl Work {
     /// Says what is taken; whether there is anything.
-    fn announce(&self, site: &Site, how: Merge, tell: impl Fn(&str)) -> bool {
+    fn announce(&self, site: &Site, how: Merge, tell: impl Fn(&str)) -> Result<bool> {
         let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
         tell(&format!("taking {}: {summary}", self.tip.name));
         // A base that is not in this clone tells nothing.
         let changed = preview::differ(&site.repo, &self.run.base, &self.tip.commit).unwrap_or(true);
         let takes_history = !matches!(how.way, Way::Squash | Way::Rebase);
+        // Of a merge git itself knows; a second copy of the same commits would be a conflict.
+        if changed
+            && !takes_history
+            && merged::merged(&site.repo, &[(&self.id, &self.run.snapshot())])?.contains(&self.id)
+        {
+            let again = format!("git merge --squash {}", self.tip.name);
+            tell(&format!("its work is in your branch already; '{again}' would take it once more"));
+            return Ok(false);
+        }
         match (changed, takes_history) {
             (true, _) => {}
             (false, true) => tell("it changed no file: only its history is taken"),
             (false, false) => tell("it changed no file: there is nothing to take"),
         }
-        changed || takes_history
+        Ok(changed || takes_history)
     }
 
     fn take_it(&self, site: &Site, how: Merge) -> Result<i32> {

@@ -67,7 +67,7 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
         }
         Way::Squash => squash(repo, take, edit),
         Way::Rebase => {
-            refuse_staged()?;
+            refuse_staged(repo)?;
             let mut own = branch::own_commits(&repo.gix(), run, Repository::id(take.commit)?)?;
             if own.is_empty() {
                 return Ok(0);
@@ -215,7 +215,7 @@ fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::re
 }
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
-    refuse_staged()?;
+    refuse_staged(repo)?;
     let mut git = process::in_our_place("git");
     let code = run_it(git.args(["merge", "--squash", take.name]))?;
     // The words that git offers with the commit, now or once conflicts are resolved: ours instead of its list.
@@ -233,11 +233,17 @@ fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
 }
 
 /// git lets a squash and a cherry-pick begin over staged changes that they do not touch; those would be committed along.
-fn refuse_staged() -> Result<()> {
+fn refuse_staged(repo: &Repository) -> Result<()> {
+    refuse_under_way(repo)?;
     let mut git = process::in_our_place("git");
     let clean = git.args(["diff", "--cached", "--quiet"]).status().context("git cannot be started")?;
     if clean.success() {
         return Ok(());
+    }
+    // git-merge(1), --squash: what it leaves until it is committed.
+    if repo.gix().git_dir().join("SQUASH_MSG").exists() {
+        return Err(Error::usage("your index holds a squash that is not committed yet")
+            .hint("'git commit' concludes it; to take it back: git reset --merge"));
     }
     Err(Error::usage("your index holds staged changes: they would be committed along")
         .hint("commit them, or 'git stash' them, first"))
