@@ -1,9 +1,10 @@
 //! Taking a run out of the repository: what only it holds is kept on rescue refs before anything goes.
 //!
 //! Order is what makes a kill at any instant harmless: uncommitted work first becomes a commit on a rescue ref, then the
-//! worktrees go, then one transaction puts rescue refs in the place of the run's own, then the folder goes.
+//! worktrees go with the live files about them, then one transaction puts rescue refs in the place of the run's own: while
+//! one of those is left, the same verb finishes what was begun. Last goes what marks the run as this clone's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -108,6 +109,7 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
         removed.kept.push(withdrawn.in_words());
         undo.push(withdrawn.undo());
     }
+    clear_folder(repo, run)?;
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
         put_aside(&mover, run, &going, &rescue)?;
@@ -115,7 +117,9 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
         undo.insert(0, self::undo("git", &rescue));
     }
     removed.undo = Some(undo.join(" && ")).filter(|undo| !undo.is_empty());
-    clear_folder(repo, run, extent)?;
+    if extent == Extent::Everything {
+        remove_folder(repo, run)?;
+    }
     drop(lock);
     Ok(removed)
 }
@@ -156,7 +160,7 @@ fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<b
 pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
     GitLedger::withdraw(repo, run);
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Ok(()) };
-    if is_remnant(&repo.gix(), repo, run)? { clear_folder(repo, run, Extent::Everything) } else { Ok(()) }
+    if is_remnant(&repo.gix(), repo, run)? { remove_folder(repo, run) } else { Ok(()) }
 }
 
 /// Puts refs of `run` below `rescue`, out of their own places. Two steps, so that nothing goes before all of it is kept.
@@ -263,19 +267,24 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
 }
 
 /// Live files of the run go; that it was started here is known for as long as its record is.
-fn clear_folder(repo: &Repository, run: &RunId, extent: Extent) -> Result<()> {
+fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
     let dir = run_dir(repo.common_dir(), run);
-    let failed = || format!("'{}' cannot be cleared", dir.display());
-    if extent == Extent::Everything {
-        return std::fs::remove_dir_all(&dir).context(failed());
-    }
-    for entry in std::fs::read_dir(&dir).context(failed())?.flatten() {
+    for entry in std::fs::read_dir(&dir).context(uncleared(&dir))?.flatten() {
         if entry.file_name() == STARTED_HERE || entry.file_name() == lock::NAME {
             continue;
         }
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
         let path = entry.path();
-        if is_dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.context(failed())?;
+        if is_dir { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) }.context(uncleared(&dir))?;
     }
     Ok(())
+}
+
+fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
+    let dir = run_dir(repo.common_dir(), run);
+    std::fs::remove_dir_all(&dir).context(uncleared(&dir))
+}
+
+fn uncleared(dir: &Path) -> String {
+    format!("'{}' cannot be cleared", dir.display())
 }
