@@ -92,6 +92,13 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
             ),
         ));
     }
+    if let Some((run, refs)) = only("refs/agentloop/rescue/") {
+        let log = format!("/notes/agentloop/{run}");
+        if let Some(rescue) = refs.iter().filter_map(|name| name.strip_suffix(&log)).max() {
+            let back = format!("to have it back: {}", undo("git", rescue));
+            return Some(Error::usage(format!("{run} was discarded")).hint(back));
+        }
+    }
     for remote in repo.remote_names() {
         let remote = remote.to_str_lossy();
         if let Some((run, refs)) = only(&format!("refs/remotes/{remote}/agentloop/")) {
@@ -103,10 +110,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
             ));
         }
     }
-    let (run, refs) = only("refs/agentloop/rescue/")?;
-    let log = format!("/notes/agentloop/{run}");
-    let rescue = refs.iter().filter_map(|name| name.strip_suffix(&log)).max()?;
-    Some(Error::usage(format!("{run} was discarded")).hint(format!("to have it back: {}", undo("git", rescue))))
+    None
 }
 
 fn candidates(matching: &[(RunId, Place)]) -> String {
