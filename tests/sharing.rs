@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::review::run_with_files;
-use crate::support::{Repo, http_remote};
+use crate::support::{PROGRAM, Repo, http_remote};
 
 /// A bare repository below `home`, with main pushed to it as `origin`.
 pub fn bare(repo: &Repo) -> String {
@@ -254,7 +254,71 @@ fn a_run_that_went_on_in_two_places_is_kept_twice() {
     assert_eq!(report["diverged"], serde_json::json!([{"run_id": run, "here": here, "there": there}]));
     assert_eq!(repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout, own);
     assert_ne!(repo.git(&["rev-parse", &here]), repo.git(&["rev-parse", &there]));
-    assert!(repo.agentloop(&["sync"]).expect(1).stdout.contains("both are kept"));
+    let said = repo.agentloop(&["sync"]).expect(1).stdout;
+    assert!(said.contains("both are kept"), "{said}");
+    let command = |which: &str| said.split_once(which).unwrap().1.lines().next().unwrap().to_owned();
+    let (for_yours, for_theirs) = (command("for yours: "), command("for theirs, yours put aside: "));
+
+    // Theirs instead: this one is put aside, and can be had back.
+    let folder = std::path::Path::new(PROGRAM).parent().unwrap();
+    let path = std::env::join_paths(
+        [folder.to_owned()].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+    );
+    let chosen = repo.command("sh").env("PATH", path.unwrap()).args(["-ec", &for_theirs]).output().unwrap();
+    assert!(chosen.status.success(), "{for_theirs}: {chosen:?}");
+    let events = |repo: &Repo| repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout;
+    assert_eq!(events(&repo), events(&clone));
+    let chosen = String::from_utf8(chosen.stdout).unwrap();
+    let back = chosen.lines().find_map(|line| line.strip_prefix("undo: ")).unwrap();
+    repo.git(&["update-ref", "-d", &there]);
+    crate::taking::undo(&repo, back);
+    assert_eq!(events(&repo), own);
+    // Ours everywhere.
+    crate::taking::undo(&repo, &for_yours);
+    assert_eq!(sync(&repo, 0)["diverged"], serde_json::json!([]));
+}
+
+#[test]
+fn a_discarded_run_stays_so_until_it_goes_on_elsewhere() {
+    let repo = Repo::new();
+    let bare = bare(&repo);
+    repo.git(&["config", "agentloop.mock.acceptIteration", "9"]);
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    sync(&repo, 0);
+    let clone = clone_of(&bare);
+    sync(&clone, 0);
+    // One that was made here, and one that was only fetched.
+    for repo in [&repo, &clone] {
+        let removal = repo.agentloop(&["discard", &run, "--yes", "--json"]).expect(0).json();
+        let before = repo.git(&["for-each-ref"]);
+        assert_eq!(sync(repo, 0)["discarded"], serde_json::json!([run]));
+        assert_eq!(repo.git(&["for-each-ref"]), before);
+        assert_eq!(repo.agentloop(&["list", "--json"]).expect(0).json(), serde_json::json!([]));
+        let said = repo.agentloop(&["sync"]).expect(0).stdout;
+        assert!(said.contains(&format!("discarded {run}: it stays so, and origin still has it\n")), "{said}");
+        let told = repo.agentloop(&["show", &run]).expect(2).stderr;
+        let undo = removal["undo"].as_str().unwrap();
+        assert!(told.contains("was discarded") && told.contains(undo), "{told}");
+        crate::taking::undo(repo, undo);
+        let report = sync(repo, 0);
+        assert_eq!((&report["discarded"], &report["fetched"]), (&serde_json::json!([]), &serde_json::json!([])));
+        repo.agentloop(&["show", &run]).expect(0);
+    }
+    repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+    let trusted = ["resume", &run, "--max-iterations", "2", "--permissions", "edit", "--backend", "mock"];
+    clone.git(&["config", "agentloop.mock.acceptIteration", "9"]);
+    clone.agentloop(&trusted).expect(1);
+    sync(&clone, 0);
+    assert_eq!(sync(&repo, 0)["fetched"], serde_json::json!([run]));
+    assert_eq!(repo.status(&run)["iteration"], 2);
+    // And it is gone where the command that was named takes it away.
+    repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+    let said = repo.agentloop(&["sync"]).expect(0).stdout;
+    let command = said.split_once("to remove it there: ").unwrap().1.lines().next().unwrap();
+    crate::taking::undo(&repo, command);
+    assert_eq!(repo.agentloop(&["sync"]).expect(0).stdout, "nothing to exchange with origin\n");
+    repo.assert_sound();
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct SyncReport {
     pub pushed: Vec<RunId>,
     /// Runs that went on in two places.
     pub diverged: Vec<Diverged>,
+    /// Runs that were discarded here and stay so: the remote still has them, and nothing newer of them.
+    pub discarded: Vec<RunId>,
     /// What the remote did not take.
     pub refused: Vec<Refused>,
     /// What worktrees here held, and where it is kept.
@@ -71,6 +73,7 @@ pub fn sync(site: &Site, remote: Option<&str>, output: bool) -> Result<SyncRepor
         updated: synced.updated,
         pushed: synced.pushed,
         diverged: diverged.collect(),
+        discarded: synced.discarded,
         refused: refused.collect(),
         kept: synced.kept,
         output,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::args::SyncArgs;
 use super::{sanitize, say};
-use crate::app::{self, Site, SyncReport};
+use crate::app::{self, Diverged, Site, SyncReport};
 use crate::error::Result;
 use crate::run::goal::RunId;
 
@@ -31,11 +31,21 @@ fn text(report: &SyncReport) -> String {
     for kept in &report.kept {
         let _ = writeln!(text, "kept     {kept}");
     }
-    for run in &report.diverged {
+    let remote = sanitize::line(&report.remote);
+    for Diverged { run_id, here, there } in &report.diverged {
         let _ = writeln!(
             text,
-            "diverged {}: it went on here ({}) and there ({}); both are kept",
-            run.run_id, run.here, run.there
+            "diverged {run_id}: it went on here ({here}) and there ({there}); both are kept, and here all verbs read yours\n         \
+             for yours: git push --force {remote} agentloop/{run_id} {here}\n         \
+             for theirs, yours put aside: git agentloop discard {run_id} --yes && git agentloop sync {remote}"
+        );
+    }
+    for run in &report.discarded {
+        let _ = writeln!(
+            text,
+            "discarded {run}: it stays so, and {remote} still has it\n         \
+             to remove it there: git push {remote} --delete agentloop/{run} refs/notes/agentloop/{run}\n         \
+             to have it back: 'git agentloop show {run}' says how"
         );
     }
     for refused in &report.refused {
@@ -43,7 +53,6 @@ fn text(report: &SyncReport) -> String {
         if let Some(branch) =
             refused.name.strip_prefix("refs/heads/").filter(|_| refused.reason.contains("fast-forward"))
         {
-            let remote = sanitize::line(&report.remote);
             let _ = writeln!(text, "         'git push --force-with-lease {remote} {branch}' puts yours in its place");
         }
     }
@@ -51,7 +60,7 @@ fn text(report: &SyncReport) -> String {
         let _ = writeln!(text, "output   with {}", sanitize::line(remote));
     }
     if text.is_empty() {
-        text = format!("nothing to exchange with {}\n", sanitize::line(&report.remote));
+        text = format!("nothing to exchange with {remote}\n");
     }
     text
 }

@@ -10,7 +10,8 @@ Examples:
   git agentloop sync origin --output
 
 Runs of others show in 'list' like your own, and can be read, forked and
-resumed. Where a run went on in two places, both logs are kept and named.";
+resumed. Where a run went on in two places, both logs are kept and named. One
+that was discarded here comes back only once it has gone on elsewhere.";
 
 /// Options of `sync`.
 #[derive(Debug, Args)]

@@ -93,8 +93,8 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
         ));
     }
     if let Some((run, refs)) = only("refs/agentloop/rescue/") {
-        let log = format!("/notes/agentloop/{run}");
-        if let Some(rescue) = refs.iter().filter_map(|name| name.strip_suffix(&log)).max() {
+        // Its own record, or the one that was fetched.
+        if let Some((rescue, _)) = refs.iter().filter_map(|name| name.split_once("/notes/agentloop")).max() {
             let back = format!("to have it back: {}", undo("git", rescue));
             return Some(Error::usage(format!("{run} was discarded")).hint(back));
         }

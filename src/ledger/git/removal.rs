@@ -181,6 +181,21 @@ pub(super) fn put_aside(mover: &RefMover, run: &RunId, going: &[(String, ObjectI
     Ok(())
 }
 
+/// Whether `run` was discarded here with all that `log`, a log of it from elsewhere, holds. Where it had a log of its own,
+/// that one counts: whoever discards theirs may do so to have the other.
+pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<bool> {
+    let prefix = format!("refs/agentloop/rescue/{run}/");
+    let named = |reference: &gix::refs::Reference| {
+        let name = reference.name.as_bstr().to_str().ok()?;
+        let (discard, log) = name.strip_prefix(&prefix)?.split_once("/notes/agentloop")?;
+        Some((discard.to_owned(), log.starts_with('/'), reference.target.try_id()?.to_owned()))
+    };
+    let logs = read::prefixed(gix, &prefix, named)?;
+    let had_own = |discard: &str| logs.iter().any(|(other, is_own, _)| *is_own && other == discard);
+    let mut counting = logs.iter().filter(|(discard, is_own, _)| *is_own || !had_own(discard));
+    Ok(counting.any(|(_, _, kept)| branch::contains(gix, *kept, log)))
+}
+
 /// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
 pub(super) fn undo(git: &str, rescue: &str) -> String {
     format!(

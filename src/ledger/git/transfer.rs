@@ -93,6 +93,8 @@ pub struct Synced {
     pub pushed: Vec<RunId>,
     /// Runs that went on in two places: both logs are kept, ours first.
     pub diverged: Vec<(RunId, String, String)>,
+    /// Runs that were discarded here, and of which the remote has nothing newer: they stay so.
+    pub discarded: Vec<RunId>,
     /// Refs that the remote did not take, and why.
     pub refused: Vec<(String, String)>,
     /// What a worktree here held when its run had gone on elsewhere, and where it is kept.
@@ -146,8 +148,18 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     git.arg(format!("+refs/heads/agentloop/*:refs/remotes/{remote}/agentloop/*"));
     reached(remote, &command::output(&mut git)?)?;
 
-    let (ours, there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
+    let (ours, mut there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
     let mut synced = Synced::default();
+    // What was here before was had back since.
+    for (run, tip) in there.iter().filter(|(run, _)| !ours.contains_key(*run) && !before.contains_key(*run)) {
+        if removal::knew(&gix, run, *tip)? {
+            synced.discarded.push(run.clone());
+        }
+    }
+    let again = synced.discarded.iter().filter_map(|run| there.remove_entry(run));
+    let again = again.map(|(run, tip)| Change { name: format!("{theirs}{run}"), new: None, old: Expect::Is(tip) });
+    // One that moved meanwhile is looked at by the next sync.
+    let _ = RefMover::new(repo.common_dir().to_owned()).swap(&again.collect::<Vec<_>>())?;
     synced.fetched.extend(there.iter().filter(|(run, tip)| before.get(*run) != Some(*tip)).map(|(run, _)| run.clone()));
     let (mut outgoing, mut failed) = (Vec::new(), None);
     for (run, own) in &ours {
