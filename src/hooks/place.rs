@@ -15,6 +15,9 @@ const CONFIGURED_SINCE: (u32, u32) = (2, 54);
 /// Written where the hooks folder was not there before.
 const MADE_FOLDER: &str = "hooks-folder-made";
 
+/// How the name ends of a hook's file that is not whole yet.
+const STAGED: &str = "agentloop-new";
+
 /// For whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -168,7 +171,7 @@ fn put_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
             .context(failed.as_str())?;
     }
     // Whole and executable before it has its name, and never over a file that came meanwhile.
-    let staged = path.with_extension("agentloop-new");
+    let staged = path.with_extension(STAGED);
     let written = std::fs::write(&staged, shim)
         .and_then(|()| std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o755)))
         .and_then(|()| std::fs::hard_link(&staged, path));
@@ -180,6 +183,8 @@ fn take_files(repo: &Repository) -> Result<Vec<PathBuf>> {
     let folder = repo.common_dir().join("hooks");
     let mut gone = Vec::new();
     for (event, _) in SHIMS {
+        // What an installation leaves that is killed.
+        let _ = std::fs::remove_file(folder.join(event).with_extension(STAGED));
         for path in beside::places(&folder.join(event)) {
             if std::fs::read_to_string(&path).is_ok_and(|text| is_ours(&text)) {
                 std::fs::remove_file(&path).context(format!("'{}' cannot be removed", path.display()))?;
@@ -188,9 +193,11 @@ fn take_files(repo: &Repository) -> Result<Vec<PathBuf>> {
         }
     }
     let ours = repo.common_dir().join("agentloop");
-    if std::fs::remove_file(ours.join(MADE_FOLDER)).is_ok() {
-        // Somebody's hook may have come to ours by now; and runs may have come to the mark.
+    if ours.join(MADE_FOLDER).exists() {
+        // Somebody's hook may have come to ours by now; and runs may have come to the mark. The mark is the last to go: it
+        // has the folder go also where this is killed in between.
         let _ = std::fs::remove_dir(&folder);
+        let _ = std::fs::remove_file(ours.join(MADE_FOLDER));
         let _ = std::fs::remove_dir(&ours);
     }
     Ok(gone)
