@@ -6,7 +6,7 @@ use super::Site;
 use super::drive::replay;
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
-use crate::ledger::git::{GitLedger, merged, read};
+use crate::ledger::git::{GitLedger, merged, read, removal};
 use crate::run::Run;
 use crate::run::goal::RunId;
 use crate::run::work::{CheckResult, Usage};
@@ -89,6 +89,9 @@ pub struct Shown {
     pub tip: String,
     /// Whether its work is in the history of HEAD.
     pub merged: bool,
+    /// Where its branch is gone, the command that brings back what was pruned with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
     /// The files that it changed.
     pub files: Vec<FileStat>,
     /// The command to go on with, where there is one.
@@ -154,7 +157,9 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
             Some(format!("git agentloop resume {id}{more}"))
         }
     };
+    let is_gone = name == commit;
     Ok(Shown {
+        undo: if is_gone { removal::undo_of_prune(&site.repo.gix(), &id)? } else { None },
         state: status.state,
         goal: run.goal.text.clone(),
         criteria: run.goal.criteria.clone(),

@@ -40,6 +40,9 @@ pub fn text(shown: &Shown) -> String {
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
     let branch = branch(&app::branch(&shown.run_id), Some(&shown.branch));
     let _ = writeln!(text, "branch    {branch}{merged}");
+    if let Some(undo) = &shown.undo {
+        let _ = writeln!(text, "undo      {undo}");
+    }
     if let Some(next) = &shown.next {
         let _ = writeln!(text, "next      {next}");
     }

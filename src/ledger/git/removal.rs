@@ -196,6 +196,20 @@ pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<
     Ok(counting.any(|(_, _, kept)| branch::contains(gix, *kept, log)))
 }
 
+/// The command that brings back the branch of `run`, and what else went with it last; none where nothing of it is kept.
+///
+/// # Errors
+/// Where refs cannot be read.
+pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String>> {
+    let branch = format!("/heads/agentloop/{run}");
+    let kept = |reference: &gix::refs::Reference| {
+        let name = reference.name.as_bstr().to_str().ok()?;
+        name.strip_suffix(&branch).map(ToOwned::to_owned)
+    };
+    let kept = read::prefixed(gix, &format!("refs/agentloop/rescue/{run}/"), kept)?;
+    Ok(kept.into_iter().max().map(|rescue| undo("git", &rescue)))
+}
+
 /// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
 pub(super) fn undo(git: &str, rescue: &str) -> String {
     format!(
