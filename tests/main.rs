@@ -17,6 +17,7 @@ mod hooks;
 mod hostile_places;
 mod hostile_workers;
 mod killed;
+mod killed_verbs;
 mod layers;
 mod ledger_contract;
 mod leftovers;

@@ -1,8 +1,6 @@
-//! `merge`, `discard`, `prune`: what they take, what they refuse, and what a SIGKILL at any instant leaves.
+//! `merge`, `discard`, `prune`: what they take, and what they refuse.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -268,57 +266,5 @@ fn prune_says_first_and_takes_only_merged_runs() {
             repo.agentloop(&["prune", "--older-than", wrong]).expect(2).stderr.contains("no span of time"),
             "{wrong}"
         );
-    }
-}
-
-#[test]
-fn a_kill_at_any_instant_loses_nothing_that_was_committed() {
-    for round in 0..24_u64 {
-        let verb: &[&str] = match round % 3 {
-            0 => &["discard", "--yes"],
-            1 => &["prune", "--older-than", "0s", "--yes"],
-            _ => &["merge", "--squash"],
-        };
-        let (repo, run) = diverged("write files");
-        if verb[0] == "prune" {
-            repo.git(&["merge", "-q", "--no-edit", &format!("agentloop/{run}")]);
-        }
-        let before = reachable(&repo);
-        let mut child = repo
-            .command(PROGRAM)
-            .args(verb)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        // Spread over the time that the verb takes on this machine, the beginning and the end included.
-        std::thread::sleep(Duration::from_millis(3 * round));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        // A git that it had started comes to its own end.
-        crate::support::wait_for("git to end", || {
-            crate::support::processes_with(repo.home().to_str().unwrap()).is_empty().then_some(())
-        });
-        assert!(before.is_subset(&reachable(&repo)), "round {round}: something is unreachable");
-        repo.assert_sound();
-        // Doing it again finishes it, and its undo brings everything back.
-        match verb[0] {
-            "merge" => {
-                repo.git(&["reset", "-q", "--hard", "HEAD"]);
-                repo.agentloop(verb).expect(0);
-                assert!(is_merged(&repo, &run), "round {round}");
-            }
-            _ if repo.agentloop(&["list", "--json"]).expect(0).json() == serde_json::json!([]) => {}
-            _ => {
-                let again = repo.agentloop(&[verb, &["--json"]].concat()).expect(0).json();
-                let removal = if verb[0] == "prune" { again[0]["removal"].clone() } else { again };
-                if let Some(command) = removal["undo"].as_str() {
-                    undo(&repo, command);
-                    repo.git(&["rev-parse", "--verify", &format!("agentloop/{run}")]);
-                }
-                assert!(before.is_subset(&reachable(&repo)), "round {round}: something is unreachable");
-            }
-        }
     }
 }

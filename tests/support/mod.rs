@@ -242,10 +242,15 @@ impl Repo {
     #[track_caller]
     pub fn assert_sound(&self) {
         self.git(&["fsck", "--strict", "--no-dangling"]);
+        assert_eq!(self.locks(), Vec::<PathBuf>::new(), "stale locks");
+    }
+
+    /// The locks that somebody has taken, or left.
+    pub fn locks(&self) -> Vec<PathBuf> {
         let git = PathBuf::from(self.git(&["rev-parse", "--path-format=absolute", "--git-common-dir"]));
         let mut locks = Vec::new();
         locks_below(&git, &mut locks);
-        assert_eq!(locks, Vec::<PathBuf>::new(), "stale locks");
+        locks
     }
 }
 
