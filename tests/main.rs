@@ -14,6 +14,7 @@ mod file_systems;
 mod fold;
 mod help;
 mod hooks;
+mod hostile_alone;
 mod hostile_places;
 mod hostile_workers;
 mod killed;

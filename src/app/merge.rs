@@ -119,7 +119,9 @@ pub async fn merge_with_agent(
         redactor: Redactor::of_process(),
         cancel,
     };
+    dispute.ledger.guard()?;
     let settled = dispute.settle(tell).await;
+    dispute.ledger.stand_down();
     // Whatever came of it, what the integrator left is committed on a ref of the run, and its place goes.
     dispute.ledger.close()?;
     let Settled { tree, usage } = settled?;

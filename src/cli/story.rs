@@ -57,12 +57,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             let failed = paint::bad("failed");
             format!("  {} {failed}, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
-        Fact::AgentFinished(data) if data.role == Some(Role::Subagent) => notes(data)?,
-        Fact::AgentFinished(data) => {
-            let failure = data.error.as_ref()?;
-            let role = data.role.map_or("agent", Role::name);
-            format!("  {role} {}: {}", paint::bad("failed"), short(&failure.message, WIDTH))
-        }
+        Fact::AgentFinished(data) => finished(data)?,
         Fact::Verified(data) => {
             let checks: Vec<String> =
                 data.verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
@@ -133,12 +128,16 @@ fn reviewed(review: &Review) -> String {
     text
 }
 
-/// What was noticed about the work that a worker left.
-fn notes(data: &AgentFinished) -> Option<String> {
-    let name = data.subgoal.as_deref().unwrap_or_default();
-    let notes: Vec<String> =
-        data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, WIDTH))).collect();
-    (!notes.is_empty()).then(|| notes.join("\n"))
+/// How a call failed, where no other event says so, and what was noticed about what it left or did.
+fn finished(data: &AgentFinished) -> Option<String> {
+    let role = data.role.map_or("agent", Role::name);
+    let failure = data.error.as_ref().filter(|_| data.role != Some(Role::Subagent));
+    let failed =
+        failure.map(|failure| format!("  {role} {}: {}", paint::bad("failed"), short(&failure.message, WIDTH)));
+    let name = data.subgoal.as_deref().unwrap_or(role);
+    let notes = data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, WIDTH)));
+    let lines: Vec<String> = failed.into_iter().chain(notes).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 fn provisioned(data: &Provisioned) -> String {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Engine;
 use super::command::{PORT, variables};
 use super::limits::Limits;
 use super::recorder::Recorder;
 use super::redact::Redactor;
+use super::{Engine, on_ledger};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
 use crate::agent::{Agent, Request, Response};
@@ -40,6 +40,7 @@ pub(super) struct Call {
     pub(super) agent: Arc<dyn Agent>,
     pub(super) choice: AgentChoice,
     pub(super) request: Request,
+    ledger: Arc<dyn Ledger>,
     limits: Limits,
 }
 
@@ -156,7 +157,8 @@ impl Engine {
             transcript,
             cancel: self.parts.cancel.clone(),
         };
-        Ok(Call { agent, choice, request, limits: self.parts.limits.clone() })
+        let ledger = Arc::clone(&self.parts.ledger);
+        Ok(Call { agent, choice, request, ledger, limits: self.parts.limits.clone() })
     }
 
     /// Whether whoever answers `role` works on files.
@@ -192,6 +194,9 @@ impl Call {
         let started = std::time::Instant::now();
         let request = &self.request;
         let result = reply(&*self.agent, request, redactor).await;
+        // Before git looks at what it left. What cannot be put back here keeps the work from being captured.
+        let mended = on_ledger(&self.ledger, |ledger| ledger.mend()).await;
+        let remarks = mended.unwrap_or_else(|error| vec![error.chain()]);
         let finished = |error: Option<Failure>, response: &Response| AgentFinished {
             call: request.call,
             role: Some(request.role),
@@ -202,7 +207,7 @@ impl Call {
             session_id: response.session_id.clone(),
             seconds: started.elapsed().as_secs_f64(),
             commit: None,
-            remarks: Vec::new(),
+            remarks,
         };
         match result {
             Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },

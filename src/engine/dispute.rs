@@ -146,6 +146,7 @@ impl Dispute {
         let mut request = self.request(attempt, self.ask(error).await?, &place, &path);
         request.env.push((PORT.to_owned(), fitted.port.to_string()));
         let result = reply(&*self.agent, &request, &self.redactor).await;
+        self.mend(tell).await?;
         let response = result.as_ref().unwrap_or_else(|(_, spent)| spent);
         usage.add(&response.usage);
         let report = result.as_ref().map_or_else(|(failure, _)| failure.to_string(), |response| response.text.clone());
@@ -174,12 +175,21 @@ impl Dispute {
                 timeout: self.run.options.check_timeout,
             };
             let result = provisioner.commands.run(check, job).await;
+            self.mend(tell).await?;
             tell(&format!("check {}: {}", if result.ok { "passed" } else { "failed" }, check.name));
             if !result.ok {
                 return Ok(Err(Unresolved { why: in_words(&result), failure: None }));
             }
         }
         Ok(Ok(left.tree))
+    }
+
+    /// Puts back what whoever worked here had no business with, and says so.
+    async fn mend(&self, tell: &impl Fn(&str)) -> Result<()> {
+        for remark in on_ledger(&self.ledger, |ledger| ledger.mend()).await? {
+            tell(&format!("note: {remark}"));
+        }
+        Ok(())
     }
 
     fn provisioner(&self) -> Provisioner {

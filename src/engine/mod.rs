@@ -50,6 +50,8 @@ use crate::run::{Intake, Phase, Run, Step};
 
 /// Files that a remark names.
 const NAMED_FILES: usize = 10;
+/// How often a driver looks whether agents changed what could harm.
+const LOOKS_OUT: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Sees every fact of a run as it is recorded.
 pub trait Watch: Send + Sync {
@@ -131,6 +133,8 @@ impl Engine {
     /// Where the ledger cannot be read or written, or the workspace cannot be made.
     pub async fn resume(parts: Parts, branch: String, run: Run, mut resumed: RunResumed) -> Result<Self> {
         let mut engine = Self::new(parts, branch, run);
+        // First: files are written as settings say, and the driver before may have left those of its workers.
+        engine.blocking(|ledger| ledger.guard()).await?;
         let workspace = engine.blocking(|ledger| ledger.workspace()).await?;
         workspace.found.name().clone_into(&mut resumed.worktree);
         engine.workspace = workspace.path;
@@ -170,6 +174,8 @@ impl Engine {
         let (scratch, redactor) = (self.parts.ledger.scratch(), self.parts.redactor.clone());
         let (cancel, recorder) = (self.parts.cancel.clone(), Arc::clone(&self.recorder));
         tokio::spawn(async move { cancel.run_until_cancelled(inbox::watch(scratch, recorder, redactor)).await });
+        let (cancel, ledger) = (self.parts.cancel.clone(), Arc::clone(&self.parts.ledger));
+        tokio::spawn(async move { cancel.run_until_cancelled(look_out(&ledger)).await });
         let driven = match self.open_workspace().await {
             Ok(()) => self.follow(&mut flight).await,
             Err(error) => Err(error),
@@ -180,6 +186,7 @@ impl Engine {
         };
         self.parts.cancel.cancel();
         while flight.join_next().await.is_some() {}
+        self.parts.ledger.stand_down();
         self.recorder.flush().await?;
         end.map_err(|error| {
             if error.hint_text().is_some() {
@@ -193,7 +200,10 @@ impl Engine {
     /// Makes a new run's workspace stand, as a resumed one's does already, and either's fit to work in.
     async fn open_workspace(&mut self) -> Result<()> {
         if self.workspace.as_os_str().is_empty() {
-            let workspace = self.blocking(|ledger| ledger.workspace()).await?;
+            // No agent begins before it is known what stood, and none waits for that longer than for the workspace.
+            let guard = self.blocking(|ledger| ledger.guard());
+            let (workspace, guard) = tokio::join!(self.blocking(|ledger| ledger.workspace()), guard);
+            let workspace = guard.and(workspace)?;
             self.workspace = workspace.path;
             let base = self.recorder.with(|run| run.base.clone());
             let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
@@ -266,6 +276,7 @@ impl Engine {
             () = self.parts.cancel.cancelled() => return Ok(true),
         };
         let Some(answers) = answers else { return Ok(false) };
+        self.blocking(|ledger| ledger.guard()).await?;
         let answers = answers.iter().map(|answer| self.record_text(answer)).collect();
         self.recorder.record([AnswersGiven { answers }.into()]).await?;
         Ok(true)
@@ -308,8 +319,9 @@ impl Engine {
         };
         self.recorder.record_with(announce).await?;
         let left = std::time::Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0));
+        let is_quiet = flight.is_empty();
         tokio::select! {
-            () = tokio::time::sleep(left) => Ok(()),
+            () = tokio::time::sleep(left) => if is_quiet { self.blocking(|ledger| ledger.guard()).await } else { Ok(()) },
             () = self.parts.cancel.cancelled() => Ok(()),
             Some(landed) = flight.join_next() => landed.context("a worker's task died")?,
         }
@@ -412,6 +424,16 @@ impl Engine {
         work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         on_ledger(&self.parts.ledger, work).await
+    }
+}
+
+/// Sees what agents change that could harm, as it happens.
+async fn look_out(ledger: &Arc<dyn Ledger>) {
+    loop {
+        tokio::time::sleep(LOOKS_OUT).await;
+        if let Err(error) = on_ledger(ledger, |ledger| ledger.notice()).await {
+            tracing::warn!("what agents changed is not known to the next driver: {error}");
+        }
     }
 }
 

@@ -119,6 +119,7 @@ impl Provisioner {
             }
         }
         let at = place.to_owned();
+        done.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
         let left = self.blocking(move |ledger| ledger.set_up(&at).and_then(|()| ledger.uncommitted(&at))).await?;
         let new: Vec<String> = left.difference(&before).cloned().collect();
         if !new.is_empty() {

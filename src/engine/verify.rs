@@ -19,7 +19,7 @@ pub(super) struct Captured {
 impl Engine {
     /// Writes the tree, runs every check, records the results. A run that is stopped meanwhile records nothing.
     pub(super) async fn verify(&self) -> Result<()> {
-        let Captured { tree, protected } = self.capture().await?;
+        let Captured { mut tree, protected } = self.capture().await?;
         let (checks, recheck) = self.recorder.with(|run| (run.options.checks.clone(), run.options.recheck));
         let mut results = Vec::with_capacity(checks.len());
         for (position, check) in checks.iter().enumerate() {
@@ -37,6 +37,8 @@ impl Engine {
             }
             results.push(result);
         }
+        // They run what workers wrote.
+        tree.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
         let verification = Verification { tree: tree.id, checks: results, protected, remarks: tree.remarks };
         self.recorder.record([Verified { verification }.into()]).await
     }
@@ -44,10 +46,12 @@ impl Engine {
     /// Writes the workspace as a tree, without what workers did to protected files.
     pub(super) async fn capture(&self) -> Result<Captured> {
         let integration = self.recorder.with(|run| run.integration().cloned());
+        let mended = self.blocking(|ledger| ledger.mend()).await?;
         let mut tree = match integration {
             Some(so_far) => self.blocking(move |ledger| ledger.advance(&so_far.onto, &so_far.tree)).await?,
             None => self.blocking(|ledger| ledger.write_tree()).await?,
         };
+        tree.remarks.extend(mended);
         let (tip, pathspecs, allowed) =
             self.recorder.with(|run| (run.tip.tree.clone(), run.options.protect.clone(), run.options.allow_protected));
         if pathspecs.is_empty() {

@@ -154,7 +154,8 @@ impl Worker {
                     return Err(error);
                 }
             };
-            (finished.commit, finished.remarks) = (left.commit, left.remarks);
+            finished.commit = left.commit;
+            finished.remarks.extend(left.remarks);
             if let Some(lost) = left.lost {
                 result = result.and_then(|_| Err(Failure::new(FailureKind::Crashed, lost)));
             }

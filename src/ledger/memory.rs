@@ -146,6 +146,21 @@ impl Ledger for Memory {
         Ok(parse_log([self.kept().log.as_str()]))
     }
 
+    /// There is nothing beside the workspace that an agent could change.
+    fn guard(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn notice(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn mend(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn stand_down(&self) {}
+
     fn workspace(&self) -> Result<Workspace> {
         fs::create_dir_all(&self.directory).context("cannot make the workspace")?;
         let found = if std::mem::replace(&mut self.kept().found, true) { Found::Kept } else { Found::Made };

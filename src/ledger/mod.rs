@@ -33,6 +33,32 @@ pub trait Ledger: Workers + Provision {
     /// Where the record cannot be read.
     fn events(&self) -> Result<Vec<Event>>;
 
+    /// Begins to watch what agents have no business with: the repository's settings, hooks and refs, and the user's checkout
+    /// where that is not the workspace. Where the driver before was killed, what it saw change of what could harm is put
+    /// back. Called again, nobody was at work since the last [`Ledger::mend`]: what could harm and has changed is the
+    /// user's, and stays.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at.
+    fn guard(&self) -> Result<()>;
+
+    /// Writes down what has changed of what could harm, for the next driver to know should this one be killed: what the
+    /// user changes after that stays. To be called often; it costs microseconds.
+    ///
+    /// # Errors
+    /// Where it cannot be written down.
+    fn notice(&self) -> Result<()>;
+
+    /// Puts back what has changed of what could harm before anybody reads of it: to be called when an agent, or a command
+    /// that runs what agents wrote, has come to its end, and before git looks at what they left. What was put back, in words.
+    ///
+    /// # Errors
+    /// Where something cannot be put back.
+    fn mend(&self) -> Result<Vec<String>>;
+
+    /// Nobody is at work for the run any more, and what changes from here on is the user's.
+    fn stand_down(&self);
+
     /// Makes the place stand where agents work, and says whether it held work of an earlier driver.
     ///
     /// # Errors
@@ -171,6 +197,6 @@ pub struct Committed {
     pub commit: String,
     /// Files that differ from its first parent.
     pub changed: u64,
-    /// What was noticed: commits kept on a rescue ref.
+    /// What was noticed: commits kept on a rescue ref, and what agents have no business with that changed meanwhile.
     pub remarks: Vec<String>,
 }

@@ -28,12 +28,22 @@ fn change_three(dir: &Path, round: usize) {
 
 pub fn checkpoint() -> Vec<Row> {
     vec![
-        checkpoint_of("checkpoint of 3 files in 10,000 / git add, write-tree, commit-tree, update-ref", false),
-        checkpoint_of("the same, and a look at what checks and reviewer changed since / as before", true),
+        checkpoint_of(
+            "checkpoint of 3 files in 10,000 / git add, write-tree, commit-tree, update-ref",
+            [false; 2],
+            Aim::Ratio(1.1),
+        ),
+        checkpoint_of(
+            "the same, and a look at what checks and reviewer changed since / as before",
+            [true, false],
+            Aim::Ratio(1.1),
+        ),
+        // git looks at nothing but what it commits.
+        checkpoint_of("the same, and one at the user's settings and checkout / as before", [true; 2], Aim::None),
     ]
 }
 
-fn checkpoint_of(what: &str, looks: bool) -> Row {
+fn checkpoint_of(what: &str, [looks, guards]: [bool; 2], aim: Aim) -> Row {
     let scratch = Scratch::with_files(FILES);
     let repo = Repository::open(Some(&scratch.path())).unwrap();
     let run = RunId::new("checkpoint", 1);
@@ -49,6 +59,9 @@ fn checkpoint_of(what: &str, looks: bool) -> Row {
     let ledger = GitLedger::create(repo, new).unwrap();
     ledger.append(&Batch { events: &[], snapshot: &Run::default().snapshot(), durable: false }).unwrap();
     let workspace = ledger.workspace().unwrap();
+    if guards {
+        ledger.guard().unwrap();
+    }
     let mut tip = ledger.start();
     let mut round = 0;
     let ours = || {
@@ -84,7 +97,7 @@ fn checkpoint_of(what: &str, looks: bool) -> Row {
         git(&["update-ref", "refs/heads/plain", &commit, &plain_tip]);
         plain_tip = commit;
     };
-    Row::pairs(what, &pairs(40, ours, floor), Aim::Ratio(1.1))
+    Row::pairs(what, &pairs(40, ours, floor), aim)
 }
 
 /// What each worker of the mock runs writes.

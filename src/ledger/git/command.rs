@@ -67,6 +67,12 @@ pub(super) fn run(git: &mut Command) -> Result<Vec<u8>> {
     printed(git, output)
 }
 
+/// The same with `input` to read.
+pub(super) fn run_on_input(git: &mut Command, input: Vec<u8>) -> Result<Vec<u8>> {
+    let output = output_of_input(git, input)?;
+    printed(git, output)
+}
+
 fn printed(git: &Command, output: Output) -> Result<Vec<u8>> {
     if output.status.success() {
         return Ok(output.stdout);
@@ -81,8 +87,7 @@ pub(super) fn word(git: &mut Command) -> Result<String> {
 
 /// The same with `input` to read.
 pub(super) fn word_of_input(git: &mut Command, input: Vec<u8>) -> Result<String> {
-    let output = output_of_input(git, input)?;
-    printed(git, output).map(|printed| the_word(&printed))
+    run_on_input(git, input).map(|printed| the_word(&printed))
 }
 
 fn the_word(printed: &[u8]) -> String {

@@ -80,11 +80,14 @@ pub struct GitLedger {
     slots: Slots,
     /// How many of them are being made.
     making: AtomicUsize,
-    /// What stood outside of them before the iteration's first worker began.
+    /// Watches what agents have no business with, while there are any.
     guard: Mutex<Option<Guard>>,
     /// Lets go of the run with the ledger.
     _lock: RunLock,
 }
+
+/// What the guard has seen, in the run's folder.
+const GUARD: &str = "guard";
 
 #[derive(Clone, Debug)]
 struct Tip {
@@ -224,7 +227,7 @@ impl GitLedger {
         objects::sync_objects(&self.repo.gix(), ids)
     }
 
-    fn guard(&self) -> MutexGuard<'_, Option<Guard>> {
+    fn guarded(&self) -> MutexGuard<'_, Option<Guard>> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -249,6 +252,32 @@ impl Ledger for GitLedger {
 
     fn events(&self) -> Result<Vec<Event>> {
         self.record.events()
+    }
+
+    fn guard(&self) -> Result<()> {
+        let mut guard = self.guarded();
+        match guard.as_mut() {
+            Some(guard) => guard.rest(&self.repo)?,
+            None => *guard = Some(Guard::begin(&self.repo, self.isolation, self.scratch().join(GUARD))?),
+        }
+        Ok(())
+    }
+
+    fn notice(&self) -> Result<()> {
+        self.guarded().as_mut().map_or(Ok(()), |guard| guard.notice(&self.repo))
+    }
+
+    fn mend(&self) -> Result<Vec<String>> {
+        let mut guard = self.guarded();
+        let Some(guard) = guard.as_mut() else { return Ok(Vec::new()) };
+        guard.mend(&self.repo)?;
+        Ok(guard.said())
+    }
+
+    fn stand_down(&self) {
+        if let Some(guard) = self.guarded().take() {
+            guard.end();
+        }
     }
 
     fn workspace(&self) -> Result<Workspace> {
@@ -328,22 +357,26 @@ impl Ledger for GitLedger {
         let are_kept = |head: &ObjectId| parents.iter().any(|parent| branch::contains(&gix, *parent, *head));
         let head = head.filter(|head| !are_kept(head));
         parents.extend(head);
-        let commit = self.write_commit(draft.message, tree, parents)?;
-        let mut remarks = match self.guard().take() {
-            Some(guard) => guard.compare(&self.repo)?,
-            None => Vec::new(),
-        };
+        // Beside the commit: a look at the user's checkout is a look at every file.
+        let (commit, changed) = std::thread::scope(|scope| {
+            let looking = scope.spawn(|| self.guarded().as_mut().map_or(Ok(()), |guard| guard.compare(&self.repo)));
+            let commit = self.write_commit(draft.message, tree, parents)?;
+            let changed = tree::changes(&gix, Repository::id(&self.tip().tree)?, tree)?;
+            looking.join().map_err(|_| Error::failed("a thread that looked at the checkout died"))??;
+            Ok::<_, Error>((commit, changed))
+        })?;
+        let mut remarks = Vec::new();
         for lost in worktree.iter().flat_map(Worktree::head_log_since_settled) {
             if !branch::contains(&gix, commit, lost) && gix.has_object(lost) {
                 remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);
             }
         }
-        let changed = tree::changes(&gix, Repository::id(&self.tip().tree)?, tree)?;
         let changed = changed.iter().filter(|change| !change.entry_mode().is_tree()).count() as u64;
         self.move_branch(draft.tip, commit, draft.tree)?;
         if let Some(worktree) = &worktree {
             worktree.settle(&self.mover, commit, &self.index())?;
         }
+        remarks.extend(self.guarded().as_mut().map(Guard::said).unwrap_or_default());
         Ok(Committed { commit: commit.to_string(), changed, remarks })
     }
 

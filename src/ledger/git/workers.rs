@@ -18,7 +18,9 @@ use super::tree::Tracked;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, command, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers};
+use crate::ledger::{
+    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
+};
 use crate::process;
 
 /// How often a place is looked at again where what git sees was changed meanwhile.
@@ -26,45 +28,33 @@ const LOOKS: u32 = 3;
 
 impl Workers for GitLedger {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
-        let place = || {
-            self.seat(
-                opening.task,
-                |_, _| Ok(true),
-                |place, holds| {
-                    let start = self.starting_point(opening)?;
-                    self.clear(place, holds, &start)?;
-                    Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
-                },
-            )
-        };
-        // No worker begins before it is known what stood, and none waits longer than its own place takes.
-        std::thread::scope(|scope| {
-            let looked = scope.spawn(|| self.look_around());
-            let place = place();
-            looked.join().map_err(|_| Error::failed("a thread that looked at the checkout died"))??;
-            place
-        })
+        self.seat(
+            opening.task,
+            |_, _| Ok(true),
+            |place, holds| {
+                let start = self.starting_point(opening)?;
+                self.clear(place, holds, &start)?;
+                Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
+            },
+        )
     }
 
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
         let Some(Taken { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
             return Err(Error::failed(format!("nobody works at {}", leaving.task)));
         };
-        // What is put back, and how often anything was: also by another thread, for another worker.
-        let mend = || match &mut *self.guard() {
-            Some(guard) => guard.mend_settings(&self.repo).map(|words| (words, guard.mends())),
-            None => Ok((Vec::new(), 0)),
-        };
-        let (mut mended, mut seen) = mend()?;
+        // How often anything was put back: also by another thread, for another worker.
+        let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
+        let mut mended = self.mend()?;
+        let mut seen = mends();
         let mut left = self.keep(number, &claim, leaving.message, None)?;
         // Another worker may hide this one's files, or have them converted, while git looks at them.
         for _ in 0..LOOKS {
-            let (words, mends) = mend()?;
-            mended.extend(words);
-            if mends == seen || left.lost.is_some() {
+            mended.extend(self.mend()?);
+            if mends() == seen || left.lost.is_some() {
                 break;
             }
-            seen = mends;
+            seen = mends();
             let more = self.keep(number, &claim, leaving.message, None)?;
             left.remarks.extend(more.remarks);
             (left.commit, left.lost) = (more.commit, more.lost);
@@ -153,15 +143,6 @@ impl GitLedger {
                 Err(error)
             }
         }
-    }
-
-    /// Sees what stands outside of the places, once an iteration.
-    fn look_around(&self) -> Result<()> {
-        let mut guard = self.guard();
-        if guard.is_none() {
-            *guard = Some(Guard::look(&self.repo)?);
-        }
-        Ok(())
     }
 
     /// The commit that a task begins at.

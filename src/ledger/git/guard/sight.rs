@@ -1,0 +1,141 @@
+//! What there is to see of a repository that is none of an agent's business: by its files and refs as they are, since a
+//! process of git's costs more than all of that; git is asked of the user's checkout alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use gix::bstr::ByteSlice as _;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context as _, Result};
+use crate::ledger::git::command;
+use crate::ledger::git::repository::Repository;
+use crate::run::goal::Isolation;
+
+/// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
+pub(super) const CONFIG: &str = "config";
+pub(super) const OF_A_WORKTREE: &str = "config.worktree";
+
+/// What says for every worktree which files are work, and as what git takes them in: a line too many in one of them, and
+/// no worker's work is seen any more (gitignore(5), gitattributes(5)).
+const RULES: [&str; 2] = ["info/exclude", "info/attributes"];
+
+/// What has git see another history, or other objects, than the repository's own (gitrepository-layout(5)). Replacements
+/// are refs, and named as such.
+const HISTORY: [&str; 3] = ["shallow", "info/grafts", "objects/info/alternates"];
+
+/// Where refs of the user's are, and those that have git see other objects.
+const REFS: [&str; 3] = ["refs/heads/", "refs/tags/", "refs/replace/"];
+const STASH: &str = "refs/stash";
+const OURS: &str = "refs/heads/agentloop/";
+
+/// Names, each with what tells one state of it from the next: when it was changed, and its size.
+pub(super) type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
+/// Files of the repository by their names below its git directory, each with what it holds; nothing where there is none.
+pub(super) type Held = BTreeMap<String, Option<Vec<u8>>>;
+
+/// What could harm before anybody reads of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Harmful {
+    /// The files that hold settings.
+    pub(super) settings: Held,
+    pub(super) rules: Held,
+}
+
+impl Harmful {
+    pub(super) fn take(repo: &Repository) -> Self {
+        Self { settings: settings(repo), rules: held(repo, RULES) }
+    }
+}
+
+/// What stands at one moment.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Sight {
+    pub(super) harmful: Harmful,
+    pub(super) history: Held,
+    pub(super) hooks: Stamped,
+    /// Where HEAD, the branches and the like stand, ours left out.
+    pub(super) refs: BTreeMap<String, String>,
+    /// What differs from HEAD in the user's checkout. None of it where that is the place of work.
+    pub(super) files: Stamped,
+}
+
+impl Sight {
+    pub(super) fn take(repo: &Repository, isolation: Isolation) -> Result<Self> {
+        Ok(Self {
+            harmful: Harmful::take(repo),
+            history: held(repo, HISTORY),
+            hooks: hooks(repo),
+            refs: refs(repo)?,
+            files: if isolation == Isolation::None { Stamped::new() } else { files(repo)? },
+        })
+    }
+}
+
+/// The files that hold the repository's settings, and those of single worktrees: of the main one, and of those beside it
+/// that have any.
+pub(super) fn settings(repo: &Repository) -> Held {
+    let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten();
+    let of_places = entries
+        .filter(|entry| entry.path().join(OF_A_WORKTREE).is_file())
+        .filter_map(|entry| Some(format!("worktrees/{}/{OF_A_WORKTREE}", entry.file_name().to_str()?)));
+    held(repo, [CONFIG, OF_A_WORKTREE].map(ToOwned::to_owned).into_iter().chain(of_places))
+}
+
+fn held(repo: &Repository, names: impl IntoIterator<Item = impl Into<String>>) -> Held {
+    let names = names.into_iter().map(Into::into);
+    names.map(|name: String| (name.clone(), read(&repo.common_dir().join(name)))).collect()
+}
+
+/// What a file holds. To read a pipe is to wait for who writes.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    path.is_file().then(|| std::fs::read(path).ok()).flatten()
+}
+
+fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
+    let gix = repo.gix();
+    let platform = gix.references().context("refs cannot be read")?;
+    let mut refs = BTreeMap::new();
+    let mut see = |reference: gix::Reference<'_>| {
+        let name = reference.name().as_bstr().to_str_lossy().into_owned();
+        if !name.starts_with(OURS) {
+            refs.insert(name, reference.target().into_owned().to_string());
+        }
+    };
+    for prefix in REFS {
+        // One that cannot be read names nothing.
+        let below = platform.prefixed(prefix).context("refs cannot be read")?;
+        below.filter_map(std::result::Result::ok).for_each(&mut see);
+    }
+    if let Ok(Some(stash)) = gix.try_find_reference(STASH) {
+        see(stash);
+    }
+    let head = read(&repo.git_dir().join("HEAD")).unwrap_or_default();
+    refs.insert("HEAD".to_owned(), head.to_str_lossy().into_owned());
+    Ok(refs)
+}
+
+fn files(repo: &Repository) -> Result<Stamped> {
+    let Some(work_dir) = repo.work_dir() else { return Ok(Stamped::new()) };
+    let mut git = command::git(work_dir);
+    git.env("GIT_DIR", repo.git_dir()).env("GIT_WORK_TREE", work_dir).env("GIT_OPTIONAL_LOCKS", "0");
+    git.args(["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"]);
+    let printed = command::run(&mut git)?;
+    let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));
+    Ok(paths
+        .map(|path| path.to_str_lossy().into_owned())
+        .map(|path| (stamp(&work_dir.join(&path)), path))
+        .map(|(stamp, path)| (path, stamp))
+        .collect())
+}
+
+fn hooks(repo: &Repository) -> Stamped {
+    let entries = std::fs::read_dir(repo.common_dir().join("hooks")).into_iter().flatten().flatten();
+    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), stamp(&entry.path()))).collect()
+}
+
+fn stamp(path: &Path) -> Option<(i64, u64)> {
+    let about = path.symlink_metadata().ok()?;
+    Some((about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec()), about.size()))
+}
