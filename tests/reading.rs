@@ -126,3 +126,47 @@ fn transcripts_are_kept_apart_from_the_log() {
     let unknown = repo.agentloop(&["output", &run, "iter9/nothing"]).expect(2);
     assert!(unknown.stderr.contains("has no transcript 'iter9/nothing'"), "{}", unknown.stderr);
 }
+
+#[test]
+fn a_transcript_that_moves_to_its_ref_is_never_missed() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use git_agentloop::app::{self, Site};
+    use git_agentloop::ledger::git::{GitLedger, OnRecord, Repository};
+    use git_agentloop::ledger::{Ledger as _, Preferences};
+    use git_agentloop::run::goal::Isolation;
+    const TRANSCRIPTS: usize = 1_000;
+    let repo = Repo::new();
+    let run = repo.mock_run("x", &[])["run_id"].as_str().unwrap().to_owned();
+    let known = OnRecord {
+        run: run.parse().unwrap(),
+        tip: repo.git(&["rev-parse", &format!("agentloop/{run}")]),
+        isolation: Isolation::Worktree,
+        preferences: Preferences::default(),
+    };
+    let ledger = GitLedger::open(Repository::open(Some(repo.path())).unwrap(), known).unwrap();
+    let site = Site::open(Some(repo.path())).unwrap();
+    let newest = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        // As a worker does it.
+        scope.spawn(|| {
+            for number in 1..=TRANSCRIPTS {
+                let path = format!("iter9/s{}/{number}.out", number % 20);
+                let file = ledger.scratch().join(&path);
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(&file, "printed").unwrap();
+                newest.store(number, Ordering::SeqCst);
+                ledger.store_output(&path, b"printed").unwrap();
+                std::fs::remove_file(file).unwrap();
+            }
+        });
+        while newest.load(Ordering::SeqCst) < TRANSCRIPTS {
+            let number = newest.load(Ordering::SeqCst);
+            if number > 0 {
+                let which = format!("iter9/s{}/{number}", number % 20);
+                let found = app::output(&site, Some(&run), Some(&which)).unwrap();
+                assert_eq!(found.text.as_deref(), Some(&b"printed"[..]), "{which}");
+            }
+        }
+    });
+}

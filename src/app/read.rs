@@ -159,9 +159,10 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
 /// Where there is no such run or transcript.
 pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Transcript> {
     let id = site.repo.resolve(run)?;
-    let mut paths = transcripts::paths(&site.repo.gix(), &id);
     let scratch = GitLedger::scratch_of(&site.repo, &id);
+    // A transcript is on the ref before its file goes: who looks at the files first misses none.
     let live: Vec<String> = live_paths(&scratch);
+    let mut paths = transcripts::paths(&site.repo.gix(), &id);
     paths.extend(live.iter().filter(|path| !paths.contains(path)).cloned().collect::<Vec<_>>());
     paths.sort();
     let Some(which) = which else { return Ok(Transcript { paths, ..Transcript::default() }) };
@@ -174,10 +175,8 @@ pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Tra
         Error::usage(format!("{id} has no transcript '{which}'"))
             .hint(format!("'git agentloop output {id}' lists what it has"))
     })?;
-    let text = match transcripts::read(&site.repo.gix(), &id, &newest) {
-        Some(text) => Some(text),
-        None => std::fs::read(scratch.join(&newest)).ok(),
-    };
+    let so_far = std::fs::read(scratch.join(&newest)).ok();
+    let text = transcripts::read(&site.repo.gix(), &id, &newest).or(so_far);
     let live = live.contains(&newest).then(|| scratch.join(&newest));
     Ok(Transcript { paths: vec![newest], text, live })
 }
