@@ -12,8 +12,9 @@ use rmcp::service::{Peer, SubscriptionContext};
 use tokio_util::sync::CancellationToken;
 
 use super::resources::{Address, none_such};
-use super::scope::{Scope, run_of};
+use super::scope::{Scope, blocking, run_of};
 use crate::app::{ListWatcher, Watcher};
+use crate::error::Error;
 use crate::run::goal::RunId;
 
 /// How long lies between two looks at what somebody subscribed to.
@@ -43,7 +44,8 @@ impl Subscriptions {
         tokio::spawn(async move {
             while pause(&closed).await {
                 let uris = subscriptions.state().uris.clone();
-                let seen = looks.look(&uris);
+                let Ok((again, seen)) = looks.look(uris).await else { return };
+                looks = again;
                 if seen.list && peer.notify_resource_list_changed().await.is_err() {
                     return;
                 }
@@ -96,7 +98,8 @@ pub async fn listen(scope: &Arc<Scope>, subscription: SubscriptionContext, close
     let mut looks = Looks::new(scope, accepted.resources_list_changed == Some(true));
     let tell = async {
         while pause(closed).await {
-            let seen = looks.look(&uris);
+            let Ok((again, seen)) = looks.look(uris.clone()).await else { return };
+            looks = again;
             if seen.list && subscription.sink().notify_resource_list_changed().await.is_err() {
                 return;
             }
@@ -142,7 +145,16 @@ impl Looks {
         Self { scope: Arc::clone(scope), list, runs: BTreeMap::new(), named: BTreeMap::new() }
     }
 
-    fn look(&mut self, uris: &BTreeSet<String>) -> Seen {
+    /// Looks off the thread that serves: what is looked at is files, and they may take their time.
+    async fn look(mut self, uris: BTreeSet<String>) -> Result<(Self, Seen), Error> {
+        blocking(move || {
+            let seen = self.seen(&uris);
+            Ok((self, seen))
+        })
+        .await
+    }
+
+    fn seen(&mut self, uris: &BTreeSet<String>) -> Seen {
         let site = self.scope.site();
         let mut seen = Seen { list: self.list.as_mut().is_some_and(|list| list.moved(&site)), uris: Vec::new() };
         self.named.retain(|uri, _| uris.contains(uri));

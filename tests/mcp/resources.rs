@@ -103,6 +103,27 @@ fn a_long_list_comes_in_pages_and_ids_are_completed() {
 }
 
 #[test]
+fn a_look_that_takes_its_time_holds_no_call_up() {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let repo = repo();
+    let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();
+    let mut client = Client::start(&repo);
+    let uri = format!("agentloop://run/{run}");
+    client.ask("resources/subscribe", json!({ "uri": uri }));
+    client.receive(|message| message["method"] == "notifications/resources/updated");
+    // Whoever reads a pipe waits for who writes.
+    let tip = repo.path().join(format!(".git/refs/notes/agentloop/{run}"));
+    repo.git(&["pack-refs", "--all"]);
+    assert!(!tip.exists());
+    std::fs::create_dir_all(tip.parent().unwrap()).unwrap();
+    assert!(repo.command("mkfifo").arg(&tip).status().unwrap().success());
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
+    let open = || std::fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&tip).ok();
+    let _written = crate::support::wait_for("a look", open);
+    assert!(client.ask("tools/list", json!({}))["result"]["tools"].is_array());
+}
+
+#[test]
 fn who_subscribed_hears_of_changes() {
     for revision in REVISIONS {
         let repo = repo();
