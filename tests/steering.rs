@@ -104,6 +104,31 @@ fn a_live_run_takes_a_new_budget_and_nothing_else() {
 }
 
 #[test]
+fn what_cannot_be_read_is_named_once_and_keeps_nobody_from_being_heard() {
+    let (repo, run, gate) = gated(1, &["--max-iterations", "1"]);
+    let folder = repo.path().join(format!(".git/agentloop/{run}"));
+    // In the place of the folder for what is set aside, once: the rest is heard all the same.
+    std::fs::write(folder.join("unheard"), "").unwrap();
+    std::fs::create_dir_all(folder.join("inbox/0-folder/below")).unwrap();
+    repo.agentloop(&["steer", &run, "leave the API"]).expect(0);
+    std::fs::remove_file(folder.join("unheard")).unwrap();
+    assert!(repo.command("mkfifo").arg(folder.join("inbox/0-pipe")).status().unwrap().success());
+    std::fs::write(folder.join("inbox/0-x.budget"), "{\"max_iterations\": \"many\"}").unwrap();
+    repo.agentloop(&["steer", &run, "and mind the docs"]).expect(0);
+    std::fs::write(&gate, "").unwrap();
+    repo.await_status(&run, |status| status["running"] == false);
+    let events = repo.events(&run);
+    let of = |kind: &str| events.iter().filter(|event| event["kind"] == kind).collect::<Vec<_>>();
+    let named: Vec<_> = of("unheard").iter().map(|event| event["data"]["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(named, ["0-folder", "0-pipe", "0-x.budget"]);
+    assert_eq!((of("steered").len(), of("budget_changed").len()), (2, 0));
+    let aside = |name: &str| folder.join("unheard").join(name).symlink_metadata().is_ok();
+    assert!(aside("0-pipe") && aside("0-x.budget") && !aside("0-folder"));
+    let told = repo.agentloop(&["tail", &run]).expect(0).stdout;
+    assert!(told.contains("  note: '0-pipe' was sent to the run, and cannot be read: it is no file\n"), "{told}");
+}
+
+#[test]
 fn a_spent_budget_names_one_that_is_enough() {
     let repo = Repo::new();
     repo.git(&["config", "agentloop.mock.delay", "300"]);

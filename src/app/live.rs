@@ -65,7 +65,8 @@ pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<S
 /// Whether the driver has `message` on record; where it ends before, nothing is left behind.
 fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
     let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
-    let file = inbox::send(&GitLedger::scratch_of(&site.repo, id), &name, message)?;
+    let scratch = GitLedger::scratch_of(&site.repo, id);
+    let file = inbox::send(&scratch, &name, message)?;
     let deadline = Instant::now() + STOP_WAIT;
     while file.exists() {
         if lock::holder(site.repo.common_dir(), id).is_none() {
@@ -76,6 +77,10 @@ fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
                 .hint(format!("'git agentloop tail {id}' shows whether it is still at work")));
         }
         std::thread::sleep(Duration::from_millis(20));
+    }
+    if inbox::is_set_aside(&scratch, &file) {
+        return Err(Error::failed(format!("the driver of {id} cannot read what was sent to it"))
+            .hint("send it as the user that the driver runs as"));
     }
     Ok(true)
 }

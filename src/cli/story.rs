@@ -6,7 +6,7 @@ use super::paint;
 use super::render::{check_line, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
-use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned};
+use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Unheard};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
 use crate::run::text::count;
 use crate::run::work::Review;
@@ -91,6 +91,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::Conflicted(data) => conflicted(data),
         Fact::Steered(data) => format!("  guidance: {}", short(&data.text, WIDTH)),
         Fact::BudgetChanged(data) => format!("  budget: {}", budget(&data.budget)),
+        Fact::Unheard(data) => unheard(data),
         Fact::Waiting(data) => {
             let left = span(data.until.since(event.ts));
             format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))
@@ -168,6 +169,11 @@ fn integrated(data: &Integrated) -> String {
         }
         None => format!("  took in a commit that is not the run's: {commit}"),
     }
+}
+
+fn unheard(data: &Unheard) -> String {
+    let name = short(&data.name, WIDTH);
+    format!("  note: '{name}' was sent to the run, and cannot be read: {}", short(&data.error, WIDTH))
 }
 
 fn conflicted(data: &Conflicted) -> String {

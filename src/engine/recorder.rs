@@ -175,7 +175,8 @@ fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
         | Fact::RunFinished(_)
         | Fact::RunCancelled(_)
         | Fact::Steered(_)
-        | Fact::BudgetChanged(_) => None,
+        | Fact::BudgetChanged(_)
+        | Fact::Unheard(_) => None,
         _ => current,
     }
 }

@@ -351,6 +351,13 @@ facts! {
         /// The budget from here on.
         budget: Budget,
     }
+    /// What somebody sent to the run could not be read, and was set aside.
+    "unheard" Unheard {
+        /// The file's name in the run's inbox.
+        name: String,
+        /// Why.
+        error: String,
+    }
     /// The loop pauses.
     "waiting" Waiting {
         /// Until when.
