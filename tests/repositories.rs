@@ -130,9 +130,8 @@ fn commits_are_signed_where_that_is_set() {
     let program = repo.script("signer", "cat > /dev/null; echo '[GNUPG:] SIG_CREATED ' >&2; echo '-----SIGNED-----'");
     repo.git(&["config", "gpg.program", &program]);
     let are_signed = |run: &str| -> Vec<bool> {
-        let commits = repo.git(&["rev-list", "--no-merges", &format!("agentloop/{run}"), "^main"]);
-        let commits = commits.lines().filter(|commit| !repo.git(&["show", "-s", commit]).contains("Agentloop-Base"));
-        commits.map(|commit| repo.git(&["cat-file", "commit", commit]).contains("\ngpgsig ")).collect()
+        let commits = repo.git(&["rev-list", &format!("agentloop/{run}"), "^main"]);
+        commits.lines().map(|commit| repo.git(&["cat-file", "commit", commit]).contains("\ngpgsig ")).collect()
     };
     // A review so long that no argument could hold its commit's message.
     let issues = vec![format!("\"{}\"", "an issue ".repeat(12)); 1500].join(",");
@@ -151,8 +150,15 @@ fn commits_are_signed_where_that_is_set() {
     for set in ["false", "true"] {
         let ended = repo.agentloop_with(&run, &[("AGENTLOOP_SIGN", set)]).expect(1).json();
         let signed = are_signed(ended["run_id"].as_str().unwrap());
-        assert!(!signed.is_empty() && signed.iter().all(|signed| signed.to_string() == set), "{signed:?}");
+        assert!(signed.len() == 2 && signed.iter().all(|signed| signed.to_string() == set), "{signed:?}");
     }
+    // One that cannot sign says so before anybody works, and leaves nothing.
+    repo.git(&["config", "gpg.program", "false"]);
+    let left = || (repo.git(&["for-each-ref"]), std::fs::read_dir(repo.path().join(".git/agentloop")).unwrap().count());
+    let before = left();
+    let refused = repo.agentloop_with(&run, &[("AGENTLOOP_SIGN", "true")]).expect(2).stderr;
+    assert!(refused.contains("error: a commit cannot be signed") && refused.contains("agentloop.sign"), "{refused}");
+    assert_eq!(left(), before);
     repo.assert_sound();
 }
 

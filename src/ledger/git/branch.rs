@@ -57,21 +57,30 @@ pub fn commit(
     Ok(gix.write_object(commit).context("a commit cannot be written")?.detach())
 }
 
-/// The same as [`commit`], signed by git.
-pub fn signed_commit(
+/// The same as [`commit`], signed by git where that is wanted.
+pub fn write(
     repo: &Repository,
+    sign: bool,
     identity: &Identity,
     message: &str,
     tree: ObjectId,
-    parents: &[ObjectId],
+    parents: Vec<ObjectId>,
 ) -> Result<ObjectId> {
+    if !sign {
+        return commit(&repo.gix(), identity, message, tree, parents);
+    }
     let mut git = command::git(repo.home());
     git.args(["commit-tree", "-S", "-F", "-"]);
     for parent in parents {
         git.arg("-p").arg(parent.to_string());
     }
     identity.stand_in(git.arg(tree.to_string()));
-    Repository::id(&command::word_of_input(&mut git, message.into())?)
+    let signed = command::word_of_input(&mut git, message.into()).map_err(|error| {
+        Error::failed("a commit cannot be signed")
+            .because(error)
+            .hint("mend git's signing (user.signingKey, gpg.format), or 'git config agentloop.sign false'")
+    })?;
+    Repository::id(&signed)
 }
 
 /// Whether `id` is `tip` or one of its ancestors.

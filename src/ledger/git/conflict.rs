@@ -92,7 +92,7 @@ impl GitLedger {
             parents.push(Repository::id(commit)?);
         }
         let message = format!("agentloop: what is merged so far\n\n{RUN_TRAILER}: {}\n", self.run);
-        branch::commit(&gix, &self.identity, &message, tree, parents)
+        self.write_commit(&message, tree, parents)
     }
 
     /// Whether `commit` is what [`GitLedger::so_far`] would make.

@@ -210,11 +210,7 @@ impl GitLedger {
 
     /// Writes a commit that will be on a ref, signed where that is wanted; no ref is moved.
     fn write_commit(&self, message: &str, tree: ObjectId, parents: Vec<ObjectId>) -> Result<ObjectId> {
-        let commit = if self.preferences.sign {
-            branch::signed_commit(&self.repo, &self.identity, message, tree, &parents)?
-        } else {
-            branch::commit(&self.repo.gix(), &self.identity, message, tree, parents)?
-        };
+        let commit = branch::write(&self.repo, self.preferences.sign, &self.identity, message, tree, parents)?;
         self.sync(&[tree, commit])?;
         Ok(commit)
     }

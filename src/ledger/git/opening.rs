@@ -62,7 +62,7 @@ impl GitLedger {
         let base = Repository::id(&new.base)?;
         let tree =
             gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
-        let start = branch::commit(&gix, &repo.identity(), &new.message, tree, vec![base])?;
+        let start = branch::write(&repo, new.preferences.sign, &repo.identity(), &new.message, tree, vec![base])?;
         std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
             .context("the run cannot be marked")?;
         let change = Change { name, new: Some(start), old: Expect::Absent };

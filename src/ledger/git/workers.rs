@@ -161,7 +161,7 @@ impl GitLedger {
             return Ok(opening.tip.to_owned());
         }
         let message = format!("agentloop: {} begins with the work of an iteration before\n", opening.task);
-        let merge = branch::commit(&gix, &self.identity, &message, Repository::id(&trial.tree)?, vec![tip, work])?;
+        let merge = self.write_commit(&message, Repository::id(&trial.tree)?, vec![tip, work])?;
         self.keep_on(opening.task, merge)?;
         Ok(merge.to_string())
     }
