@@ -123,6 +123,11 @@ fn transcripts_are_kept_apart_from_the_log() {
     assert_eq!(listed.lines().count(), 6, "{listed}");
     let first = listed.lines().next().unwrap().trim_end_matches(".out").rsplit_once('/').unwrap().0.to_owned();
     assert!(!repo.agentloop(&["output", &run, &first]).expect(0).stdout.is_empty());
+    let of_run = repo.agentloop(&["output", &run, &first]).expect(0).stdout;
+    assert_eq!(repo.agentloop(&["output", &first]).expect(0).stdout, of_run, "without a run, the newest is meant");
+    assert_eq!(repo.agentloop(&["output", "-f", &first]).expect(0).stdout, of_run);
+    let unnamed = repo.agentloop(&["output", &run, "-f"]).expect(2).stderr;
+    assert!(unnamed.contains("-f follows one worker") && unnamed.contains("hint: "), "{unnamed}");
     let unknown = repo.agentloop(&["output", &run, "iter9/nothing"]).expect(2);
     assert!(unknown.stderr.contains("has no transcript 'iter9/nothing'"), "{}", unknown.stderr);
 }

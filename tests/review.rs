@@ -29,6 +29,7 @@ fn log_is_git_s_own_with_the_events_beside_the_commits() {
     same(&["log"], &[&range]);
     same(&["log", &run, "--graph", "--stat"], &["--graph", "--stat", &range]);
     same(&["log", "--oneline", "-2"], &["--oneline", "-2", &range]);
+    same(&["log", "--", "made-build.txt"], &[&range, "--", "made-build.txt"]);
     same(
         &["log", "--oneline", "-2", &run, "--", "made-build.txt"],
         &["--oneline", "-2", &range, "--", "made-build.txt"],
@@ -56,6 +57,11 @@ fn diff_shows_the_run_or_one_iteration() {
     assert_eq!(ours(&[&run, "--iteration", "2", "--stat"]), git(&["--stat", &format!("{branch}^"), &branch]));
     assert_eq!(ours(&["--iteration=1", "--name-only"]), git(&["--name-only", "main", &format!("{branch}^")]));
     assert_eq!(ours(&[&run, "--", "made-test.txt"]), git(&["main", &branch, "--", "made-test.txt"]));
+    assert_eq!(ours(&["--", "made-test.txt"]), git(&["main", &branch, "--", "made-test.txt"]));
+    assert_eq!(
+        ours(&["--iteration", "2", "--", "made-test.txt", "--"]),
+        git(&[&format!("{branch}^"), &branch, "--", "made-test.txt", "--"])
+    );
     let refused = repo.agentloop(&["diff", &run, "--iteration", "7"]).expect(2).stderr;
     assert!(refused.contains("nothing of an iteration 7") && refused.contains("hint: it has had 2"), "{refused}");
     assert!(repo.agentloop(&["diff", &run, "--iteration", "x"]).expect(2).stderr.contains("'x' is no iteration"));
@@ -66,6 +72,11 @@ fn show_says_what_a_reviewer_asks_first() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
     let text = repo.agentloop(&["show"]).expect(0).stdout;
+    assert_eq!(
+        repo.agentloop(&["show", &format!("agentloop/{run}")]).expect(0).stdout,
+        text,
+        "its branch names it too"
+    );
     for line in [
         format!("run       {run}: completed"),
         "goal      write files".into(),

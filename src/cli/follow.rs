@@ -10,7 +10,7 @@ use super::display::{Display, Mode, tell};
 use super::{ERROR, page, paint, print, render, sanitize, say, say_result};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::Run;
 
 /// After how many looks at a transcript it asks whether the worker is still at it.
@@ -118,7 +118,15 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
 /// # Errors
 /// Where there is no such run or transcript.
 pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
-    let (run, which) = (arguments.run.as_deref(), arguments.which.as_deref());
+    let (run, which) = match (arguments.run.as_deref(), arguments.which.as_deref()) {
+        // No run's id has a slash: this is a worker of the newest.
+        (Some(which), None) if which.starts_with("iter") && which.contains('/') => (None, Some(which)),
+        (_, None) if arguments.follow => {
+            return Err(Error::usage("-f follows one worker")
+                .hint("name it after the run, like iter1/s1: 'git agentloop output' lists them"));
+        }
+        named => named,
+    };
     let transcript = app::output(site, run, which)?;
     let person = print::person_reads();
     if arguments.json {

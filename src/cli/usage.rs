@@ -39,19 +39,27 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refus
     })
 }
 
-/// Marks what begins with a dash and can be no flag: a goal, a list in Markdown, a negative number.
+/// Marks what begins with a dash and can be no flag: a goal, a list in Markdown, a negative number; and a `--` that is
+/// git's to hear.
 fn marked(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let verb = arguments.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let is_passed_on = verb.is_some_and(|verb| verb == "log" || verb == "diff");
     let mut flags_are_over = false;
     let mark = |argument: OsString| {
-        flags_are_over |= argument == "--";
+        if flags_are_over {
+            return argument;
+        }
+        flags_are_over = argument == "--";
         let can_be_flag = argument.to_str().is_none_or(|text| match text.strip_prefix('-') {
             None | Some("") => true,
+            Some("-") => !is_passed_on,
             Some(rest) => match rest.strip_prefix('-') {
                 Some(name) => !name.split('=').next().unwrap_or_default().contains(char::is_whitespace),
                 None => rest.starts_with(|first: char| first.is_ascii_alphabetic()),
             },
         });
-        if can_be_flag || flags_are_over {
+        if can_be_flag {
             return argument;
         }
         let mut with_mark = OsString::from(MARK.to_string());

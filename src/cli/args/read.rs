@@ -95,7 +95,7 @@ pub struct OutputArgs {
     #[arg(value_name = "ITER/SUBGOAL", value_parser = text)]
     pub which: Option<String>,
     /// Go on while the worker runs
-    #[arg(short, long, requires = "which")]
+    #[arg(short, long)]
     pub follow: bool,
     /// Print JSON
     #[arg(long, conflicts_with = "follow")]

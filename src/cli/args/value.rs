@@ -58,7 +58,7 @@ pub fn age(text: &str) -> Result<f64, String> {
     let wrong = || format!("'{text}' is no span of time like 30m, 12h or 14d");
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let seconds = match unit {
-        "s" | "" => 1.0,
+        "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
         "d" => 86_400.0,

@@ -44,6 +44,8 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
             Error::usage("this repository has no runs").hint("'git agentloop run \"<goal>\"' starts one")
         });
     };
+    // Its branch is what git shows of it.
+    let name = name.strip_prefix("agentloop/").unwrap_or(name);
     // An id needs no list, however many runs there are.
     if let Ok(run) = name.parse::<RunId>()
         && read::find(repo, &run)?.is_some()
