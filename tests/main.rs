@@ -25,6 +25,7 @@ mod leftovers;
 mod limits;
 mod mcp;
 mod merging;
+mod moved;
 mod no_isolate;
 mod picture;
 mod places;

@@ -13,7 +13,7 @@ pub(crate) fn request(role: Role, dir: &std::path::Path) -> Request {
         permissions: Permissions::Edit,
         timeout: None,
         tokens_left: None,
-        env: Vec::new(),
+        env: vec![(crate::process::CLONE_VAR.into(), "here".into())],
         run: "a-run-1a2b3c".to_owned(),
         call: 1,
         iteration: 1,

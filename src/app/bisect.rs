@@ -68,7 +68,8 @@ pub async fn bisect(
     let commits = commits(site, &id, &run)?;
     process::become_subreaper();
     let trial = Trial::make(&site.repo, &id, &site.settings().preferences()?, &commits[0].1)?;
-    let search = Search { trial: &trial, run: &id, check, timeout, cancel: &cancel };
+    let clone = super::clone_of(site, &id);
+    let search = Search { trial: &trial, run: &id, clone, check, timeout, cancel: &cancel };
     let searched = search.through(&provisioning(site)?, &commits, tell).await;
     let removed = trial.remove();
     let (broken_by, last_good, tried) = searched?;
@@ -97,6 +98,7 @@ type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
 struct Search<'a> {
     trial: &'a Trial<'a>,
     run: &'a RunId,
+    clone: String,
     check: &'a Check,
     /// Seconds that the check may take.
     timeout: Option<f64>,
@@ -178,7 +180,7 @@ impl Search<'_> {
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),
             cwd: Some(self.trial.path().to_owned()),
-            env: Vec::new(),
+            env: vec![(process::CLONE_VAR.into(), Some(self.clone.clone().into()))],
             stdin: Stdin::Null,
             timeout: timeout.map(Duration::from_secs_f64),
             keep: KEEP,

@@ -43,8 +43,8 @@ use crate::engine::redact::Redactor;
 pub use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result, alike};
 use crate::interaction::{Interaction, Suspend};
-use crate::ledger::git::Repository;
 pub use crate::ledger::git::preview::FileStat;
+use crate::ledger::git::{GitLedger, Repository};
 use crate::run::event::Timestamp;
 use crate::run::goal::{ACP, AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
 use crate::settings::{KEYS, Settings};
@@ -408,6 +408,11 @@ fn refuse_nested(site: &Site) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What marks the processes that work for `run` in this clone.
+fn clone_of(site: &Site, run: &RunId) -> String {
+    crate::process::clone_of(&GitLedger::scratch_of(&site.repo, run))
 }
 
 /// The branch of a run.

@@ -138,7 +138,7 @@ impl Engine {
                 .hint("'git agentloop backends' lists what it has")
         })?;
         let run = id.map(|id| id.to_string()).unwrap_or_default();
-        let env = variables(&run, iteration, subgoal.as_deref(), self.port);
+        let env = variables(&run, &self.provisioner.commands.clone, iteration, subgoal.as_deref(), self.port);
         let request = Request {
             role,
             system: self.parts.prompts.system(role).to_owned(),

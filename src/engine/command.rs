@@ -19,6 +19,8 @@ const KEEP: usize = 64 * 1024;
 #[derive(Clone)]
 pub(super) struct Commands {
     pub(super) session: String,
+    /// The clone that the run is in, as what works there is marked with it.
+    pub(super) clone: String,
     pub(super) cancel: CancellationToken,
     pub(super) redactor: Redactor,
 }
@@ -40,7 +42,7 @@ pub(super) struct Job<'a> {
 impl Commands {
     /// Runs `command` to its end, and says how it went.
     pub(super) async fn run(&self, command: &Check, job: Job<'_>) -> CheckResult {
-        let own = variables(&job.run, job.iteration, job.subgoal, job.port);
+        let own = variables(&job.run, &self.clone, job.iteration, job.subgoal, job.port);
         let env = own.iter().map(|(name, value)| (name.into(), Some(value.into())));
         // Whoever started this driver may itself work on a subgoal.
         let none = job.subgoal.is_none().then(|| (SUBGOAL.into(), None));
@@ -86,8 +88,18 @@ pub(super) fn failed(command: &Check, error: String) -> CheckResult {
 const SUBGOAL: &str = "AGENTLOOP_SUBGOAL";
 
 /// What everything that works for a run finds in its environment.
-pub(super) fn variables(run: &str, iteration: u32, subgoal: Option<&str>, port: Option<u16>) -> Vec<(String, String)> {
-    let run = [(process::RUN_VAR, Some(run.to_owned())), ("AGENTLOOP_ITERATION", Some(iteration.to_string()))];
+pub(super) fn variables(
+    run: &str,
+    clone: &str,
+    iteration: u32,
+    subgoal: Option<&str>,
+    port: Option<u16>,
+) -> Vec<(String, String)> {
+    let run = [
+        (process::RUN_VAR, Some(run.to_owned())),
+        (process::CLONE_VAR, Some(clone.to_owned())),
+        ("AGENTLOOP_ITERATION", Some(iteration.to_string())),
+    ];
     let place = [(SUBGOAL, subgoal.map(ToOwned::to_owned)), (PORT, port.map(|port| port.to_string()))];
     let all = run.into_iter().chain(place);
     all.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

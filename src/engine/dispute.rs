@@ -21,6 +21,7 @@ use crate::agent::prompts::{self, Between, Prompts, Side};
 use crate::agent::{Agent, Request};
 use crate::error::Result;
 use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
+use crate::process;
 use crate::run::Run;
 use crate::run::event::{Timestamp, span};
 use crate::run::goal::{AgentChoice, Check, Permissions, Role};
@@ -192,9 +193,17 @@ impl Dispute {
         Ok(())
     }
 
+    fn clone_mark(&self) -> String {
+        process::clone_of(&self.ledger.scratch())
+    }
+
     fn provisioner(&self) -> Provisioner {
-        let commands =
-            Commands { session: self.session.clone(), cancel: self.cancel.clone(), redactor: self.redactor.clone() };
+        let commands = Commands {
+            session: self.session.clone(),
+            clone: self.clone_mark(),
+            cancel: self.cancel.clone(),
+            redactor: self.redactor.clone(),
+        };
         Provisioner {
             ledger: Arc::clone(&self.ledger),
             commands,
@@ -224,7 +233,7 @@ impl Dispute {
             permissions: self.permissions,
             timeout: self.run.options.agent_timeout.map(Duration::from_secs_f64),
             tokens_left: None,
-            env: variables(&self.run_id(), iteration, Some(&subgoal), None),
+            env: variables(&self.run_id(), &self.clone_mark(), iteration, Some(&subgoal), None),
             run: self.run_id(),
             call: self.run.agent_calls + u64::from(attempt),
             iteration,

@@ -39,6 +39,7 @@ use crate::agent::prompts::Prompts;
 use crate::error::{Context as _, Error, Result};
 use crate::interaction::Interaction;
 use crate::ledger::{Adopted, Draft, Found, Ledger};
+use crate::process;
 use crate::run::event::{
     AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
     PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, Timestamp, Waiting, WorktreeReady,
@@ -153,8 +154,12 @@ impl Engine {
             Arc::clone(&parts.clock),
             Arc::clone(&parts.watch),
         );
-        let commands =
-            Commands { session: parts.session.clone(), cancel: parts.cancel.clone(), redactor: parts.redactor.clone() };
+        let commands = Commands {
+            session: parts.session.clone(),
+            clone: process::clone_of(&parts.ledger.scratch()),
+            cancel: parts.cancel.clone(),
+            redactor: parts.redactor.clone(),
+        };
         let provisioner = Provisioner {
             ledger: Arc::clone(&parts.ledger),
             commands,

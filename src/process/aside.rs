@@ -12,31 +12,34 @@ use crate::error::{Error, Result};
 #[must_use]
 pub fn quiet(program: impl AsRef<OsStr>) -> Command {
     use std::os::unix::process::CommandExt as _;
-    let mut command = of_no_repository(program);
+    let mut command = without(environment::git_env_to_remove(), program);
     command.process_group(0);
     command
 }
 
-fn of_no_repository(program: impl AsRef<OsStr>) -> Command {
+/// A program that reads nothing, and hears nothing of these variables.
+fn without(names: impl IntoIterator<Item: AsRef<OsStr>>, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in environment::git_env_to_remove() {
+    for name in names {
         command.env_remove(name);
     }
     command.stdin(Stdio::null());
     command
 }
 
-/// Marks what `command` starts as working for `run`, so that it is stopped with what else a dead driver of it left.
-pub fn works_for<'a>(command: &'a mut Command, run: &str) -> &'a mut Command {
-    command.env(super::RUN_VAR, run)
+/// Marks what `command` starts as working for `run` in one clone, so that it is stopped with what else a dead driver of it
+/// left.
+pub fn works_for<'a>(command: &'a mut Command, run: &str, clone: &str) -> &'a mut Command {
+    command.env(super::RUN_VAR, run).env(super::CLONE_VAR, clone)
 }
 
 /// A program that is to outlive us in a session that it makes itself: it leads no group yet, which setsid(2) asks for,
-/// and carries no run's mark, so that nobody takes it for something that a run left behind.
+/// and carries no run's mark, so that nobody takes it for something that a run left behind. What `git -c` set for us holds
+/// for it too.
 #[must_use]
 pub fn outliving(program: impl AsRef<OsStr>) -> Command {
-    let mut command = of_no_repository(program);
-    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR);
+    let mut command = without(environment::git_places(), program);
+    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR).env_remove(super::CLONE_VAR);
     command
 }
 

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// What `git rev-parse --local-env-vars` prints (git 2.47; `local_repo_env` in git's environment.c), and
 /// `GIT_INTERNAL_SUPER_PREFIX`, which older ones add. `git -C` and `git --git-dir` hand them down to aliases and
@@ -35,12 +36,27 @@ pub fn state_dir() -> Option<PathBuf> {
     state.map(|state| state.join("git-agentloop"))
 }
 
+/// What tells the clone that holds this folder of a run's from every other, as [`CLONE_VAR`](super::CLONE_VAR) has it: when
+/// the clone is moved the folder stays the same one, and a copy of it is another.
+#[must_use]
+pub fn clone_of(folder: &Path) -> String {
+    folder.metadata().map_or_else(|_| String::new(), |about| format!("{:x}-{:x}", about.dev(), about.ino()))
+}
+
+/// Those of them that hold settings, and lead to no repository.
+const SETTINGS: [&str; 2] = ["GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"];
+
 /// The variables that every child starts without: git's own list of what belongs to one repository, and the
 /// `GIT_CONFIG_KEY_<n>` and `GIT_CONFIG_VALUE_<n>` of our environment, which `GIT_CONFIG_COUNT` counts (git-config(1)).
 #[must_use]
 pub fn git_env_to_remove() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     LOCAL.iter().map(OsString::from).chain(names.filter(|name| is_config_pair(name.as_bytes()))).collect()
+}
+
+/// The variables that lead to a repository: what goes on with our work elsewhere has our settings, and finds its own.
+pub(super) fn git_places() -> impl Iterator<Item = &'static str> {
+    LOCAL.into_iter().filter(|name| !SETTINGS.contains(name))
 }
 
 fn is_config_pair(name: &[u8]) -> bool {

@@ -15,7 +15,7 @@ mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
-pub use environment::{git_env_to_remove, state_dir};
+pub use environment::{clone_of, git_env_to_remove, state_dir};
 
 use capture::Capture;
 use std::convert::Infallible;
@@ -38,6 +38,8 @@ use tree::Tree;
 pub const RUN_VAR: &str = "AGENTLOOP_RUN";
 /// The environment variable that names the call a process belongs to.
 const CALL_VAR: &str = "AGENTLOOP_CALL";
+/// The environment variable that tells in which clone of a repository the run is: copies have runs of the same id.
+pub const CLONE_VAR: &str = "AGENTLOOP_CLONE";
 
 /// Between SIGTERM and SIGKILL for a call that is cancelled or out of time: agents clean up after themselves on SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -264,11 +266,11 @@ pub fn become_subreaper() {
     tree::adopt_orphans();
 }
 
-/// Stops everything that carries a run's mark, with what descends from it: SIGTERM, up to `grace`, SIGKILL, until
-/// nothing is left. Ourselves, our ancestors and the calls we have in flight are spared. How many processes were
+/// Stops everything that carries the mark of a run in one [`clone_of`], with what descends from it: SIGTERM, up to `grace`,
+/// SIGKILL, until nothing is left. Ourselves, our ancestors and the calls we have in flight are spared. How many processes were
 /// stopped; one that may not be signalled or does not die is reported to the log and not counted.
-pub async fn stop_leftovers(run: &str, grace: Duration) -> usize {
-    Tree::of_run(run).stop(grace).await
+pub async fn stop_leftovers(run: &str, clone: &str, grace: Duration) -> usize {
+    Tree::of_run(run, clone).stop(grace).await
 }
 
 fn status_of(exit: ExitStatus) -> Status {

@@ -308,12 +308,18 @@ async fn what_is_left_of_a_run_is_found_and_stopped() {
     let cleaned = r#"env -i FIFO="$FIFO" sh -c 'echo $$ > "$FIFO"; exec sleep 1000'; exit"#;
     let script = r#"setsid sh -c "$CLEANED" & exit"#;
     let mut left = Plain::new("/bin/sh");
-    left.args(["-c", script]).env(RUN_VAR, &run).env("FIFO", report.path()).env("CLEANED", cleaned);
+    left.args(["-c", script])
+        .env(RUN_VAR, &run)
+        .env(CLONE_VAR, "here")
+        .env("FIFO", report.path())
+        .env("CLEANED", cleaned);
     assert!(left.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let cleaned = report.process().await;
-    assert_eq!(stop_leftovers(&run, GRACE).await, 2);
+    assert_eq!(stop_leftovers(&run, "elsewhere", GRACE).await, 0);
+    assert!(cleaned.runs());
+    assert_eq!(stop_leftovers(&run, "here", GRACE).await, 2);
     assert!(!cleaned.runs());
-    assert_eq!(stop_leftovers(&run, GRACE).await, 0);
+    assert_eq!(stop_leftovers(&run, "here", GRACE).await, 0);
 }
 
 #[tokio::test]

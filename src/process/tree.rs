@@ -6,7 +6,7 @@
 //! its subreaper; it then belongs to a call that has ended as soon as no call still in flight could have started it.
 
 use super::os::{self, Process, Row};
-use super::{CALL_VAR, Mark, RUN_VAR};
+use super::{CALL_VAR, CLONE_VAR, Mark, RUN_VAR};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process_group, test_kill_process_group, waitpid,
 };
@@ -121,9 +121,9 @@ impl Tree {
         Ok((child, Self { root: Some(root), mark, known, given_up, in_flight: true, finished: false }))
     }
 
-    /// What carries the mark of a run.
-    pub(super) fn of_run(run: &str) -> Self {
-        let mark = vec![assign(RUN_VAR, run)];
+    /// What carries the mark of a run in one clone.
+    pub(super) fn of_run(run: &str, clone: &str) -> Self {
+        let mark = vec![assign(RUN_VAR, run), assign(CLONE_VAR, clone)];
         Self { root: None, mark, known: HashMap::new(), given_up: HashSet::new(), in_flight: false, finished: true }
     }
 

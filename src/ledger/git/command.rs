@@ -5,8 +5,11 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Output, Stdio};
 
+use super::repository::Repository;
+use super::run_dir;
 use crate::error::{Error, Result};
 use crate::process;
+use crate::run::goal::RunId;
 
 /// No hooks of the user's on refs and commits of ours, neither from a folder nor, since git 2.54, from configuration.
 pub(super) const NO_HOOKS: [&str; 8] = [
@@ -43,6 +46,11 @@ pub(super) fn git(dir: &Path) -> Command {
     let mut git = plumbing();
     git.arg("-C").arg(dir);
     git
+}
+
+/// Marks it as working for `run`: git goes on when its driver is killed, and is stopped before another begins.
+pub(super) fn works_for<'a>(git: &'a mut Command, repo: &Repository, run: &RunId) -> &'a mut Command {
+    process::works_for(git, run.as_str(), &process::clone_of(&run_dir(repo.common_dir(), run)))
 }
 
 /// Runs it; its output, whatever its status.

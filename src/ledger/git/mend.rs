@@ -44,6 +44,10 @@ impl Worktree {
     /// Where somebody removed it, or what git keeps of it.
     pub(super) fn must_stand(&self, run: &RunId) -> Result<()> {
         let path = self.path.display();
+        if let Some(home) = self.admin.ancestors().nth(2).filter(|home| !home.is_dir()) {
+            return Err(Error::failed(format!("the repository is not at '{}' any more", home.display()))
+                .hint(format!("what is on record stays: from where it is now, 'git agentloop resume {run}' goes on")));
+        }
         if !is_folder(&self.path) {
             return Err(Error::failed(format!("the run's worktree '{path}' was removed"))
                 .hint(format!("what is committed stays: 'git agentloop resume {run}' makes it anew and goes on")));

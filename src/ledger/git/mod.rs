@@ -15,6 +15,7 @@ pub(crate) mod lock;
 mod mend;
 pub(crate) mod merge;
 pub(crate) mod merged;
+mod moved;
 mod notes;
 mod objects;
 mod opening;

@@ -12,7 +12,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
-use super::mend::is_folder;
+use super::mend::{is_folder, take_away};
 use super::opening::STARTED_HERE;
 pub use super::provision::clones::held as held_by_submodules;
 
@@ -228,6 +228,11 @@ pub(super) fn drop_worktrees(
         kept.extend(keep(repo, mover, run, &worktree)?);
         worktree.remove(repo)?;
         gone.push(worktree.path);
+    }
+    for worktree in worktree::of_another(repo, run)? {
+        kept.extend(keep(repo, mover, run, &worktree)?);
+        let admin = worktree.admin.display().to_string();
+        take_away(&worktree.admin).context(format!("'{admin}' cannot be removed"))?;
     }
     Ok((gone, kept))
 }

@@ -21,7 +21,6 @@ use super::worktree::Worktree;
 use super::{branch, command, stat};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Tree;
-use crate::process;
 use crate::run::goal::RunId;
 use crate::run::text::{a_few, count};
 
@@ -190,7 +189,7 @@ impl Tracked<'_> {
         let mut git = command::git(self.path);
         git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
         // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.
-        process::works_for(&mut git, self.run.as_str());
+        command::works_for(&mut git, self.repo, self.run);
         git
     }
 

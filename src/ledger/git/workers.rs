@@ -21,7 +21,6 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::{
     Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
 };
-use crate::process;
 
 /// How often a place is looked at again where what git sees was changed meanwhile.
 const LOOKS: u32 = 3;
@@ -232,7 +231,7 @@ impl GitLedger {
             Worktree::forget(&self.repo, &path)?;
             return Ok(left);
         }
-        let is_linked = Worktree::at(&self.repo, &path).is_some();
+        let is_linked = self.linked_at(&path).is_some();
         let Some(worktree) = self.repaired(&path) else {
             return self.keep_unlinked(&path, claim, message);
         };
@@ -307,11 +306,16 @@ impl GitLedger {
         }
     }
 
+    /// The worktree whose link at `path` leads to its git directory, or did until the repository was moved.
+    fn linked_at(&self, path: &Path) -> Option<Worktree> {
+        Worktree::at(&self.repo, path).or_else(|| Worktree::found_again(&self.repo, path).ok()?)
+    }
+
     /// The worktree at `path`, with the link to its git directory put back where it is gone.
     fn repaired(&self, path: &Path) -> Option<Worktree> {
         let number = path.extension().unwrap_or_default().to_string_lossy();
         let aside = run_dir(self.repo.common_dir(), &self.run).join(format!("replaced-git.{number}"));
-        let found = Worktree::at(&self.repo, path).or_else(|| Worktree::relink(&self.repo, path, &aside));
+        let found = self.linked_at(path).or_else(|| Worktree::relink(&self.repo, path, &aside));
         let found = found.filter(Worktree::is_ready)?;
         // One that cannot be mended is none: its files are all that is taken of it.
         found.mend(&self.tip().commit).is_ok().then_some(found)
@@ -332,7 +336,7 @@ impl GitLedger {
         let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
         let mut git = command::git(path);
         git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", path);
-        process::works_for(&mut git, self.run.as_str());
+        command::works_for(&mut git, &self.repo, &self.run);
         self.identity.stand_in(&mut git);
         Ok(git)
     }

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::mend::{is_folder, take_away};
+use super::moved::link_of;
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
 use super::{command, folder, lock};
@@ -50,12 +51,14 @@ pub struct Worktree {
 
 /// Where the worktree of `run` stands already, whatever settings say by now.
 fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
-    linked(&repo.common_dir().join("worktrees").join(run.as_str()))?.canonicalize().ok()
+    let admin = repo.common_dir().join("worktrees").join(run.as_str());
+    let known = Worktree { path: linked(&admin)?, admin };
+    known.path.canonicalize().ok().filter(|_| !known.is_another_s())
 }
 
 /// Where the worktree is whose git directory this is. git writes it down as seen from there where
 /// `worktree.useRelativePaths` is set (git-worktree(1)).
-fn linked(admin: &Path) -> Option<PathBuf> {
+pub(super) fn linked(admin: &Path) -> Option<PathBuf> {
     let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
     let mut path = PathBuf::new();
     // The git directory's own path goes over no symbolic link, so that what it goes back by is one of its folders.
@@ -108,14 +111,21 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
 /// # Errors
 /// Where the repository's worktrees cannot be listed.
 pub fn of_run(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
-    Ok(all(repo)?.into_iter().filter(|(name, _)| name == run).map(|(_, worktree)| worktree).collect())
+    let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && !worktree.is_another_s());
+    Ok(known.map(|(_, worktree)| worktree).collect())
 }
 
-/// Every worktree of ours, with the run that it belongs to.
+/// What git has on its books for `run` that is not ours: the worktrees of the repository that this one is a copy of.
 ///
 /// # Errors
 /// Where the repository's worktrees cannot be listed.
-pub fn all(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
+pub fn of_another(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
+    let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && worktree.is_another_s());
+    Ok(known.map(|(_, worktree)| worktree).collect())
+}
+
+/// Every worktree that git has on its books for a run.
+fn registrations(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
     let dir = repo.common_dir().join("worktrees");
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
@@ -160,15 +170,7 @@ impl Worktree {
     /// The worktree at `path`, where it is one of this repository's.
     #[must_use]
     pub fn at(repo: &Repository, path: &Path) -> Option<Self> {
-        if !is_folder(path) {
-            return None;
-        }
-        let link = path.join(".git");
-        // To read a pipe is to wait for who writes.
-        let link = if link.is_file() { std::fs::read_to_string(link).ok()? } else { return None };
-        let admin = PathBuf::from(link.strip_prefix("gitdir: ")?.trim_end());
-        let admin = if admin.is_absolute() { admin } else { path.join(admin) };
-        let admin = admin.canonicalize().ok()?;
+        let admin = link_of(path)?.canonicalize().ok()?;
         admin.starts_with(repo.common_dir().join("worktrees")).then(|| Self { path: path.to_owned(), admin })
     }
 
@@ -177,7 +179,11 @@ impl Worktree {
     /// # Errors
     /// Where it cannot be made, or something of somebody else's is in its place.
     pub fn ensure(repo: &Repository, run: &RunId, path: &Path, tip: &str) -> Result<(Self, Found)> {
-        if let Some(worktree) = Self::at(repo, path).filter(Self::is_ready) {
+        let stands = match Self::at(repo, path) {
+            None => Self::found_again(repo, path)?,
+            stands => stands,
+        };
+        if let Some(worktree) = stands.filter(Self::is_ready) {
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
         }
@@ -198,14 +204,14 @@ impl Worktree {
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
             git.arg(reason(run)).arg(path).arg(commit);
-            command::run(process::works_for(&mut git, run.as_str())).map_err(|error| unfilled(path, run, error))?;
+            command::run(command::works_for(&mut git, repo, run)).map_err(|error| unfilled(path, run, error))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let mut git = command::git(path);
         git.arg("-c").arg(format!("checkout.workers={threads}")).args(["read-tree", "-u", "--reset", "HEAD"]);
-        let filled = command::run(process::works_for(&mut git, run.as_str())).and_then(|_| {
+        let filled = command::run(command::works_for(&mut git, repo, run)).and_then(|_| {
             std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
         });
         let Err(error) = filled else { return Ok(worktree) };
@@ -403,7 +409,10 @@ fn reason(run: &RunId) -> String {
 fn registered(repo: &Repository, path: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).ok()?.flatten();
     let mut admins = entries.map(|entry| entry.path());
-    admins.find(|admin| linked(admin).is_some_and(|linked| linked == path))
+    admins.find(|admin| {
+        linked(admin).is_some_and(|linked| linked == path)
+            && !Worktree { path: path.to_owned(), admin: admin.clone() }.is_another_s()
+    })
 }
 
 /// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.

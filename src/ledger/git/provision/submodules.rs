@@ -14,7 +14,6 @@ use super::super::tree::Tracked;
 use super::super::{Worktree, command};
 use super::{PROVISIONED, git_in};
 use crate::error::{Context as _, Error, Result};
-use crate::process;
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
 
@@ -40,17 +39,20 @@ struct Link {
     commit: String,
 }
 
+/// The run that it is done for, and where.
+type Work<'a> = (&'a Repository, &'a RunId);
+
 /// Fills the submodules of `worktree` that the user's checkout has; what could not be filled, in words.
 pub(super) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
     if let Some(users) = Checkout::of_user(repo) {
         let own = Checkout { path: worktree.path.clone(), git_dir: worktree.admin.clone() };
-        fill_in(&own, &users, run, &mut remarks, Path::new(""))?;
+        fill_in(&own, &users, (repo, run), &mut remarks, Path::new(""))?;
     }
     Ok(remarks)
 }
 
-fn fill_in(own: &Checkout, users: &Checkout, run: &RunId, remarks: &mut Vec<String>, at: &Path) -> Result<()> {
+fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<String>, at: &Path) -> Result<()> {
     if !own.has_modules() {
         return Ok(());
     }
@@ -63,11 +65,11 @@ fn fill_in(own: &Checkout, users: &Checkout, run: &RunId, remarks: &mut Vec<Stri
             Found::Own(sub) if head(&sub.git_dir).as_deref() == Some(&link.commit) => Ok(()),
             Found::Own(sub) => sub.switch(&link.commit),
             Found::Elsewhere => Err(Error::failed("its place leads elsewhere")),
-            Found::Nothing => clone(own, &link, name, &source.git_dir, run),
+            Found::Nothing => clone(own, &link, name, &source.git_dir, work),
         };
         let shown = at.join(&link.path);
         match (filled, own.own(&link.path)) {
-            (Ok(()), Found::Own(sub)) => fill_in(&sub, &source, run, remarks, &shown)?,
+            (Ok(()), Found::Own(sub)) => fill_in(&sub, &source, work, remarks, &shown)?,
             (filled, found) => {
                 // Half-filled, it would pass for a worker's change.
                 if let Found::Own(sub) = found {
@@ -83,7 +85,7 @@ fn fill_in(own: &Checkout, users: &Checkout, run: &RunId, remarks: &mut Vec<Stri
 }
 
 /// Has git itself make the submodule's clone, from the user's and not from where that came from.
-fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, run: &RunId) -> Result<()> {
+fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Work<'_>) -> Result<()> {
     let mut git = command::git(&own.path);
     git.env("GIT_CONFIG_COUNT", "2");
     git.env("GIT_CONFIG_KEY_0", format!("submodule.{name}.url")).env("GIT_CONFIG_VALUE_0", source);
@@ -91,7 +93,7 @@ fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, run: &RunId) ->
     git.env("GIT_CONFIG_KEY_1", "protocol.file.allow").env("GIT_CONFIG_VALUE_1", "always");
     git.args(["submodule", "--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
     git.arg("--").arg(&link.path);
-    command::run(process::works_for(&mut git, run.as_str()))?;
+    command::run(command::works_for(&mut git, repo, run))?;
     let Some(git_dir) = git_dir_of(&own.path.join(&link.path)) else { return Ok(()) };
     let url = command::word(bare(source).args(["config", "remote.origin.url"]));
     match url {
