@@ -162,6 +162,60 @@ fn commits_are_signed_where_that_is_set() {
     repo.assert_sound();
 }
 
+/// What a run needs is found from a folder of the checkout too, and when that folder goes while it runs: a branch
+/// without it is checked out, say.
+#[test]
+fn a_folder_of_the_repository_even_one_that_goes() {
+    let repo = Repo::new();
+    repo.write(".gitignore", ".env\n");
+    repo.write(".env", "KEY=x\n");
+    repo.write("below/here/file", "x\n");
+    repo.git(&["add", "."]);
+    repo.git(&["commit", "-qm", "a folder"]);
+    repo.git(&["config", "agentloop.copy", ".env"]);
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+    let folder = repo.path().join("below/here");
+    let removes = format!("rm -rf '{}'", folder.display());
+    let mut command = repo.command(PROGRAM);
+    command.args(["run", "a goal", "--backend", "mock", "--verify", "test -f .env", "--verify", &removes, "--json"]);
+    let ran = Ran::of(&command.current_dir(&folder).stdin(std::process::Stdio::null()).output().unwrap()).expect(0);
+    assert_eq!(ran.json()["worktree"]["changed_files"].as_array().unwrap().len(), 3);
+    assert!(!folder.exists());
+    repo.assert_sound();
+}
+
+#[test]
+fn settings_of_the_command_line_hold_as_for_git_itself() {
+    let repo = Repo::new();
+    let bin = std::path::Path::new(PROGRAM).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let given = |settings: &[&str], verb: &[&str]| {
+        let mut git = repo.command("git");
+        git.env("PATH", &path).env("A_CHECK", "test -f 'it''s not'").args(settings).arg("agentloop").args(verb);
+        Ran::of(&git.stdin(std::process::Stdio::null()).output().unwrap())
+    };
+    let check = "test -f \"it's not!\"";
+    let settings = ["-c", &format!("agentloop.verify={check}"), "-c", "agentloop.noWait", "--config-env"];
+    let settings = [&settings[..], &["agentloop.setup=A_CHECK", "-c", "agentloop.maxIterations=1"]].concat();
+    let all = given(&settings, &["config", "--json"]).expect(0).json();
+    let value = |key: &str| {
+        all.as_array().unwrap().iter().find(|entry| entry["key"] == key).unwrap()["values"][0].as_str().unwrap()
+    };
+    assert_eq!(value("agentloop.verify"), check);
+    assert_eq!(value("agentloop.noWait"), "true");
+    assert_eq!(value("agentloop.setup"), "test -f 'it''s not'");
+    // A driver that goes on by itself has them too.
+    for detached in [&[][..], &["--detach"]] {
+        let run = [&["run", "a goal", "--backend", "mock", "--json"], detached].concat();
+        let set = ["-c", "agentloop.verify=false", "-c", "agentloop.maxIterations=1", "-c", "user.name=Somebody Else"];
+        let begun = given(&set, &run).json()["run_id"].as_str().unwrap().to_owned();
+        let ended = repo.agentloop(&["result", &begun, "--wait", "--json"]).expect(1).json();
+        assert_eq!(ended["stop_reason"], "max_iterations", "{ended:#}");
+        assert_eq!(ended["history"][0]["verification"][0]["name"], "false", "{ended:#}");
+        assert_eq!(repo.git(&["log", "-1", "--format=%an", &format!("agentloop/{begun}")]), "Somebody Else");
+    }
+}
+
 #[test]
 fn a_shallow_and_a_partial_clone() {
     let origin = Repo::new();

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use gix::bstr::ByteSlice as _;
+use gix::discover::upwards::Options;
+use gix::sec::trust::Mapping;
 use gix::{ObjectId, ThreadSafeRepository};
 
 use super::{command, list};
@@ -42,9 +44,13 @@ impl Repository {
     /// # Errors
     /// Where there is none, it is somebody else's, or it is of a kind that cannot be read.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
+        // Absolute, so that it is still reached when the folder that we stand in is removed, and from every other.
+        let from =
+            std::path::absolute(dir.unwrap_or(Path::new("."))).context("the current directory cannot be found")?;
+        let options = told()?;
         let found = match dir {
-            Some(dir) => ThreadSafeRepository::discover(dir),
-            None => ThreadSafeRepository::discover_with_environment_overrides("."),
+            Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
+            None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
         };
         let place = dir.map_or_else(|| "this directory".to_owned(), |dir| format!("'{}'", dir.display()));
         let shared = found.map_err(|error| not_opened(&place, dir, error))?;
@@ -290,6 +296,30 @@ fn signature((name, email): &(String, String)) -> gix::actor::Signature {
     }
 }
 
+/// How to open a repository, with the settings of `git -c` and `git --config-env`, of which gix does not hear.
+fn told() -> Result<Mapping<gix::open::Options>> {
+    let given = std::env::var_os("GIT_CONFIG_PARAMETERS").unwrap_or_default();
+    let settings = told_settings(&given.to_string_lossy()).context("GIT_CONFIG_PARAMETERS cannot be read")?;
+    let Mapping { full, reduced } = Mapping::<gix::open::Options>::default();
+    Ok(Mapping { full: full.cli_overrides(settings), reduced })
+}
+
+/// `'a.key'='value' 'a.flag'=` → `a.key=value`, `a.flag`: each is quoted as for a shell, and a name without a value ends
+/// there (git's config.c, `git_config_push_split_parameter`).
+fn told_settings(given: &str) -> std::result::Result<Vec<String>, shell_words::ParseError> {
+    let (mut settings, mut is_quoted, mut is_escaped) = (vec![String::new()], false, false);
+    for character in given.chars() {
+        match (settings.last_mut(), character) {
+            (_, ' ') if !is_quoted && !is_escaped => settings.push(String::new()),
+            (setting, character) => setting.into_iter().for_each(|setting| setting.push(character)),
+        }
+        is_quoted ^= character == '\'' && !is_escaped;
+        is_escaped = character == '\\' && !is_quoted && !is_escaped;
+    }
+    let unquoted = |setting: String| shell_words::split(setting.strip_suffix('=').unwrap_or(&setting));
+    Ok(settings.into_iter().map(unquoted).collect::<std::result::Result<Vec<_>, _>>()?.concat())
+}
+
 fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let mut git = match dir {
         Some(dir) => command::git(dir),
@@ -314,4 +344,25 @@ fn reftable() -> Error {
 fn git_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_settings;
+
+    #[test]
+    fn what_git_hands_down_is_told_apart_as_git_does() {
+        let cases = [
+            ("", &[][..]),
+            ("'a.flag'=", &["a.flag"]),
+            ("'a.empty'=''", &["a.empty="]),
+            ("'a.b'='c' 'd.e f.g'='h i='", &["a.b=c", "d.e f.g=h i="]),
+            (r"'a.b'='it'\''s not'\!'= ' 'c.d'=", &["a.b=it's not!= ", "c.d"]),
+            ("'older.git=x y' 'older.flag'", &["older.git=x y", "older.flag"]),
+        ];
+        for (given, settings) in cases {
+            assert_eq!(told_settings(given).unwrap(), settings, "{given}");
+        }
+        assert!(told_settings("'a.b'='c").is_err());
+    }
 }
