@@ -1,10 +1,12 @@
 //! Cancel and Ctrl-C: no process of the run is left, and what was there is a commit.
 
-use std::process::Child;
+use std::io::BufRead as _;
+use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Repo, processes_with, wait_for};
+use crate::fanout::{RUN, plan, scripted};
+use crate::support::{PROGRAM, Repo, processes_with, wait_for};
 
 /// A worker that writes a file, starts children in sessions of their own that ignore SIGTERM, and never ends.
 const WORKER: &str = r#"
@@ -62,6 +64,47 @@ fn ctrl_c_stops_everything_and_keeps_the_work() {
     interrupt(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(4));
     assert_stopped(&repo, &newest(&repo));
+}
+
+#[test]
+fn a_terminal_that_is_closed_is_a_ctrl_c() {
+    let (repo, ready) = busy_repo();
+    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy"]);
+    wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
+    // The terminal is gone, too.
+    drop((child.stdout.take(), child.stderr.take()));
+    for _ in 0..2 {
+        interrupt(&child, Signal::HUP);
+    }
+    child.wait().unwrap();
+    assert_stopped(&repo, &newest(&repo));
+}
+
+#[test]
+fn and_not_where_nohup_was_asked_for() {
+    let repo = Repo::new();
+    let wait = "touch \"$HOME/ready\"; while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done";
+    scripted(&repo, &plan(&["a"]), wait, "true");
+    let mut child = repo.command("nohup").arg(PROGRAM).args(RUN).stdout(Stdio::piped()).spawn().unwrap();
+    wait_for("the worker", || repo.home().join("ready").exists().then_some(()));
+    interrupt(&child, Signal::HUP);
+    std::fs::write(repo.home().join("go"), "").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_nobody_at_work() {
+    let (repo, ready) = busy_repo();
+    let mut child = repo.spawn(&["run", "never ends", "--backend", "busy"]);
+    wait_for("the worker", || std::fs::exists(&ready).unwrap().then_some(()));
+    let run = newest(&repo);
+    interrupt(&child, Signal::INT);
+    let said = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    said.map(Result::unwrap).find(|line| line.starts_with("stopping: ")).unwrap();
+    interrupt(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    assert_eq!((processes_with(&run), processes_with(repo.home().to_str().unwrap())), (Vec::new(), Vec::new()));
+    assert_eq!(repo.status(&run)["state"], "interrupted");
 }
 
 #[test]

@@ -47,6 +47,7 @@ use self::usage::Refusal;
 use crate::app::{self, Drive, NewRun, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::interaction::{Interaction, Suspend};
+use crate::process;
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Asking, Role};
 use crate::run::view::{RunResult, Status};
@@ -299,20 +300,27 @@ where
     say_result(&driven?, driving.json)
 }
 
-/// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process.
+/// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process and what it has at work. A
+/// terminal that is closed says so more than once, and is as good as the first.
 fn stop_on_signals(cancel: CancellationToken, tell: impl Fn(&str) + Send + 'static) -> Result<()> {
     let listen = |kind| signal(kind).context("signals cannot be listened to");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut hangup = process::hangup_ends_us().then(|| listen(SignalKind::hangup())).transpose()?;
     tokio::spawn(async move {
         // The token says nothing here: a run that comes to its end cancels it too.
         let mut asked = false;
         loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+            let by_person = tokio::select! {
+                _ = interrupt.recv() => true,
+                _ = terminate.recv() => true,
+                Some(()) = async { hangup.as_mut()?.recv().await } => false,
+            };
+            if asked && by_person {
+                process::kill_calls();
+                std::process::exit(CANCELLED.into());
             }
             if asked {
-                std::process::exit(CANCELLED.into());
+                continue;
             }
             asked = true;
             cancel.cancel();

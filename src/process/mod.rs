@@ -16,6 +16,7 @@ mod tests;
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
 pub use environment::{clone_of, git_env_to_remove, state_dir};
+pub use os::hangup_ends_us;
 
 use capture::Capture;
 use std::convert::Infallible;
@@ -256,6 +257,11 @@ async fn attend(
     tree.finish();
     let (stdout, stderr) = output.finish().await;
     Ok(Finished { status, stdout, stderr, seconds: begun.elapsed().as_secs_f64() })
+}
+
+/// SIGKILL for every call in flight and all that came of it, before we end ourselves without waiting for them.
+pub fn kill_calls() {
+    tree::kill_calls();
 }
 
 /// Makes us the parent of every orphan below us, so that none escapes. Linux only; elsewhere nothing happens.

@@ -32,6 +32,7 @@ pub(super) struct Row {
     pub dead: bool,
 }
 
+pub use system::hangup_ends_us;
 pub(super) use system::{CAN_ADOPT, adopt_orphans, children, environ, marked, row, signal, started, table};
 
 fn raw(pid: i32) -> rustix::io::Result<Pid> {
@@ -50,6 +51,15 @@ mod system {
 
     /// Whether orphans can become our children.
     pub(in super::super) const CAN_ADOPT: bool = true;
+
+    /// Whether a hangup ends us, and is not ignored, as nohup(1) has it for what it starts (`proc_pid_status(5)`, `SigIgn`).
+    #[must_use]
+    pub fn hangup_ends_us() -> bool {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        ignored.is_some_and(|mask| mask & (1 << (Signal::HUP.as_raw() - 1)) == 0)
+    }
 
     /// Every process that can be seen.
     pub(in super::super) fn table() -> Vec<Row> {
@@ -169,6 +179,12 @@ mod system {
     use std::process::{Command, Stdio};
 
     pub(in super::super) const CAN_ADOPT: bool = false;
+
+    /// Not told here: a hangup does what it does.
+    #[must_use]
+    pub fn hangup_ends_us() -> bool {
+        false
+    }
 
     fn ps(arguments: &[&str]) -> String {
         let output = Command::new("ps").args(arguments).stdin(Stdio::null()).stderr(Stdio::null()).output();

@@ -91,6 +91,28 @@ pub(super) fn detach<T>(spawn: impl FnOnce() -> io::Result<(T, u32)>) -> io::Res
     Ok((child, process))
 }
 
+/// Kills every call in flight, and what is left of earlier ones; nothing can be started meanwhile.
+pub(super) fn kill_calls() {
+    let flight = flight();
+    let begun = Instant::now();
+    let mut known = flight.roots.iter().map(|root| (root.process.pid, root.process.started)).collect();
+    while begun.elapsed() < KILL_AGAIN {
+        let rows = os::table();
+        let orphans = rows.iter().filter(|row| flight.adopted(row)).map(|row| row.process.pid).collect();
+        let spared =
+            lineage(own_pid(), &rows).into_iter().chain(flight.detached.iter().map(|process| process.pid)).collect();
+        let found = descent(&rows, &mut known, &orphans, &spared);
+        let mut living = rows.iter().filter(|row| !row.dead && found.contains(&row.process.pid)).peekable();
+        if living.peek().is_none() {
+            return;
+        }
+        for row in living {
+            let _ = os::signal(row.process, Signal::KILL); // one that ended by itself, or another user's
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn pid_of(child: &Child) -> io::Result<i32> {
     child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(|| io::Error::other("the child has no process id"))
 }
