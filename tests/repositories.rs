@@ -184,6 +184,24 @@ fn a_folder_of_the_repository_even_one_that_goes() {
     repo.assert_sound();
 }
 
+/// What the user has checked out is theirs, also where it is the run's branch.
+#[test]
+fn the_run_s_branch_checked_out_by_the_user() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}={iteration}\n"]);
+    let run = repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1", "--json"]).expect(1);
+    let branch = run.json()["worktree"]["branch"].as_str().unwrap().to_owned();
+    let other = repo.home().join("an other");
+    repo.git(&["worktree", "add", "-q", other.to_str().unwrap(), &branch]);
+    std::fs::write(other.join("README"), "an edit of the user's\n").unwrap();
+    let said = repo.agentloop(&["resume", "--max-iterations", "2"]).expect(0).stderr;
+    assert!(said.contains("an other', whose files are behind: 'git reset --merge' there updates them"), "{said}");
+    assert!(repo.command("git").current_dir(&other).args(["reset", "-q", "--merge"]).status().unwrap().success());
+    let status = Ran::of(&repo.command("git").current_dir(&other).args(["status", "--porcelain"]).output().unwrap());
+    assert_eq!(status.expect(0).stdout, " M README\n", "the user's edit, and nothing else");
+    assert_eq!(std::fs::read_to_string(other.join("made-build")).unwrap(), "2\n");
+}
+
 #[test]
 fn settings_of_the_command_line_hold_as_for_git_itself() {
     let repo = Repo::new();

@@ -56,11 +56,11 @@ fn diff_shows_the_run_or_one_iteration() {
     assert_eq!(ours(&[]), git(&["main", &branch]));
     assert_eq!(ours(&[&run, "--iteration", "2", "--stat"]), git(&["--stat", &format!("{branch}^"), &branch]));
     assert_eq!(ours(&["--iteration=1", "--name-only"]), git(&["--name-only", "main", &format!("{branch}^")]));
-    assert_eq!(ours(&[&run, "--", "made-test.txt"]), git(&["main", &branch, "--", "made-test.txt"]));
-    assert_eq!(ours(&["--", "made-test.txt"]), git(&["main", &branch, "--", "made-test.txt"]));
+    assert_eq!(ours(&[&run, "--", "made-build.txt"]), git(&["main", &branch, "--", "made-build.txt"]));
+    assert_eq!(ours(&["--", "made-build.txt"]), git(&["main", &branch, "--", "made-build.txt"]));
     assert_eq!(
-        ours(&["--iteration", "2", "--", "made-test.txt", "--"]),
-        git(&[&format!("{branch}^"), &branch, "--", "made-test.txt", "--"])
+        ours(&["--iteration", "2", "--", "made-build.txt", "--"]),
+        git(&[&format!("{branch}^"), &branch, "--", "made-build.txt", "--"])
     );
     let refused = repo.agentloop(&["diff", &run, "--iteration", "7"]).expect(2).stderr;
     assert!(refused.contains("nothing of an iteration 7") && refused.contains("hint: it has had 2"), "{refused}");

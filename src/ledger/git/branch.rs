@@ -1,5 +1,6 @@
 //! The run's branch: commits on it, commits of a person's above it, and what would otherwise be lost.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gix::ObjectId;
@@ -8,7 +9,7 @@ use gix::bstr::ByteSlice as _;
 use super::command;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::{Identity, Repository};
-use super::worktree::Worktree;
+use super::worktree::{self, Worktree};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Adopted;
 use crate::run::goal::RunId;
@@ -86,6 +87,28 @@ pub fn write(
 /// Whether `id` is `tip` or one of its ancestors.
 pub fn contains(gix: &gix::Repository, tip: ObjectId, id: ObjectId) -> bool {
     tip == id || gix.merge_base(tip, id).ok().flatten().is_some_and(|base| base.detach() == id)
+}
+
+/// What to do where somebody has the branch checked out, now that it has moved, in words: files of theirs are not touched.
+pub fn checked_out(repo: &Repository, run: &RunId) -> Vec<String> {
+    let common = repo.common_dir();
+    let main = if common.ends_with(".git") { common.parent().unwrap_or(common) } else { repo.home() };
+    let entries = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
+    let linked = entries.filter_map(|entry| Some((entry.path(), worktree::linked(&entry.path())?)));
+    let name = name(run);
+    let stands_on = |admin: &Path| {
+        std::fs::read_to_string(admin.join("HEAD"))
+            .is_ok_and(|head| head.trim_end().strip_prefix("ref: ") == Some(&name))
+    };
+    let places = std::iter::once((common.to_owned(), main.to_owned())).chain(linked);
+    let in_words = |(_, path): (_, PathBuf)| {
+        format!(
+            "the branch is checked out in '{}', whose files are behind: 'git reset --merge' there updates them, and drops \
+             what is staged",
+            path.display()
+        )
+    };
+    places.filter(|(admin, _)| stands_on(admin)).map(in_words).collect()
 }
 
 /// What the branch holds above `tip`.

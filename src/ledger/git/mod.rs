@@ -370,6 +370,9 @@ impl Ledger for GitLedger {
         }
         let changed = changed.iter().filter(|change| !change.entry_mode().is_tree()).count() as u64;
         self.move_branch(draft.tip, commit, draft.tree)?;
+        if changed > 0 {
+            remarks.extend(branch::checked_out(&self.repo, &self.run));
+        }
         if let Some(worktree) = &worktree {
             worktree.settle(&self.mover, commit, &self.index())?;
         }
