@@ -383,6 +383,16 @@ fn what_cannot_be_worked_in_is_refused() {
     repo.git(&["init", "-q", path.to_str().unwrap()]);
     assert_refused(Repo::at(unborn, path).agentloop(&run), "no commit");
 
+    let apart = Repo::new();
+    let git_dir = apart.home().join("it's apart.git");
+    std::fs::rename(apart.path().join(".git"), &git_dir).unwrap();
+    let named = [("GIT_DIR", git_dir.to_str().unwrap()), ("GIT_WORK_TREE", apart.path().to_str().unwrap())];
+    let refused = apart.agentloop_with(&run, &named);
+    let next = refused.stderr.rsplit_once("hint: let it: ").map(|(_, command)| command.to_owned());
+    assert_refused(refused, "does not lead to its repository");
+    assert!(apart.command("sh").args(["-c", &next.unwrap()]).status().unwrap().success());
+    apart.agentloop_with(&run, &named).expect(0);
+
     let taken = Repo::new();
     taken.git(&["branch", "agentloop"]);
     assert_refused(taken.agentloop(&run), "agentloop");

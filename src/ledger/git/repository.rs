@@ -182,6 +182,13 @@ impl Repository {
             return Err(Error::usage(format!("'{version}' is too old: {major}.{minor} or newer is needed"))
                 .hint(format!("install git {major}.{minor} or newer, and see that it comes first on PATH")));
         }
+        if let Some(work_dir) = self.work_dir().filter(|dir| dir.join(".git").symlink_metadata().is_err()) {
+            let link = [format!("gitdir: {}", self.git_dir.display()), work_dir.join(".git").display().to_string()];
+            let [text, file] = link.each_ref().map(|word| shell_words::quote(word));
+            return Err(Error::usage(format!("the checkout '{}' does not lead to its repository", work_dir.display()))
+                .because("git finds that by --git-dir, --work-tree and their like alone, and a run needs more of it")
+                .hint(format!("let it: echo {text} > {file}")));
+        }
         let gix = self.gix();
         for (name, wanted) in
             [("refs/notes/agentloop", "refs/notes/agentloop/<run>"), ("refs/heads/agentloop", "agentloop/<run>")]
@@ -243,6 +250,7 @@ impl Repository {
     pub fn has_uncommitted_changes(&self) -> Result<bool> {
         let Some(work_dir) = self.work_dir() else { return Ok(false) };
         let mut git = command::git(work_dir);
+        git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", work_dir);
         git.env("GIT_OPTIONAL_LOCKS", "0").args(["status", "--porcelain", "-z", "--ignore-submodules=all"]);
         Ok(!command::run(&mut git)?.is_empty())
     }
