@@ -477,7 +477,7 @@ fn a_killed_resume_goes_on_the_next_time() {
 fn a_killed_fork_leaves_the_run_that_it_came_from() {
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
-    let scene = Scene::new(repo, &run, &["fork", "RUN@1", "--goal", "another goal", "--max-iterations", "1"]);
+    let scene = Scene::new(repo, &run, &["fork", "RUN@1", "another goal", "--max-iterations", "1"]);
     sweep(&scene, |scene, at, _| {
         assert_eq!(scene.repo.fingerprint(), scene.before.files, "{at}: the checkout was touched");
         let now = refs(&scene.repo);
