@@ -246,7 +246,7 @@ fn listed(repo: &Repo, run: &str) -> Option<Value> {
 #[track_caller]
 fn sweep(scene: &Scene, check: impl Fn(&Scene, &str, bool)) {
     let count = scene.kill_at(usize::MAX);
-    assert!(count >= 2, "the verb starts git");
+    assert!(count >= 2, "{:?} starts no git", scene.verb);
     // The last one is not reached: the verb comes to its end.
     let mut fatal: Vec<usize> = (0..COUNTED).map(|part| 1 + part * (count - 1) / (COUNTED - 1)).collect();
     fatal.dedup();
