@@ -82,13 +82,15 @@ pub fn holds_hooks(path: &Path) -> bool {
 /// Puts our hooks into the file at `path`.
 ///
 /// # Errors
-/// Where it cannot be written, or somebody else is writing it.
+/// Where it cannot be read or written, or somebody else is writing it.
 pub fn put(path: &Path) -> Result<()> {
-    let before = read(path)?;
-    if before.as_deref().is_some_and(|text| without_hooks(text).is_some()) {
+    if holds_hooks(path) {
         return Ok(());
     }
-    replace(path, Some(&with_hooks(before.as_deref())))
+    replace(path, |held| match held {
+        Some(text) if without_hooks(text).is_some() => held.map(<[u8]>::to_vec),
+        held => Some(with_hooks(held)),
+    })
 }
 
 /// Takes our hooks out of the file at `path`; whether they were there.
@@ -96,24 +98,20 @@ pub fn put(path: &Path) -> Result<()> {
 /// # Errors
 /// Where it cannot be written, or somebody else is writing it.
 pub fn take(path: &Path) -> Result<bool> {
-    let Some(before) = read(path)?.as_deref().and_then(without_hooks) else { return Ok(false) };
-    let content = match &before {
-        Before::Absent => None,
-        Before::Held(text) => Some(text.as_slice()),
-    };
-    replace(path, content).map(|()| true)
-}
-
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).context(format!("'{}' cannot be read", path.display())),
+    if !holds_hooks(path) {
+        return Ok(false);
     }
+    let taken = |held: Option<&[u8]>| match without_hooks(held?) {
+        Some(Before::Absent) => None,
+        Some(Before::Held(text)) => Some(text),
+        None => held.map(<[u8]>::to_vec),
+    };
+    replace(path, taken).map(|()| true)
 }
 
-/// Replaces the file as git does: through `<file>.lock`, behind a symbolic link, with its permissions.
-fn replace(path: &Path, content: Option<&[u8]>) -> Result<()> {
+/// Replaces what the file holds as git does: through `<file>.lock`, behind a symbolic link, with its permissions. `content`
+/// is given what it holds once nobody else writes it; none is a file that is not there.
+fn replace(path: &Path, content: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<()> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let failed = format!("'{}' cannot be written", path.display());
     if let Some(parent) = path.parent() {
@@ -128,13 +126,19 @@ fn replace(path: &Path, content: Option<&[u8]>) -> Result<()> {
             .hint(format!("where another git is writing it, try again; a stale '{}' can go", lock.display()))
     })?;
     let mut written = || -> std::io::Result<()> {
-        match content {
+        let held = match std::fs::read(&path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        match content(held.as_deref()) {
+            wanted if wanted == held => std::fs::remove_file(&lock),
             Some(content) => {
                 // First: what only its owner may read is never there for others.
                 if let Ok(about) = path.metadata() {
                     file.set_permissions(about.permissions())?;
                 }
-                file.write_all(content)?;
+                file.write_all(&content)?;
                 file.sync_all()?;
                 std::fs::rename(&lock, &path)
             }
