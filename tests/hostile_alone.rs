@@ -2,6 +2,7 @@
 //! workers that share the run's worktree or the user's checkout, and for whoever plans, checks and reviews.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 
 use git_agentloop::ledger::git::{GitLedger, NewRecord, Repository};
 use git_agentloop::ledger::{Ledger as _, Preferences};
@@ -322,7 +323,8 @@ fn what_changes_between_two_agents_is_the_user_s() {
     repo.git(&["config", "core.editor", "an agent's"]);
     assert_eq!(ledger.mend().unwrap(), [format!("{PUT_BACK}core.editor")]);
     assert_eq!(repo.git(&["config", "core.editor"]), "the user's");
-    assert!(kept.exists());
+    // Settings may hold what nobody else is to read.
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     ledger.stand_down();
     assert!(!kept.exists());
     repo.git(&["config", "core.editor", "another"]);

@@ -9,6 +9,9 @@
 mod settings;
 mod sight;
 
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use gix::bstr::{BString, ByteSlice as _};
@@ -159,7 +162,10 @@ impl Guard {
         let failed = || format!("'{}' cannot be written", self.file.display());
         let text = serde_json::to_vec(&(&self.stood, &self.seen, &self.unsaid)).context(failed())?;
         let staged = self.file.with_added_extension("new");
-        std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &self.file)).context(failed())
+        // Settings may hold what nobody else is to read.
+        let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
+        let written = opened.and_then(|mut file| file.write_all(&text));
+        written.and_then(|()| std::fs::rename(&staged, &self.file)).context(failed())
     }
 
     /// Takes what could harm as it is, and has it said of settings that are `told` of.
