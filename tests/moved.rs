@@ -21,6 +21,13 @@ fn at(repo: &Repo, dir: &Path, arguments: &[&str]) -> Ran {
     Ran::of(&command.current_dir(dir).args(arguments).stdin(Stdio::null()).output().unwrap())
 }
 
+/// Where the repository is, now that somebody moved it.
+fn moved(repo: &Repo) -> PathBuf {
+    let moved = repo.home().join("elsewhere");
+    std::fs::rename(repo.path(), &moved).unwrap();
+    moved
+}
+
 const RESUME: [&str; 4] = ["resume", "--max-iterations", "2", "--json"];
 
 /// The run at `dir` goes on in its worktree at `place`, and what stood there uncommitted is part of it.
@@ -41,8 +48,7 @@ fn git(repo: &Repo, dir: &Path, arguments: &[&str]) -> std::process::Output {
 fn a_run_goes_on_in_a_repository_that_was_moved() {
     let repo = Repo::new();
     let (_, place) = begun(&repo);
-    let moved = repo.home().join("elsewhere");
-    std::fs::rename(repo.path(), &moved).unwrap();
+    let moved = moved(&repo);
     assert_goes_on(&repo, &moved, &place);
 }
 
@@ -50,8 +56,7 @@ fn a_run_goes_on_in_a_repository_that_was_moved() {
 fn and_where_its_worktrees_were_moved_along() {
     let repo = Repo::new();
     let (_, place) = begun(&repo);
-    let moved = repo.home().join("elsewhere");
-    std::fs::rename(repo.path(), &moved).unwrap();
+    let moved = moved(&repo);
     let beside = repo.home().join("elsewhere.agentloop");
     std::fs::rename(place.parent().unwrap(), &beside).unwrap();
     assert_goes_on(&repo, &moved, &beside.join(place.file_name().unwrap()));
@@ -61,8 +66,7 @@ fn and_where_its_worktrees_were_moved_along() {
 fn what_a_moved_repository_has_is_kept_when_its_run_is_discarded() {
     let repo = Repo::new();
     let (run, place) = begun(&repo);
-    let moved = repo.home().join("elsewhere");
-    std::fs::rename(repo.path(), &moved).unwrap();
+    let moved = moved(&repo);
     let gone = at(&repo, &moved, &["discard", &run, "--yes", "--json"]).expect(0).json();
     assert!(!place.exists() && gone["kept"].as_array().unwrap().len() == 1, "{gone:#}");
 }

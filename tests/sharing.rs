@@ -62,6 +62,22 @@ fn sync(repo: &Repo, code: i32) -> Value {
     repo.agentloop(&["sync", "--json"]).expect(code).json()
 }
 
+/// A run that has its first iteration behind it and wants another, in the clone that began it, with `setting`, and in one
+/// that fetched it.
+fn in_two_clones(setting: &[&str]) -> (Repo, Repo, String) {
+    let repo = Repo::new();
+    let bare = bare(&repo);
+    if !setting.is_empty() {
+        repo.git(&[&["config"], setting].concat());
+    }
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
+    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    sync(&repo, 0);
+    let clone = clone_of(&bare);
+    sync(&clone, 0);
+    (repo, clone, run)
+}
+
 #[test]
 fn a_second_clone_reads_the_same_over_every_transport() {
     let repo = Repo::new();
@@ -198,14 +214,7 @@ fn a_run_goes_on_elsewhere_and_comes_back() {
 
 #[test]
 fn what_was_put_on_record_elsewhere_is_not_run_where_the_run_began() {
-    let repo = Repo::new();
-    let bare = bare(&repo);
-    repo.git(&["config", "agentloop.mock.acceptIteration", "9"]);
-    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
-    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
-    sync(&repo, 0);
-    let clone = clone_of(&bare);
-    sync(&clone, 0);
+    let (repo, clone, run) = in_two_clones(&["agentloop.mock.acceptIteration", "9"]);
     clone.git(&["config", "agentloop.mock.acceptIteration", "9"]);
     let proof = repo.home().join("ran");
     let check = format!("touch {}", proof.display());
@@ -237,13 +246,7 @@ fn what_was_put_on_record_elsewhere_is_not_run_where_the_run_began() {
 
 #[test]
 fn a_run_that_went_on_in_two_places_is_kept_twice() {
-    let repo = Repo::new();
-    let bare = bare(&repo);
-    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
-    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
-    sync(&repo, 0);
-    let clone = clone_of(&bare);
-    sync(&clone, 0);
+    let (repo, clone, run) = in_two_clones(&[]);
     let trusted = ["resume", &run, "--max-iterations", "2", "--permissions", "edit", "--backend", "mock"];
     clone.agentloop(&trusted).expect(0);
     sync(&clone, 0);
@@ -280,14 +283,7 @@ fn a_run_that_went_on_in_two_places_is_kept_twice() {
 
 #[test]
 fn a_discarded_run_stays_so_until_it_goes_on_elsewhere() {
-    let repo = Repo::new();
-    let bare = bare(&repo);
-    repo.git(&["config", "agentloop.mock.acceptIteration", "9"]);
-    repo.agentloop(&["run", "a goal", "--backend", "mock", "--max-iterations", "1"]).expect(1);
-    let run = repo.agentloop(&["status", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
-    sync(&repo, 0);
-    let clone = clone_of(&bare);
-    sync(&clone, 0);
+    let (repo, clone, run) = in_two_clones(&["agentloop.mock.acceptIteration", "9"]);
     // One that was made here, and one that was only fetched.
     for repo in [&repo, &clone] {
         let removal = repo.agentloop(&["discard", &run, "--yes", "--json"]).expect(0).json();

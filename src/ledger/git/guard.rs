@@ -118,9 +118,9 @@ impl Guard {
             self.note([settings_put_back(CONFIG)])?;
             put_back(repo, CONFIG, Some(&config))?;
         }
-        let changes = self.dangerous(repo, seen)?;
-        let names = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
         let now = Harmful::take(repo);
+        let changes = self.dangerous(repo, &now.settings, seen)?;
+        let names = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
         let mut rules = self.stood.harmful.rules.clone();
         rules.retain(|name, held| {
             let is_seen = seen.is_none_or(|seen| seen.rules.get(name) == now.rules.get(name));
@@ -179,17 +179,17 @@ impl Guard {
     }
 
     /// The dangerous settings that are not what they were, but what they were when they were `seen` last.
-    fn dangerous(&self, repo: &Repository, seen: Option<&Harmful>) -> Result<Vec<Change>> {
+    fn dangerous(&self, repo: &Repository, now: &Held, seen: Option<&Harmful>) -> Result<Vec<Change>> {
         let mut found = Vec::new();
-        for (file, now) in sight::settings(repo) {
+        for (file, now) in now {
             // git gives a worktree that it makes what the main one has (git-worktree(1)).
-            let known = if self.stood.harmful.settings.contains_key(&file) { &file } else { OF_A_WORKTREE };
+            let known = if self.stood.harmful.settings.contains_key(file) { file } else { OF_A_WORKTREE };
             let before = content(&self.stood.harmful.settings, known);
             if before == now.as_deref() {
                 continue;
             }
             let (before, now) = (settings::list(repo, before)?, settings::list(repo, now.as_deref())?);
-            let seen = seen.map(|seen| settings::list(repo, content(&seen.settings, &file))).transpose()?;
+            let seen = seen.map(|seen| settings::list(repo, content(&seen.settings, file))).transpose()?;
             let is_seen = |name: &&String| seen.as_ref().is_none_or(|seen| seen.get(*name) == now.get(*name));
             let names = changed(&before, &now).filter(|name| is_dangerous(name)).filter(is_seen);
             found.extend(names.map(|name| Change {

@@ -241,7 +241,7 @@ fn refuse_staged(repo: &Repository) -> Result<()> {
         return Ok(());
     }
     // git-merge(1), --squash: what it leaves until it is committed.
-    if repo.gix().git_dir().join("SQUASH_MSG").exists() {
+    if repo.git_dir().join("SQUASH_MSG").exists() {
         return Err(Error::usage("your index holds a squash that is not committed yet")
             .hint("'git commit' concludes it; to take it back: git reset --merge"));
     }

@@ -75,7 +75,7 @@ impl Sight {
 
 /// The files that hold the repository's settings, and those of single worktrees: of the main one, and of those beside it
 /// that have any.
-pub(super) fn settings(repo: &Repository) -> Held {
+fn settings(repo: &Repository) -> Held {
     let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten();
     let of_places = entries
         .filter(|entry| entry.path().join(OF_A_WORKTREE).is_file())
