@@ -195,3 +195,51 @@ fn what_worktrees_get_is_told() {
     repo.git(&["config", "agentloop.setup", "npm 'ci"]);
     assert_eq!(provisioning().unwrap()["state"], "failed");
 }
+
+#[test]
+fn an_agent_that_cannot_work_is_refused_before_there_is_a_run() {
+    const LOGGED_OUT: &str = "case \"$*\" in *status) exit 1 ;; *) touch asked ;; esac";
+    const NO_SANDBOX: &str =
+        "case \"$*\" in *status) ;; 'sandbox true') echo 'bwrap: no permission' >&2; exit 1 ;; *) touch asked ;; esac";
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 7] = [
+        ("claude_code", &[("claude", LOGGED_OUT)], &[], &[], "claude_code is not logged in"),
+        ("mock", &[("claude", LOGGED_OUT)], &["--reviewer", "claude_code"], &[], "claude_code is not logged in"),
+        ("codex", &[("codex", LOGGED_OUT)], &[], &[], "codex is not logged in"),
+        ("codex", &[("codex", NO_SANDBOX)], &[], &[], "codex cannot start its sandbox here"),
+        (
+            "openai_api/m",
+            &[],
+            &[],
+            &[("OPENAI_BASE_URL", "localhost:11434")],
+            "OPENAI_BASE_URL must start with http:// or https:// (got 'localhost:11434')",
+        ),
+        (
+            "openai_api/m",
+            &[],
+            &[],
+            &[("OPENAI_BASE_URL", "http://[::1"), ("OPENAI_API_KEY", "k")],
+            "OPENAI_BASE_URL is not a valid URL",
+        ),
+        ("claude_api/m", &[], &[], &[("ANTHROPIC_API_KEY", "one\ntwo")], "ANTHROPIC_API_KEY contains a newline"),
+    ];
+    for (backend, programs, arguments, env, words) in cases {
+        let repo = Repo::new();
+        let path = path(&repo, programs);
+        let arguments = [&["run", "x", "--backend", backend], arguments].concat();
+        let ran = run(&repo, repo.path(), &path, &arguments, env).expect(2);
+        assert!(ran.stderr.contains(words) && ran.stderr.contains("hint: "), "{backend}: {}", ran.stderr);
+        assert_eq!(repo.git(&["for-each-ref", "--format=%(refname)", "refs/notes", "refs/heads/agentloop"]), "");
+        assert!(!repo.path().join("asked").exists(), "{backend} was called");
+    }
+
+    // A provider of one's own needs no login, and a permission that uses no sandbox none that starts.
+    let repo = Repo::new();
+    let path = path(&repo, &[("codex", NO_SANDBOX.replace("*status) ;;", "*status) exit 1 ;;").as_str())]);
+    std::fs::create_dir_all(repo.home().join(".codex")).unwrap();
+    std::fs::write(repo.home().join(".codex/config.toml"), "model_provider = \"mine\"\n").unwrap();
+    let arguments = ["run", "x", "--backend", "codex", "--permissions", "all", "--max-agent-calls", "1"];
+    let ran = run(&repo, repo.path(), &path, &arguments, &[]);
+    assert!(!ran.stderr.contains("logged in") && !ran.stderr.contains("sandbox"), "{}", ran.stderr);
+    assert_ne!(repo.git(&["for-each-ref", "refs/notes/agentloop"]), "", "{}", ran.stderr);
+}

@@ -21,6 +21,10 @@ pub(super) struct Known {
     pub(super) login: Login,
     /// How one logs in.
     pub(super) log_in: &'static str,
+    /// Variables that let it work without a login.
+    pub(super) keys: &'static [&'static str],
+    /// Words after its program that exit with 1 where the sandbox of its permission `edit` cannot start.
+    pub(super) sandbox: Option<&'static [&'static str]>,
     pub(super) can: Can,
     /// Where it does not do what a permission says.
     pub(super) note: &'static str,
@@ -69,6 +73,16 @@ pub(super) const KNOWN: [Known; 6] = [
         make: || Arc::new(Claude::default()),
         login: Login::Asked(&["auth", "status"]),
         log_in: "run 'claude' and log in with /login, or set ANTHROPIC_API_KEY",
+        // https://code.claude.com/docs/en/authentication, "Authentication precedence".
+        keys: &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_VERTEX",
+            "CLAUDE_CODE_USE_FOUNDRY",
+        ],
+        sandbox: None,
         can: ALL,
         note: "",
     },
@@ -80,6 +94,9 @@ pub(super) const KNOWN: [Known; 6] = [
         make: || Arc::new(Described::new(&presets::CODEX)),
         login: Login::Asked(&["login", "status"]),
         log_in: "run 'codex login'; a provider of your own in its config.toml needs none",
+        keys: &["CODEX_API_KEY"],
+        // With a bubblewrap that cannot start, 0.169 lets every command fail, says so only in prose, and exits with 0.
+        sandbox: Some(&["sandbox", "true"]),
         can: Can { cost: false, ..ALL },
         note: "with 'edit' it runs commands too, in a sandbox that lets it write in the worktree alone",
     },
@@ -94,6 +111,8 @@ pub(super) const KNOWN: [Known; 6] = [
             files: &[".local/share/opencode/auth.json"],
         },
         log_in: "run 'opencode auth login'",
+        keys: &[],
+        sandbox: None,
         can: ALL,
         note: "by itself it permits everything in its directory: 'ask' denies it edits and commands, 'edit' commands",
     },
@@ -108,6 +127,8 @@ pub(super) const KNOWN: [Known; 6] = [
             files: &[".gemini/oauth_creds.json"],
         },
         log_in: "run 'gemini' and log in, or set GEMINI_API_KEY",
+        keys: &[],
+        sandbox: None,
         can: Can { cost: false, ..ALL },
         note: "",
     },
@@ -122,6 +143,8 @@ pub(super) const KNOWN: [Known; 6] = [
             files: &[],
         },
         log_in: "run 'copilot' and '/login', or set GH_TOKEN",
+        keys: &[],
+        sandbox: None,
         can: Can { usage: false, cost: false, ..ALL },
         note: "",
     },
@@ -136,6 +159,8 @@ pub(super) const KNOWN: [Known; 6] = [
             files: &[],
         },
         log_in: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
+        keys: &[],
+        sandbox: None,
         can: Can { run_commands: false, resume: false, ..ALL },
         note: "with 'ask' it works on a dry run, so that it changes nothing",
     },

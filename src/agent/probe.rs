@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::{API_CAN, APIS, Can, KNOWN, Known, Login};
 use super::registry::{BackendView, Registry};
+use crate::error::{Error, Result};
 use crate::process::{self, Finished, Spec, Status};
+use crate::run::goal::Permissions;
 
 /// What one question to an agent's program may take.
 const PATIENCE: Duration = Duration::from_millis(2500);
@@ -60,6 +62,43 @@ pub async fn examine(registry: &Registry) -> Vec<Examined> {
         examined.extend(answer.await);
     }
     examined
+}
+
+/// Refuses an agent that cannot work for a run with `permissions`, where its program can tell so without a call to a model:
+/// it is not logged in, or its sandbox cannot start. What cannot be told is left to the first call.
+///
+/// # Errors
+/// What is missing, and how to get it.
+pub async fn check(registry: &Registry, name: &str, permissions: Permissions) -> Result<()> {
+    let Some((known, program)) = registry.known_program(name) else { return Ok(()) };
+    let may_be_logged_out = matches!(known.login, Login::Asked(_)) && !works_without_login(known);
+    let logged_in = async { if may_be_logged_out { login(&program, known).await } else { LoggedIn::Unknown } };
+    let sandbox = async {
+        let words = known.sandbox.filter(|_| permissions == Permissions::Edit)?;
+        ask(&program, words).await.filter(|finished| finished.status == Status::Exited(1))
+    };
+    let (logged_in, sandbox) = tokio::join!(logged_in, sandbox);
+    if logged_in == LoggedIn::No {
+        return Err(Error::usage(format!("{name} is not logged in")).hint(known.log_in));
+    }
+    let Some(failed) = sandbox else { return Ok(()) };
+    Err(Error::usage(format!("{name} cannot start its sandbox here: each of its commands would fail"))
+        .because(failed.stderr.text().trim().to_owned())
+        .hint("'--permissions all' runs its commands without one; or choose another agent with '--backend'"))
+}
+
+/// Whether a key in the environment, or a provider of the user's own, stands in for a login.
+fn works_without_login(known: &Known) -> bool {
+    let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    known.keys.iter().any(is_set) || (known.name == "codex" && codex_has_own_provider())
+}
+
+/// Whether codex's configuration names a provider of the user's own, which `codex login status` does not look at.
+fn codex_has_own_provider() -> bool {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex"));
+    let folder = std::env::var_os("CODEX_HOME").map(PathBuf::from).or_else(home);
+    let text = folder.and_then(|folder| std::fs::read_to_string(folder.join("config.toml")).ok()).unwrap_or_default();
+    text.lines().any(|line| line.trim_start().starts_with("model_provider"))
 }
 
 async fn one(backend: BackendView) -> Examined {

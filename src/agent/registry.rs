@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Agent;
 use super::acp::Acp;
-use super::api::Api;
+use super::api::{self, Api};
 use super::command::Command;
 use super::known::{APIS, KNOWN, Known};
 use super::mock::Mock;
@@ -173,8 +173,16 @@ impl Registry {
         program.contains('/') || self.environment.find(program).is_some()
     }
 
+    /// The built-in agent of this name and where its program is; nothing for any other backend.
+    pub(super) fn known_program(&self, name: &str) -> Option<(&'static Known, PathBuf)> {
+        let known = KNOWN.iter().find(|known| known.name == name && !self.own.contains_key(name))?;
+        Some((known, self.environment.find(known.program)?))
+    }
+
     fn check_api(&self, choice: &AgentChoice) -> Result<()> {
         let Some((name, dialect)) = APIS.iter().find(|(known, _)| *known == choice.backend) else { return Ok(()) };
+        let url_key = format!("agentloop.backend.{name}.url");
+        api::check(*dialect, self.urls.get(name).map(|url| (url_key.as_str(), url.as_str())))?;
         if choice.model.is_none() {
             return Err(Error::usage(format!("'{name}' does not know which model to ask"))
                 .hint(format!("name one with '--model', or as '--backend {name}/MODEL'")));

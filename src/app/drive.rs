@@ -40,6 +40,7 @@ pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult
 /// Puts a new run on record and returns its driver.
 pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
+    super::check_agents(site, &new.options).await?;
     process::become_subreaper();
     let redactor = Redactor::of_process();
     let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));

@@ -14,7 +14,7 @@ mod review;
 mod share;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -37,6 +37,7 @@ pub use self::review::{
 pub use self::share::{Diverged, Refused, SyncReport, sync};
 pub use self::watch::{LOOK, ListWatcher, Watcher};
 use crate::agent::Agent;
+use crate::agent::probe;
 use crate::agent::prompts::Prompts;
 use crate::agent::registry::{BackendView, Registry};
 use crate::engine::redact::Redactor;
@@ -377,6 +378,17 @@ fn callable(site: &Site, options: &Options) -> Result<()> {
     let registry = site.registry();
     let choices = Role::ALL.into_iter().map(|role| options.agent_for(role));
     choices.filter(|choice| !site.own.contains_key(&choice.backend)).try_for_each(|choice| registry.check(choice))
+}
+
+/// Refuses a run whose agents' programs can tell already that they cannot work: each is asked once.
+async fn check_agents(site: &Site, options: &Options) -> Result<()> {
+    let registry = site.registry();
+    let names = Role::ALL.into_iter().map(|role| options.agent_for(role).backend.as_str());
+    let names: BTreeSet<&str> = names.filter(|name| !site.own.contains_key(*name)).collect();
+    for asked in names.into_iter().map(|name| probe::check(registry, name, options.permissions)) {
+        asked.await?;
+    }
+    Ok(())
 }
 
 /// A limit on what a run may cost holds only where every agent tells what it costs.

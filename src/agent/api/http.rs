@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Answer, Dialect, SILENCE};
 use crate::agent::explain::{self, SAID};
+use crate::error::Error;
 use crate::run::event::{Timestamp, clip};
 use crate::run::work::{Failure, FailureKind};
 
@@ -97,20 +98,42 @@ impl Endpoint {
             // A model on one's own machine wants none.
             return if self.own_place { Err(no_key(format!("{variable} is not set"), variable)) } else { Ok(headers) };
         };
-        let (name, value) = match self.dialect {
-            Dialect::Anthropic => ("x-api-key", key.trim().to_owned()),
-            Dialect::OpenAi => ("authorization", format!("Bearer {}", key.trim())),
-        };
-        let value = HeaderValue::from_str(&value);
-        let mut value =
-            value.map_err(|_| no_key(format!("{variable} holds what no key can, such as a newline"), variable))?;
-        value.set_sensitive(true);
+        let header = key_header(self.dialect, key);
+        let (name, value) = header.map_err(|why| no_key(format!("{variable} {why}"), variable))?;
         headers.insert(name, value);
         Ok(headers)
     }
 
     fn url_hint(&self) -> String {
         format!("see that {} is the address of a model's API", self.dialect.url_variable())
+    }
+}
+
+/// The header that carries the account's key, or why the key fits in none.
+pub(super) fn key_header(dialect: Dialect, key: &str) -> Result<(&'static str, HeaderValue), &'static str> {
+    let key = key.trim();
+    let (name, value) = match dialect {
+        Dialect::Anthropic => ("x-api-key", key.to_owned()),
+        Dialect::OpenAi => ("authorization", format!("Bearer {key}")),
+    };
+    let unfit = if key.contains(['\n', '\r']) { "contains a newline" } else { "contains a control character" };
+    let mut value = HeaderValue::from_str(&value).map_err(|_| unfit)?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Checks that requests can be sent to `url`, which the setting `name` gives.
+pub(super) fn check_address(name: &str, url: &str) -> crate::error::Result<()> {
+    // An address may hold a password before an `@`.
+    let shown = if url.contains('@') { String::new() } else { format!(" (got '{}')", clip(url, 200)) };
+    let is_http = ["http://", "https://"].iter().any(|scheme| url.to_ascii_lowercase().starts_with(scheme));
+    let hint = "for a server on this machine: http://localhost:11434/v1";
+    if !is_http {
+        return Err(Error::usage(format!("{name} must start with http:// or https://{shown}")).hint(hint));
+    }
+    match reqwest::Url::parse(url) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::usage(format!("{name} is not a valid URL{shown}")).because(error).hint(hint)),
     }
 }
 

@@ -14,6 +14,7 @@ use self::http::Endpoint;
 use self::tools::{Outcome, Toolbox};
 use super::story::Story;
 use super::{Agent, Reply, Request, Response};
+use crate::error::{Error, Result};
 use crate::run::goal::Role;
 use crate::run::work::{Failure, FailureKind, Usage};
 
@@ -111,7 +112,7 @@ impl Api {
         Self { dialect, endpoint: Endpoint::new(dialect, url) }
     }
 
-    async fn answer(&self, request: &Request) -> Result<Response, Failure> {
+    async fn answer(&self, request: &Request) -> std::result::Result<Response, Failure> {
         let mut usage = Usage::default();
         let answered = self.converse(request, &mut usage).await;
         answered
@@ -120,7 +121,7 @@ impl Api {
     }
 
     /// The turns of a call, until the model finishes.
-    async fn converse(&self, request: &Request, usage: &mut Usage) -> Result<String, Failure> {
+    async fn converse(&self, request: &Request, usage: &mut Usage) -> std::result::Result<String, Failure> {
         let model = request.model.as_deref().ok_or_else(|| {
             Failure::new(FailureKind::UnknownModel, "no model was named")
                 .hint("name one with '--model', or as '--backend' NAME/MODEL")
@@ -178,12 +179,31 @@ impl Agent for Api {
     }
 }
 
+/// Checks the address of a service, where `configured` (its key and value) or a variable names one, and the account's key,
+/// as far as that needs no call.
+///
+/// # Errors
+/// Where no request could ever be made with them.
+pub(super) fn check(dialect: Dialect, configured: Option<(&str, &str)>) -> Result<()> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let address = configured.map(|(name, url)| (name, url.to_owned()));
+    let address = address.or_else(|| Some((dialect.url_variable(), variable(dialect.url_variable())?)));
+    if let Some((name, url)) = address {
+        http::check_address(name, url.trim())?;
+    }
+    let name = dialect.key_variable();
+    match variable(name).map(|key| http::key_header(dialect, &key)) {
+        Some(Err(why)) => Err(Error::usage(format!("{name} {why}")).hint("set it to the key of your account alone")),
+        _ => Ok(()),
+    }
+}
+
 /// `work`, unless the call is stopped or its time is over before.
 async fn within<T>(
     request: &Request,
     deadline: Option<Instant>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
+    work: impl Future<Output = std::result::Result<T, Failure>>,
+) -> std::result::Result<T, Failure> {
     let late = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
