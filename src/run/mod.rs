@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock, no async. [`Run::replay`] and [`Run::apply`] fold; [`Run::next_step`] decides (in `step.rs`).
 
+pub mod amount;
 mod choice;
 mod codec;
 pub mod event;
