@@ -60,6 +60,7 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
 /// # Errors
 /// Where the run cannot go on.
 pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Status> {
+    super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run))?;
     if let Some(status) = change_live(site, id.as_str(), &changes)? {
         return Ok(status);
@@ -72,6 +73,7 @@ pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Statu
 /// # Errors
 /// Where the answers do not match the questions.
 pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<Status> {
+    super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run.split('.').next().unwrap_or(run)))?;
     hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })
 }
@@ -82,6 +84,7 @@ pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<S
 /// # Errors
 /// Where the run has ended, or its driver does not come to its end.
 pub fn cancel_detached(site: &Site, run: &str) -> Result<Status> {
+    super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run))?;
     hand_over(site, &id, &Request::Cancel { run: id.to_string() })
 }

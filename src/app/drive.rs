@@ -98,6 +98,7 @@ pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> R
 
 /// Takes over a run's record and returns its driver.
 pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
+    refuse_nested(site)?;
     let id = site.repo.resolve(Some(name))?;
     let run = replay(site, &id)?;
     may_go_on(&run, &id, changes)?;
@@ -110,7 +111,6 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
 
 /// The same for a run that may go on, or that is only to be ended: what its log wants to run is not looked at.
 async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
-    refuse_nested(site)?;
     site.repo.check_for_runs()?;
     process::become_subreaper();
     let run = replay(site, &id)?;
@@ -151,6 +151,7 @@ pub async fn answer(site: &Site, run: &str, answers: Vec<String>, drive: Drive) 
 
 /// Holds `answers` against the run's questions.
 pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Drive) -> Result<(RunId, Drive)> {
+    refuse_nested(site)?;
     let (id, token) = match name.split_once('.') {
         Some((run, _)) => (site.repo.resolve(Some(run))?, Some(name)),
         None => (site.repo.resolve(Some(name))?, None),
@@ -188,6 +189,7 @@ impl Interaction for Given {
 /// # Errors
 /// Where the run has ended, or its driver does not come to its end.
 pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
+    refuse_nested(site)?;
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
     if status.completed.is_some() {

@@ -8,6 +8,7 @@ mod fork;
 mod hooked;
 mod live;
 mod merge;
+mod nested;
 mod read;
 mod removal;
 mod review;
@@ -29,6 +30,7 @@ pub use self::fork::{Fork, fork};
 pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};
 pub use self::live::{change_live, steer};
 pub use self::merge::{Merge, Way, merge, merge_with_agent};
+pub use self::nested::{refuse_nested, worker_of};
 pub use self::read::{Listed, Transcript, branch_here, list, listed, output, resolve, result, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};
 pub use self::review::{
@@ -408,17 +410,6 @@ fn affordable(site: &Site, options: &Options) -> Result<()> {
             choice.backend
         ))
         .hint("leave --max-cost or agentloop.maxCost out: --max-tokens bounds what it uses, --max-agent-calls how often it is called")),
-    }
-}
-
-/// Whoever works for a run does not start another, unless the user says that it may.
-fn refuse_nested(site: &Site) -> Result<()> {
-    match std::env::var(crate::process::RUN_VAR) {
-        Ok(run) if !site.settings().allow_nested()? => {
-            Err(Error::usage(format!("this process works for the run {run}: a run inside a run is refused"))
-                .hint("'git config agentloop.allowNested true' allows it"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Refused {
 /// # Errors
 /// Where the remote is unknown or cannot be reached.
 pub fn sync(site: &Site, remote: Option<&str>, output: bool) -> Result<SyncReport> {
+    super::refuse_nested(site)?;
     let remote = transfer::remote(&site.repo, remote)?;
     let synced = transfer::sync(&site.repo, &remote)?;
     let output = if output {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::args::{HooksArgs, HooksVerb};
 use super::{print, sanitize, say};
-use crate::app::Site;
+use crate::app::{self, Site};
 use crate::error::Result;
 use crate::hooks::{self, Hook, Scope, Standing};
 
@@ -15,6 +15,9 @@ use crate::hooks::{self, Hook, Scope, Standing};
 /// Where files cannot be read or written.
 pub fn hooks(site: &Site, arguments: &HooksArgs) -> Result<u8> {
     let repo = site.repository();
+    if !matches!(arguments.verb, HooksVerb::Status { .. }) {
+        app::refuse_nested(site)?;
+    }
     match arguments.verb {
         HooksVerb::Install { global } => {
             let hooks = hooks::install(repo, scope(global))?;

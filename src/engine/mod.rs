@@ -180,7 +180,7 @@ impl Engine {
         let (cancel, recorder) = (self.parts.cancel.clone(), Arc::clone(&self.recorder));
         tokio::spawn(async move { cancel.run_until_cancelled(inbox::watch(scratch, recorder, redactor)).await });
         let (cancel, ledger) = (self.parts.cancel.clone(), Arc::clone(&self.parts.ledger));
-        tokio::spawn(async move { cancel.run_until_cancelled(look_out(&ledger)).await });
+        tokio::spawn(async move { cancel.run_until_cancelled(look_out(&ledger, &cancel)).await });
         let driven = match self.open_workspace().await {
             Ok(()) => self.follow(&mut flight).await,
             Err(error) => Err(error),
@@ -432,10 +432,14 @@ impl Engine {
     }
 }
 
-/// Sees what agents change that could harm, as it happens.
-async fn look_out(ledger: &Arc<dyn Ledger>) {
+/// Sees what agents change that could harm, as it happens. Where another driver has the run, everything is stopped.
+async fn look_out(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
     loop {
         tokio::time::sleep(LOOKS_OUT).await;
+        if let Err(error) = on_ledger(ledger, |ledger| ledger.keep()).await {
+            tracing::error!("the run is stopped: {error}");
+            cancel.cancel();
+        }
         if let Err(error) = on_ledger(ledger, |ledger| ledger.notice()).await {
             tracing::warn!("what agents changed is not known to the next driver: {error}");
         }

@@ -7,7 +7,6 @@ use super::REFUSED;
 use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::rewrite;
-use crate::process;
 
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
 ///
@@ -24,13 +23,13 @@ pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
             Ok(0)
         }
         ("pre-push", [remote, ..]) => {
-            if let Ok(run) = std::env::var(process::RUN_VAR) {
+            let site = Site::open(None)?;
+            if let Some(run) = app::worker_of(Some(site.repository().common_dir())) {
                 let refused = Error::usage(format!("a worker of the run {run} does not push"))
                     .hint("its work is committed by the run; you push it once you have looked at it");
                 eprintln!("{}", refused.report());
                 return Ok(REFUSED);
             }
-            let site = Site::open(None)?;
             if site.settings().push_notes()? {
                 app::push_records(&site, remote, &input()?)?;
             }

@@ -151,6 +151,10 @@ impl Ledger for Memory {
         Ok(())
     }
 
+    fn keep(&self) -> Result<()> {
+        Ok(())
+    }
+
     fn notice(&self) -> Result<()> {
         Ok(())
     }

@@ -42,6 +42,12 @@ pub trait Ledger: Workers + Provision {
     /// Where it cannot be looked at.
     fn guard(&self) -> Result<()>;
 
+    /// Makes sure that no other driver can take the run over meanwhile. To be called often; it costs microseconds.
+    ///
+    /// # Errors
+    /// Where another driver has the run: this one must stop.
+    fn keep(&self) -> Result<()>;
+
     /// Writes down what has changed of what could harm, for the next driver to know should this one be killed: what the
     /// user changes after that stays. To be called often; it costs microseconds.
     ///

@@ -6,6 +6,7 @@
 
 mod aside;
 mod capture;
+mod descent;
 mod environment;
 mod os;
 mod tree;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
+pub use descent::{ancestors, is_open, is_our_program, locked_files};
 pub use environment::{clone_of, git_env_to_remove, state_dir};
 pub use os::hangup_ends_us;
 

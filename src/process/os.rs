@@ -32,8 +32,14 @@ pub(super) struct Row {
     pub dead: bool,
 }
 
+/// The name of our program's file.
+const PROGRAM: &str = "git-agentloop";
+
 pub use system::hangup_ends_us;
-pub(super) use system::{CAN_ADOPT, adopt_orphans, children, environ, marked, row, signal, started, table};
+pub(super) use system::{
+    CAN_ADOPT, adopt_orphans, children, environ, is_open, is_our_program, locked_files, marked, row, signal, started,
+    table,
+};
 
 fn raw(pid: i32) -> rustix::io::Result<Pid> {
     Some(pid).filter(|&pid| pid > 0).and_then(Pid::from_raw).ok_or(rustix::io::Errno::SRCH)
@@ -46,8 +52,12 @@ mod system {
     use rustix::io::{Errno, Result};
     use rustix::process::{PidfdFlags, getpid, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper};
     use std::collections::HashSet;
+    use std::ffi::OsStr;
     use std::fs;
     use std::io::Read;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::{Path, PathBuf};
 
     /// Whether orphans can become our children.
     pub(in super::super) const CAN_ADOPT: bool = true;
@@ -148,6 +158,58 @@ mod system {
         }
     }
 
+    /// The files that a process holds exclusive locks on (flock(2)); `None` where we may not see it.
+    pub(in super::super) fn locked_files(pid: i32) -> Option<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?.flatten() {
+            // A descriptor that was closed meanwhile holds none.
+            let about = fs::read_to_string(entry.path()).unwrap_or_default();
+            let is_lock =
+                |line: &str| line.starts_with("lock:") && line.contains(" FLOCK ") && line.contains(" WRITE ");
+            if about.lines().any(is_lock)
+                && let Ok(path) = fs::read_link(Path::new(&format!("/proc/{pid}/fd")).join(entry.file_name()))
+            {
+                found.push(without_mark(path));
+            }
+        }
+        Some(found)
+    }
+
+    /// The kernel marks the path of a file that was deleted.
+    fn without_mark(path: PathBuf) -> PathBuf {
+        let bytes = path.as_os_str().as_bytes();
+        bytes.strip_suffix(b" (deleted)").map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or(path)
+    }
+
+    /// Whether a process runs the program that we run, this installation of it or another.
+    pub(in super::super) fn is_our_program(pid: i32) -> bool {
+        let place = |pid: &str| {
+            let path = Path::new("/proc").join(pid).join("exe");
+            let about = path.metadata().ok().map(|about| (about.dev(), about.ino()));
+            (about, path.read_link().ok().and_then(|path| Some(without_mark(path).file_name()?.to_owned())))
+        };
+        let ((file, name), (own_file, own_name)) = (place(&pid.to_string()), place("self"));
+        file.is_some() && file == own_file
+            || name.is_some_and(|name| Some(&name) == own_name.as_ref() || name == super::PROGRAM)
+    }
+
+    /// Whether a process that we may look at has the file open.
+    pub(in super::super) fn is_open(file: &Path) -> bool {
+        let Ok(file) = file.symlink_metadata() else { return false };
+        let is_it = |entry: &fs::DirEntry| {
+            entry.path().metadata().is_ok_and(|about| (about.dev(), about.ino()) == (file.dev(), file.ino()))
+        };
+        let Ok(entries) = fs::read_dir("/proc") else { return true };
+        let processes = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_number));
+        let mut open =
+            processes.flat_map(|entry| fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten());
+        open.any(|entry| is_it(&entry))
+    }
+
+    fn is_number(text: &str) -> bool {
+        text.bytes().all(|byte| byte.is_ascii_digit())
+    }
+
     /// Makes orphans below us our children; whether it could be done.
     pub(in super::super) fn adopt_orphans() -> bool {
         // To pid 1 come the orphans of everything in its namespace: those are not all ours.
@@ -176,6 +238,7 @@ mod system {
     use super::{Process, Row, Signal, raw};
     use rustix::io::Result;
     use std::collections::HashSet;
+    use std::path::{Path, PathBuf};
     use std::process::{Command, Stdio};
 
     pub(in super::super) const CAN_ADOPT: bool = false;
@@ -233,6 +296,22 @@ mod system {
 
     pub(in super::super) fn signal(process: Process, signal: Signal) -> Result<()> {
         rustix::process::kill_process(raw(process.pid)?, signal)
+    }
+
+    /// Not told here: who drives a run is then known by what its lock has on record.
+    pub(in super::super) fn locked_files(_: i32) -> Option<Vec<PathBuf>> {
+        None
+    }
+
+    pub(in super::super) fn is_our_program(pid: i32) -> bool {
+        let path = ps(&["-o", "comm=", "-p", &pid.to_string()]);
+        Path::new(path.trim()).file_name().is_some_and(|name| name == super::PROGRAM)
+    }
+
+    /// Asks lsof(8), which exits with 1 where no process has the file open.
+    pub(in super::super) fn is_open(file: &Path) -> bool {
+        let asked = Command::new("lsof").arg("--").arg(file).stdin(Stdio::null()).stderr(Stdio::null()).output();
+        asked.map_or(true, |asked| asked.status.code() != Some(1))
     }
 
     pub(in super::super) fn adopt_orphans() -> bool {

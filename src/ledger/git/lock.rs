@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use super::run_dir;
+use super::{run_dir, stale};
 use crate::error::{Context as _, Error, Result};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
@@ -21,7 +22,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The right to drive a run. Held until it is dropped or the process is gone; no child inherits it.
 #[derive(Debug)]
 pub struct RunLock {
-    file: File,
+    common_dir: PathBuf,
+    run: RunId,
+    file: Mutex<File>,
 }
 
 /// The living driver of a run. Both facts are missing in the instant in which it takes the lock.
@@ -34,43 +37,66 @@ pub struct Holder {
 }
 
 impl RunLock {
-    /// Takes the lock of `run` in the repository with this common directory; nothing where another driver lives.
+    /// Takes the lock of `run` in the repository with this common directory; nothing where another driver lives. Locks
+    /// of the run's refs that a driver before left with its git are removed.
     ///
     /// # Errors
-    /// Where the lock's file cannot be made or written.
+    /// Where the lock's file cannot be made or written, or a lock that was left cannot be removed.
     pub fn acquire(common_dir: &Path, run: &RunId) -> Result<Option<Self>> {
-        let path = lock_path(common_dir, run);
-        let failed = format!("cannot lock {}", path.display());
-        for _ in 0..TRIES {
-            let file = open(&path).context(failed.as_str())?;
-            match file.try_lock() {
-                Ok(()) if is_at(&file, &path) => {
-                    let mut lock = Self { file };
-                    lock.sign().context(failed)?;
-                    return Ok(Some(lock));
-                }
-                // The run's directory was removed between opening and locking.
-                Ok(()) => {}
-                // Readers probe with a shared lock, for an instant.
-                Err(TryLockError::WouldBlock) => sleep(PAUSE),
-                Err(TryLockError::Error(error)) => return Err(error).context(failed),
-            }
-        }
-        Ok(None)
+        let Some(file) = take(&lock_path(common_dir, run))? else { return Ok(None) };
+        let lock = Self { common_dir: common_dir.to_owned(), run: run.clone(), file: Mutex::new(file) };
+        stale::clear(common_dir, run)?;
+        Ok(Some(lock))
     }
 
-    fn sign(&mut self) -> std::io::Result<()> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-        self.file.set_len(0)?;
-        // One write: a reader sees the whole line or none of it.
-        self.file.write_all(format!("{} {now}\n", std::process::id()).as_bytes())
+    /// Makes sure that the lock is still the one that others see: one whose file was removed or replaced is taken again.
+    /// To be called often, so that no second driver begins meanwhile.
+    ///
+    /// # Errors
+    /// Where another driver has taken it, or it cannot be taken again.
+    pub fn keep(&self) -> Result<()> {
+        let path = lock_path(&self.common_dir, &self.run);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_at(&file, &path) {
+            return Ok(());
+        }
+        tracing::warn!("the lock '{}' was removed or replaced, and is taken again", path.display());
+        *file = take(&path)?.ok_or_else(|| driven(&self.common_dir, &self.run))?;
+        Ok(())
     }
+}
+
+/// Locks the file at `path` and signs it; nothing where another process has it.
+fn take(path: &Path) -> Result<Option<File>> {
+    let failed = format!("cannot lock {}", path.display());
+    for _ in 0..TRIES {
+        let mut file = open(path).context(failed.as_str())?;
+        match file.try_lock() {
+            Ok(()) if is_at(&file, path) => {
+                sign(&mut file).context(failed)?;
+                return Ok(Some(file));
+            }
+            // The run's directory was removed between opening and locking.
+            Ok(()) => {}
+            // Readers probe with a shared lock, for an instant.
+            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error).context(failed),
+        }
+    }
+    Ok(None)
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    file.set_len(0)?;
+    // One write: a reader sees the whole line or none of it.
+    file.write_all(format!("{} {now}\n", std::process::id()).as_bytes())
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
         // The next holder must not be taken for this one while it has yet to sign.
-        let _ = self.file.set_len(0);
+        let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).set_len(0);
     }
 }
 
@@ -105,6 +131,23 @@ pub fn is_held(common_dir: &Path, run: &RunId) -> bool {
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
+/// The common directory and the run that `path` is the lock of; nothing where it is another file.
+#[must_use]
+pub fn run_of(path: &Path) -> Option<(&Path, RunId)> {
+    let folder = path.parent().filter(|_| path.file_name().is_some_and(|name| name == NAME))?;
+    let run = folder.file_name()?.to_str()?.parse().ok()?;
+    let ours = folder.parent().filter(|ours| ours.file_name().is_some_and(|name| name == "agentloop"))?;
+    Some((ours.parent()?, run))
+}
+
+/// The runs of the repository with this common directory that have a living driver, and its process.
+#[must_use]
+pub fn drivers(common_dir: &Path) -> Vec<(RunId, u32)> {
+    let entries = fs::read_dir(common_dir.join("agentloop")).into_iter().flatten().flatten();
+    let runs = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    runs.filter_map(|run| holder(common_dir, &run)?.pid.map(|pid| (run, pid))).collect()
+}
+
 fn signature(text: &str) -> Holder {
     let mut words = text.split_whitespace();
     let pid = words.next().and_then(|word| word.parse().ok()).filter(|pid| *pid > 0);
@@ -137,13 +180,15 @@ fn open(path: &Path) -> std::io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // Not truncated: it may be another's, who is alive. Append, so that a signature starts where the file ends.
-    OpenOptions::new().create(true).append(true).read(true).open(path)
+    // Not truncated: it may be another's, who is alive. Append, so that a signature starts where the file ends. A link
+    // would have us write elsewhere.
+    let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().create(true).append(true).read(true).custom_flags(flags).open(path)
 }
 
 fn is_at(file: &File, path: &Path) -> bool {
     let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
-    let (locked, there) = (file.metadata().map(place), fs::metadata(path).map(place));
+    let (locked, there) = (file.metadata().map(place), fs::symlink_metadata(path).map(place));
     matches!((locked, there), (Ok(locked), Ok(there)) if locked == there)
 }
 
@@ -180,11 +225,12 @@ mod tests {
     fn what_a_dead_driver_signed_is_not_believed() {
         let dir = tempfile::tempdir().unwrap();
         let run = run_id("goal");
-        let mut lock = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
+        let lock = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
         let mut dead = std::process::Command::new("true").spawn().unwrap();
         dead.wait().unwrap();
-        lock.file.set_len(0).unwrap();
-        lock.file.write_all(format!("{} 5\n", dead.id()).as_bytes()).unwrap();
+        let mut file = lock.file.lock().unwrap();
+        file.set_len(0).unwrap();
+        file.write_all(format!("{} 5\n", dead.id()).as_bytes()).unwrap();
         assert_eq!(holder(dir.path(), &run).unwrap().pid, None);
     }
 
@@ -215,6 +261,43 @@ mod tests {
         assert_eq!(holder(dir.path(), &run), None);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_was_taken_away_is_taken_again_unless_another_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = run_id("goal");
+        let lock = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
+        let path = lock_path(dir.path(), &run);
+        let takings: [&dyn Fn(); 4] = [
+            &|| fs::remove_file(&path).unwrap(),
+            &|| fs::remove_dir_all(dir.path().join("agentloop")).unwrap(),
+            &|| fs::rename(&path, dir.path().join("aside")).unwrap(),
+            &|| {
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, "17 5\n").unwrap();
+            },
+        ];
+        for take_away in takings {
+            take_away();
+            assert_eq!(holder(dir.path(), &run), None);
+            lock.keep().unwrap();
+            assert_eq!(holder(dir.path(), &run).unwrap().pid, Some(std::process::id()));
+            assert!(RunLock::acquire(dir.path(), &run).unwrap().is_none());
+        }
+        fs::remove_file(&path).unwrap();
+        let _other = RunLock::acquire(dir.path(), &run).unwrap().unwrap();
+        let refused = lock.keep().unwrap_err().report();
+        assert!(refused.contains("has a driver already"), "{refused}");
+    }
+
+    #[test]
+    fn only_a_lock_of_a_run_is_one() {
+        let of = |path: &str| run_of(Path::new(path)).map(|(dir, run)| (dir.to_owned(), run.to_string()));
+        assert_eq!(of("/r/.git/agentloop/goal-000000/lock"), Some(("/r/.git".into(), "goal-000000".into())));
+        for path in ["/r/.git/agentloop/goal-000000/log", "/r/.git/agentloop/goal/lock", "/goal-000000/lock", "lock"] {
+            assert_eq!(of(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) mod removal;
 mod repository;
 pub(crate) mod rewrite;
 mod slots;
+mod stale;
 mod stat;
 pub(crate) mod taken;
 pub(crate) mod transfer;
@@ -84,7 +85,7 @@ pub struct GitLedger {
     /// Watches what agents have no business with, while there are any.
     guard: Mutex<Option<Guard>>,
     /// Lets go of the run with the ledger.
-    _lock: RunLock,
+    lock: RunLock,
 }
 
 /// What the guard has seen, in the run's folder.
@@ -244,6 +245,7 @@ impl GitLedger {
 
 impl Ledger for GitLedger {
     fn append(&self, batch: &Batch<'_>) -> Result<()> {
+        self.lock.keep()?;
         self.record.append(batch)
     }
 
@@ -258,6 +260,10 @@ impl Ledger for GitLedger {
             None => *guard = Some(Guard::begin(&self.repo, self.isolation, self.scratch().join(GUARD))?),
         }
         Ok(())
+    }
+
+    fn keep(&self) -> Result<()> {
+        self.lock.keep()
     }
 
     fn notice(&self) -> Result<()> {

@@ -151,7 +151,7 @@ impl GitLedger {
             slots,
             making: AtomicUsize::new(0),
             guard: Mutex::new(None),
-            _lock: lock,
+            lock,
         })
     }
 
