@@ -85,6 +85,7 @@
 //! | [`agent`] | seam 1: [`agent::Agent`], a file a family of backends, the prompts | a backend, a prompt |
 //! | [`interaction`] | seam 2: where the user answers | another way to ask |
 //! | [`ledger`] | seam 3: [`ledger::Ledger`] in git and in memory; the only user of `gix` | refs, notes, commits, worktrees |
+//! | [`host`] | what one user's runs share on a machine: the private store of a clone | what is kept outside the record |
 //! | `settings` | flag > environment > `git config agentloop.*` > default | a setting |
 //! | `process` | the only place that starts processes, and that stops them with all their descendants | limits, signals |
 //! | [`run`] | the pure core: events, the fold, the decision, the views | what the loop decides, what is on record |
@@ -105,6 +106,7 @@ pub mod cli;
 mod engine;
 pub mod error;
 mod hooks;
+pub mod host;
 pub mod interaction;
 pub mod ledger;
 pub mod mcp;

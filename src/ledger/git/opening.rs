@@ -93,6 +93,9 @@ impl GitLedger {
             let _ = std::fs::remove_file(dir.join(name));
         }
         let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
+        if let Err(error) = repo.forget(run) {
+            tracing::warn!("{}", error.chain());
+        }
     }
 
     /// Takes a run over.

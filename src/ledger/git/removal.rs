@@ -316,7 +316,8 @@ fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
 
 fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
     let dir = run_dir(repo.common_dir(), run);
-    std::fs::remove_dir_all(&dir).context(uncleared(&dir))
+    std::fs::remove_dir_all(&dir).context(uncleared(&dir))?;
+    repo.forget(run)
 }
 
 fn uncleared(dir: &Path) -> String {

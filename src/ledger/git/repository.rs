@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gix::bstr::ByteSlice as _;
 use gix::discover::upwards::Options;
@@ -11,6 +11,7 @@ use gix::{ObjectId, ThreadSafeRepository};
 
 use super::{command, list};
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
 /// The oldest git that has what we use (Debian 12's).
@@ -27,6 +28,8 @@ pub struct Repository {
     work_dir: Option<PathBuf>,
     /// Set once the repository was found fit for runs.
     checked: Arc<OnceLock<()>>,
+    /// The clone's private store, once it was found.
+    store: Arc<Mutex<Option<Arc<Store>>>>,
 }
 
 /// Who commits.
@@ -69,7 +72,7 @@ impl Repository {
         let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
         let (git_dir, common_dir) = (absolute(gix.git_dir())?, absolute(gix.common_dir())?);
         let work_dir = gix.workdir().map(absolute).transpose()?;
-        Ok(Self { shared, git_dir, common_dir, work_dir, checked: Arc::default() })
+        Ok(Self { shared, git_dir, common_dir, work_dir, checked: Arc::default(), store: Arc::default() })
     }
 
     /// A handle of the calling thread's own.
@@ -94,6 +97,34 @@ impl Repository {
     #[must_use]
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
+    }
+
+    /// The private store of this clone; nothing where it has none yet, or none that can be believed.
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<Store>> {
+        let mut known = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none() {
+            *known = Store::find(&self.common_dir, &Bases::of_process()).map(Arc::new);
+        }
+        known.clone()
+    }
+
+    /// The private store of this clone, made where it has none: for drivers.
+    ///
+    /// # Errors
+    /// Where none can be written.
+    pub fn ensure_store(&self) -> Result<Arc<Store>> {
+        if let Some(store) = self.store() {
+            return Ok(store);
+        }
+        let made = Arc::new(Store::ensure(&self.common_dir, &Bases::of_process())?);
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Removes what the private store keeps of `run`: its log is then one from elsewhere.
+    pub(super) fn forget(&self, run: &RunId) -> Result<()> {
+        self.store().map_or(Ok(()), |store| store.run(run).remove())
     }
 
     /// Where to stand to be in this repository.

@@ -300,6 +300,7 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
         }
         _ => {}
     }
+    repo.forget(run)?;
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let kept = removal::drop_worktrees(repo, &mover, run)?.1;
     match mover.swap(&changes)? {

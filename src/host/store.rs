@@ -1,0 +1,448 @@
+//! The private store of a clone, in the user's state directory: what the record in git must not be trusted with.
+//!
+//! ```text
+//! <state>/git-agentloop/clones/<id>/clone     the clone's inode and the store's key
+//! <state>/git-agentloop/clones/<id>/runs/<run>/…
+//! ```
+//!
+//! A clone is known by a random id in its common directory together with that directory's inode: a repository that was
+//! moved keeps its store, and a copy, which has the id but another inode, has none until it gets an id of its own. The
+//! device is not looked at, because its number changes when a machine is started again.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use ring::hmac;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::private;
+use crate::error::{Context as _, Error, Result};
+use crate::run::goal::RunId;
+
+/// The file of a clone's id, in its common directory.
+const ID: &str = "agentloop/clone";
+/// The directory of all stores, below a base.
+const CLONES: &str = "clones";
+/// The directory of runs, in a store.
+const RUNS: &str = "runs";
+/// The file that makes a directory a store: `<inode> <key>`.
+const SECRET: &str = "clone";
+/// Names further bases, in the base of the home directory: NUL after each path.
+const ELSEWHERE: &str = "elsewhere";
+/// What a small file of a store may hold.
+const LIMIT: u64 = 4 << 20;
+/// How often, and how long apart, another process that makes the store is waited for.
+const TRIES: u32 = 200;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The directories that stores may be in, `…/git-agentloop` each. A new store goes into the first that can be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bases {
+    own: Vec<PathBuf>,
+    /// Those that processes with another `XDG_STATE_HOME` have used.
+    elsewhere: Vec<PathBuf>,
+}
+
+impl Bases {
+    /// Those of this process: below `XDG_STATE_HOME` and below the home directory, and those that other processes of this
+    /// user have left word of there. Hosts start servers with little of an environment.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let bases = Self::of(std::env::var_os("XDG_STATE_HOME").map(PathBuf::from), std::env::home_dir());
+        bases.with_elsewhere()
+    }
+
+    /// A path that is not absolute is ignored (XDG Base Directory Specification).
+    fn of(state: Option<PathBuf>, home: Option<PathBuf>) -> Self {
+        let states = [state, home.map(|home| home.join(".local/state"))].into_iter().flatten();
+        let mut own: Vec<PathBuf> =
+            states.filter(|path| path.is_absolute()).map(|state| state.join("git-agentloop")).collect();
+        own.dedup();
+        Self { own, elsewhere: Vec::new() }
+    }
+
+    fn with_elsewhere(mut self) -> Self {
+        let Some(home) = self.own.last().filter(|home| private::is_own_dir(home)) else { return self };
+        if let Ok(Some(list)) = private::read(&home.join(ELSEWHERE), LIMIT) {
+            let paths =
+                list.split(|byte| *byte == 0).map(|path| PathBuf::from(std::ffi::OsString::from_vec(path.into())));
+            self.elsewhere = paths.filter(|path| path.is_absolute() && !self.own.contains(path)).collect();
+        }
+        self
+    }
+
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.own.iter().chain(&self.elsewhere)
+    }
+
+    /// Leaves word of `base` where a process without `XDG_STATE_HOME` looks.
+    fn tell(&self, base: &Path) -> io::Result<()> {
+        let Some(home) = self.own.last().filter(|home| *home != base) else { return Ok(()) };
+        fs::create_dir_all(home)?;
+        let mut list = private::read(&home.join(ELSEWHERE), LIMIT)?.unwrap_or_default();
+        if list.split(|byte| *byte == 0).any(|path| path == base.as_os_str().as_bytes()) {
+            return Ok(());
+        }
+        list.extend_from_slice(base.as_os_str().as_bytes());
+        list.push(0);
+        private::replace(home, ELSEWHERE, &list)
+    }
+}
+
+/// The random id of a clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CloneId(String);
+
+impl CloneId {
+    const BYTES: usize = 16;
+
+    fn new() -> Result<Self> {
+        random::<{ Self::BYTES }>().map(|bytes| Self(to_hex(&bytes)))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        from_hex::<{ Self::BYTES }>(text).map(|_| Self(text.to_owned()))
+    }
+
+    /// That in the common directory `common`. What else may be there is not waited for, and no link is followed.
+    fn read(common: &Path) -> Option<Self> {
+        let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(common.join(ID)).ok()?;
+        let mut text = String::new();
+        file.take(2 * Self::BYTES as u64 + 2).read_to_string(&mut text).ok()?;
+        Self::parse(&text)
+    }
+}
+
+/// The key of a store: what it has signed was written by a driver of this clone.
+#[derive(Clone)]
+pub struct Key(hmac::Key);
+
+/// The start of an HMAC-SHA-256: a value that only the holder of the key can make.
+pub type Mac = [u8; 16];
+
+impl Key {
+    fn new(bytes: [u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
+    }
+
+    /// The code over `parts`, each kept apart from the next.
+    #[must_use]
+    pub fn mac(&self, parts: &[&[u8]]) -> Mac {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_le_bytes());
+            context.update(part);
+        }
+        let mut mac = Mac::default();
+        mac.copy_from_slice(&context.sign().as_ref()[..size_of::<Mac>()]);
+        mac
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// The private store of one clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    id: CloneId,
+    dir: PathBuf,
+    secret: Secret,
+    key: Key,
+}
+
+/// What makes a directory the store of a clone.
+#[derive(Clone, PartialEq, Eq)]
+struct Secret {
+    inode: u64,
+    key: [u8; 32],
+}
+
+impl Secret {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (inode, key) = std::str::from_utf8(text).ok()?.strip_suffix('\n')?.split_once(' ')?;
+        Some(Self { inode: inode.parse().ok()?, key: from_hex(key)? })
+    }
+
+    fn to_line(&self) -> String {
+        format!("{} {}\n", self.inode, to_hex(&self.key))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret {{ inode: {}, … }}", self.inode)
+    }
+}
+
+impl Store {
+    /// The store of the clone with this common directory; nothing where it has none that can be believed.
+    #[must_use]
+    pub fn find(common: &Path, bases: &Bases) -> Option<Self> {
+        let (id, inode) = (CloneId::read(common)?, common.metadata().ok()?.ino());
+        bases.all().find_map(|base| {
+            let clones = base.join(CLONES);
+            let dir = clones.join(&id.0);
+            if !private::is_dir(&clones) || !private::is_dir(&dir) {
+                return None;
+            }
+            let secret = Secret::parse(&private::read(&dir.join(SECRET), LIMIT).ok()??)?;
+            (secret.inode == inode).then(|| Self::new(id.clone(), dir, secret))
+        })
+    }
+
+    fn new(id: CloneId, dir: PathBuf, secret: Secret) -> Self {
+        let key = Key::new(secret.key);
+        Self { id, dir, secret, key }
+    }
+
+    /// The store of the clone with this common directory, made where it has none.
+    ///
+    /// # Errors
+    /// Where no store can be written.
+    pub fn ensure(common: &Path, bases: &Bases) -> Result<Self> {
+        if let Some(found) = Self::find(common, bases) {
+            return Ok(found);
+        }
+        let failed = || format!("cannot give the clone at '{}' a private store", common.display());
+        let ours = common.join(ID).with_file_name("");
+        fs::create_dir_all(&ours).context(failed())?;
+        let _lock = lock_dir(&ours).context(failed())?;
+        if let Some(found) = Self::find(common, bases) {
+            return Ok(found);
+        }
+        let inode = common.metadata().context(failed())?.ino();
+        let mut cause = Error::failed("neither XDG_STATE_HOME nor HOME is an absolute path");
+        for base in &bases.own {
+            match Self::make(inode, base) {
+                Ok(store) => {
+                    store.mark(common).context(failed())?;
+                    bases.tell(base).unwrap_or_else(|error| {
+                        tracing::debug!("processes without XDG_STATE_HOME will not find {}: {error}", base.display());
+                    });
+                    return Ok(store);
+                }
+                Err(error) => cause = error,
+            }
+        }
+        Err(cause).context(failed())
+    }
+
+    /// Makes a store under a new id. It is whole once it can be found; one that is never marked costs a kilobyte.
+    fn make(inode: u64, base: &Path) -> Result<Self> {
+        let (id, key) = (CloneId::new()?, random::<32>()?);
+        let dir = base.join(CLONES).join(&id.0);
+        let failed = format!("cannot write '{}'", dir.display());
+        let store = Self::new(id, dir, Secret { inode, key });
+        store.write_secret().context(failed)?;
+        Ok(store)
+    }
+
+    fn write_secret(&self) -> io::Result<()> {
+        make_store_dir(&self.dir)?;
+        private::replace(&self.dir, SECRET, self.secret.to_line().as_bytes())
+    }
+
+    /// Writes the clone's id into its common directory, and the secret into the store, where they are not there: agents can
+    /// remove both, and a driver, which knows them, puts them back.
+    ///
+    /// # Errors
+    /// Where they cannot be written.
+    pub fn mark(&self, common: &Path) -> io::Result<()> {
+        if !private::read(&self.dir.join(SECRET), LIMIT).is_ok_and(|text| text == Some(self.secret.to_line().into())) {
+            self.write_secret()?;
+        }
+        if CloneId::read(common).as_ref() == Some(&self.id) {
+            return Ok(());
+        }
+        let path = common.join(ID);
+        let dir = path.with_file_name("");
+        fs::create_dir_all(&dir)?;
+        let mut file = tempfile::Builder::new().prefix(".clone-").tempfile_in(&dir)?;
+        writeln!(file, "{}", self.id.0)?;
+        file.as_file().sync_data()?;
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(&path)?;
+        }
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The clone's id as text, for whoever needs to tell it from other clones.
+    #[must_use]
+    pub fn clone_id(&self) -> &str {
+        &self.id.0
+    }
+
+    /// What is kept of `run`.
+    #[must_use]
+    pub fn run(&self, run: &RunId) -> RunStore {
+        RunStore { runs: self.dir.join(RUNS), dir: self.dir.join(RUNS).join(run.as_str()) }
+    }
+}
+
+/// What a store keeps of one run. Nothing of it exists before it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunStore {
+    runs: PathBuf,
+    dir: PathBuf,
+}
+
+impl RunStore {
+    /// The content of the file `name`; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let path = self.dir.join(name);
+        private::read(&path, LIMIT).context(format!("cannot read '{}'", path.display()))
+    }
+
+    /// Replaces the content of the file `name` at once.
+    ///
+    /// # Errors
+    /// Where it cannot be written; then it is as it was.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.dir.join(name);
+        self.make()
+            .and_then(|()| private::replace(&self.dir, name, content))
+            .context(format!("cannot write '{}'", path.display()))
+    }
+
+    /// Removes the file `name`, where it exists.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn forget(&self, name: &str) -> Result<()> {
+        let path = self.dir.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context(format!("cannot remove '{}'", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The directory `name`, made where it does not exist: an inbox, say.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn make_dir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        let made = self.make().and_then(|()| private::make_dir(&path));
+        made.context(format!("cannot make '{}'", path.display()))?;
+        Ok(path)
+    }
+
+    /// Opens the file `name` to be read, and appended to, as [`OpenOptions`] do.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or made.
+    pub fn append_to(&self, name: &str) -> Result<File> {
+        let path = self.dir.join(name);
+        let failed = format!("cannot write '{}'", path.display());
+        self.make().context(failed.as_str())?;
+        let file = private::open(&path, OpenOptions::new().read(true).append(true).create(true));
+        file.context(failed.as_str())?
+            .ok_or_else(|| Error::failed(failed).because("it is not a file of this user alone"))
+    }
+
+    /// Whether anything is kept of the run.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        private::is_dir(&self.dir)
+    }
+
+    /// Removes all that is kept of the run.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        private::remove_dir(&self.dir).context(format!("cannot remove '{}'", self.dir.display()))
+    }
+
+    fn make(&self) -> io::Result<()> {
+        // A store that was removed is made again, for as long as its driver lives.
+        if let Some(store) = self.runs.parent() {
+            make_store_dir(store)?;
+        }
+        private::make_dir(&self.runs)?;
+        private::make_dir(&self.dir)
+    }
+}
+
+/// Makes the directory of a store, and what it is in.
+fn make_store_dir(store: &Path) -> io::Result<()> {
+    if private::is_dir(store) {
+        return Ok(());
+    }
+    if let Some(clones) = store.parent() {
+        fs::create_dir_all(clones.parent().unwrap_or(clones))?;
+        private::make_dir(clones)?;
+    }
+    private::make_dir(store)
+}
+
+/// Locks a directory against other processes that do so; a hostile one that keeps it is not waited for without end.
+fn lock_dir(path: &Path) -> io::Result<File> {
+    let dir = File::open(path)?;
+    for _ in 0..TRIES {
+        match dir.try_lock() {
+            Ok(()) => return Ok(dir),
+            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("another process keeps '{}' locked", path.display())))
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::failed("the operating system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+/// `bytes` in lower-case hexadecimal.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+}
+
+/// The bytes that `text` is the lower-case hexadecimal of.
+#[must_use]
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let mut bytes = [0; N];
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests;
