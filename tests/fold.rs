@@ -7,6 +7,7 @@ use git_agentloop::run::event::{
     Timestamp, Verified, parse_log,
 };
 use git_agentloop::run::goal::{AgentChoice, Asking, Budget, Check, Goal, Options, Role, RunId, StopReason};
+use git_agentloop::run::id::{Oid, SessionId, SubgoalId};
 use git_agentloop::run::work::{CheckResult, Failure, FailureKind, Plan, Review, Subgoal, Usage, Verification};
 use git_agentloop::run::{Intake, Run, Snapshot, Step};
 use proptest::prelude::*;
@@ -79,12 +80,23 @@ fn worlds() -> impl Strategy<Value = World> {
     )
 }
 
+/// An object id made of `words`.
+fn oid(words: &str) -> Oid {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(words, &mut hasher);
+    format!("{:040x}", std::hash::Hasher::finish(&hasher)).parse().unwrap()
+}
+
+fn named(id: &str) -> SubgoalId {
+    id.parse().unwrap()
+}
+
 /// A driver without agents, git or clock: performs each step as the world says.
 struct Driver<'a> {
     world: &'a World,
     run: Run,
     log: Vec<Event>,
-    session: String,
+    session: SessionId,
     /// Workers started and not yet done.
     flight: Vec<String>,
 }
@@ -97,9 +109,9 @@ impl<'a> Driver<'a> {
             run_id: Some(RunId::new("a goal", 7)),
             goal: Goal { text: "a goal".into(), criteria: String::new() },
             options: world.options.clone(),
-            base: "base".into(),
-            start: "start".into(),
-            tree: "tree".into(),
+            base: oid("base"),
+            start: oid("start"),
+            tree: oid("tree"),
             version: "0".into(),
             host: "host".into(),
             forked_from: None,
@@ -115,7 +127,7 @@ impl<'a> Driver<'a> {
     }
 
     fn with(world: &'a World, log: Vec<Event>, session: &str) -> Self {
-        Self { world, run: Run::replay(&log), log, session: session.into(), flight: Vec::new() }
+        Self { world, run: Run::replay(&log), log, session: session.parse().unwrap(), flight: Vec::new() }
     }
 
     fn record(&mut self, facts: impl IntoIterator<Item = Fact>) {
@@ -143,23 +155,15 @@ impl<'a> Driver<'a> {
     fn call(&mut self, role: Role, subgoal: Option<&str>) {
         let call = self.run.agent_calls + 1;
         let agent = self.world.options.agent.clone();
-        self.record([AgentStarted { call, role: Some(role), agent, subgoal: subgoal.map(Into::into) }.into()]);
+        self.record([AgentStarted { call, role: Some(role), agent, subgoal: subgoal.map(named) }.into()]);
     }
 
     fn answered(&mut self, role: Role, subgoal: Option<&str>, error: Option<Failure>) -> Fact {
         let agent = self.world.options.agent.clone();
         let usage = Usage { tokens_in: 3, tokens_out: 2, ..Usage::default() };
         let call = self.run.agent_calls;
-        AgentFinished {
-            call,
-            role: Some(role),
-            agent,
-            subgoal: subgoal.map(Into::into),
-            error,
-            usage,
-            ..Default::default()
-        }
-        .into()
+        AgentFinished { call, role: Some(role), agent, subgoal: subgoal.map(named), error, usage, ..Default::default() }
+            .into()
     }
 
     fn perform(&mut self, step: Step) {
@@ -176,7 +180,8 @@ impl<'a> Driver<'a> {
                 let finished = self.answered(Role::Clarifier, None, None);
                 let goal = self.run.goal.clone();
                 let outcome: Fact = if self.world.asks && self.run.intake.questions.is_empty() {
-                    NeedsInput { questions: vec!["which?".into()], token: "t".into() }.into()
+                    NeedsInput { questions: vec!["which?".into()], token: "a-goal-000000.aaaaaa".parse().unwrap() }
+                        .into()
                 } else {
                     IntakeFinished { goal, ..IntakeFinished::default() }.into()
                 };
@@ -201,16 +206,17 @@ impl<'a> Driver<'a> {
                 let checks = self.run.options.checks.iter();
                 let checks = checks.map(|check| CheckResult { name: check.name.clone(), ok, ..Default::default() });
                 let so_far = self.run.integration().map_or("", |so_far| so_far.tree.as_str());
-                let tree = if self.world.moving { format!("tree{number}{so_far}") } else { "tree".into() };
+                let tree = if self.world.moving { oid(&format!("tree{number}{so_far}")) } else { oid("tree") };
                 let verification = Verification { tree, checks: checks.collect(), ..Verification::default() };
                 self.record([Verified { verification }.into()]);
             }
             Step::Integrate(id) => {
                 let (commit, onto, position) = self.due(&id);
                 self.record([if self.world.conflicts[position % self.world.conflicts.len()] > 0 {
-                    Conflicted { subgoal: id, commit, onto, paths: vec!["a".into()], ..Conflicted::default() }.into()
+                    let (subgoal, paths) = (named(&id), vec!["a".into()]);
+                    Conflicted { subgoal, commit, onto, paths, ..Conflicted::default() }.into()
                 } else {
-                    Self::merged(id, commit, onto, None)
+                    Self::merged(&id, commit, onto, None)
                 }]);
             }
             Step::Resolve(id) => {
@@ -220,9 +226,9 @@ impl<'a> Driver<'a> {
                 let attempt = self.task(&id).conflict.unwrap().attempts + 1;
                 let outcome = if attempt < self.world.conflicts[position % self.world.conflicts.len()] {
                     let (paths, error) = (vec!["a".into()], Some("markers".into()));
-                    Conflicted { subgoal: id, commit, onto, paths, attempt, error }.into()
+                    Conflicted { subgoal: named(&id), commit, onto, paths, attempt, error }.into()
                 } else {
-                    Self::merged(id, commit, onto, Some("resolution".into()))
+                    Self::merged(&id, commit, onto, Some(oid("resolution")))
                 };
                 self.record([finished, outcome]);
             }
@@ -241,12 +247,12 @@ impl<'a> Driver<'a> {
             }
             Step::Checkpoint { partial } => {
                 let verified = self.run.iteration().and_then(|iteration| iteration.verification.clone());
-                let tree = verified.map_or_else(|| "partial".into(), |verification| verification.tree);
+                let tree = verified.map_or_else(|| oid("partial"), |verification| verification.tree);
                 let tree = match self.run.integration().filter(|_| partial) {
                     Some(so_far) => so_far.tree.clone(),
                     None => tree,
                 };
-                let commit = format!("commit{number}{}", if partial { "p" } else { "" });
+                let commit = oid(&format!("commit{number}{}", if partial { "p" } else { "" }));
                 self.record([Checkpointed { commit, tree, partial, ..Checkpointed::default() }.into()]);
                 if !partial {
                     self.record([IterationFinished::default().into()]);
@@ -287,7 +293,8 @@ impl<'a> Driver<'a> {
             let finished = self.answered(Role::Decomposer, None, Some(failure));
             return self.record([finished]);
         }
-        let subgoals = (1..=self.world.subgoals).map(|n| Subgoal { id: format!("s{n}"), description: "do".into() });
+        let subgoals =
+            (1..=self.world.subgoals).map(|n| Subgoal { id: named(&format!("s{n}")), description: "do".into() });
         let plan = Plan { subgoals: subgoals.collect(), ..Plan::default() };
         let finished = self.answered(Role::Decomposer, None, None);
         self.record([finished, Decomposed { plan }.into()]);
@@ -296,7 +303,7 @@ impl<'a> Driver<'a> {
     fn work(&mut self, start: &[String], _number: u32) {
         for id in start {
             let attempt = self.task(id).attempts + 1;
-            self.record([SubagentStarted { id: id.clone(), attempt }.into()]);
+            self.record([SubagentStarted { id: named(id), attempt }.into()]);
             self.call(Role::Subagent, Some(id));
             self.flight.push(id.clone());
             assert!(self.flight.len() <= self.world.options.jobs as usize, "more workers than jobs");
@@ -310,8 +317,9 @@ impl<'a> Driver<'a> {
         let fails = attempt <= self.world.failing[position % self.world.failing.len()];
         let mut finished = self.answered(Role::Subagent, Some(&id), None);
         if let Fact::AgentFinished(data) = &mut finished {
-            data.commit = self.world.isolated.then(|| format!("{id}#{attempt}"));
+            data.commit = self.world.isolated.then(|| oid(&format!("{id}#{attempt}")));
         }
+        let id = named(&id);
         let outcome: Fact = if fails {
             SubagentFailed { id, attempt, error: "no".into(), ..Default::default() }.into()
         } else {
@@ -321,17 +329,18 @@ impl<'a> Driver<'a> {
     }
 
     /// The commit of `id`, what it is merged into, and the subgoal's number.
-    fn due(&self, id: &str) -> (String, String, usize) {
+    fn due(&self, id: &str) -> (Oid, Oid, usize) {
         let task = self.task(id);
         assert!(task.is_done() || task.output.is_some(), "work that failed is merged");
         assert!(!task.merged, "merged twice");
-        let onto = self.run.integration().map_or_else(|| "w".into(), |so_far| so_far.tree.clone());
+        let onto = self.run.integration().map_or_else(|| oid("w"), |so_far| so_far.tree.clone());
         (task.commit.unwrap(), onto, id[1..].parse().unwrap())
     }
 
-    fn merged(id: String, commit: String, onto: String, resolution: Option<String>) -> Fact {
-        let tree = format!("{onto}+{id}");
-        Integrated { commit, tree, subgoal: Some(id), onto: Some(onto), resolution, ..Integrated::default() }.into()
+    fn merged(id: &str, commit: Oid, onto: Oid, resolution: Option<Oid>) -> Fact {
+        let tree = oid(&format!("{onto}+{id}"));
+        Integrated { commit, tree, subgoal: Some(named(id)), onto: Some(onto), resolution, ..Integrated::default() }
+            .into()
     }
 
     fn task(&self, id: &str) -> git_agentloop::run::Task {
@@ -340,7 +349,7 @@ impl<'a> Driver<'a> {
 }
 
 /// What two ways to the same end must agree on, whatever calls they took.
-fn end(run: &Run) -> (Option<StopReason>, Vec<String>) {
+fn end(run: &Run) -> (Option<StopReason>, Vec<Oid>) {
     let trees = run.iterations.iter().filter_map(|iteration| iteration.checkpoint.as_ref().map(|c| c.tree.clone()));
     (run.ended.as_ref().map(|ended| ended.reason), trees.collect())
 }
@@ -410,9 +419,13 @@ proptest! {
         for iteration in &run.iterations {
             let Some(checkpoint) = &iteration.checkpoint else { continue };
             let done = |number: usize| iteration.tasks[number - 1].is_done();
-            let wanted: Vec<String> = (1..=world.subgoals).filter(|n| done(*n)).map(|n| format!("+s{n}")).collect();
-            let merged = checkpoint.tree.find('+').map_or("", |at| &checkpoint.tree[at..]);
-            prop_assert_eq!(merged, wanted.concat());
+            let merged = (1..=world.subgoals).filter(|n| done(*n));
+            let so_far = merged.fold(None, |onto: Option<Oid>, n| {
+                Some(oid(&format!("{}+s{n}", onto.unwrap_or_else(|| oid("w")))))
+            });
+            let number = iteration.number;
+            let wanted = oid(&so_far.map_or_else(|| format!("tree{number}"), |so_far| format!("tree{number}{so_far}")));
+            prop_assert_eq!(&checkpoint.tree, &wanted);
             for task in &iteration.tasks {
                 let position: usize = task.id[1..].parse().unwrap();
                 let tries = world.conflicts[position % world.conflicts.len()];
@@ -498,7 +511,7 @@ fn a_permanent_failure_ends_the_run_and_says_so() {
     run.apply(&Event {
         seq: run.seq + 1,
         ts: Timestamp(1),
-        session: "a".into(),
+        session: "a".parse().unwrap(),
         iteration: None,
         fact: AgentFinished { role: Some(Role::Criteria), error: Some(failure), ..AgentFinished::default() }.into(),
     });

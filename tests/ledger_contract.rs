@@ -66,7 +66,7 @@ contract!(git, || {
 fn event(seq: u64, text: &str) -> Event {
     let ts = Timestamp(1_790_000_000_000 + i64::try_from(seq).unwrap());
     let fact = Steered { text: text.to_owned() }.into();
-    Event { seq, ts, session: "k3v9qp".to_owned(), iteration: Some(1), fact }
+    Event { seq, ts, session: "k3v9qp".parse().unwrap(), iteration: Some(1), fact }
 }
 
 fn snapshot(events: &[Event]) -> Snapshot {
@@ -122,7 +122,7 @@ fn unknown_kinds_and_odd_texts_survive<L: Ledger>(fresh: &Fresh<L>) {
         .map(|(text, seq)| event(seq, text))
         .collect();
     let data = serde_json::json!({"x": [1, {"y": null}]});
-    events.push(Event { fact: Fact::Unknown { kind: "from_the_future".to_owned(), data }, ..event(6, "") });
+    events.push(Event { fact: Fact::Unknown { kind: "from_the_future".to_owned(), data, flaw: None }, ..event(6, "") });
     events.push(event(7, &"long ".repeat(50_000)));
     append(&fresh.ledger, &events);
     assert_eq!(fresh.ledger.events().unwrap(), events);

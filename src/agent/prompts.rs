@@ -333,7 +333,7 @@ mod tests {
     use crate::run::work::CheckResult;
 
     fn subgoal(id: &str) -> Subgoal {
-        Subgoal { id: id.to_owned(), description: format!("do {id}") }
+        Subgoal { id: id.parse().unwrap(), description: format!("do {id}") }
     }
 
     #[test]
@@ -388,7 +388,7 @@ mod tests {
         let verification = Verification { checks: vec![check; 40], ..Verification::default() };
         let text = review(&brief, &long, std::slice::from_ref(&long), &verification, &long);
         assert!(text.len() < 2 * LONG + 5 * MIDDLE, "{}", text.len());
-        let huge = Subgoal { id: "s1".to_owned(), description: long.clone() };
+        let huge = Subgoal { id: "s1".parse().unwrap(), description: long.clone() };
         let siblings = vec![subgoal("x"); 10_000];
         assert!(
             work(

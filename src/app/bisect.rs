@@ -80,8 +80,8 @@ pub async fn bisect(
 /// Where the run started, and the commit of each iteration; what came on the branch after them is the last.
 fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
     let tip = preview::branch_tip(&site.repo, id, &run.tip.commit)?.commit;
-    let mut commits = vec![(0, run.base.clone())];
-    let ended = run.iterations.iter().filter_map(|one| Some((one.number, one.checkpoint.clone()?.commit)));
+    let mut commits = vec![(0, run.base.to_string())];
+    let ended = run.iterations.iter().filter_map(|one| Some((one.number, one.checkpoint.clone()?.commit.into())));
     commits.extend(ended);
     if commits.last().is_some_and(|(_, last)| *last != tip) {
         commits.push((run.iterations.last().map_or(0, |one| one.number), tip));

@@ -19,6 +19,7 @@ use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
 use crate::run::goal::{Goal, Isolation, Options, Role, RunId, StopReason, session_id};
+use crate::run::id::ForkPoint;
 use crate::run::message;
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
@@ -70,12 +71,12 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
         run_id: Some(id.clone()),
         goal,
         options: new.options.clone(),
-        base,
-        start: ledger.start(),
-        tree: ledger.tree(),
+        base: base.parse()?,
+        start: ledger.start().parse()?,
+        tree: ledger.tree().parse()?,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
-        forked_from: new.forked_from,
+        forked_from: new.forked_from.map(ForkPoint::try_from).transpose()?,
     };
     let parts = parts(site, Arc::new(ledger), &new.options, drive, redactor)?;
     Engine::start(parts, branch(id), started).await
@@ -117,7 +118,7 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     elsewhere(site, &run, &id, changes)?;
     let known = OnRecord {
         run: id.clone(),
-        tip: run.tip.commit.clone(),
+        tip: run.tip.commit.to_string(),
         isolation: run.options.isolation,
         preferences: site.settings().preferences()?,
     };
@@ -231,12 +232,17 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
 }
 
 pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
-    let events = read::events(&site.repo.gix(), id)?.unwrap_or_default();
-    let run = Run::replay(&events);
+    replay_log(site, id).map(|(run, _)| run)
+}
+
+/// The run, and what of its log was set aside, in a sentence.
+pub(super) fn replay_log(site: &Site, id: &RunId) -> Result<(Run, Option<String>)> {
+    let log = read::log(&site.repo.gix(), id)?.unwrap_or_default();
+    let (run, set_aside) = (Run::replay(&log.events), log.notice());
     if run.id.is_none() {
-        return Err(
-            Error::failed(format!("the record of {id} has no beginning")).hint("fetch its notes again, or start anew")
-        );
+        let why = set_aside.map_or_else(String::new, |notice| format!(": {notice}"));
+        return Err(Error::failed(format!("the record of {id} has no beginning{why}"))
+            .hint("fetch its notes again, or start anew"));
     }
     if run.format > FORMAT {
         return Err(Error::failed(format!(
@@ -245,7 +251,7 @@ pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
         ))
         .hint("update git-agentloop; 'git agentloop tail' still reads it"));
     }
-    Ok(run)
+    Ok((run, set_aside))
 }
 
 /// Whether there is anything left to do, with the budget as `changes` leave it.

@@ -34,10 +34,11 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
         let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?.commit;
         (tip, run.iterations.last().map_or(0, |iteration| iteration.number))
     } else if number == "0" {
-        (run.base.clone(), 0) // where it started, as `bisect` numbers it
+        (run.base.to_string(), 0) // where it started, as `bisect` numbers it
     } else {
         let wanted = run.iterations.iter().find(|iteration| iteration.number.to_string() == number);
-        let checkpoint = wanted.and_then(|iteration| Some((iteration.checkpoint.clone()?.commit, iteration.number)));
+        let checkpoint =
+            wanted.and_then(|iteration| Some((iteration.checkpoint.clone()?.commit.into(), iteration.number)));
         checkpoint.ok_or_else(|| {
             Error::usage(format!("{id} has committed no iteration '{number}'"))
                 .hint(format!("'git agentloop show {id}' lists its iterations"))

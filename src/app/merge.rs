@@ -85,7 +85,7 @@ pub async fn merge_with_agent(
     process::become_subreaper();
     let known = OnRecord {
         run: work.id.clone(),
-        tip: work.run.tip.commit.clone(),
+        tip: work.run.tip.commit.to_string(),
         isolation: work.run.options.isolation,
         preferences: site.settings().preferences()?,
     };
@@ -93,10 +93,11 @@ pub async fn merge_with_agent(
     process::stop_leftovers(work.id.as_str(), &clone_of(site, &work.id), ORPHAN_GRACE).await;
     let into = met.branch.as_deref().unwrap_or("HEAD");
     tell(&format!("{into} and {} conflict in {}", work.tip.name, met.conflicts.join(", ")));
-    let base = preview::merge_base(&site.repo, &met.head, &work.tip.commit)?.unwrap_or_else(|| work.run.base.clone());
+    let base =
+        preview::merge_base(&site.repo, &met.head, &work.tip.commit)?.unwrap_or_else(|| work.run.base.to_string());
     let commits = |to: &str| -> Result<Vec<Subgoal>> {
         let told = preview::commits(&site.repo, &base, to, TOLD_COMMITS)?;
-        Ok(told.into_iter().map(|(id, description)| Subgoal { id, description }).collect())
+        told.into_iter().map(|(id, description)| Ok(Subgoal { id: id.parse()?, description })).collect()
     };
     let dispute = Dispute {
         commits: [commits(&met.head)?, commits(&work.tip.commit)?],
@@ -112,7 +113,7 @@ pub async fn merge_with_agent(
         permissions,
         checks,
         provisioning: provisioning(site)?,
-        session: session_id(fastrand::u64(..)),
+        session: session_id(fastrand::u64(..)).into(),
         prompts: Prompts::load(site.settings().prompts()?.as_deref())?,
         limits: Limits::of_user(),
         clock: now,

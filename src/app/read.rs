@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::drive::{in_checkout, replay};
+use super::drive::{in_checkout, replay_log};
 use super::{Site, branch};
 use crate::error::{Error, Result};
 use crate::ledger::git::read::{self, Noted};
@@ -125,8 +125,17 @@ pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result
     let id = site.repo.resolve(run)?;
     // Before the events: what does not run any more has written all of them.
     let live = lock::holder(site.repo.common_dir(), &id).is_some();
-    let events = read::events(&site.repo.gix(), &id)?.ok_or_else(|| gone(&id))?;
-    Ok(Tail::of(id, events, cursor, limit, live))
+    let log = read::log(&site.repo.gix(), &id)?.ok_or_else(|| gone(&id))?;
+    Ok(Tail::of(id, log, cursor, limit, live))
+}
+
+/// What of a run's log could not be read and was set aside, in a sentence; nothing where all of it was read.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn set_aside(site: &Site, run: Option<&str>) -> Result<Option<String>> {
+    let id = site.repo.resolve(run)?;
+    Ok(read::log(&site.repo.gix(), &id)?.and_then(|log| log.notice()))
 }
 
 /// The result as it stands.
@@ -136,7 +145,7 @@ pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result
 pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     let id = site.repo.resolve(run)?;
     let (_, live) = noted(site, &id)?;
-    let run = replay(site, &id)?;
+    let (run, set_aside) = replay_log(site, &id)?;
     let path = if in_checkout(&run.options) {
         site.repo.work_dir().map(std::path::Path::to_path_buf)
     } else {
@@ -146,11 +155,11 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
         path: path.map(|path| path.to_string_lossy().into_owned()),
         branch: branch(&id),
         name: preview::branch_tip(&site.repo, &id, &run.tip.commit).ok().map(|tip| tip.name),
-        base: run.base.clone(),
+        base: run.base.to_string(),
         changed_files: GitLedger::changed_files(&site.repo, &run.base, &run.tip.commit)?,
-        checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.commit.clone()).collect(),
+        checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.commit.to_string()).collect(),
     };
-    Ok(run.result(id, live, Some(worktree)))
+    Ok(RunResult { set_aside, ..run.result(id, live, Some(worktree)) })
 }
 
 /// A worker's transcript: `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use super::drive::replay;
+use super::drive::{replay, replay_log};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
 use crate::ledger::git::{GitLedger, merged, read, removal};
@@ -96,6 +96,9 @@ pub struct Shown {
     pub files: Vec<FileStat>,
     /// The command to go on with, where there is one.
     pub next: Option<String>,
+    /// What of the log could not be read and was set aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<String>,
 }
 
 /// An iteration in a line.
@@ -140,7 +143,7 @@ pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
 pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
-    let run = replay(site, &id)?;
+    let (run, set_aside) = replay_log(site, &id)?;
     let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let merged = merged::merged(&site.repo, &[(&id, &run.snapshot())])?.contains(&id);
     let base = preview::started_from(&site.repo, &id, &commit, &run)?;
@@ -176,13 +179,14 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
         merged,
         files,
         next,
+        set_aside,
         run_id: id,
     })
 }
 
 impl ShownIteration {
     fn of(iteration: &crate::run::Iteration) -> Self {
-        let commit = iteration.checkpoint.as_ref().map(|checkpoint| checkpoint.commit.clone());
+        let commit = iteration.checkpoint.as_ref().map(|checkpoint| checkpoint.commit.to_string());
         Self { number: iteration.number, commit, summary: iteration.summary() }
     }
 }
@@ -215,7 +219,7 @@ fn ends(run: &Run, number: u32) -> Option<(String, String)> {
     let before = run.iterations[..at].iter().rev().find_map(checkpoint).unwrap_or_else(|| run.base.clone());
     let is_last = at + 1 == run.iterations.len();
     let after = checkpoint(&run.iterations[at]).or_else(|| is_last.then(|| run.tip.commit.clone()))?;
-    Some((before, after))
+    Some((before.into(), after.into()))
 }
 
 /// The difference that a run, or one iteration of it, made; patches up to `limit` bytes together.
@@ -242,7 +246,7 @@ pub fn merge_preview(site: &Site, run: Option<&str>) -> Result<MergePreview> {
     let (files, conflicts) = if up_to_date {
         (Vec::new(), Vec::new())
     } else {
-        let base = preview::merge_base(&site.repo, &head, &commit)?.unwrap_or_else(|| run.base.clone());
+        let base = preview::merge_base(&site.repo, &head, &commit)?.unwrap_or_else(|| run.base.to_string());
         (preview::stat(&site.repo, &base, &commit)?, preview::try_merge(&site.repo, &head, &commit)?.conflicts)
     };
     let command = format!("git agentloop merge {id}");

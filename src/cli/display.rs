@@ -210,11 +210,11 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
 pub fn tell(begun: &mut BTreeMap<String, Timestamp>, run: &Run, event: &Event, closing: bool) -> Option<String> {
     let since = match &event.fact {
         Fact::SubagentStarted(data) => {
-            begun.insert(data.id.clone(), event.ts);
+            begun.insert(data.id.to_string(), event.ts);
             None
         }
-        Fact::SubagentFinished(data) => begun.remove(&data.id),
-        Fact::SubagentFailed(data) => begun.remove(&data.id),
+        Fact::SubagentFinished(data) => begun.remove(data.id.as_str()),
+        Fact::SubagentFailed(data) => begun.remove(data.id.as_str()),
         _ => None,
     };
     story::tell(run, event, since.map(|since| event.ts.since(since)), closing)
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn progress_is_a_line_of_json_for_every_iteration() {
         let fact = IterationFinished { complete: true, summary: "3/3\nsubgoals".into() }.into();
-        let event = Event { seq: 9, ts: Timestamp(0), session: "abcdef".into(), iteration: Some(2), fact };
+        let event = Event { seq: 9, ts: Timestamp(0), session: "abcdef".parse().unwrap(), iteration: Some(2), fact };
         let line = progress(&Run::default(), &event).unwrap();
         assert!(!line.contains('\n'), "{line}");
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();

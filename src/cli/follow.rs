@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Mode, tell};
-use super::{ERROR, page, paint, print, render, sanitize, say, say_result};
+use super::{ERROR, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::{Error, Result};
@@ -27,6 +27,9 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     }
     let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
     let display = Display::new(Mode::for_tail(), true);
+    if !arguments.json {
+        warn_of_set_aside(app::set_aside(site, Some(&id))?.as_deref());
+    }
     let mut run = Run::default();
     let (mut cursor, mut shown) = (0, 0);
     let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
@@ -74,7 +77,9 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     if arguments.json {
         return say(true, &app::tail(site, run, arguments.cursor, limit)?, || Ok(String::new()));
     }
-    let (mut run, events) = (Run::default(), app::tail(site, run, 0, usize::MAX)?.events);
+    let whole = app::tail(site, run, 0, usize::MAX)?;
+    warn_of_set_aside(whole.set_aside.as_deref());
+    let (mut run, events) = (Run::default(), whole.events);
     let (mut begun, mut text, mut shown) = (BTreeMap::new(), String::new(), 0);
     for event in &events {
         run.apply(event);

@@ -360,13 +360,26 @@ fn page(text: &str) -> Result<()> {
 }
 
 fn say_status(site: &Site, status: &Status, json: bool) -> Result<u8> {
+    if !json {
+        warn_of_set_aside(app::set_aside(site, Some(status.run_id.as_str()))?.as_deref());
+    }
     say(json, status, || {
         let branch = app::branch_here(site, &status.run_id);
         Ok(render::status(status, branch.as_deref(), app::now()))
     })
 }
 
+/// Warns of lines of the log that could not be read.
+fn warn_of_set_aside(notice: Option<&str>) {
+    if let Some(notice) = notice {
+        print::note(&sanitize::lines(&format!("warning: {notice}")));
+    }
+}
+
 fn say_result(result: &RunResult, json: bool) -> Result<u8> {
+    if !json {
+        warn_of_set_aside(result.set_aside.as_deref());
+    }
     say(json, result, || Ok(render::result(result)))?;
     Ok(exit_code(&result.status))
 }

@@ -2,7 +2,7 @@
 
 use super::args::{DiffArgs, LogArgs, ShowArgs};
 use super::pager::Pager;
-use super::{paint, print, render};
+use super::{paint, print, render, warn_of_set_aside};
 use crate::app::{self, Site};
 use crate::error::{Error, Result};
 use crate::process;
@@ -47,6 +47,7 @@ pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
         print::out(render::json(&shown, print::person_reads())?)?;
         return Ok(0);
     }
+    warn_of_set_aside(shown.set_aside.as_deref());
     let mut pager = Pager::start();
     if pager.show(&paint::out(super::shown::text(&shown)))? && !shown.files.is_empty() {
         let mut git = process::in_our_place("git");

@@ -223,7 +223,13 @@ mod tests {
     fn told(fact: impl Into<Fact>, closing: bool) -> Option<String> {
         let mut run = Run::default();
         run.id = Some(RunId::new("x", 0));
-        let event = Event { seq: 1, ts: Timestamp(0), session: "abcdef".into(), iteration: Some(2), fact: fact.into() };
+        let event = Event {
+            seq: 1,
+            ts: Timestamp(0),
+            session: "abcdef".parse().unwrap(),
+            iteration: Some(2),
+            fact: fact.into(),
+        };
         tell(&run, &event, Some(12.0), closing).map(|text| paint::plain(&text).into_owned())
     }
 
@@ -232,8 +238,12 @@ mod tests {
         let cases: [(Fact, &str); 5] = [
             (IterationStarted { max_iterations: 4, ..IterationStarted::default() }.into(), "iteration 2 of 4"),
             (
-                SubagentFinished { id: "s1".into(), preview: "did\u{1b}[2J it".into(), ..SubagentFinished::default() }
-                    .into(),
+                SubagentFinished {
+                    id: "s1".parse().unwrap(),
+                    preview: "did\u{1b}[2J it".into(),
+                    ..SubagentFinished::default()
+                }
+                .into(),
                 "  s1 done (12s): did it",
             ),
             (
@@ -241,7 +251,7 @@ mod tests {
                 "  review: not accepted\n    no tests",
             ),
             (
-                Checkpointed { commit: "a".repeat(40), changed: 1, ..Checkpointed::default() }.into(),
+                Checkpointed { commit: "a".repeat(40).parse().unwrap(), changed: 1, ..Checkpointed::default() }.into(),
                 "  committed aaaaaaaaaaaa, 1 file changed",
             ),
             (

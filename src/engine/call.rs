@@ -22,6 +22,7 @@ use crate::run::event::{
     Timestamp, VALUE_LIMIT, clip,
 };
 use crate::run::goal::{AgentChoice, Role, session_id};
+use crate::run::id::SubgoalId;
 use crate::run::work::{Failure, FailureKind, Plan};
 
 /// Transient failures in a row, of a service that does not say when to come back, before one counts as a failure.
@@ -71,6 +72,7 @@ impl Engine {
             };
             if let Some(id) = run.id.as_ref().filter(|_| !questions.is_empty()) {
                 let token = format!("{id}.{}", session_id(fastrand::u64(..)));
+                let token = token.try_into().unwrap_or_default();
                 return vec![NeedsInput { questions, token }.into()];
             }
             let error = answer.err().map(|failure| failure.message.clone());
@@ -119,7 +121,7 @@ impl Engine {
         &self,
         role: Role,
         prompt: String,
-        subgoal: Option<String>,
+        subgoal: Option<SubgoalId>,
         attempt: u32,
         transcript: Option<std::path::PathBuf>,
         before: impl FnOnce(&Run) -> Vec<Fact>,
@@ -152,7 +154,7 @@ impl Engine {
             run,
             call,
             iteration,
-            subgoal,
+            subgoal: subgoal.map(Into::into),
             attempt,
             transcript,
             cancel: self.parts.cancel.clone(),
@@ -181,6 +183,11 @@ impl Engine {
     }
 }
 
+/// The subgoal that a call is made for.
+fn served(request: &Request) -> Option<SubgoalId> {
+    request.subgoal.as_ref().and_then(|id| id.parse().ok())
+}
+
 impl Call {
     /// Has it made in a place of its own, whose first port is `port`.
     pub(super) fn set_place(&mut self, path: PathBuf, port: u16) {
@@ -201,7 +208,7 @@ impl Call {
             call: request.call,
             role: Some(request.role),
             agent: self.choice.clone(),
-            subgoal: request.subgoal.clone(),
+            subgoal: served(request),
             error,
             usage: response.usage,
             session_id: response.session_id.clone(),
@@ -224,7 +231,7 @@ impl Call {
             call: self.request.call,
             role: Some(self.request.role),
             agent: self.choice.clone(),
-            subgoal: self.request.subgoal.clone(),
+            subgoal: served(&self.request),
             error: Some(failure),
             ..AgentFinished::default()
         }

@@ -265,7 +265,8 @@ impl Dispute {
     /// The message of the commit that keeps a try.
     fn message(&self, attempt: u32, tokens: u64, done: bool, text: &str) -> String {
         let Task { iteration, subgoal } = self.task();
-        let subgoal = Subgoal { id: subgoal, description: self.run.goal.text.clone() };
+        let subgoal =
+            Subgoal { id: subgoal.to_lowercase().parse().unwrap_or_default(), description: self.run.goal.text.clone() };
         message::work(&Work {
             run: self.run.id.as_ref(),
             iteration,

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Merged, Merging, Resolving, Task};
 use crate::run::event::{Conflicted, Fact, Integrated};
 use crate::run::goal::{AgentChoice, Role};
+use crate::run::id::Oid;
 use crate::run::message::{self, Work};
 use crate::run::work::Subgoal;
 use crate::run::{Conflict, Run};
@@ -22,7 +23,7 @@ pub(super) const SIDE_BYTES: usize = 64 * 1024;
 struct Due {
     task: Task,
     subgoal: Subgoal,
-    commit: String,
+    commit: Oid,
     tip: String,
     merged: Vec<String>,
     /// What is integrated so far; none before the first.
@@ -40,9 +41,9 @@ impl Due {
             task: Task { iteration: iteration.number, subgoal: id.to_owned() },
             subgoal,
             commit: task.commit.clone()?,
-            tip: run.tip.commit.clone(),
-            tree: integration.as_ref().map(|integration| integration.tree.clone()),
-            merged: integration.map(|integration| integration.merged).unwrap_or_default(),
+            tip: run.tip.commit.to_string(),
+            tree: integration.as_ref().map(|integration| integration.tree.to_string()),
+            merged: integration.iter().flat_map(|so_far| &so_far.merged).map(ToString::to_string).collect(),
             conflict: task.conflict.clone().unwrap_or_default(),
         })
     }
@@ -64,15 +65,16 @@ impl Engine {
         let fact: Fact = match self.blocking(move |ledger| ledger.merge(&at.merging(&tree))).await? {
             Merged::Clean(tree) => Integrated {
                 commit: due.commit,
-                tree,
-                subgoal: Some(id.to_owned()),
-                onto: Some(onto),
+                tree: tree.parse()?,
+                subgoal: Some(due.subgoal.id),
+                onto: Some(onto.parse()?),
                 ..Integrated::default()
             }
             .into(),
             Merged::Conflict(paths) => {
                 let Conflict { attempts: attempt, error, .. } = due.conflict;
-                Conflicted { subgoal: id.to_owned(), commit: due.commit, onto, paths, attempt, error }.into()
+                let (subgoal, onto) = (due.subgoal.id, onto.parse()?);
+                Conflicted { subgoal, commit: due.commit, onto, paths, attempt, error }.into()
             }
         };
         self.recorder.record([fact]).await
@@ -83,10 +85,11 @@ impl Engine {
         let due = self.due(id)?;
         let onto = due.tree.clone().ok_or_else(|| Error::failed(format!("nothing conflicts with {id}")))?;
         let attempt = due.conflict.attempts + 1;
+        let met: Oid = onto.parse()?;
         let conflicted = |error: String| Conflicted {
-            subgoal: id.to_owned(),
+            subgoal: due.subgoal.id.clone(),
             commit: due.commit.clone(),
-            onto: onto.clone(),
+            onto: met.clone(),
             paths: due.conflict.paths.clone(),
             attempt,
             error: Some(error),
@@ -101,7 +104,7 @@ impl Engine {
         let prompt = self.brief_integrator(&due, &onto).await?;
         let path = format!("{}.merge/{attempt}.out", due.task);
         let transcript = spool(&*self.parts.ledger, &path);
-        let subgoal = Some(id.to_owned());
+        let subgoal = Some(due.subgoal.id.clone());
         let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
         call.set_place(place.path, port);
         let (choice, spool) = (call.choice.clone(), call.request.transcript.clone());
@@ -125,11 +128,11 @@ impl Engine {
             Some(error) => conflicted(error).into(),
             None => Integrated {
                 commit: due.commit.clone(),
-                tree: resolution.tree,
-                subgoal: Some(id.to_owned()),
-                onto: Some(onto.clone()),
+                tree: resolution.tree.parse()?,
+                subgoal: Some(due.subgoal.id.clone()),
+                onto: Some(met.clone()),
                 conflict: due.conflict.paths.clone(),
-                resolution: Some(resolution.commit),
+                resolution: Some(resolution.commit.parse()?),
                 remarks: resolution.remarks,
             }
             .into(),
@@ -145,7 +148,7 @@ impl Engine {
     /// Both sides of the conflict: the subgoal whose work is merged, and those whose work it meets.
     async fn brief_integrator(&self, due: &Due, onto: &str) -> Result<String> {
         let paths = &due.conflict.paths;
-        let others: Vec<(Subgoal, String)> = self.recorder.with(|run| {
+        let others: Vec<(Subgoal, Oid)> = self.recorder.with(|run| {
             let iteration = run.iteration().cloned().unwrap_or_default();
             let merged = iteration.tasks.iter().filter(|task| task.merged);
             let subgoals = iteration.plan.map(|plan| plan.subgoals).unwrap_or_default();

@@ -45,6 +45,7 @@ use crate::run::event::{
     PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, Timestamp, Waiting, WorktreeReady,
 };
 use crate::run::goal::{Role, StopReason};
+use crate::run::id::SessionId;
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
 use crate::run::text::a_few;
 use crate::run::{Intake, Phase, Run, Step};
@@ -85,7 +86,7 @@ pub struct Parts {
     /// Keeps secrets off the record.
     pub redactor: Redactor,
     /// This driver's id.
-    pub session: String,
+    pub session: SessionId,
     /// Cancelled when the run must stop.
     pub cancel: CancellationToken,
     /// Bytes of the iteration's diff that the reviewer sees.
@@ -155,7 +156,7 @@ impl Engine {
             Arc::clone(&parts.watch),
         );
         let commands = Commands {
-            session: parts.session.clone(),
+            session: parts.session.to_string(),
             clone: process::clone_of(&parts.ledger.scratch()),
             cancel: parts.cancel.clone(),
             redactor: parts.redactor.clone(),
@@ -212,7 +213,7 @@ impl Engine {
             self.workspace = workspace.path;
             let base = self.recorder.with(|run| run.base.clone());
             let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
-            facts.extend(workspace.before.map(integrated));
+            facts.extend(workspace.before.as_ref().map(integrated).transpose()?);
             self.recorder.record(facts).await?;
         }
         self.port = Some(self.provisioner.provision(&self.recorder, &self.workspace, None).await?);
@@ -354,13 +355,13 @@ impl Engine {
         // A checkpoint of ours without its event: its driver died between the two.
         let fact = match (run, verdict) {
             (Some(run), Some(verdict)) if id.is_some_and(|id| id.as_str() == run) => Checkpointed {
-                commit: adopted.commit,
-                tree: adopted.tree,
+                commit: adopted.commit.parse()?,
+                tree: adopted.tree.parse()?,
                 partial: verdict == "partial",
                 ..Checkpointed::default()
             }
             .into(),
-            _ => integrated(adopted),
+            _ => integrated(&adopted)?,
         };
         self.recorder.record([fact]).await?;
         Ok(true)
@@ -372,12 +373,14 @@ impl Engine {
         }
         let verified = self.recorder.with(|run| run.iteration().and_then(|one| one.verification.clone()));
         let (tree, captured) = match verified.filter(|_| !partial) {
-            Some(verification) => (verification.tree, None),
+            Some(verification) => (verification.tree.into(), None),
             None => self.capture().await.map(|captured| (captured.tree.id, Some(captured.tree.remarks)))?,
         };
         self.recorder.flush().await?;
         let (tip, text) = self.recorder.with(|run| (run.tip.commit.clone(), message::checkpoint(run, partial)));
-        let merged = self.recorder.with(|run| run.integration().map_or_else(Vec::new, |so_far| so_far.merged.clone()));
+        let merged = self.recorder.with(|run| {
+            run.integration().map_or_else(Vec::new, |so_far| so_far.merged.iter().map(ToString::to_string).collect())
+        });
         let commit = {
             let tree = tree.clone();
             self.blocking(move |ledger| {
@@ -393,6 +396,7 @@ impl Engine {
         };
         let (committed, remarks) = tokio::join!(commit, look);
         let (committed, mut remarks) = (committed?, remarks?);
+        let (commit, tree) = (committed.commit.parse()?, tree.parse()?);
         remarks.extend(committed.remarks);
         if !partial {
             remarks.extend(
@@ -400,9 +404,7 @@ impl Engine {
             );
         }
         let finish = |run: &Run| {
-            let mut facts = vec![
-                Checkpointed { commit: committed.commit, tree, partial, changed: committed.changed, remarks }.into(),
-            ];
+            let mut facts = vec![Checkpointed { commit, tree, partial, changed: committed.changed, remarks }.into()];
             if let Some(iteration) = run.iteration().filter(|_| !partial) {
                 let (complete, summary) = (iteration.is_complete(), iteration.summary());
                 facts.push(IterationFinished { complete, summary }.into());
@@ -475,6 +477,7 @@ fn name_files(files: &[String]) -> String {
     a_few(files, NAMED_FILES)
 }
 
-fn integrated(adopted: Adopted) -> Fact {
-    Integrated { commit: adopted.commit, tree: adopted.tree, ..Integrated::default() }.into()
+fn integrated(adopted: &Adopted) -> Result<Fact> {
+    let (commit, tree) = (adopted.commit.parse()?, adopted.tree.parse()?);
+    Ok(Integrated { commit, tree, ..Integrated::default() }.into())
 }

@@ -69,7 +69,7 @@ impl Provisioner {
                 .await
                 .context("a thread that looked for ports died")?
         };
-        let subgoal = subgoal.map(ToOwned::to_owned);
+        let subgoal = subgoal.and_then(|id| id.parse().ok());
         let mut fitted = Fitted { port, done: Provisioned { subgoal, ..Provisioned::default() }, failure: None };
         if self.commands.cancel.is_cancelled() {
             return Ok(fitted);

@@ -9,7 +9,7 @@ use super::Watch;
 use crate::error::{Error, Result};
 use crate::ledger::{Batch, Ledger};
 use crate::run::Run;
-use crate::run::event::{Event, Fact, Timestamp};
+use crate::run::event::{Event, Fact, SessionId, Timestamp};
 
 /// How long a fact that nothing waits for may stay off the record.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -21,7 +21,9 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Recorder {
     ledger: Arc<dyn Ledger>,
     clock: Clock,
-    session: String,
+    /// Seconds that the record was ahead of the clock when it was opened.
+    ahead: f64,
+    session: SessionId,
     watch: Arc<dyn Watch>,
     state: Mutex<Recorded>,
     /// Held over a whole flush: batches reach the ledger in order.
@@ -63,11 +65,20 @@ fn weight(fact: &Fact) -> Weight {
 
 impl Recorder {
     /// A recorder that goes on from `run`. Must be made inside a tokio runtime: it flushes late facts by itself.
-    pub fn new(ledger: Arc<dyn Ledger>, run: Run, session: String, clock: Clock, watch: Arc<dyn Watch>) -> Arc<Self> {
+    pub fn new(
+        ledger: Arc<dyn Ledger>,
+        run: Run,
+        session: SessionId,
+        clock: Clock,
+        watch: Arc<dyn Watch>,
+    ) -> Arc<Self> {
         let late = Arc::new(Notify::new());
+        // An event that is dated ahead of this clock must not make time stand still, and with it the budget of seconds.
+        let ahead = run.now.since(clock()).max(0.0);
         let recorder = Arc::new(Self {
             ledger,
             clock,
+            ahead,
             session,
             watch,
             state: Mutex::new(Recorded { run, pending: Vec::new() }),
@@ -81,7 +92,7 @@ impl Recorder {
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        (self.clock)()
+        (self.clock)().plus(self.ahead)
     }
 
     /// Looks at the run as it stands.

@@ -20,9 +20,9 @@ impl Engine {
             let aggregate = iteration.aggregate();
             let mut merging = iteration.noticed();
             merging.extend(iteration.integration.unwrap_or_default().remarks);
-            (run.tip.tree.clone(), iteration.verification.unwrap_or_default(), aggregate, merging)
+            (run.tip.tree.to_string(), iteration.verification.unwrap_or_default(), aggregate, merging)
         });
-        let (to, limit) = (verification.tree.clone(), self.parts.review_bytes);
+        let (to, limit) = (verification.tree.to_string(), self.parts.review_bytes);
         let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, &[], limit)).await?;
         let diff = self.parts.redactor.clean(&diff).into_owned();
         let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
@@ -30,9 +30,9 @@ impl Engine {
         let looks = call.agent.only_reads(Role::Reviewer);
         // What the checks have changed by now is not the reviewer's.
         let (before, mut remarks) = if verification.checks.is_empty() || looks {
-            (verification.tree.clone(), Vec::new())
+            (verification.tree.to_string(), Vec::new())
         } else {
-            self.after_checks(verification.tree.clone()).await?
+            self.after_checks(verification.tree.to_string()).await?
         };
         let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
         if !looks {

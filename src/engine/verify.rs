@@ -39,7 +39,7 @@ impl Engine {
         }
         // They run what workers wrote.
         tree.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
-        let verification = Verification { tree: tree.id, checks: results, protected, remarks: tree.remarks };
+        let verification = Verification { tree: tree.id.parse()?, checks: results, protected, remarks: tree.remarks };
         self.recorder.record([Verified { verification }.into()]).await
     }
 

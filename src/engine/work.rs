@@ -16,6 +16,7 @@ use crate::ledger::{Leaving, Ledger, Left, Opening, Task};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Aggregated, Fact, SubagentFailed, SubagentFinished, SubagentStarted};
 use crate::run::goal::{AgentChoice, Isolation, Role};
+use crate::run::id::SubgoalId;
 use crate::run::message::{self, Work};
 use crate::run::work::{Failure, FailureKind, Subgoal, one_line};
 
@@ -49,14 +50,14 @@ impl Engine {
 
     /// Puts an attempt at the subgoal on record as begun.
     async fn hire(&self, id: &str) -> Result<Worker> {
-        let Job { prompt, attempt, path, bench } = self.brief_worker(id)?;
+        let Job { subgoal, prompt, attempt, path, bench } = self.brief_worker(id)?;
         let transcript = spool(&*self.parts.ledger, &path);
-        let subgoal = Some(id.to_owned());
-        let started = |_: &Run| vec![Fact::from(SubagentStarted { id: id.to_owned(), attempt })];
-        let call = self.begin(Role::Subagent, prompt, subgoal, attempt, transcript, started).await?;
+        let (started, of) = (SubagentStarted { id: subgoal.clone(), attempt }, Some(subgoal.clone()));
+        let started = |_: &Run| vec![Fact::from(started)];
+        let call = self.begin(Role::Subagent, prompt, of, attempt, transcript, started).await?;
         Ok(Worker {
             call,
-            id: id.to_owned(),
+            id: subgoal,
             attempt,
             path,
             bench,
@@ -78,7 +79,7 @@ impl Engine {
             let apart = edits_files && plan.subgoals.len() > 1 && run.options.isolation == Isolation::Worktree;
             let bench = apart.then(|| Bench {
                 task: Task { iteration: iteration.number, subgoal: id.to_owned() },
-                tip: run.tip.commit.clone(),
+                tip: run.tip.commit.to_string(),
                 earlier: run.earlier_work(&subgoal).map(ToOwned::to_owned),
                 subgoal: subgoal.clone(),
             });
@@ -97,12 +98,13 @@ impl Engine {
             };
             prompts::work(brief, &subgoal, &siblings, attempt)
         });
-        Ok(Job { prompt, attempt, path: format!("iter{number}/{id}/{attempt}.out"), bench })
+        Ok(Job { subgoal: subgoal.id, prompt, attempt, path: format!("iter{number}/{id}/{attempt}.out"), bench })
     }
 }
 
 /// What a worker is hired for.
 struct Job {
+    subgoal: SubgoalId,
     prompt: String,
     attempt: u32,
     /// The transcript's.
@@ -122,7 +124,7 @@ struct Bench {
 struct Worker {
     bench: Option<Bench>,
     call: Call,
-    id: String,
+    id: SubgoalId,
     attempt: u32,
     path: String,
     ledger: Arc<dyn Ledger>,
@@ -154,7 +156,7 @@ impl Worker {
                     return Err(error);
                 }
             };
-            finished.commit = left.commit;
+            finished.commit = left.commit.and_then(|commit| commit.parse().ok());
             finished.remarks.extend(left.remarks);
             if let Some(lost) = left.lost {
                 result = result.and_then(|_| Err(Failure::new(FailureKind::Crashed, lost)));
@@ -162,6 +164,7 @@ impl Worker {
         }
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
         let output_path = store(self.ledger, self.path, spool, report, self.redactor).await;
+        let output_path = output_path.and_then(|path| path.parse().ok());
         let outcome: Option<Fact> = match result {
             Ok(response) => Some(
                 SubagentFinished {

@@ -18,9 +18,9 @@ use super::{starting, tasks};
 use crate::app::{self, Changes, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
+use crate::run::id::is_subgoal_id;
 use crate::run::text::{a_few, count};
 use crate::run::view::{RunResult, Status};
-use crate::run::work::is_sound_id;
 
 /// Transcripts that an error names.
 const NAMED: usize = 20;
@@ -215,7 +215,7 @@ impl Server {
 
     async fn output(&self, given: &Given) -> Result<CallToolResponse> {
         let subgoal = given.text("subgoal").unwrap_or_default().to_owned();
-        if !is_sound_id(&subgoal) {
+        if !is_subgoal_id(&subgoal) {
             return Err(Error::usage(format!("argument 'subgoal': {subgoal:?} is no subgoal's id"))
                 .hint("orchestrate_result names them: history[].subgoals[].id"));
         }

@@ -15,7 +15,7 @@ use super::waiting;
 use crate::app::{self, Listed, Site};
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
-use crate::run::work::is_sound_id;
+use crate::run::id::is_subgoal_id;
 
 /// What every address begins with.
 const RUNS: &str = "agentloop://run/";
@@ -51,7 +51,7 @@ impl Address {
             [] => Part::Result,
             ["events"] => Part::Events,
             ["diff"] => Part::Diff,
-            ["output", iteration, subgoal] if is_sound_id(subgoal) => {
+            ["output", iteration, subgoal] if is_subgoal_id(subgoal) => {
                 Part::Output { iteration: iteration.parse().ok()?, subgoal: (*subgoal).to_owned() }
             }
             _ => return None,

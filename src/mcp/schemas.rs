@@ -156,6 +156,7 @@ pub fn result() -> Value {
             "usage": json!({ "type": "object", "description": "Tokens and dollars, as the agents report them." }),
             "usage_by_role": json!({ "type": "object", "description": "The same for each role." }),
             "worktree": or_null(worktree),
+            "set_aside": text("What of the log could not be read and was set aside."),
         }),
     )
 }
@@ -181,6 +182,7 @@ pub fn tail() -> Value {
             "cursor": count("Where to go on."),
             "running": flag("Whether a driver works on the run."),
             "more": flag("Whether there are more events already."),
+            "set_aside": text("What of the log could not be read and was set aside."),
         }),
     )
 }

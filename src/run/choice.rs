@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::range;
+
 /// What the name of a backend begins with whose rest is the command of an agent that speaks the Agent Client Protocol.
 pub const ACP: &str = "acp:";
 
@@ -12,9 +14,10 @@ pub const ACP: &str = "acp:";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentChoice {
     /// The backend's name.
+    #[serde(deserialize_with = "range::name")]
     pub backend: String,
     /// The model, where one was named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "range::optional_name", skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
 
@@ -47,6 +50,9 @@ impl FromStr for AgentChoice {
         };
         if backend.is_empty() || model.as_deref() == Some("") {
             return Err(format!("'{text}' is no agent: name it as BACKEND or BACKEND/MODEL"));
+        }
+        if text.contains(char::is_control) {
+            return Err("the name contains control characters".to_owned());
         }
         Ok(Self { backend: backend.to_owned(), model })
     }

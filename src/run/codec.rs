@@ -1,26 +1,191 @@
 //! An event's line in the log, and a log's text as events.
+//!
+//! Anybody may have written a line. What it says is taken in only where every field of it is within its range; the rest is
+//! set aside: kept where it is, counted, named, and never folded.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::event::{Event, Fact, Timestamp};
+use super::id::SessionId;
+use super::range::{self, LARGEST_GAP};
+use super::text::{count, one_line};
+
+/// Longest line that is read, in bytes. The longest that a driver writes, a plan of many long subgoals, is shorter.
+const LINE_LIMIT: usize = 16 * 1024 * 1024;
+/// Longest reason, in characters.
+const REASON_LENGTH: usize = 160;
+/// How many lines that were set aside are named.
+const NAMED: usize = 3;
 
 /// The envelope on the wire, its data not yet looked at.
 #[derive(Deserialize)]
 struct Envelope<'a> {
+    #[serde(deserialize_with = "range::seq")]
     seq: u64,
     ts: Timestamp,
+    session: SessionId,
     #[serde(borrow)]
-    session: std::borrow::Cow<'a, str>,
-    #[serde(borrow)]
-    kind: std::borrow::Cow<'a, str>,
+    kind: Cow<'a, str>,
+    #[serde(default, deserialize_with = "range::iteration")]
     iteration: Option<u32>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+/// As much of a line that is no event as can be told.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Torn<'a> {
+    #[serde(borrow)]
+    seq: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+}
+
+/// A line of a log that looks like an event and is none that can be folded.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Aside {
+    /// Which line it is and why it is set aside: `seq 7 review: base: expected an object id`.
+    pub reason: String,
+}
+
+impl Aside {
+    fn new(seq: &dyn fmt::Display, kind: &str, why: &str) -> Self {
+        Self { reason: one_line(&format!("seq {seq} {kind}: {why}"), REASON_LENGTH) }
+    }
+
+    /// A page of `bytes`, which is longer than any that is read.
+    #[must_use]
+    pub fn page(bytes: u64) -> Self {
+        Self { reason: format!("a page of {bytes} bytes") }
+    }
+}
+
+/// What a log's text holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Log {
+    /// The events, in order.
+    pub events: Vec<Event>,
+    /// What was set aside.
+    pub aside: Vec<Aside>,
+}
+
+impl Log {
+    /// Reads pages of a log, in any order.
+    pub fn parse<'a>(pages: impl IntoIterator<Item = &'a str>) -> Self {
+        Self::join(pages.into_iter().map(Self::read_page))
+    }
+
+    /// The log that `parts` are together.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut log = Self::default();
+        for part in parts {
+            log.events.extend(part.events);
+            log.aside.extend(part.aside);
+        }
+        log.settle();
+        log
+    }
+
+    /// Reads one page, as it stands.
+    #[must_use]
+    pub fn read_page(page: &str) -> Self {
+        let mut log = Self::default();
+        for line in page.lines() {
+            match Event::read(line) {
+                Ok(Some(event)) => {
+                    if let Fact::Unknown { kind, flaw: Some(flaw), .. } = &event.fact {
+                        log.aside.push(Aside::new(&event.seq, kind, flaw));
+                    }
+                    log.events.push(event);
+                }
+                Ok(None) => {}
+                Err(aside) => log.aside.push(aside),
+            }
+        }
+        log
+    }
+
+    /// Orders the events, drops what is there twice, and sets aside what is numbered beyond any gap that a log can have.
+    fn settle(&mut self) {
+        let mut seen = HashSet::new();
+        self.events.retain(|event| seen.insert((event.seq, event.session.clone())));
+        self.events
+            .sort_by(|a, b| a.seq.cmp(&b.seq).then_with(|| a.ts.cmp(&b.ts)).then_with(|| a.session.cmp(&b.session)));
+        let mut last = 0;
+        let sound = self.events.iter().position(|event| {
+            let is_far = event.seq - last > LARGEST_GAP;
+            last = event.seq;
+            is_far
+        });
+        for event in self.events.drain(sound.unwrap_or(self.events.len())..) {
+            self.aside.push(Aside::new(&event.seq, event.fact.kind(), "too far from the event before it"));
+        }
+        self.aside.sort();
+        self.aside.dedup();
+    }
+
+    /// What was set aside, in a sentence; nothing where nothing was.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        let named: Vec<&str> = self.aside.iter().take(NAMED).map(|aside| aside.reason.as_str()).collect();
+        let (lines, was) = (self.aside.len(), if self.aside.len() == 1 { "was" } else { "were" });
+        let more = lines.saturating_sub(NAMED);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = named.join("; ");
+        (lines > 0).then(|| {
+            format!("{} of the log could not be read and {was} set aside: {named}{rest}", count(lines, "line"))
+        })
+    }
+}
+
+/// Reads a value; where it is not one, why and in which field.
+pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| flaw(text, &error))
+}
+
+fn flaw(text: &str, error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let why = said.rsplit_once(" at line ").map_or(said.as_str(), |(why, _)| why);
+    // What closes the object around the field may have been read by then.
+    let seen = error.column() - usize::from(text.as_bytes().get(error.column().wrapping_sub(1)) == Some(&b'}'));
+    let field = if error.line() == 1 { field_at(text, seen) } else { String::new() };
+    let field = if field.is_empty() { field } else { field + ": " };
+    one_line(&format!("{field}{why}"), REASON_LENGTH)
+}
+
+/// The path of the field that the first `length` bytes of a JSON text end in: `options.budget.max_cost`.
+fn field_at(text: &str, length: usize) -> String {
+    let mut path: Vec<&str> = Vec::new();
+    let (mut start, mut escaped, mut last) = (None, false, "");
+    for (at, byte) in text.bytes().enumerate().take(length) {
+        match (start, byte) {
+            (Some(from), byte) => match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => (last, start) = (&text[from..at], None),
+                _ => {}
+            },
+            (None, b'"') => start = Some(at + 1),
+            (None, b'{' | b'[') => path.push(""),
+            (None, b'}' | b']') => _ = path.pop(),
+            (None, b':') => {
+                if let Some(key) = path.last_mut() {
+                    *key = last;
+                }
+            }
+            _ => {}
+        }
+    }
+    path.retain(|key| !key.is_empty());
+    path.join(".")
 }
 
 struct Data<'a>(&'a Fact);
@@ -58,37 +223,43 @@ impl Event {
     /// The event on `line`; nothing where the line is not one.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Self> {
+        Self::read(line).ok().flatten()
+    }
+
+    /// The event on `line`; nothing where it does not look like one, as a person's words do not.
+    fn read(line: &str) -> Result<Option<Self>, Aside> {
         if !line.trim_start().starts_with('{') {
-            return None;
+            return Ok(None);
         }
-        let envelope: Envelope<'_> = serde_json::from_str(line).ok()?;
+        if line.len() > LINE_LIMIT {
+            return Err(Aside::new(&"?", "?", &format!("it is {} long", count(line.len(), "byte"))));
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
+            let torn: Torn<'_> = serde_json::from_str(line).unwrap_or_default();
+            let text =
+                |value: Option<&RawValue>| value.map_or_else(|| "?".to_owned(), |value| one_line(value.get(), 40));
+            Aside::new(&text(torn.seq), text(torn.kind).trim_matches('"'), &flaw(line, &error))
+        })?;
         let data = envelope.data.map_or("{}", RawValue::get);
-        let fact = Fact::parse(&envelope.kind, data).unwrap_or_else(|| Fact::Unknown {
+        let fact = Fact::parse(&envelope.kind, data).unwrap_or_else(|flaw| Fact::Unknown {
             kind: envelope.kind.clone().into_owned(),
             data: serde_json::from_str(data).unwrap_or(Value::Null),
+            flaw,
         });
-        Some(Self {
+        Ok(Some(Self {
             seq: envelope.seq,
             ts: envelope.ts,
-            session: envelope.session.into_owned(),
+            session: envelope.session,
             iteration: envelope.iteration,
             fact,
-        })
+        }))
     }
 }
 
-/// The events in a log's text, in order: what is not an event is skipped, what stands twice is taken once.
+/// The events in a log's text, in order: what is not an event is skipped, what is there twice is taken once.
 #[must_use]
 pub fn parse_log<'a>(pages: impl IntoIterator<Item = &'a str>) -> Vec<Event> {
-    let mut seen = HashSet::new();
-    let mut events: Vec<Event> = pages
-        .into_iter()
-        .flat_map(str::lines)
-        .filter_map(Event::from_line)
-        .filter(|event| seen.insert((event.seq, event.session.clone())))
-        .collect();
-    events.sort_by(|a, b| a.seq.cmp(&b.seq).then_with(|| a.ts.cmp(&b.ts)).then_with(|| a.session.cmp(&b.session)));
-    events
+    Log::parse(pages).events
 }
 
 impl fmt::Display for Event {
@@ -108,7 +279,7 @@ mod tests {
         let event = Event {
             seq: 12,
             ts: Timestamp(1_790_000_000_123),
-            session: "k3v9qp".into(),
+            session: "k3v9qp".parse().unwrap(),
             iteration: Some(2),
             fact: Reviewed {
                 review: Review {

@@ -6,8 +6,11 @@
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-pub use super::codec::parse_log;
+use super::codec;
+pub use super::codec::{Aside, Log, parse_log};
 use super::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
+pub use super::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
+use super::range;
 pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip, span};
 pub use super::timestamp::Timestamp;
 use super::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
@@ -23,7 +26,7 @@ pub struct Event {
     /// When; never earlier than the event before it.
     pub ts: Timestamp,
     /// The driver that recorded it.
-    pub session: String,
+    pub session: SessionId,
     /// The iteration it belongs to, where it belongs to one.
     pub iteration: Option<u32>,
     /// What happened.
@@ -38,12 +41,14 @@ macro_rules! facts {
         #[allow(clippy::large_enum_variant)] // facts are moved a few times each; the log holds thousands, not millions
         pub enum Fact {
             $($(#[$doc])* $name($name),)*
-            /// A kind, or data of a known kind, that this version does not know; it survives as it came.
+            /// A kind that this version does not know, or data that a known kind does not take; it survives as it came.
             Unknown {
                 /// The kind in the log.
                 kind: String,
                 /// Its data.
                 data: Value,
+                /// Why the data of a known kind is not folded.
+                flaw: Option<String>,
             },
         }
 
@@ -70,10 +75,11 @@ macro_rules! facts {
                 }
             }
 
-            pub(super) fn parse(kind: &str, data: &str) -> Option<Self> {
+            /// The fact that `data` states; why it states none, where the kind is known.
+            pub(super) fn parse(kind: &str, data: &str) -> Result<Self, Option<String>> {
                 match kind {
-                    $($kind => serde_json::from_str(data).map(Self::$name).ok(),)*
-                    _ => None,
+                    $($kind => codec::read(data).map(Self::$name).map_err(Some),)*
+                    _ => Err(None),
                 }
             }
 
@@ -99,19 +105,18 @@ facts! {
         /// Every option of the run.
         options: Options,
         /// The commit that the run starts from.
-        base: String,
+        base: Oid,
         /// The start commit, the first of the run's branch.
-        start: String,
+        start: Oid,
         /// The start commit's tree: the base's.
-        tree: String,
+        tree: Oid,
         /// The driver's version.
         version: String,
-        /// A label of the host it was started on.
         /// A label of the driver's host.
         host: String,
         /// The run and iteration that it goes on from, as `<run>@<iteration>`, where it is a fork.
         #[serde(skip_serializing_if = "Option::is_none")]
-        forked_from: Option<String>,
+        forked_from: Option<ForkPoint>,
     }
     /// A further driver took the run over.
     "run_resumed" RunResumed {
@@ -140,7 +145,7 @@ facts! {
         /// The questions, in order.
         questions: Vec<String>,
         /// The handle that answers them.
-        token: String,
+        token: Token,
     }
     /// The user answered.
     "answers_given" AnswersGiven {
@@ -161,13 +166,13 @@ facts! {
         /// The run's branch.
         branch: String,
         /// The commit it starts from.
-        base: String,
+        base: Oid,
     }
     /// A worktree was made fit to work in.
     "provisioned" Provisioned {
         /// Whose it is; none for the run's own.
         #[serde(skip_serializing_if = "Option::is_none")]
-        subgoal: Option<String>,
+        subgoal: Option<SubgoalId>,
         /// Ignored files that were copied from the user's checkout.
         copied: u64,
         /// The setup commands, up to the first that failed.
@@ -197,24 +202,26 @@ facts! {
     /// An agent is being called.
     "agent_started" AgentStarted {
         /// The call's number in the run, from 1.
+        #[serde(deserialize_with = "range::call")]
         call: u64,
         /// The role.
         role: Option<Role>,
         /// Who answers.
         agent: AgentChoice,
         /// The subgoal, where the call is a worker's.
-        subgoal: Option<String>,
+        subgoal: Option<SubgoalId>,
     }
     /// An agent's call is over.
     "agent_finished" AgentFinished {
         /// The call's number in the run.
+        #[serde(deserialize_with = "range::call")]
         call: u64,
         /// The role.
         role: Option<Role>,
         /// Who answered.
         agent: AgentChoice,
         /// The subgoal, where the call was a worker's.
-        subgoal: Option<String>,
+        subgoal: Option<SubgoalId>,
         /// How it failed, where it did.
         error: Option<Failure>,
         /// What it used.
@@ -222,10 +229,11 @@ facts! {
         /// The agent's own session id.
         session_id: Option<String>,
         /// Seconds.
+        #[serde(deserialize_with = "range::took")]
         seconds: f64,
         /// The commit that holds what the worker left, where workers are isolated and it left anything.
         #[serde(skip_serializing_if = "Option::is_none")]
-        commit: Option<String>,
+        commit: Option<Oid>,
         /// What was noticed about what it left.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
@@ -233,15 +241,17 @@ facts! {
     /// A worker began an attempt.
     "subagent_started" SubagentStarted {
         /// The subgoal.
-        id: String,
+        id: SubgoalId,
         /// The attempt, from 1.
+        #[serde(deserialize_with = "range::tries")]
         attempt: u32,
     }
     /// A worker finished its subgoal.
     "subagent_finished" SubagentFinished {
         /// The subgoal.
-        id: String,
+        id: SubgoalId,
         /// The attempt.
+        #[serde(deserialize_with = "range::tries")]
         attempt: u32,
         /// What the worker reported.
         output: String,
@@ -250,18 +260,19 @@ facts! {
         /// The report's length, in characters.
         chars: u64,
         /// Where the transcript is, under the run's output ref.
-        output_path: Option<String>,
+        output_path: Option<TranscriptPath>,
     }
     /// A worker's attempt failed.
     "subagent_failed" SubagentFailed {
         /// The subgoal.
-        id: String,
+        id: SubgoalId,
         /// The attempt.
+        #[serde(deserialize_with = "range::tries")]
         attempt: u32,
         /// Why.
         error: String,
         /// Where the transcript is, under the run's output ref.
-        output_path: Option<String>,
+        output_path: Option<TranscriptPath>,
     }
     /// All subgoals are settled.
     "aggregated" Aggregated {
@@ -287,9 +298,9 @@ facts! {
     /// A commit on the run's branch.
     "checkpoint" Checkpointed {
         /// The commit.
-        commit: String,
+        commit: Oid,
         /// Its tree.
-        tree: String,
+        tree: Oid,
         /// Whether the iteration goes on after it.
         partial: bool,
         /// Files changed since the checkpoint before.
@@ -307,20 +318,20 @@ facts! {
     /// Commits that are not a checkpoint of ours came into the run.
     "integrated" Integrated {
         /// The commit.
-        commit: String,
+        commit: Oid,
         /// The tree that the run works on from here.
-        tree: String,
+        tree: Oid,
         /// The subgoal whose worker made it; none where a person did.
-        subgoal: Option<String>,
+        subgoal: Option<SubgoalId>,
         /// The tree before; that of the run's worktree, where it is the first since a checkpoint.
         #[serde(skip_serializing_if = "Option::is_none")]
-        onto: Option<String>,
+        onto: Option<Oid>,
         /// Where it conflicted.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "range::paths", skip_serializing_if = "Vec::is_empty")]
         conflict: Vec<String>,
         /// The commit that resolved the conflict.
         #[serde(skip_serializing_if = "Option::is_none")]
-        resolution: Option<String>,
+        resolution: Option<Oid>,
         /// What was noticed.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
@@ -328,14 +339,16 @@ facts! {
     /// A worker's commit conflicts with what is integrated so far.
     "conflicted" Conflicted {
         /// The subgoal.
-        subgoal: String,
+        subgoal: SubgoalId,
         /// The worker's commit.
-        commit: String,
+        commit: Oid,
         /// The tree that it could not be merged into.
-        onto: String,
+        onto: Oid,
         /// Where.
+        #[serde(deserialize_with = "range::paths")]
         paths: Vec<String>,
         /// Attempts at resolving it; 0 where git has just met it.
+        #[serde(deserialize_with = "range::tries")]
         attempt: u32,
         /// Why the last attempt failed.
         #[serde(skip_serializing_if = "Option::is_none")]

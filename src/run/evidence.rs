@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Run;
+use super::id::Oid;
+use super::{Run, range};
 
 /// What one check said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,7 @@ pub struct CheckResult {
     /// Why it did not run to its end: missing, timed out, killed.
     pub error: Option<String>,
     /// Seconds.
+    #[serde(deserialize_with = "range::took")]
     pub duration: f64,
     /// Whether it was not run again: it passed on the same tree before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -50,7 +52,7 @@ impl CheckResult {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
     /// The tree object that was written before the checks ran, and that the checkpoint commits.
-    pub tree: String,
+    pub tree: Oid,
     /// The results in the order of the checks; empty where the run has none.
     pub checks: Vec<CheckResult>,
     /// Protected files that the work changed; without leave to, the changes are not in the tree.

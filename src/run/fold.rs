@@ -2,6 +2,7 @@
 
 use super::event::{AgentFinished, Conflicted, Event, Fact, Integrated, RunResumed, RunStarted, Timestamp};
 use super::goal::Role;
+use super::id::SubgoalId;
 use super::work::FailureKind;
 use super::{Checkpoint, Conflict, Ended, Integration, Iteration, Pause, RoleFailure, Run, Session, Task};
 
@@ -245,7 +246,7 @@ impl Run {
             }
             Fact::Decomposed(data) => {
                 if let Some(iteration) = self.iterations.last_mut() {
-                    let task = |id: &String| Task { id: id.clone(), ..Task::default() };
+                    let task = |id: &SubgoalId| Task { id: id.clone(), ..Task::default() };
                     iteration.tasks = data.plan.subgoals.iter().map(|subgoal| task(&subgoal.id)).collect();
                     iteration.plan = Some(data.plan.clone());
                 }

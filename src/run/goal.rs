@@ -6,6 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use super::choice::{ACP, AgentChoice, Role};
+use super::id::SessionId;
+use super::range;
 use crate::error::one_of;
 
 /// Longest slug in a [`RunId`], in characters.
@@ -80,8 +82,8 @@ impl FromStr for RunId {
 
 /// One driver process's work on a run; six characters, random.
 #[must_use]
-pub fn session_id(random: u64) -> String {
-    base32(random)
+pub fn session_id(random: u64) -> SessionId {
+    base32(random).try_into().unwrap_or_default() // which it always is
 }
 
 fn base32(mut random: u64) -> String {
@@ -129,12 +131,14 @@ pub struct Budget {
     /// Further attempts at a subgoal after its first, an iteration.
     pub max_task_retries: u32,
     /// Seconds of all sessions together, waiting included.
+    #[serde(deserialize_with = "range::limit")]
     pub max_seconds: Option<f64>,
     /// Calls of agents, over all sessions.
     pub max_agent_calls: Option<u64>,
     /// Tokens in and out together, over all sessions.
     pub max_tokens: Option<u64>,
     /// US dollars, over all sessions, as the agents report them.
+    #[serde(deserialize_with = "range::dollars")]
     pub max_cost: Option<f64>,
     /// Iterations that end with the same tree and the same failing checks before the run is stuck; 0 = never.
     pub patience: u32,
@@ -279,8 +283,10 @@ pub struct Options {
     /// The checks, in order.
     pub checks: Vec<Check>,
     /// Seconds for one check; `None` = as long as it takes.
+    #[serde(deserialize_with = "range::limit")]
     pub check_timeout: Option<f64>,
     /// Seconds for one agent call; `None` = as long as it takes.
+    #[serde(deserialize_with = "range::limit")]
     pub agent_timeout: Option<f64>,
     /// What agents may do without being asked.
     pub permissions: Permissions,

@@ -9,8 +9,10 @@ pub mod event;
 mod evidence;
 mod fold;
 pub mod goal;
+pub mod id;
 pub(crate) mod message;
 mod plan;
+mod range;
 mod snapshot;
 mod step;
 pub mod text;
@@ -25,6 +27,7 @@ pub use self::step::{Intake, Phase, Step};
 
 use self::event::Timestamp;
 use self::goal::{Budget, Goal, Options, Role, RunId, StopReason};
+use self::id::{Oid, SessionId, SubgoalId, Token};
 use self::text::a_few;
 use self::work::{Failure, Plan, Review, TaskResult, Usage, Verification, aggregate, feedback};
 
@@ -43,7 +46,7 @@ pub struct Run {
     /// The options as they stand.
     pub options: Options,
     /// The commit that the run starts from.
-    pub base: String,
+    pub base: Oid,
     /// Its driver processes, in order.
     pub sessions: Vec<Session>,
     /// The newest event's number.
@@ -88,7 +91,7 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     /// Its id.
-    pub id: String,
+    pub id: SessionId,
     /// The host it ran on.
     pub host: String,
     /// Its first event.
@@ -107,7 +110,7 @@ pub struct IntakeFacts {
     /// The questions put to the user.
     pub questions: Vec<String>,
     /// The handle that answers them.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// The answers.
     pub answers: Option<Vec<String>>,
     /// When the questions were put.
@@ -143,7 +146,7 @@ pub struct Iteration {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
     /// The subgoal's id.
-    pub id: String,
+    pub id: SubgoalId,
     /// Attempts that came to an end of their own.
     pub attempts: u32,
     /// Whether an attempt is under way.
@@ -155,7 +158,7 @@ pub struct Task {
     /// Why the last attempt failed.
     pub error: Option<String>,
     /// The commit that holds its work, where workers are isolated.
-    pub commit: Option<String>,
+    pub commit: Option<Oid>,
     /// What was noticed about its work when that was taken.
     pub remarks: Vec<String>,
     /// Whether that commit is in the run's tree.
@@ -207,11 +210,11 @@ impl Conflict {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integration {
     /// What the run's worktree held before.
-    pub onto: String,
+    pub onto: Oid,
     /// The tree with all of them.
-    pub tree: String,
+    pub tree: Oid,
     /// The commits, in the order in which they were merged.
-    pub merged: Vec<String>,
+    pub merged: Vec<Oid>,
     /// What was noticed of conflicts that were resolved, in words, each after its subgoal.
     pub remarks: Vec<String>,
 }
@@ -220,9 +223,9 @@ pub struct Integration {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The commit.
-    pub commit: String,
+    pub commit: Oid,
     /// Its tree.
-    pub tree: String,
+    pub tree: Oid,
 }
 
 /// A backend that asked us to wait.

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::id::{SubgoalId, is_subgoal_id};
+use super::range::{self, MOST_SUBGOALS};
 use super::text::one_line;
 
-/// Longest subgoal id, in characters of `[a-z0-9_-]`.
-const ID_LENGTH: usize = 32;
 /// How many subgoals beyond the limit are named in the feedback, one line each.
 const DROPPED_NAMED: usize = 20;
 /// Longest line that names one, in characters.
@@ -18,7 +18,7 @@ const DROPPED_LENGTH: usize = 160;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subgoal {
     /// `[a-z0-9_-]{1,32}`, unique in its iteration.
-    pub id: String,
+    pub id: SubgoalId,
     /// What the worker is asked to do.
     pub description: String,
 }
@@ -26,7 +26,8 @@ pub struct Subgoal {
 /// What a planner's answer comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The subgoals, in plan order.
+    /// The subgoals, in plan order, each with an id of its own.
+    #[serde(deserialize_with = "range::subgoals")]
     pub subgoals: Vec<Subgoal>,
     /// What the limit cut off: a line each, the last one counting what is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,19 +45,20 @@ impl Plan {
         let items = answer.and_then(plan_items).unwrap_or_default();
         let described: Vec<(Option<&str>, &str)> = items.iter().filter_map(subgoal_parts).collect();
         if described.is_empty() {
-            let whole = Subgoal { id: "s1".to_owned(), description: goal.to_owned() };
+            let whole = Subgoal { id: numbered(1), description: goal.to_owned() };
             let remark = "the plan was not a list of subgoals: the whole goal is one".to_owned();
             return Self { subgoals: vec![whole], dropped: Vec::new(), remark: Some(remark) };
         }
-        let limit = max_subgoals.max(1);
+        let limit = max_subgoals.clamp(1, MOST_SUBGOALS);
         let wished: BTreeSet<&str> =
-            described.iter().take(limit).filter_map(|(id, _)| *id).filter(|id| is_sound_id(id)).collect();
+            described.iter().take(limit).filter_map(|(id, _)| *id).filter(|id| is_subgoal_id(id)).collect();
         let mut taken = BTreeSet::new();
         let mut subgoals = Vec::new();
         for (position, (id, description)) in described.iter().take(limit).enumerate() {
             let id = id
-                .filter(|id| is_sound_id(id) && !taken.contains(*id))
-                .map_or_else(|| numbered_id(position + 1, &wished, &taken), ToOwned::to_owned);
+                .and_then(|id| id.parse().ok())
+                .filter(|id| !taken.contains(id))
+                .unwrap_or_else(|| numbered_id(position + 1, &wished, &taken));
             taken.insert(id.clone());
             subgoals.push(Subgoal { id, description: (*description).to_owned() });
         }
@@ -95,22 +97,18 @@ fn subgoal_parts(item: &Value) -> Option<(Option<&str>, &str)> {
     (!description.is_empty()).then_some((id, description))
 }
 
-/// Whether `id` may stand in refs, paths and trailers.
-#[must_use]
-pub fn is_sound_id(id: &str) -> bool {
-    (1..=ID_LENGTH).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
-}
-
-fn numbered_id(position: usize, wished: &BTreeSet<&str>, taken: &BTreeSet<String>) -> String {
-    let mut number = position;
+fn numbered_id(mut position: usize, wished: &BTreeSet<&str>, taken: &BTreeSet<SubgoalId>) -> SubgoalId {
     loop {
-        let id = format!("s{number}");
+        let id = numbered(position);
         if !wished.contains(id.as_str()) && !taken.contains(&id) {
             return id;
         }
-        number += 1;
+        position += 1;
     }
+}
+
+fn numbered(position: usize) -> SubgoalId {
+    format!("s{position}").try_into().unwrap_or_default() // which it always is
 }
 
 #[cfg(test)]
@@ -126,7 +124,7 @@ mod tests {
     fn a_plan_that_is_no_list_is_the_whole_goal() {
         for answer in [None, Some(json!([])), Some(json!({})), Some(json!("x")), Some(json!([1, null, {}, " "]))] {
             let plan = Plan::settle(answer.as_ref(), "the goal", 32);
-            assert_eq!(plan.subgoals, [Subgoal { id: "s1".into(), description: "the goal".into() }]);
+            assert_eq!(plan.subgoals, [Subgoal { id: numbered(1), description: "the goal".into() }]);
             assert!(plan.remark.is_some());
         }
     }

@@ -11,11 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use super::event::Timestamp;
 use super::goal::StopReason;
+use super::id::SessionId;
+use super::range::LAST_SEQ;
 use super::work::one_line;
 use super::{Phase, Run, Step};
 
 /// Longest goal in a snapshot, in characters.
 const GOAL_LENGTH: usize = 200;
+/// Longest name of a phase or of a reason to stop, in characters.
+const WORD_LENGTH: usize = 32;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +112,7 @@ pub struct Snapshot {
     /// The newest event's number.
     pub seq: u64,
     /// The driver that recorded it.
-    pub session: String,
+    pub session: SessionId,
     /// When the run was started.
     pub started: Timestamp,
     /// Why it ended, or waits for the user.
@@ -184,7 +188,8 @@ impl Snapshot {
         text
     }
 
-    /// The snapshot in a commit's message; nothing where it holds none, as on a person's notes commit.
+    /// The snapshot in a commit's message; nothing where it holds none, as on a person's notes commit, or one with a value
+    /// that no driver writes.
     #[must_use]
     pub fn from_message(message: &str) -> Option<Self> {
         let mut snapshot = Self {
@@ -193,7 +198,7 @@ impl Snapshot {
             iteration: 0,
             max_iterations: 0,
             seq: 0,
-            session: String::new(),
+            session: SessionId::default(),
             started: Timestamp::default(),
             stop_reason: None,
             tokens: 0,
@@ -210,19 +215,27 @@ impl Snapshot {
                     snapshot.state = value.parse().ok()?;
                     found = true;
                 }
-                "Phase" => value.clone_into(&mut snapshot.phase),
+                "Phase" => snapshot.phase = word(value)?,
                 "Iteration" => snapshot.iteration = value.parse().ok()?,
                 "Max-Iterations" => snapshot.max_iterations = value.parse().ok()?,
-                "Seq" => snapshot.seq = value.parse().ok()?,
-                "Session" => value.clone_into(&mut snapshot.session),
-                "Started" => snapshot.started = Timestamp(0).plus(value.parse().ok()?),
-                "Stop-Reason" => snapshot.stop_reason = Some(value.to_owned()),
+                "Seq" => snapshot.seq = value.parse().ok().filter(|seq| *seq <= LAST_SEQ)?,
+                "Session" if value.is_empty() => {}
+                "Session" => snapshot.session = value.parse().ok()?,
+                "Started" => snapshot.started = Timestamp::from_seconds(value.parse().ok()?)?,
+                "Stop-Reason" => snapshot.stop_reason = Some(word(value)?),
                 "Tokens" => snapshot.tokens = value.parse().ok()?,
-                "Cost-USD" => snapshot.cost_usd = Some(value.parse().ok()?),
-                "Goal" => value.clone_into(&mut snapshot.goal),
+                "Cost-USD" => snapshot.cost_usd = Some(value.parse::<f64>().ok().filter(|cost| cost.is_finite())?),
+                "Goal" => snapshot.goal = one_line(value, GOAL_LENGTH),
                 _ => {}
             }
         }
         found.then_some(snapshot)
     }
+}
+
+/// A word of this or a newer version: `needs_input`.
+fn word(text: &str) -> Option<String> {
+    let is_word = (1..=WORD_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'));
+    is_word.then(|| text.to_owned())
 }

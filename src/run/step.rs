@@ -168,7 +168,7 @@ impl Run {
         if in_flight {
             Step::Work(Vec::new())
         } else if let Some(task) = self.unmerged().filter(|_| reason != StopReason::RunError) {
-            Step::Integrate(task.id.clone())
+            Step::Integrate(task.id.to_string())
         } else if self.touched {
             let judged = self.iteration().is_some_and(|iteration| iteration.review.is_some());
             Step::Checkpoint { partial: !judged }
@@ -202,13 +202,13 @@ impl Run {
         let in_flight = iteration.tasks.iter().filter(|task| task.running).count();
         if in_flight > 0 || !pending.is_empty() {
             let free = (self.options.jobs.max(1) as usize).saturating_sub(in_flight);
-            return Step::Work(pending.into_iter().take(free).map(|task| task.id.clone()).collect());
+            return Step::Work(pending.into_iter().take(free).map(|task| task.id.to_string()).collect());
         }
         let allowed = self.budget().attempts();
         let is_open = |conflict: &Conflict| conflict.attempts < allowed;
         let mut due = iteration.tasks.iter().filter(|task| task.wants_merge());
         if let Some(task) = due.find(|task| task.conflict.as_ref().is_none_or(is_open)) {
-            let id = task.id.clone();
+            let id = task.id.to_string();
             // A conflict with what is in a commit by now may be none with that commit.
             let is_known = task.conflict.is_some() && iteration.integration.is_some();
             return if is_known { Step::Resolve(id) } else { Step::Integrate(id) };

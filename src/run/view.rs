@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::event::{Event, Fact, Timestamp};
+use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
 use super::text::count;
@@ -88,25 +88,32 @@ pub struct Tail {
     pub running: bool,
     /// Whether there are more events already.
     pub more: bool,
+    /// What of the log could not be read and was set aside.
+    pub set_aside: Option<String>,
 }
 
 impl Serialize for Tail {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct as _;
-        let mut fields = serializer.serialize_struct("Tail", 5)?;
+        let mut fields = serializer.serialize_struct("Tail", 6)?;
         fields.serialize_field("run_id", &self.run_id)?;
         fields.serialize_field("events", &self.events)?;
         fields.serialize_field("cursor", &self.cursor)?;
         fields.serialize_field("running", &self.running)?;
         fields.serialize_field("more", &self.more)?;
+        if let Some(set_aside) = &self.set_aside {
+            fields.serialize_field("set_aside", set_aside)?;
+        }
         fields.end()
     }
 }
 
 impl Tail {
-    /// At most `limit` of `events` after `cursor`.
+    /// At most `limit` of the events of `log` after `cursor`.
     #[must_use]
-    pub fn of(run_id: RunId, events: Vec<Event>, cursor: u64, limit: usize, live: bool) -> Self {
+    pub fn of(run_id: RunId, log: Log, cursor: u64, limit: usize, live: bool) -> Self {
+        let set_aside = log.notice();
+        let events = log.events;
         // A driver holds its lock for a moment after the end, and a merge with an agent holds it too.
         let ends = events.iter().rev().find_map(|event| match event.fact {
             Fact::RunFinished(_) => Some(true),
@@ -118,7 +125,7 @@ impl Tail {
         let more = rest.len() > limit;
         rest.truncate(limit);
         let cursor = rest.last().map_or(cursor, |event| event.seq);
-        Self { run_id, events: rest, cursor, running, more }
+        Self { run_id, events: rest, cursor, running, more, set_aside }
     }
 }
 
@@ -156,6 +163,9 @@ pub struct RunResult {
     pub usage_by_role: BTreeMap<Role, Usage>,
     /// Where the work is.
     pub worktree: Option<WorktreeView>,
+    /// What of the log could not be read and was set aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_aside: Option<String>,
 }
 
 /// One pass of a run.
@@ -233,7 +243,7 @@ impl Run {
                 .unwrap_or(u32::MAX),
             stop_reason: status.stop_reason,
             questions: if waits { self.intake.questions.clone() } else { Vec::new() },
-            token: self.intake.token.clone().filter(|_| waits),
+            token: self.intake.token.clone().filter(|_| waits).map(Into::into),
             hint: self.ended.as_ref().and_then(|ended| ended.hint.clone()),
             final_output: last.map(Iteration::aggregate).unwrap_or_default(),
             summary: self.ended.as_ref().map_or_else(|| self.summary(None), |ended| ended.summary.clone()),
@@ -241,6 +251,7 @@ impl Run {
             usage: self.usage,
             usage_by_role: self.usage_by_role.clone(),
             worktree,
+            set_aside: None,
             status: status.state,
         }
     }

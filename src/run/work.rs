@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::evidence::{CheckResult, Verification};
-pub use super::plan::{Plan, Subgoal, is_sound_id};
+use super::id::{Oid, SubgoalId};
+pub use super::plan::{Plan, Subgoal};
 use super::text::clip;
 pub use super::text::one_line;
 use super::timestamp::Timestamp;
@@ -18,7 +19,7 @@ const FEEDBACK_OUTPUT: usize = 8 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskResult {
     /// The subgoal's id.
-    pub id: String,
+    pub id: SubgoalId,
     /// Whether an attempt succeeded.
     pub ok: bool,
     /// Why the last attempt failed.
@@ -27,7 +28,7 @@ pub struct TaskResult {
     pub attempts: u32,
     /// The commit that holds its work, where that is not in the run's tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unmerged: Option<String>,
+    pub unmerged: Option<Oid>,
     /// What the worker reported.
     #[serde(skip)]
     pub output: String,
@@ -136,7 +137,7 @@ impl Usage {
         self.tokens_out = self.tokens_out.saturating_add(other.tokens_out);
         self.tokens_cached = self.tokens_cached.saturating_add(other.tokens_cached);
         if let Some(cost) = other.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0) {
-            self.cost_usd = Some(self.cost_usd.unwrap_or(0.0) + cost);
+            self.cost_usd = Some((self.cost_usd.unwrap_or(0.0) + cost).min(f64::MAX));
         }
     }
 }

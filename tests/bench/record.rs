@@ -11,6 +11,7 @@ use git_agentloop::ledger::git::{Repository, read};
 use git_agentloop::ledger::{Batch, Durability};
 use git_agentloop::run::event::{AgentFinished, AgentStarted, Event, Fact, PhaseChanged, SubagentFinished, Timestamp};
 use git_agentloop::run::goal::{Role, RunId};
+use git_agentloop::run::id::SubgoalId;
 use git_agentloop::run::{Snapshot, State};
 use gix::ObjectId;
 use gix::bstr::BString;
@@ -25,7 +26,7 @@ const FLUSHED: u64 = 50;
 fn event(seq: u64, session: &str) -> Event {
     let agent = git_agentloop::run::goal::AgentChoice { backend: "claude_code".into(), ..Default::default() };
     let role = Some(Role::Subagent);
-    let id = format!("subgoal-{}", seq % 7);
+    let id: SubgoalId = format!("subgoal-{}", seq % 7).parse().unwrap();
     let fact: Fact = match seq % 4 {
         0 => AgentStarted { call: seq, role, agent, subgoal: Some(id) }.into(),
         1 => AgentFinished { call: seq, role, agent, subgoal: Some(id), seconds: 12.5, ..Default::default() }.into(),
@@ -35,13 +36,13 @@ fn event(seq: u64, session: &str) -> Event {
             output: format!("Changed the handler of request {seq} and its tests; they pass. ").repeat(8),
             preview: format!("Changed the handler of request {seq} and its tests; they pass."),
             chars: 500,
-            output_path: Some(format!("iter1/subgoal-{}/1.out", seq % 7)),
+            output_path: Some(format!("iter1/subgoal-{}/1.out", seq % 7).parse().unwrap()),
         }
         .into(),
         _ => PhaseChanged { phase: "execute".into() }.into(),
     };
     let ts = Timestamp(1_790_000_000_000 + i64::try_from(seq).unwrap() * 100);
-    Event { seq, ts, session: session.to_owned(), iteration: Some(1), fact }
+    Event { seq, ts, session: session.parse().unwrap(), iteration: Some(1), fact }
 }
 
 fn snapshot(seq: u64, state: State) -> Snapshot {
@@ -51,7 +52,7 @@ fn snapshot(seq: u64, state: State) -> Snapshot {
         iteration: 1,
         max_iterations: 4,
         seq,
-        session: "k3v9qp".into(),
+        session: "k3v9qp".parse().unwrap(),
         started: Timestamp(1_790_000_000_000),
         stop_reason: (state == State::Completed).then(|| "goal_complete".to_owned()),
         tokens: 120_000,

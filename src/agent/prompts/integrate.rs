@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn both_sides_are_told() {
-        let served = |id: &str, words: &str| [Subgoal { id: id.into(), description: words.into() }];
+        let served = |id: &str, words: &str| [Subgoal { id: id.parse().unwrap(), description: words.into() }];
         let (ours, theirs) = (served("1a2b", "rename quote()"), served("3c4d", "agentloop: iteration 1/4"));
         let paths = ["src/lib.rs".to_owned()];
         let brief = Brief { goal: "mend it", ..Brief::default() };

@@ -55,6 +55,7 @@ fn a_result(status: &str) -> RunResult {
         }],
         usage: Usage::default(),
         usage_by_role: std::collections::BTreeMap::new(),
+        set_aside: None,
         worktree: Some(WorktreeView {
             name: Some(BRANCH.into()),
             branch: BRANCH.to_owned(),

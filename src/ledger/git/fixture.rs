@@ -106,7 +106,7 @@ pub fn event(seq: u64) -> Event {
     Event {
         seq,
         ts: Timestamp(1_790_000_000_000 + i64::try_from(seq).unwrap() * 1000),
-        session: "k3v9qp".to_owned(),
+        session: "k3v9qp".parse().unwrap(),
         iteration: Some(1),
         fact: Steered { text: format!("look at {seq}: {}", fastrand::Rng::with_seed(seq).u128(..)).repeat(4) }.into(),
     }
@@ -123,7 +123,7 @@ pub fn snapshot(seq: u64) -> Snapshot {
         iteration: 1,
         max_iterations: 4,
         seq,
-        session: "k3v9qp".to_owned(),
+        session: "k3v9qp".parse().unwrap(),
         started: Timestamp(1_790_000_000_000),
         stop_reason: None,
         tokens: 1200,

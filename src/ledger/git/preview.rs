@@ -78,14 +78,14 @@ pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
 /// # Errors
 /// Where a commit cannot be read.
 pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Result<String> {
-    if tip == run.tip.commit {
-        return Ok(run.base.clone());
+    if run.tip.commit == tip {
+        return Ok(run.base.to_string());
     }
     let gix = repo.gix();
     let start = branch::start(&gix, Repository::id(tip)?, id)?;
     Ok(start
         .and_then(|start| start.parent_ids().next().map(|base| base.to_string()))
-        .unwrap_or_else(|| run.base.clone()))
+        .unwrap_or_else(|| run.base.to_string()))
 }
 
 /// Whether two commits hold different files.

@@ -1,7 +1,5 @@
 //! Reading a run's record: its events, and its state from one commit.
 
-use std::collections::HashSet;
-
 use gix::{ObjectId, Repository, ThreadSafeRepository};
 
 use super::notes::{self, Note};
@@ -9,13 +7,15 @@ use super::objects::blob;
 use super::union::{self, Log};
 use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
-use crate::run::event::{Event, Timestamp, parse_log};
+use crate::run::event::{self, Aside, Event, Timestamp};
 use crate::run::goal::RunId;
 
 /// Where our logs are.
 pub(super) const LOCAL: &str = "refs/notes/agentloop/";
 /// Where fetched logs are: below it `<remote>/<run>`.
 pub(super) const REMOTE: &str = "refs/notes/agentloop-remote/";
+/// Longest page that is read, in bytes. A driver closes one that is longer than 64 KiB.
+const PAGE_LIMIT: u64 = 64 * 1024 * 1024;
 /// Pages that one thread reads as quickly as several.
 const FEW_PAGES: usize = 8;
 
@@ -38,6 +38,14 @@ pub struct Noted {
 /// # Errors
 /// Where the log cannot be read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
+    Ok(log(repo, run)?.map(|log| log.events))
+}
+
+/// The log of `run` with what was set aside of it, as [`events`] finds it.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub fn log(repo: &Repository, run: &RunId) -> Result<Option<event::Log>> {
     match find(repo, run)? {
         Some(place) => union::load(repo, &place.name)?.map(|log| parse(repo, &log)).transpose(),
         None => Ok(None),
@@ -123,30 +131,32 @@ pub(super) fn noted(repo: &Repository, run: RunId, name: &str, tip: ObjectId, re
 }
 
 /// The events in a log, its gaps filled.
-pub(super) fn parse(repo: &Repository, log: &Log) -> Result<Vec<Event>> {
+pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
     let mut pages = notes::all(repo, &log.root)?;
     pages.retain(|page| !log.mended.contains_key(&page.on));
     let mut parts = read_pages(repo, &pages)?;
     parts.extend(log.mended.values().map(|text| parse_page(text)));
-    if parts.len() == 1 {
-        return Ok(parts.remove(0));
-    }
-    let mut seen = HashSet::new();
-    let mut events: Vec<Event> = parts.into_iter().flatten().collect();
-    // As `parse_log` orders them; it did so for each part.
-    events.sort_by(|a, b| a.seq.cmp(&b.seq).then_with(|| a.ts.cmp(&b.ts)).then_with(|| a.session.cmp(&b.session)));
-    events.retain(|event| seen.insert((event.seq, event.session.clone())));
-    Ok(events)
+    Ok(event::Log::join(parts))
 }
 
-fn parse_page(text: &[u8]) -> Vec<Event> {
-    parse_log([&*String::from_utf8_lossy(text)])
+fn parse_page(text: &[u8]) -> event::Log {
+    event::Log::read_page(&String::from_utf8_lossy(text))
+}
+
+fn read_page(repo: &Repository, page: &Note) -> Result<event::Log> {
+    match repo.find_header(page.blob) {
+        Ok(header) if header.size() > PAGE_LIMIT => {
+            let aside = vec![Aside::page(header.size())];
+            Ok(event::Log { aside, ..event::Log::default() })
+        }
+        _ => blob(repo, page.blob).map(|text| parse_page(&text)),
+    }
 }
 
 /// The events of each page. Inflating and parsing is all the work there is, so all cores do it.
-fn read_pages(repo: &Repository, pages: &[Note]) -> Result<Vec<Vec<Event>>> {
-    let read = |repo: &Repository, pages: &[Note]| -> Result<Vec<Vec<Event>>> {
-        pages.iter().map(|page| blob(repo, page.blob).map(|text| parse_page(&text))).collect()
+fn read_pages(repo: &Repository, pages: &[Note]) -> Result<Vec<event::Log>> {
+    let read = |repo: &Repository, pages: &[Note]| -> Result<Vec<event::Log>> {
+        pages.iter().map(|page| read_page(repo, page)).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pages.len().div_ceil(FEW_PAGES));
     if threads < 2 {

@@ -1,0 +1,226 @@
+//! Names that a record holds: each is checked when it is read, so that none can be an option, a path or a control sequence.
+
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Lengths of an object id in hexadecimal digits, by SHA-1 and by SHA-256.
+const OID_LENGTHS: [usize; 2] = [40, 64];
+/// The id that git writes where there is no object.
+const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
+/// Longest subgoal id, in characters of `[a-z0-9_-]`.
+const SUBGOAL_LENGTH: usize = 32;
+/// Longest session id, in characters of `[a-z0-9]`.
+const SESSION_LENGTH: usize = 32;
+/// Longest part of a transcript's path, in characters.
+const PART_LENGTH: usize = 64;
+
+/// Defines a text that is checked wherever it comes from.
+macro_rules! checked {
+    ($($(#[$doc:meta])* $name:ident($default:expr) = $is_sound:expr, $expected:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self(String::from($default))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Unfit;
+
+            fn try_from(text: String) -> Result<Self, Unfit> {
+                let is_sound: fn(&str) -> bool = $is_sound;
+                if is_sound(&text) { Ok(Self(text)) } else { Err(Unfit($expected)) }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Unfit;
+
+            fn from_str(text: &str) -> Result<Self, Unfit> {
+                text.to_owned().try_into()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl PartialEq<String> for $name {
+            fn eq(&self, other: &String) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl PartialEq<$name> for str {
+            fn eq(&self, other: &$name) -> bool {
+                self == other.0
+            }
+        }
+
+        impl PartialEq<$name> for String {
+            fn eq(&self, other: &$name) -> bool {
+                *self == other.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+    )*};
+}
+
+checked! {
+    /// The id of a git object: 40 or 64 hexadecimal digits in lower case. The default is git's id of no object.
+    Oid(NO_OBJECT) = is_oid, "an object id (40 or 64 hexadecimal digits)";
+    /// The id of a subgoal: `[a-z0-9_-]{1,32}`. The default is empty, which no subgoal's is.
+    SubgoalId("") = is_subgoal_id, "a subgoal id (1 to 32 of a-z, 0-9, '_' and '-')";
+    /// The id of one driver process's work on a run.
+    SessionId("") = is_session_id, "a session id (1 to 32 of a-z and 0-9)";
+    /// The handle that answers a run's questions: `<run>.<six characters>`.
+    Token("") = is_token, "a token (a run id, a dot and a session id)";
+    /// Where a transcript is under a run's output ref: `iter1/s1/1.out`.
+    TranscriptPath("") = is_transcript_path, "a transcript's path (like iter1/s1/1.out)";
+    /// What a fork goes on from: `<run>@<iteration>`.
+    ForkPoint("") = is_fork_point, "a run and an iteration (like fix-login-3k9vqp@2)";
+}
+
+/// A text that is not what its place takes; it says what would be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unfit(pub(super) &'static str);
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected {}", self.0)
+    }
+}
+
+impl std::error::Error for Unfit {}
+
+impl From<Unfit> for crate::error::Error {
+    fn from(unfit: Unfit) -> Self {
+        Self::failed(unfit.to_string())
+    }
+}
+
+fn is_oid(text: &str) -> bool {
+    OID_LENGTHS.contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether `id` is fit for refs, paths and trailers.
+#[must_use]
+pub fn is_subgoal_id(id: &str) -> bool {
+    (1..=SUBGOAL_LENGTH).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+}
+
+fn is_session_id(text: &str) -> bool {
+    (1..=SESSION_LENGTH).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+fn is_run_id(text: &str) -> bool {
+    text.parse::<super::goal::RunId>().is_ok()
+}
+
+fn is_token(text: &str) -> bool {
+    text.split_once('.').is_some_and(|(run, random)| is_run_id(run) && is_session_id(random))
+}
+
+fn is_fork_point(text: &str) -> bool {
+    text.split_once('@').is_some_and(|(run, number)| is_run_id(run) && number.parse::<u32>().is_ok())
+}
+
+fn is_transcript_path(text: &str) -> bool {
+    let is_plain = |part: &str| {
+        (1..=PART_LENGTH).contains(&part.len())
+            && !part.starts_with(['.', '-'])
+            && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'))
+    };
+    text.starts_with("iter")
+        && text.strip_suffix(".out").is_some()
+        && text.split('/').count() == 3
+        && text.split('/').all(is_plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: [&str; 14] =
+        ["", "-rf", "--output=x", "..", "../x", "/x", "a/../b", "a b", "a\0", "a\n", "\u{1b}[2J", "\u{202e}", "A", "é"];
+
+    #[test]
+    fn a_name_is_what_its_place_takes() {
+        for (oid, sound) in
+            [("a".repeat(40), true), ("0".repeat(64), true), ("a".repeat(41), false), ("A".repeat(40), false)]
+        {
+            assert_eq!(oid.parse::<Oid>().is_ok(), sound, "{oid}");
+        }
+        assert!("s1".parse::<SubgoalId>().is_ok() && "x".repeat(33).parse::<SubgoalId>().is_err());
+        assert!("k3v9qp".parse::<SessionId>().is_ok());
+        assert!("fix-000000.k3v9qp".parse::<Token>().is_ok() && "fix.k3v9qp".parse::<Token>().is_err());
+        assert!("fix-000000@2".parse::<ForkPoint>().is_ok() && "fix-000000@".parse::<ForkPoint>().is_err());
+        for path in ["iter1/s1/1.out", "iter12/s1.merge/2.out"] {
+            assert!(path.parse::<TranscriptPath>().is_ok(), "{path}");
+        }
+        for path in ["iter1/../1.out", "iter1/s1/x", "/iter1/s1/1.out", "iter1/s1/s1/1.out", "iter1/.git/1.out"] {
+            assert!(path.parse::<TranscriptPath>().is_err(), "{path}");
+        }
+        for text in HOSTILE {
+            assert!(text.parse::<Oid>().is_err() && text.parse::<SessionId>().is_err(), "{text:?}");
+            assert!(text.parse::<Token>().is_err() && text.parse::<ForkPoint>().is_err(), "{text:?}");
+            assert!(text.parse::<TranscriptPath>().is_err(), "{text:?}");
+        }
+    }
+}

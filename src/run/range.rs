@@ -1,0 +1,86 @@
+//! Ranges of the numbers that a record holds, as they are read: what is beyond them was not written by a driver, and would
+//! overflow, never end or never begin.
+
+use serde::{Deserialize, Deserializer, de};
+
+/// The newest number that an event can have. A driver numbers without gaps, so that no run comes near.
+pub const LAST_SEQ: u64 = 1 << 53;
+/// Furthest that an event's number can be from the one before: a log that lost pages has gaps.
+pub const LARGEST_GAP: u64 = 1 << 20;
+/// Most agent calls of a run.
+const MOST_CALLS: u64 = 1 << 40;
+/// Most iterations of a run and attempts at a subgoal.
+const MOST_TRIES: u32 = 1 << 24;
+/// Most subgoals of an iteration.
+pub const MOST_SUBGOALS: usize = 4096;
+/// Longest span, in seconds: a thousand years.
+const LONGEST: f64 = 31_557_600_000.0;
+/// Largest amount of money, in US dollars.
+const DEAREST: f64 = 1e12;
+
+fn within<'de, D, T>(deserializer: D, fits: impl Fn(&T) -> bool, expected: &'static str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    let value = T::deserialize(deserializer)?;
+    if fits(&value) { Ok(value) } else { Err(de::Error::custom(format_args!("expected {expected}"))) }
+}
+
+pub(super) fn seq<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, |seq| (1..=LAST_SEQ).contains(seq), "a number from 1 to 2^53")
+}
+
+pub(super) fn call<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    within(deserializer, |call| *call <= MOST_CALLS, "a number up to 2^40")
+}
+
+pub(super) fn tries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, |tries| *tries <= MOST_TRIES, "a number up to 2^24")
+}
+
+pub(super) fn iteration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let fits = |number: &Option<u32>| number.is_none_or(|number| number <= MOST_TRIES);
+    within(deserializer, fits, "an iteration up to 2^24")
+}
+
+/// How long something took.
+pub(super) fn took<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    within(deserializer, |seconds| (0.0..=LONGEST).contains(seconds), "seconds, up to a thousand years")
+}
+
+/// How long something may take.
+pub(super) fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let fits = |seconds: &Option<f64>| seconds.is_none_or(|seconds| seconds > 0.0 && seconds <= LONGEST);
+    within(deserializer, fits, "seconds above 0, up to a thousand years")
+}
+
+/// What something may cost.
+pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    let fits = |dollars: &Option<f64>| dollars.is_none_or(|dollars| dollars > 0.0 && dollars <= DEAREST);
+    within(deserializer, fits, "an amount above 0")
+}
+
+/// A text without control characters.
+pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    within(deserializer, |name: &String| !name.contains(char::is_control), "a name without control characters")
+}
+
+pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let fits = |name: &Option<String>| name.as_ref().is_none_or(|name| !name.contains(char::is_control));
+    within(deserializer, fits, "a name without control characters")
+}
+
+pub(super) fn subgoals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<super::plan::Subgoal>, D::Error> {
+    let fits = |subgoals: &Vec<super::plan::Subgoal>| {
+        let ids: std::collections::BTreeSet<_> = subgoals.iter().map(|subgoal| &subgoal.id).collect();
+        subgoals.len() <= MOST_SUBGOALS && ids.len() == subgoals.len()
+    };
+    within(deserializer, fits, "at most 4096 subgoals, each with an id of its own")
+}
+
+/// Files of a repository, relative to its top level.
+pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let is_clean = |path: &String| !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    within(deserializer, |paths: &Vec<String>| paths.iter().all(is_clean), "paths inside the repository")
+}
