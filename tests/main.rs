@@ -16,6 +16,7 @@ mod help;
 mod hooks;
 mod hostile_alone;
 mod hostile_places;
+mod hostile_records;
 mod hostile_workers;
 mod killed;
 mod killed_together;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Write};
 
-use super::sanitize;
+use super::{print, sanitize};
 use crate::error::{Context as _, Result};
 use crate::interaction::{Answers, Interaction};
 
@@ -17,7 +17,7 @@ impl Interaction for Console {
     fn ask<'a>(&'a self, questions: &'a [String]) -> Answers<'a> {
         let questions = questions.to_vec();
         Box::pin(async move {
-            let ask = move || put(&questions, &mut std::io::stdin().lock(), &mut std::io::stderr());
+            let ask = move || put(&questions, &mut std::io::stdin().lock(), &mut print::stderr());
             tokio::task::spawn_blocking(ask).await.context("the console's thread died")?
         })
     }

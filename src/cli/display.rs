@@ -1,7 +1,7 @@
 //! Shows a run while it goes on: lines, and on a terminal what is under way with its running time.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::sanitize::short;
-use super::{paint, print, story};
+use super::{paint, print, sanitize, story};
 use crate::app;
 use crate::engine::Watch;
 use crate::run::Run;
@@ -126,7 +126,7 @@ impl Display {
             }
             _ => {
                 // The run goes on whether or not anybody listens.
-                let _ = writeln!(std::io::stderr().lock(), "{}", paint::err(text.to_owned()));
+                print::note(&paint::err(text.to_owned()));
                 true
             }
         };
@@ -203,7 +203,7 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
         "complete": data.complete,
         "summary": data.summary,
     });
-    Some(line.to_string())
+    Some(sanitize::json(line.to_string()))
 }
 
 /// What `event` says to a person; `begun` keeps when workers began.

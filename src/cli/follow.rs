@@ -45,7 +45,7 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
                     continue;
                 }
                 let heard = if arguments.json {
-                    print::out(event.to_line() + "\n")?
+                    print::out(sanitize::json(event.to_line()) + "\n")?
                 } else {
                     display.event(&run, event);
                     display.is_heard()
@@ -178,8 +178,8 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
 fn show(bytes: &[u8], person: bool) -> Result<bool> {
     match (bytes.is_empty(), person) {
         (true, _) => Ok(true),
-        (false, true) => print::out(sanitize::lines(&String::from_utf8_lossy(bytes)).as_bytes()),
-        (false, false) => print::out(bytes),
+        (false, true) => print::out(sanitize::lines(&String::from_utf8_lossy(bytes))),
+        (false, false) => print::raw(bytes),
     }
 }
 

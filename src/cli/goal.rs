@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, Read, Write as _};
 use std::path::Path;
 
+use super::print;
 use crate::error::{Error, Result};
 use crate::run::event::GOAL_LIMIT;
 
@@ -112,7 +113,7 @@ fn sound(what: Text, place: &str, text: String) -> Result<String> {
 }
 
 fn asked() -> Result<String> {
-    let mut stderr = std::io::stderr();
+    let mut stderr = print::stderr();
     let _ = write!(stderr, "What is to be reached? ").and_then(|()| stderr.flush());
     let mut line = String::new();
     std::io::stdin()

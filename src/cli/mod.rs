@@ -23,7 +23,6 @@ mod porcelain;
 mod print;
 mod render;
 mod review;
-mod sanitize;
 mod share;
 mod shown;
 mod story;
@@ -50,6 +49,7 @@ use crate::interaction::{Interaction, Suspend};
 use crate::process;
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Asking, Role};
+use crate::run::sanitize;
 use crate::run::view::{RunResult, Status};
 
 /// What a usage error, a failure of ours and a failed run exit with.
@@ -86,15 +86,19 @@ pub fn main(serve: Serve) -> ExitCode {
 fn refuse(error: &Error) -> u8 {
     if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
         let answer = serde_json::json!({ "error": error.chain(), "hint": error.hint_text() });
-        let _ = print::out(format!("{answer}\n")); // who does not read it has the exit code
+        let _ = print::out(sanitize::json(format!("{answer}\n"))); // who does not read it has the exit code
     }
-    print::note(&sanitize::lines(&error.report()));
+    print::note(&error.report());
     ERROR
 }
 
 fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     if cli.verbose {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .with_writer(print::stderr)
+            .with_ansi(false)
+            .init();
     }
     let site = || {
         let site = Site::open(None)?;
@@ -169,7 +173,7 @@ fn cancel(site: &Site, run: Option<&str>, json: bool) -> Result<u8> {
 
 fn config(site: &Site, json: bool) -> Result<u8> {
     for unknown in app::unknown_settings(site) {
-        print::note(&sanitize::lines(&unknown.said));
+        print::note(&unknown.said);
     }
     let entries = site.settings().entries();
     say(json, &entries, || Ok(render::config(entries)))
@@ -218,7 +222,7 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
 fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
     if !driving.quiet {
         for notice in app::notices(site, new)? {
-            print::note(&sanitize::lines(&notice));
+            print::note(&notice);
         }
     }
     Ok(())
@@ -372,7 +376,7 @@ fn say_status(site: &Site, status: &Status, json: bool) -> Result<u8> {
 /// Warns of lines of the log that could not be read.
 fn warn_of_set_aside(notice: Option<&str>) {
     if let Some(notice) = notice {
-        print::note(&sanitize::lines(&format!("warning: {notice}")));
+        print::note(&format!("warning: {notice}"));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::print;
+use super::{print, sanitize};
 use crate::error::{Context as _, Result};
 use crate::process;
 
@@ -53,7 +53,7 @@ impl Pager {
     /// Where it cannot be written.
     pub fn show(&mut self, text: &str) -> Result<bool> {
         let Self::On(_, Some(stdin)) = self else { return print::out(text) };
-        match stdin.write_all(text.as_bytes()) {
+        match stdin.write_all(sanitize::shown(text).as_bytes()) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
             Err(error) => Err(error).context("the pager cannot be written to"),

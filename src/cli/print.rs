@@ -1,16 +1,26 @@
-//! Standard output and standard error.
+//! Standard output and standard error. Whatever is printed for a person goes through here, and what a terminal would act on
+//! is taken out of it: what others wrote cannot reach a terminal because a verb forgot it.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use crate::error::{Error, Result};
+use crate::run::sanitize;
 
 /// Prints an answer; `false` where nobody reads any more.
 ///
 /// # Errors
 /// Where it cannot be written for another reason: the disk behind it is full, say.
-pub fn out(text: impl AsRef<[u8]>) -> Result<bool> {
+pub fn out(text: impl AsRef<str>) -> Result<bool> {
+    raw(sanitize::shown(text.as_ref()).as_bytes())
+}
+
+/// Prints bytes as they are, for a program; `false` where nobody reads any more.
+///
+/// # Errors
+/// As [`out`].
+pub fn raw(bytes: &[u8]) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::failed("the answer could not be written to standard output")
@@ -21,7 +31,27 @@ pub fn out(text: impl AsRef<[u8]>) -> Result<bool> {
 
 /// Says a line on standard error, to whoever may listen.
 pub fn note(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// Standard error, for what is written piece by piece.
+#[must_use]
+pub fn stderr() -> Clean {
+    Clean(std::io::stderr())
+}
+
+/// Standard error without what a terminal would act on.
+pub struct Clean(std::io::Stderr);
+
+impl std::io::Write for Clean {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(sanitize::shown(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// Whether a person reads standard output.
@@ -45,7 +75,7 @@ pub fn person_answers() -> bool {
 /// Whether the person at the terminal says yes.
 #[must_use]
 pub fn person_agrees(question: &str) -> bool {
-    let _ = write!(std::io::stderr().lock(), "{question} [y/N] ");
+    let _ = write!(stderr(), "{question} [y/N] ");
     let mut answer = String::new();
     let heard = std::io::stdin().read_line(&mut answer);
     heard.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::paint;
-use super::sanitize::{line, lines, short};
+use super::sanitize::{self, line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::run::event::Timestamp;
@@ -28,7 +28,7 @@ const CHECK_LINES: usize = 10;
 /// Where it cannot be written down.
 pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
     let text = if person { serde_json::to_string_pretty(view) } else { serde_json::to_string(view) };
-    Ok(text.context("the answer cannot be written as JSON")? + "\n")
+    Ok(sanitize::json(text.context("the answer cannot be written as JSON")?) + "\n")
 }
 
 /// Where a run stands; `branch` is what git calls its branch here.

@@ -33,7 +33,7 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     let person = print::person_answers() && print::person_reads();
     let edit = arguments.edit || (person && auto && !arguments.no_edit);
     let (run, how) = (arguments.run.as_deref(), Merge { way, edit });
-    let tell = |line: &str| print::note(&sanitize::lines(line));
+    let tell = |line: &str| print::note(line);
     let (_, code) = if arguments.with_agent {
         let (cancel, integrator) = (CancellationToken::new(), arguments.integrator.clone());
         with_runtime(async {

@@ -7,6 +7,7 @@ use super::REFUSED;
 use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::rewrite;
+use crate::run::sanitize;
 
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
 ///
@@ -27,7 +28,7 @@ pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
             if let Some(run) = app::worker_of(Some(site.repository().common_dir())) {
                 let refused = Error::usage(format!("a worker of the run {run} does not push"))
                     .hint("its work is committed by the run; you push it once you have looked at it");
-                eprintln!("{}", refused.report());
+                eprintln!("{}", sanitize::lines(&refused.report()));
                 return Ok(REFUSED);
             }
             if site.settings().push_notes()? {

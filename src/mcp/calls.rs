@@ -19,6 +19,7 @@ use crate::app::{self, Changes, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
+use crate::run::sanitize;
 use crate::run::text::{a_few, count};
 use crate::run::view::{RunResult, Status};
 
@@ -267,7 +268,7 @@ pub fn view(view: &impl Serialize) -> Result<CallToolResponse> {
 pub fn structured(view: &impl Serialize) -> Result<CallToolResult> {
     let cannot = "the answer cannot be written as JSON";
     // The text keeps the order of the view's fields, which says what matters first.
-    let text = serde_json::to_string(view).context(cannot)?;
+    let text = sanitize::json(serde_json::to_string(view).context(cannot)?);
     let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
     result.structured_content = Some(serde_json::to_value(view).context(cannot)?);
     Ok(result)

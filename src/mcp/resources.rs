@@ -16,6 +16,7 @@ use crate::app::{self, Listed, Site};
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
+use crate::run::sanitize;
 
 /// What every address begins with.
 const RUNS: &str = "agentloop://run/";
@@ -64,7 +65,10 @@ impl Address {
         Ok(match &self.part {
             Part::Result => {
                 let result = app::result(site, run)?;
-                (serde_json::to_string(&result).context("the result cannot be written as JSON")?, "application/json")
+                (
+                    sanitize::json(serde_json::to_string(&result).context("the result cannot be written as JSON")?),
+                    "application/json",
+                )
             }
             Part::Events => {
                 let events = app::tail(site, run, 0, usize::MAX)?.events;

@@ -21,6 +21,7 @@ use super::changes::Subscriptions;
 use super::scope::Scope;
 use super::{asking, changes, resources, tools};
 use crate::error::{Error, Result};
+use crate::run::sanitize;
 
 /// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
 const KNOWN: [&str; 15] = [
@@ -228,7 +229,7 @@ impl ServerHandler for Server {
 
 /// A failure that the caller can read, and often mend.
 fn failed(error: &Error) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(report(error))])
+    CallToolResult::error(vec![ContentBlock::text(sanitize::lines(&report(error)))])
 }
 
 /// An error as a caller reads it, who has tools where its hint names verbs.

@@ -19,6 +19,10 @@ use super::text::{count, one_line};
 
 /// Longest line that is read, in bytes. The longest that a driver writes, a plan of many long subgoals, is shorter.
 const LINE_LIMIT: usize = 16 * 1024 * 1024;
+/// Most values in a line: a short text can hold many of them, and each takes memory.
+const VALUES_LIMIT: usize = 200_000;
+/// A line of fewer bytes holds no more values than can be.
+const SHORT_LINE: usize = VALUES_LIMIT;
 /// Longest reason, in characters.
 const REASON_LENGTH: usize = 160;
 /// How many lines that were set aside are named.
@@ -146,6 +150,21 @@ impl Log {
     }
 }
 
+/// About how many values a JSON text holds.
+fn values(text: &str) -> usize {
+    let (mut inside, mut escaped, mut values) = (false, false, 0);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = inside,
+            b'"' => inside = !inside,
+            b',' | b'[' | b'{' if !inside => values += 1,
+            _ => {}
+        }
+    }
+    values
+}
+
 /// Reads a value; where it is not one, why and in which field.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| flaw(text, &error))
@@ -234,6 +253,9 @@ impl Event {
         if line.len() > LINE_LIMIT {
             return Err(Aside::new(&"?", "?", &format!("it is {} long", count(line.len(), "byte"))));
         }
+        if line.len() > SHORT_LINE && values(line) > VALUES_LIMIT {
+            return Err(Aside::new(&"?", "?", &format!("it holds more than {VALUES_LIMIT} values")));
+        }
         let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
             let torn: Torn<'_> = serde_json::from_str(line).unwrap_or_default();
             let text =
@@ -310,5 +332,81 @@ mod tests {
         let b = r#"{"seq":1,"ts":1,"session":"a","kind":"intake_started","data":{}}"#;
         let log = format!("a person's words\n\n{a}\n{b}\n{a}\n{{\"seq\":3,\"ts\"\n{{}}\n");
         assert_eq!(parse_log([log.as_str()]).iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    fn aside(line: &str) -> Vec<String> {
+        Log::parse([line]).aside.into_iter().map(|aside| aside.reason).collect()
+    }
+
+    #[test]
+    fn what_is_out_of_its_range_is_set_aside_and_named() {
+        let cases = [
+            (r#"{"seq":7,"ts":1,"session":"a","kind":"review","data":{"issues":7}}"#, "seq 7 review: invalid type"),
+            (
+                r#"{"seq":7,"ts":1,"session":"a","kind":"run_started","data":{"base":"--output=x"}}"#,
+                "seq 7 run_started: base: expected an object id",
+            ),
+            (
+                r#"{"seq":7,"ts":1,"session":"a","kind":"run_started","data":{"options":{"budget":{"max_cost":-1}}}}"#,
+                "seq 7 run_started: options.budget.max_cost: expected an amount",
+            ),
+            (
+                r#"{"seq":7,"ts":1,"session":"a","kind":"decomposed","data":{"plan":{"subgoals":[{"id":"../x","description":"d"}]}}}"#,
+                "seq 7 decomposed: plan.subgoals.id: expected a subgoal id",
+            ),
+            (
+                r#"{"seq":18446744073709551615,"ts":1,"session":"a","kind":"x"}"#,
+                "seq 18446744073709551615 x: seq: expected",
+            ),
+            (r#"{"seq":9007199254740992,"ts":1,"session":"a","kind":"x"}"#, "seq 9007199254740992 x: too far"),
+            (r#"{"seq":1,"ts":1e300,"session":"a","kind":"x"}"#, "seq 1 x: ts: expected seconds since 1970"),
+            (r#"{"seq":1,"ts":1,"session":"../a","kind":"x"}"#, "seq 1 x: session: expected a session id"),
+            ("{}", "seq ? ?: missing field"),
+        ];
+        for (line, reason) in cases {
+            let found = aside(line);
+            assert!(found.len() == 1 && found[0].starts_with(reason), "{line}: {found:?}");
+        }
+        assert!(aside("a person's words\n").is_empty());
+        let future = r#"{"seq":1,"ts":1,"session":"a","kind":"from_the_future","data":{"base":"--output=x"}}"#;
+        assert_eq!((aside(future).len(), parse_log([future]).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_log_says_how_much_of_it_was_set_aside() {
+        assert_eq!(Log::parse(["x\n"]).notice(), None);
+        let line = |seq: u64| format!("{{\"seq\":{seq},\"ts\":-1,\"session\":\"a\",\"kind\":\"x\"}}\n");
+        let text = (1..=5).map(line).collect::<String>();
+        let notice = Log::parse([text.as_str()]).notice().unwrap();
+        assert!(
+            notice.starts_with("5 lines of the log could not be read and were set aside: seq 1 x: ts: "),
+            "{notice}"
+        );
+        assert!(notice.ends_with(" and 2 more"), "{notice}");
+    }
+
+    #[test]
+    fn a_gap_is_gone_over_and_a_leap_is_not() {
+        let line = |seq: u64| format!("{{\"seq\":{seq},\"ts\":1,\"session\":\"a\",\"kind\":\"x\"}}\n");
+        let text = [1, 2, 90_000, 2 + LARGEST_GAP, 3 + 2 * LARGEST_GAP, 1 << 52].map(line).concat();
+        let log = Log::parse([text.as_str()]);
+        assert_eq!(log.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 90_000, 2 + LARGEST_GAP]);
+        assert_eq!(log.aside.len(), 2);
+    }
+
+    #[test]
+    fn no_text_overflows_the_stack_or_takes_long() {
+        let begun = std::time::Instant::now();
+        let deep = "[".repeat(1_000_000);
+        let (wide, keys) = ("[],".repeat(1_000_000), "\"a\":{".repeat(1_000_000));
+        for data in
+            [deep.clone(), format!("[{wide}0]"), format!("{{{keys}"), format!("{deep}{}", "]".repeat(1_000_000))]
+        {
+            for kind in ["x", "review", "run_started"] {
+                let line = format!(r#"{{"seq":1,"ts":1,"session":"a","kind":"{kind}","data":{data}}}"#);
+                let _ = Log::parse([line.as_str()]);
+            }
+        }
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
     }
 }

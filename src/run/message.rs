@@ -5,10 +5,10 @@
 
 use std::fmt::Write as _;
 
-use super::Run;
 use super::event::clip;
 use super::goal::{AgentChoice, Goal, Role, RunId};
 use super::work::{Subgoal, Usage, one_line};
+use super::{Run, sanitize};
 
 /// Longest goal in a start commit's subject, in characters.
 const SUBJECT_LENGTH: usize = 60;
@@ -196,11 +196,8 @@ pub fn trailer<'a>(message: &'a str, key: &str) -> Option<&'a str> {
 }
 
 fn indent(text: &str) -> String {
-    let clean = |line: &str| -> String {
-        line.chars().filter(|character| !character.is_control() || *character == '\t').collect()
-    };
-    let lines: Vec<String> =
-        text.trim().lines().map(|line| format!("    {}", clean(line)).trim_end().to_owned()).collect();
+    let clean = sanitize::lines(text.trim());
+    let lines: Vec<String> = clean.lines().map(|line| format!("    {line}").trim_end().to_owned()).collect();
     lines.join("\n")
 }
 

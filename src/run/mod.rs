@@ -13,6 +13,7 @@ pub mod id;
 pub(crate) mod message;
 mod plan;
 mod range;
+pub mod sanitize;
 mod snapshot;
 mod step;
 pub mod text;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Deserializer, de};
 
+use super::amount::{Dollars, Seconds};
+
 /// The newest number that an event can have. A driver numbers without gaps, so that no run comes near.
 pub const LAST_SEQ: u64 = 1 << 53;
 /// Furthest that an event's number can be from the one before: a log that lost pages has gaps.
@@ -13,10 +15,6 @@ const MOST_CALLS: u64 = 1 << 40;
 const MOST_TRIES: u32 = 1 << 24;
 /// Most subgoals of an iteration.
 pub const MOST_SUBGOALS: usize = 4096;
-/// Longest span, in seconds: a thousand years.
-const LONGEST: f64 = 31_557_600_000.0;
-/// Largest amount of money, in US dollars.
-const DEAREST: f64 = 1e12;
 
 fn within<'de, D, T>(deserializer: D, fits: impl Fn(&T) -> bool, expected: &'static str) -> Result<T, D::Error>
 where
@@ -46,19 +44,19 @@ pub(super) fn iteration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 
 /// How long something took.
 pub(super) fn took<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    within(deserializer, |seconds| (0.0..=LONGEST).contains(seconds), "seconds, up to a thousand years")
+    within(deserializer, |seconds| Seconds::try_from(*seconds).is_ok(), "seconds from 0 to 1000000000")
 }
 
 /// How long something may take.
 pub(super) fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let fits = |seconds: &Option<f64>| seconds.is_none_or(|seconds| seconds > 0.0 && seconds <= LONGEST);
-    within(deserializer, fits, "seconds above 0, up to a thousand years")
+    let fits = |seconds: &Option<f64>| seconds.is_none_or(|seconds| Seconds::try_from(seconds).is_ok());
+    within(deserializer, fits, "seconds from 0 to 1000000000")
 }
 
 /// What something may cost.
 pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let fits = |dollars: &Option<f64>| dollars.is_none_or(|dollars| dollars > 0.0 && dollars <= DEAREST);
-    within(deserializer, fits, "an amount above 0")
+    let fits = |dollars: &Option<f64>| dollars.is_none_or(|dollars| Dollars::try_from(dollars).is_ok());
+    within(deserializer, fits, "an amount from 0 to 1000000000")
 }
 
 /// A text without control characters.

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use super::sanitize;
+
 /// Longest text in an event, in bytes; longer ones are cut at head and tail.
 pub const VALUE_LIMIT: usize = 256 * 1024;
 /// Longest goal, in bytes.
@@ -19,11 +21,12 @@ pub fn clip(text: &str, limit: usize) -> String {
     format!("{}\n[… {} left out …]\n{}", &text[..head], count(tail - head, "byte"), &text[tail..])
 }
 
-/// The first line of `text` that says something, control characters stripped, at most `limit` characters.
+/// The first line of `text` that says something, made safe to show, at most `limit` characters.
 #[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    let clean: String = line.chars().filter(|character| !character.is_control()).collect();
+    let clean = sanitize::lines(text);
+    let line = clean.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let clean = line.replace('\t', " ");
     if clean.chars().count() <= limit {
         return clean;
     }

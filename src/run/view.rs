@@ -9,7 +9,7 @@ use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
 use super::text::count;
 use super::work::{CheckResult, Review, TaskResult, Usage};
-use super::{Iteration, Run};
+use super::{Iteration, Run, sanitize};
 
 /// A run in short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -246,7 +246,10 @@ impl Run {
             token: self.intake.token.clone().filter(|_| waits).map(Into::into),
             hint: self.ended.as_ref().and_then(|ended| ended.hint.clone()),
             final_output: last.map(Iteration::aggregate).unwrap_or_default(),
-            summary: self.ended.as_ref().map_or_else(|| self.summary(None), |ended| ended.summary.clone()),
+            summary: self
+                .ended
+                .as_ref()
+                .map_or_else(|| self.summary(None), |ended| sanitize::lines(&ended.summary).into_owned()),
             history: self.iterations.iter().filter(|iteration| iteration.plan.is_some()).map(Pass::of).collect(),
             usage: self.usage,
             usage_by_role: self.usage_by_role.clone(),

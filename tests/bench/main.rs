@@ -3,6 +3,7 @@
 //! It prints and judges; a slow machine fails nothing. `cargo bench -- WORD…` measures the figures whose name holds a word.
 
 mod hooks;
+mod hostile;
 mod mcp;
 mod measure;
 mod processes;
@@ -20,7 +21,7 @@ use self::scratch::Scratch;
 /// A group of figures that share a repository; its name is what a filter is held against.
 type Figures = (&'static str, fn() -> Vec<Row>);
 
-const ALL: [Figures; 20] = [
+const ALL: [Figures; 21] = [
     ("flush", record::flush),
     ("read", record::read),
     ("list status 1000", || record::many_runs(1_000)),
@@ -39,6 +40,7 @@ const ALL: [Figures; 20] = [
     ("hooks 1k", || hooks::beside_runs(1_000)),
     ("hooks 10k", || hooks::beside_runs(10_000)),
     ("provision copy", provision::copying),
+    ("hostile records", hostile::records),
     ("mcp calls", mcp::calls),
     ("mcp load", mcp::load),
 ];

@@ -9,7 +9,7 @@ use crate::scratch::{PROGRAM, Scratch};
 const GIBIBYTE: &str = "head -c 1073741824 /dev/zero | tr '\\0' x";
 
 /// The most memory that `program` has held, in bytes: `VmHWM` of proc(5).
-fn peak(scratch: &Scratch, arguments: &[&str], exit_code: i32) -> u64 {
+pub fn peak(scratch: &Scratch, arguments: &[&str], exit_code: i32) -> u64 {
     let mut child = scratch.command(PROGRAM).args(arguments).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut most = 0;

@@ -1,20 +1,66 @@
-//! Makes text that an agent wrote safe to show on a terminal.
+//! Makes text that came from outside safe to show on a terminal.
 
 use std::borrow::Cow;
+
+/// The colours that we paint with, as parameters of `SGR` (ECMA-48, 8.3.117).
+const COLOURS: [&str; 6] = ["", "1", "31", "32", "33", "36"];
 
 /// `text` without terminal escapes, control characters and marks that reorder or hide what is read; newlines and tabs
 /// stay.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
+    clean(text, |_| 0)
+}
+
+/// `text` as [`lines`] leaves it, but for our own colours.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    clean(text, colour)
+}
+
+/// A JSON text in which every character that a terminal would act on is escaped: it means the same.
+#[must_use]
+pub fn json(text: String) -> String {
+    use std::fmt::Write as _;
+    if text.chars().all(|character| is_plain(character) || matches!(character, '\n' | '\t')) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 64);
+    for character in text.chars() {
+        if is_plain(character) || matches!(character, '\n' | '\t') {
+            escaped.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        }
+    }
+    escaped
+}
+
+/// How many bytes of our own colour `text`, which begins with an escape, begins with; 0 where it begins with another.
+fn colour(text: &str) -> usize {
+    let codes = COLOURS.iter().map(|code| ["\u{1b}[", code, "m"].concat());
+    codes.filter(|code| text.starts_with(code.as_str())).map(|code| code.len()).next().unwrap_or(0)
+}
+
+/// `text` without what a terminal would act on, but for what `keep` says how many bytes of are to stay.
+fn clean(text: &str, keep: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if text.chars().all(|character| is_plain(character) || matches!(character, '\n' | '\t')) {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    while let Some(character) = rest.next() {
+    let mut rest = text.char_indices().peekable();
+    while let Some((at, character)) = rest.next() {
+        let kept = if character == '\u{1b}' { keep(&text[at..]) } else { 0 };
+        if kept > 0 {
+            clean.push_str(&text[at..at + kept]);
+            while rest.next_if(|(next, _)| *next < at + kept).is_some() {}
+            continue;
+        }
         match character {
             '\n' | '\t' => clean.push(character),
-            '\r' if rest.peek() == Some(&'\n') => {}
+            '\r' if rest.peek().is_some_and(|(_, next)| *next == '\n') => {}
             '\r' => clean.push('\n'),
             '\u{1b}' => skip_escape(&mut rest),
             // The same introducers as single characters.
@@ -47,39 +93,39 @@ pub fn short(text: &str, width: usize) -> String {
 
 fn is_plain(character: char) -> bool {
     let reorders_or_hides = matches!(character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}'
-        | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-        | '\u{e0000}'..='\u{e007f}');
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
     !character.is_control() && !reorders_or_hides
 }
 
-type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+type Rest<'a> = std::iter::Peekable<std::str::CharIndices<'a>>;
 
 fn skip_escape(rest: &mut Rest<'_>) {
-    match rest.peek() {
+    match rest.peek().map(|(_, next)| *next) {
         Some('[') => {
             rest.next();
             skip_control_sequence(rest);
         }
         Some(']' | 'P' | 'X' | '^' | '_') => skip_string(rest),
         // Intermediates, then a final character.
-        Some(' '..='~') => while matches!(rest.next(), Some(' '..='/')) {},
+        Some(' '..='~') => while matches!(rest.next(), Some((_, ' '..='/'))) {},
         _ => {}
     }
 }
 
 /// Parameters and intermediates up to the final character. A torn sequence ends where something else begins.
 fn skip_control_sequence(rest: &mut Rest<'_>) {
-    while rest.next_if(|character| matches!(character, ' '..='?')).is_some() {}
-    rest.next_if(|character| matches!(character, '@'..='~'));
+    while rest.next_if(|(_, character)| matches!(character, ' '..='?')).is_some() {}
+    rest.next_if(|(_, character)| matches!(character, '@'..='~'));
 }
 
 /// A title, a link, a palette: up to its terminator. One that is torn ends with its line, so that it hides no more.
 fn skip_string(rest: &mut Rest<'_>) {
-    while let Some(character) = rest.next_if(|character| *character != '\n') {
+    while let Some((_, character)) = rest.next_if(|(_, character)| *character != '\n') {
         match character {
             '\u{7}' | '\u{9c}' => return,
-            '\u{1b}' if rest.next_if_eq(&'\\').is_some() => return,
+            '\u{1b}' if rest.next_if(|(_, next)| *next == '\\').is_some() => return,
             _ => {}
         }
     }
@@ -120,6 +166,28 @@ mod tests {
         assert_eq!(short("exact", 5), "exact");
     }
 
+    fn paintless(text: &str) -> String {
+        let codes = COLOURS.iter().map(|code| ["\u{1b}[", code, "m"].concat());
+        codes.fold(text.replace(['\n', '\t'], ""), |text, code| text.replace(&code, ""))
+    }
+
+    #[test]
+    fn our_own_colours_stay_and_no_other_escape() {
+        let text = "\u{1b}[31mbad\u{1b}[m \u{1b}[38;5;1mx\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}1my\u{202e}z\u{1b}[31";
+        assert_eq!(shown(text), "\u{1b}[31mbad\u{1b}[m xyz");
+        assert_eq!(shown("plain"), "plain");
+    }
+
+    #[test]
+    fn json_means_the_same_and_shows_nothing_raw() {
+        let text = "a\u{9b}b\u{202e}c\u{7f}\u{1b}\u{e0041}é\n";
+        let before = serde_json::to_string(text).unwrap();
+        let after = json(before.clone());
+        assert!(after.chars().all(is_plain), "{after}");
+        assert_eq!(serde_json::from_str::<String>(&after).unwrap(), text);
+        assert_eq!(json("{\n}".to_owned()), "{\n}");
+    }
+
     #[test]
     fn nothing_that_a_terminal_acts_on_survives() {
         let mut random = fastrand::Rng::with_seed(7);
@@ -133,6 +201,7 @@ mod tests {
                 })
                 .collect();
             assert!(lines(&text).chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t')), "{text:?}");
+            assert!(!paintless(&shown(&text)).contains(char::is_control), "{text:?}");
         }
     }
 }
