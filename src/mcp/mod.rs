@@ -5,6 +5,7 @@
 
 mod arguments;
 mod asking;
+mod backlog;
 mod calls;
 mod changes;
 mod resources;

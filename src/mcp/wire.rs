@@ -1,16 +1,28 @@
 //! JSON-RPC over standard input and output, one message a line.
 //!
 //! Two threads do the reading and the writing, so that a client that sends or reads slowly holds no call up. What is no
-//! message is answered as JSON-RPC says, and the server goes on.
+//! message is answered as JSON-RPC says, and the server goes on. A client that does not read what it asked for is not
+//! listened to until it does: see [`Backlog`].
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::Duration;
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage};
+use mio::unix::SourceFd;
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ErrorCode, ErrorData, JsonRpcMessage, RequestId, ServerJsonRpcMessage,
+};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::Value;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+use super::backlog::{Backlog, Waiting};
+use crate::run::sanitize;
 
 /// Longest line that is read, in bytes: a goal and criteria of 1 MiB each, however they are escaped.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
@@ -18,10 +30,17 @@ const LONGEST_LINE: usize = 16 * 1024 * 1024;
 const USUAL_LINE: usize = 64 * 1024;
 /// Messages that wait in either direction before the other side has to.
 const QUEUE: usize = 64;
+/// Requests that are read ahead while no more are taken, for the notifications that may follow them.
+const AHEAD: usize = 64;
+/// How often a reader that is held up looks whether the client is gone.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The process's standard streams.
 pub struct Stdio {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
+    /// Requests that were read and wait until more may be taken.
+    ahead: VecDeque<ClientJsonRpcMessage>,
+    backlog: Arc<Backlog>,
     lines: mpsc::Sender<Line>,
     written: Option<oneshot::Receiver<()>>,
     closed: CancellationToken,
@@ -30,7 +49,7 @@ pub struct Stdio {
 
 /// What the writer is given.
 enum Line {
-    Text(Vec<u8>),
+    Text(Vec<u8>, Option<Waiting>),
     /// Nothing comes any more.
     End,
 }
@@ -44,18 +63,47 @@ impl Stdio {
         let (to_server, messages) = mpsc::channel(QUEUE);
         let (lines, to_client) = mpsc::channel(QUEUE);
         let (done, written) = oneshot::channel();
-        let (answers, gone) = (lines.clone(), closed.clone());
+        let backlog = Arc::new(Backlog::default());
+        let (answers, gone, behind) = (lines.clone(), closed.clone(), Arc::clone(&backlog));
         std::thread::Builder::new().name("reader".to_owned()).spawn(move || {
-            read(&to_server, &answers);
+            read(&to_server, &answers, &behind);
             gone.cancel();
         })?;
-        let gone = closed.clone();
+        let (gone, behind) = (closed.clone(), Arc::clone(&backlog));
         std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
-            write(to_client);
+            write(to_client, &behind);
             gone.cancel();
             let _ = done.send(()); // nobody may be waiting for it
         })?;
-        Ok(Self { messages, lines, written: Some(written), closed, opened: false })
+        let (ahead, written) = (VecDeque::new(), Some(written));
+        Ok(Self { messages, ahead, backlog, lines, written, closed, opened: false })
+    }
+
+    /// The next message. While answers pile up no request is taken; what cancels one is.
+    async fn next(&mut self) -> Option<ClientJsonRpcMessage> {
+        loop {
+            let may_read = self.ahead.len() < AHEAD;
+            let message = tokio::select! {
+                biased;
+                () = self.backlog.drained(), if !self.ahead.is_empty() => return self.ahead.pop_front(),
+                message = self.messages.recv(), if may_read => message?,
+                () = self.closed.cancelled(), if self.messages.is_empty() => return None,
+            };
+            match &message {
+                JsonRpcMessage::Request(_) => self.ahead.push_back(message),
+                // Its request may not even have been taken.
+                JsonRpcMessage::Notification(notification) => {
+                    if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
+                        && let Some(id) = &cancelled.params.request_id
+                    {
+                        self.ahead.retain(|ahead| !matches!(ahead, JsonRpcMessage::Request(it) if it.id == *id));
+                        self.backlog.answered(id);
+                    }
+                    return Some(message);
+                }
+                _ => return Some(message),
+            }
+        }
     }
 }
 
@@ -66,23 +114,29 @@ impl Transport<RoleServer> for Stdio {
         &mut self,
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = std::io::Result<()>> + Send + 'static {
-        let lines = self.lines.clone();
+        let (lines, backlog) = (self.lines.clone(), Arc::clone(&self.backlog));
+        match &message {
+            JsonRpcMessage::Response(answer) => backlog.answered(&answer.id),
+            JsonRpcMessage::Error(answer) => answer.id.iter().for_each(|id| backlog.answered(id)),
+            _ => {}
+        }
+        let waiting = backlog.waiting();
         async move {
             let line = encode(&message)?;
-            lines.send(Line::Text(line)).await.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+            drop(message);
+            lines.send(Line::Text(line, Some(waiting))).await.map_err(|_| std::io::ErrorKind::BrokenPipe.into())
         }
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
-            let message = tokio::select! {
-                biased;
-                message = self.messages.recv() => message?,
-                () = self.closed.cancelled(), if self.messages.is_empty() => return None,
-            };
+            let message = self.next().await?;
             // Before the first request there is nothing that anything else could belong to.
             if self.opened || matches!(message, JsonRpcMessage::Request(_)) {
                 self.opened = true;
+                if let JsonRpcMessage::Request(request) = &message {
+                    self.backlog.taken(&request.id);
+                }
                 return Some(message);
             }
         }
@@ -98,13 +152,12 @@ impl Transport<RoleServer> for Stdio {
 }
 
 fn encode(message: &ServerJsonRpcMessage) -> std::io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    Ok(line)
+    let line = sanitize::json(serde_json::to_string(message)?);
+    Ok((line + "\n").into_bytes())
 }
 
 /// Reads until the end of standard input, or until nobody takes what is read.
-fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Line>) {
+fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Line>, backlog: &Backlog) {
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut line = Vec::new();
     loop {
@@ -124,13 +177,13 @@ fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Li
         let whole = line.pop_if(|last| *last == b'\n').is_some();
         let taken = if whole {
             match parse(&line) {
-                Ok(Some(message)) => messages.blocking_send(message).is_ok(),
+                Ok(Some(message)) => hand_in(messages, message, backlog),
                 Ok(None) => true,
-                Err(refusal) => refuse(answers, refusal),
+                Err(refusal) => refuse(answers, refusal, backlog),
             }
         } else {
             let rest = skip_line(&mut input);
-            rest.is_ok() && refuse(answers, too_long())
+            rest.is_ok() && refuse(answers, too_long(), backlog)
         };
         if !taken {
             return;
@@ -138,9 +191,38 @@ fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Li
     }
 }
 
-fn refuse(answers: &mpsc::Sender<Line>, (id, error): Refusal) -> bool {
+fn refuse(answers: &mpsc::Sender<Line>, (id, error): Refusal, backlog: &Backlog) -> bool {
     let line = encode(&ServerJsonRpcMessage::error(error, id));
-    line.is_ok_and(|line| answers.blocking_send(Line::Text(line)).is_ok())
+    line.is_ok_and(|line| hand_in(answers, Line::Text(line, None), backlog))
+}
+
+/// Puts `message` into the queue once there is room; `false` where nobody takes it any more. A client that neither reads
+/// nor writes any more is gone, and what it sent last with it.
+fn hand_in<T>(queue: &mpsc::Sender<T>, mut message: T, backlog: &Backlog) -> bool {
+    loop {
+        match queue.try_send(message) {
+            Ok(()) => return true,
+            Err(TrySendError::Closed(_)) => return false,
+            Err(TrySendError::Full(back)) => message = back,
+        }
+        if has_hung_up() && backlog.is_stuck() {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether nobody can write to standard input any more; what was written before may still be there to be read.
+fn has_hung_up() -> bool {
+    let look = || -> std::io::Result<bool> {
+        let (mut poll, mut events) = (mio::Poll::new()?, mio::Events::with_capacity(1));
+        let stdin = std::io::stdin().as_raw_fd();
+        poll.registry().register(&mut SourceFd(&stdin), mio::Token(0), mio::Interest::READABLE)?;
+        poll.poll(&mut events, Some(Duration::ZERO))?;
+        Ok(events.iter().any(mio::event::Event::is_read_closed))
+    };
+    // A file cannot be waited for, and comes to its end by itself.
+    look().unwrap_or(false)
 }
 
 fn skip_line(input: &mut impl std::io::BufRead) -> std::io::Result<()> {
@@ -158,12 +240,14 @@ fn skip_line(input: &mut impl std::io::BufRead) -> std::io::Result<()> {
 }
 
 /// Writes until [`Line::End`], or until nobody reads.
-fn write(mut lines: mpsc::Receiver<Line>) {
+fn write(mut lines: mpsc::Receiver<Line>, backlog: &Backlog) {
     let mut output = std::io::stdout().lock();
-    while let Some(Line::Text(line)) = lines.blocking_recv() {
+    while let Some(Line::Text(line, waiting)) = lines.blocking_recv() {
         if output.write_all(&line).and_then(|()| output.flush()).is_err() {
             return;
         }
+        backlog.moved();
+        drop(waiting);
     }
 }
 

@@ -7,4 +7,5 @@ mod foreign;
 mod hosts;
 mod questions;
 mod resources;
+mod slow;
 mod tools;
