@@ -100,6 +100,8 @@ fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure
     let denied = result["permission_denials"].as_array().map_or(0, Vec::len);
     // The subtype is `success` for errors of the API too; those of its own, such as `error_max_turns`, have no result.
     let is_error = result["is_error"].as_bool().unwrap_or_else(|| !result["result"].is_string());
+    // It says so too where it holds the call for a success.
+    let is_error = is_error || text.trim_start().starts_with("API Error:");
     if !is_error && (denied == 0 || !text.trim().is_empty()) {
         let session_id = result["session_id"].as_str().map(ToOwned::to_owned);
         return Ok(Response { text: text.to_owned(), usage: usage(result), session_id });

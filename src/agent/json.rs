@@ -1,6 +1,10 @@
-//! JSON out of what a model wrote: alone, in a fence, or somewhere in prose.
+//! JSON out of what a model wrote: alone, in a fence, or somewhere in prose, and with the slips that models make.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
+
+use crate::run::sanitize;
 
 /// Keys under which models put a plan, as [`crate::run::work::Plan::settle`] reads them.
 const PLAN_KEYS: [&str; 5] = ["subgoals", "tasks", "plan", "goals", "steps"];
@@ -27,15 +31,42 @@ pub enum Shape {
 /// The time is linear in the length of the text.
 #[must_use]
 pub fn find(text: &str, shape: Shape) -> Option<Value> {
+    let text = without_thoughts(text);
+    let strict = best(Candidates::of(&text, strictly), shape);
+    if strict.as_ref().is_some_and(|(rank, _)| *rank > 0) {
+        return strict.map(|(_, value)| value);
+    }
+    // Line breaks and control sequences inside of strings, quotes of the other kind, a comma too many.
+    let mended = best(Candidates::of(&sanitize::lines(&text), leniently), shape);
+    mended.filter(|(rank, _)| *rank > 0).or(strict).map(|(_, value)| value)
+}
+
+/// `text` without the blocks in which a model thinks aloud: what is in them is a draft.
+fn without_thoughts(text: &str) -> Cow<'_, str> {
+    let mut text = Cow::Borrowed(text);
+    for (open, close) in [("<think>", "</think>"), ("<thinking>", "</thinking>")] {
+        if let Some(end) = text.rfind(close) {
+            let begin = text.find(open).filter(|begin| *begin < end).unwrap_or(0);
+            let rest = [&text[..begin], &text[end + close.len()..]].concat();
+            if rest.contains(['[', '{']) {
+                text = Cow::Owned(rest);
+            }
+        }
+    }
+    text
+}
+
+/// The candidate that fits best; of those that fit equally well, the last.
+fn best(candidates: Candidates<'_>, shape: Shape) -> Option<(u8, Value)> {
     let mut best: Option<(u8, Value)> = None;
-    for value in Candidates::of(text) {
+    for value in candidates {
         if let Some((rank, value)) = ranked(value, shape)
             && best.as_ref().is_none_or(|(highest, _)| rank >= *highest)
         {
             best = Some((rank, value));
         }
     }
-    best.map(|(_, value)| value)
+    best
 }
 
 /// How well `value` fits, and the part of it that does.
@@ -83,11 +114,15 @@ struct Candidates<'a> {
     text: &'a str,
     at: usize,
     budget: usize,
+    read: Read,
 }
 
+/// Reads the value that a text begins with: how many bytes were looked at, and the value where they are one.
+type Read = fn(&str) -> (usize, Option<Value>);
+
 impl<'a> Candidates<'a> {
-    fn of(text: &'a str) -> Self {
-        Self { text, at: 0, budget: text.len().saturating_mul(PASSES).max(LEAST_BUDGET) }
+    fn of(text: &'a str, read: Read) -> Self {
+        Self { text, at: 0, read, budget: text.len().saturating_mul(PASSES).max(LEAST_BUDGET) }
     }
 }
 
@@ -99,18 +134,90 @@ impl Iterator for Candidates<'_> {
             let bytes = self.text.as_bytes();
             let start = self.at + bytes[self.at..].iter().position(|byte| matches!(byte, b'[' | b'{'))?;
             self.at = start + 1;
-            let (length, balanced) = balance(&bytes[start..]);
+            let (length, value) = (self.read)(&self.text[start..]);
             self.budget = self.budget.checked_sub(length)?;
-            if !balanced {
-                continue;
-            }
-            let end = start + length;
-            if let Some(value) = self.text.get(start..end).and_then(|part| serde_json::from_str(part).ok()) {
-                self.at = end;
-                return Some(value);
+            if value.is_some() {
+                self.at = start + length;
+                return value;
             }
         }
     }
+}
+
+/// Reads JSON.
+fn strictly(text: &str) -> (usize, Option<Value>) {
+    let (length, balanced) = balance(text.as_bytes());
+    let value = text.get(..length).filter(|_| balanced).and_then(|part| serde_json::from_str(part).ok());
+    (length, value)
+}
+
+/// Reads what is JSON but for raw control characters in strings, single quotes, unescaped quotes, commas before a closing
+/// bracket and words of Python's.
+fn leniently(text: &str) -> (usize, Option<Value>) {
+    let mut json = String::with_capacity(text.len().min(4096));
+    let mut open = Vec::new();
+    let mut quote = None;
+    let mut rest = text.char_indices().peekable();
+    while let Some((at, character)) = rest.next() {
+        match (quote, character) {
+            (Some(_), '\\') => match rest.next() {
+                Some((_, '\'')) => json.push('\''),
+                Some((_, escaped)) if !escaped.is_control() => json.extend(['\\', escaped]),
+                _ => {}
+            },
+            (Some(end), character) if character == end && closes(&text[at + 1..]) => {
+                quote = None;
+                json.push('"');
+            }
+            (Some(_), '"') => json.push_str("\\\""),
+            (Some(_), '\n') => json.push_str("\\n"),
+            (Some(_), '\t') => json.push_str("\\t"),
+            (Some(_), character) if character.is_control() => {}
+            (None, '"' | '\'') => {
+                quote = Some(character);
+                json.push('"');
+            }
+            (None, '[' | '{') if open.len() == DEEPEST => return (at + 1, None),
+            (None, '[') => {
+                open.push(']');
+                json.push('[');
+            }
+            (None, '{') => {
+                open.push('}');
+                json.push('{');
+            }
+            (None, ']' | '}') => {
+                if open.pop() != Some(character) {
+                    return (at + 1, None);
+                }
+                json.truncate(json.trim_end().len());
+                json.truncate(json.strip_suffix(',').unwrap_or(&json).len());
+                json.push(character);
+            }
+            (None, 'T' | 'F' | 'N') => {
+                let word = ["True", "False", "None"].into_iter().find(|word| text[at..].starts_with(word));
+                json.push_str(match word {
+                    Some("True") => "true",
+                    Some("False") => "false",
+                    Some(_) => "null",
+                    None => return (at + 1, None),
+                });
+                for _ in 1..word.map_or(1, str::len) {
+                    rest.next();
+                }
+            }
+            (_, character) => json.push(character),
+        }
+        if open.is_empty() {
+            return (at + 1, serde_json::from_str(&json).ok());
+        }
+    }
+    (text.len(), None)
+}
+
+/// Whether what follows a quote says that the string ends with it.
+fn closes(rest: &str) -> bool {
+    rest.trim_start().chars().next().is_none_or(|next| matches!(next, ',' | ':' | ']' | '}'))
 }
 
 /// How far the value that begins here was followed, and whether that is its end.
@@ -212,10 +319,44 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        for text in ["", "no", "\"[1]", "[", "{]", "[1,]", "{'a': 1}", "[\"a\nb\"]", "null", "12"] {
+        for text in ["", "no", "\"[1]", "[", "{]", "[1,]", "{'a': 1}", "null", "12"] {
             assert_eq!(find(text, Shape::Object), None, "{text}");
             assert!(find(text, Shape::Array).is_none_or(|value| value == json!([1])), "{text}");
         }
+    }
+
+    #[test]
+    fn the_slips_of_models_are_understood() {
+        let review = |issue: &str| json!({"gates_passed": false, "goal_complete": false, "issues": [issue]});
+        for (text, issue) in [
+            ("{\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"a\n\nb\"]}", "a\n\nb"),
+            ("{\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"a\",],}", "a"),
+            (
+                "{'gates_passed': False, 'goal_complete': False, 'issues': ['it\\'s \"x\" and don't']}",
+                "it's \"x\" and don't",
+            ),
+            ("{'gates_passed': false, \"goal_complete\": false, 'issues': ['a']}", "a"),
+            ("{\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"use \"x\" here\"]}", "use \"x\" here"),
+            (
+                "\u{feff}```json\n{\"gates_passed\": false,\n\"goal_complete\": false, \"issues\": [\"a\tb\"]}\n```",
+                "a\tb",
+            ),
+            ("{\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"\u{1b}[31ma\u{1b}[0m\"]}", "a"),
+            (
+                "<think>maybe {\"gates_passed\": true, \"goal_complete\": true, \"issues\": []}</think>\n\
+                 {\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"a\"]}",
+                "a",
+            ),
+            (
+                "{\"gates_passed\": false, \"goal_complete\": false, \"issues\": [\"see ```\nx\n``` there\"]}",
+                "see ```\nx\n``` there",
+            ),
+        ] {
+            assert_eq!(object(text), review(issue), "{text}");
+        }
+        assert_eq!(array("[\"a\nb\"]"), json!(["a\nb"]));
+        assert_eq!(array("['a', 'b',]"), json!(["a", "b"]));
+        assert_eq!(object("I can't say [it's fine], {really}"), Value::Null);
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The verdict on an iteration, by an agent that only looks.
 
+use std::fmt::Write as _;
+
 use super::call::Answer;
 use super::{Engine, changed_later, name_files};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts;
 use crate::error::Result;
-use crate::run::event::{Fact, Reviewed};
+use crate::run::event::{Fact, Reviewed, clip};
 use crate::run::goal::{Isolation, Role};
-use crate::run::work::Review;
+use crate::run::work::{Failure, FailureKind, Review};
 
 /// The git pathspec that every file fits.
 const EVERYTHING: &str = "*";
+/// Longest answer that could not be read and is shown again, in bytes.
+const UNREAD: usize = 8 * 1024;
 
 impl Engine {
     /// Asks for a verdict on the iteration.
@@ -25,7 +29,16 @@ impl Engine {
         let (to, limit) = (verification.tree.to_string(), self.parts.review_bytes);
         let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, &[], limit)).await?;
         let diff = self.parts.redactor.clean(&diff).into_owned();
-        let prompt = self.brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
+        let mut prompt = self.brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
+        let (unread, may_ask_again) = self.recorder.with(|run| {
+            let failed = run.role_failure.as_ref().filter(|failed| failed.role == Role::Reviewer);
+            let unread = failed.filter(|failed| failed.failure.kind == FailureKind::Protocol);
+            let times = failed.map_or(0, |failed| failed.times);
+            (unread.map(|failed| failed.failure.message.clone()), times < run.budget().max_task_retries)
+        });
+        if let Some(unread) = unread {
+            let _ = write!(prompt, "\n\n{unread}\n\nAnswer again, with the JSON object alone.");
+        }
         let call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
         let looks = call.agent.only_reads(Role::Reviewer);
         // What the checks have changed by now is not the reviewer's.
@@ -41,9 +54,21 @@ impl Engine {
         if let Some(failure) = finished.error.as_mut().filter(|_| !remarks.is_empty()) {
             failure.message = format!("{} ({})", failure.message, remarks.join("; "));
         }
-        let verdict = result.ok().map(|response| {
-            let review = Review::settle(json::find(&response.text, Shape::Object).as_ref());
-            Fact::from(Reviewed { review: Review { remarks, ..review } })
+        let verdict = result.ok().and_then(|response| {
+            let answer = json::find(&response.text, Shape::Object);
+            let mut review = Review::settle(answer.as_ref());
+            if !Review::is_answer(answer.as_ref()) {
+                let text = clip(&response.text, UNREAD);
+                if may_ask_again {
+                    let why = review.issues.join("; ");
+                    let unread = format!("The answer before could not be read: {why}. It was:\n{text}");
+                    finished.error = Some(Failure::new(FailureKind::Protocol, unread));
+                    return None;
+                }
+                // What it found is not lost for its form.
+                review.issues.push(text);
+            }
+            Some(Fact::from(Reviewed { review: Review { remarks, ..review } }))
         });
         self.recorder.record(std::iter::once(finished.into()).chain(verdict)).await
     }

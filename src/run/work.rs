@@ -70,6 +70,13 @@ impl Review {
         Self { gates_passed, goal_complete, issues, remarks: Vec::new() }
     }
 
+    /// Whether a reviewer's JSON is a review at all, whole or not.
+    #[must_use]
+    pub fn is_answer(answer: Option<&Value>) -> bool {
+        let keys = ["gates_passed", "goal_complete", "issues"];
+        answer.is_some_and(|answer| keys.iter().any(|key| answer.get(*key).is_some()))
+    }
+
     /// A review that accepts nothing, for the reason given.
     #[must_use]
     fn rejection(issue: impl Into<String>) -> Self {
