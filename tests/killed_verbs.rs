@@ -28,7 +28,7 @@ const TIMED: u32 = 2;
 const INSTANT: &str = "echo >> \"$INSTANTS\"
 if [ \"$(wc -l < \"$INSTANTS\")\" -ge \"$FATAL\" ]; then kill -9 \"$VICTIM\" 2> /dev/null; exit 1; fi";
 
-/// Stands before git on PATH. What git is told to keep from running on refs of ours runs, for those of the test's.
+/// Stands before git on PATH. The hooks that git is kept from running on refs of ours are those of the test.
 const GIT: &str = "export VICTIM=${VICTIM:-$PPID}
 for word; do
   shift
@@ -38,6 +38,9 @@ for word; do
   esac
   set -- \"$@\" \"$word\"
 done
+if [ \"${GIT_CONFIG_KEY_0-}\" = core.hooksPath ]; then
+  export GIT_CONFIG_VALUE_0=\"$HOOKS\" GIT_CONFIG_VALUE_1=true
+fi
 (. \"$TOOLS/instant\") || exit 1
 \"$REAL\" \"$@\"
 code=$?

@@ -8,8 +8,7 @@ use super::{Site, now};
 use crate::agent::probe::{self, Examined, LoggedIn};
 use crate::agent::registry::Registry;
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::git::GitLedger;
-use crate::process;
+use crate::ledger::git::{Git, GitLedger};
 
 /// Fewer files at a time than this are spent by a few agents (`ulimit -n`).
 const FEW_FILES: u64 = 1024;
@@ -105,7 +104,7 @@ pub async fn examined_backends(site: &Site) -> Vec<Examined> {
 }
 
 fn git() -> Finding {
-    match process::output(process::quiet("git").arg("--version")) {
+    match Git::anywhere("--version").output() {
         Ok(output) if output.status.success() => {
             Finding::new("git", Health::Ok, String::from_utf8_lossy(&output.stdout).trim(), None)
         }

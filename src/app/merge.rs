@@ -167,7 +167,7 @@ impl Work {
     }
 
     fn take<'a>(&'a self, how: Merge, message: &'a str) -> git::Take<'a> {
-        git::Take { way: how.way, name: &self.tip.name, commit: &self.tip.commit, message, edit: how.edit }
+        git::Take { way: how.way, name: &self.tip.full, commit: &self.tip.commit, message, edit: how.edit }
     }
 }
 

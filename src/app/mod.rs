@@ -46,6 +46,7 @@ use crate::engine::redact::Redactor;
 pub use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result, alike};
 use crate::interaction::{Interaction, Suspend};
+pub(crate) use crate::ledger::git::Git;
 pub use crate::ledger::git::preview::FileStat;
 use crate::ledger::git::{GitLedger, Repository};
 use crate::run::event::Timestamp;

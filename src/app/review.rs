@@ -133,7 +133,7 @@ pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
     let branch = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let notes = read::notes_ref(&site.repo.gix(), &id)?.unwrap_or_default();
     let base = preview::started_from(&site.repo, &id, &branch.commit, &run)?;
-    Ok(History { base, branch: branch.name, notes })
+    Ok(History { base, branch: branch.full, notes })
 }
 
 /// A run as its reviewer wants to see it.
@@ -144,7 +144,7 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
     let (run, set_aside) = replay_log(site, &id)?;
-    let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
+    let BranchTip { name, commit, .. } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let merged = merged::merged(&site.repo, &[(&id, &run.snapshot())])?.contains(&id);
     let base = preview::started_from(&site.repo, &id, &commit, &run)?;
     let files = preview::stat(&site.repo, &base, &commit)?;
@@ -240,7 +240,7 @@ pub fn diff(site: &Site, run: Option<&str>, iteration: Option<u32>, limit: usize
 pub fn merge_preview(site: &Site, run: Option<&str>) -> Result<MergePreview> {
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;
-    let BranchTip { name, commit } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
+    let BranchTip { name, commit, .. } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let (head, into) = preview::head(&site.repo)?;
     let up_to_date = preview::is_reachable(&site.repo, &commit, &head)?;
     let (files, conflicts) = if up_to_date {

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use super::{print, sanitize};
+use crate::app::Git;
 use crate::error::{Context as _, Result};
 use crate::process;
 
@@ -25,7 +26,7 @@ impl Pager {
         if !print::person_reads() {
             return Self::Off;
         }
-        let named = process::in_our_place("git").args(["var", "GIT_PAGER"]).output();
+        let named = Git::as_user("var").arg("GIT_PAGER").into_command().output();
         let named = named.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         if named.is_empty() || named == "cat" {
             return Self::Off;
@@ -64,7 +65,7 @@ impl Pager {
     ///
     /// # Errors
     /// Where it cannot be started.
-    pub fn run(&mut self, git: &mut Command) -> Result<()> {
+    pub fn run(&mut self, mut git: Command) -> Result<()> {
         if let Self::On(_, Some(stdin)) = self {
             let copy = std::os::fd::AsFd::as_fd(stdin).try_clone_to_owned().context("the pager cannot be shared")?;
             // Set for what prints into a pager: git then colours as for a terminal (git-config(1), color.pager).

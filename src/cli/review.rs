@@ -3,7 +3,7 @@
 use super::args::{DiffArgs, LogArgs, ShowArgs};
 use super::pager::Pager;
 use super::{paint, print, render, warn_of_set_aside};
-use crate::app::{self, Site};
+use crate::app::{self, Git, Site};
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -15,10 +15,9 @@ use crate::run::goal::RunId;
 pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
     let words = Words::of(site, &arguments.words);
     let history = app::history(site, words.run.as_deref())?;
-    let mut git = process::in_our_place("git");
-    git.args(["log", &format!("--notes={}", history.notes)]).args(words.options);
-    git.arg(format!("{}..{}", history.base, history.branch)).args(words.paths);
-    Err(process::become_program(&mut git))
+    let git = Git::as_user("log").arg(format!("--notes={}", history.notes)).args(words.options);
+    let git = git.revision(format!("{}..{}", history.base, history.branch)).args(words.paths);
+    Err(process::become_program(&mut git.into_command()))
 }
 
 /// What a run or an iteration changed, by git's diff.
@@ -32,9 +31,8 @@ pub fn diff(site: &Site, arguments: &DiffArgs) -> Result<u8> {
         None => arguments.iteration,
     };
     let span = app::span(site, words.run.as_deref(), iteration)?;
-    let mut git = process::in_our_place("git");
-    git.arg("diff").args(words.options).args([span.from, span.to]).args(words.paths);
-    Err(process::become_program(&mut git))
+    let git = Git::as_user("diff").args(words.options).revision(span.from).revision(span.to).args(words.paths);
+    Err(process::become_program(&mut git.into_command()))
 }
 
 /// A run as its reviewer wants to see it.
@@ -50,15 +48,15 @@ pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
     warn_of_set_aside(shown.set_aside.as_deref());
     let mut pager = Pager::start();
     if pager.show(&paint::out(super::shown::text(&shown)))? && !shown.files.is_empty() {
-        let mut git = process::in_our_place("git");
-        git.args(["--no-pager", "diff", "--stat"]);
+        // What pages already is the pager that everything here goes through.
+        let mut git = Git::as_user("diff").env("GIT_PAGER", "cat").arg("--stat");
         if arguments.patch {
-            git.arg("--patch");
+            git = git.arg("--patch");
         }
         if !paint::is_seen_out() {
-            git.arg("--no-color");
+            git = git.arg("--no-color");
         }
-        pager.run(git.args([&shown.base, &shown.tip]))?;
+        pager.run(git.revision(&shown.base).revision(&shown.tip).into_command())?;
     }
     pager.close();
     Ok(0)

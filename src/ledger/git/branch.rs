@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::command;
+use super::command::Git;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::{Identity, Repository};
 use super::worktree::{self, Worktree};
@@ -70,13 +70,11 @@ pub fn write(
     if !sign {
         return commit(&repo.gix(), identity, message, tree, parents);
     }
-    let mut git = command::git(repo.home());
-    git.args(["commit-tree", "-S", "-F", "-"]);
+    let mut git = Git::of(repo, "commit-tree").args(["-S", "-F", "-"]);
     for parent in parents {
-        git.arg("-p").arg(parent.to_string());
+        git = git.arg("-p").id(parent);
     }
-    identity.stand_in(git.arg(tree.to_string()));
-    let signed = command::word_of_input(&mut git, message.into()).map_err(|error| {
+    let signed = git.id(tree).identity(identity).input(message).word().map_err(|error| {
         Error::failed("a commit cannot be signed")
             .because(error)
             .hint("mend git's signing (user.signingKey, gpg.format), or 'git config agentloop.sign false'")
@@ -143,8 +141,8 @@ pub fn is_ours(message: &str, run: &RunId) -> bool {
 
 /// Brings a worktree to `commit`; edits in it that the commit does not touch stay.
 pub fn take_in(worktree: &Worktree, commit: &str) -> Result<()> {
-    let mut git = command::git(&worktree.path);
-    command::run(git.args(["checkout", "-q", "--detach", commit])).map(|_| ()).map_err(|error| {
+    let git = worktree.git("checkout").args(["-q", "--detach"]).id(Repository::id(commit)?);
+    git.run().map(|_| ()).map_err(|error| {
         Error::failed("the commits that were added to the run's branch do not fit the edits in its worktree")
             .because(error)
             .hint(format!("commit or discard the edits in '{}', then resume", worktree.path.display()))

@@ -1,121 +1,317 @@
-//! The one way in which git itself is run: for what gix has not.
+//! Every git process of ours starts here.
+//!
+//! [`Git`] gives it a known environment and known settings (`known`), so that neither what the user has set for their eyes
+//! nor what a hook hands down decides what git answers. Two named modes differ: [`Git::with_credentials`] reaches remotes as
+//! the user does, and [`Git::as_user`] is the user's own git in their place.
 
-use std::ffi::OsStr;
+mod known;
+
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
-use super::repository::Repository;
+use gix::ObjectId;
+use gix::bstr::BString;
+
+use super::repository::{Identity, Repository};
 use super::run_dir;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
 
-/// No hooks of the user's on refs and commits of ours, neither from a folder nor, since git 2.54, from configuration.
-pub(super) const NO_HOOKS: [&str; 8] = [
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "hook.reference-transaction.enabled=false",
-    "-c",
-    "hook.post-checkout.enabled=false",
-    "-c",
-    "hook.post-index-change.enabled=false",
-];
-
-/// git with nothing of the caller's environment that could point it elsewhere, no hooks, no prompts, no signatures.
-pub(super) fn plumbing() -> Command {
-    let mut git = process::quiet("git");
-    git.env("LC_ALL", "C")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_ASKPASS", "true")
-        .env("SSH_ASKPASS", "true")
-        .env("GIT_EDITOR", "true")
-        .args(NO_HOOKS)
-        .args(["-c", "core.fsmonitor=false", "-c", "commit.gpgSign=false"])
-        // Submodules are filled and followed by us: git would look for clones that a worktree does not have.
-        .args(["-c", "submodule.recurse=false"])
-        // What git's log finds and prints is read here.
-        .args(["-c", "grep.patternType=default", "-c", "log.showSignature=false"])
-        .args(["-c", "advice.addEmbeddedRepo=false", "-c", "core.safecrlf=false", "-c", "gc.auto=0"]);
-    git
+/// A git process that is about to start.
+pub(crate) struct Git {
+    verb: &'static str,
+    command: Command,
+    settings: Vec<(String, OsString)>,
+    arguments: Vec<OsString>,
+    operands: Operands,
+    input: Option<Vec<u8>>,
+    mode: Mode,
 }
 
-/// git in `dir`.
-pub(super) fn git(dir: &Path) -> Command {
-    let mut git = plumbing();
-    git.arg("-C").arg(dir);
-    git
+/// Whose git it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// Ours: no hooks, no prompts, no signatures, nothing of the caller's environment that changes what git does.
+    Own,
+    /// Ours towards a remote: the user's credentials, prompts and `git -c` settings too.
+    Remote,
+    /// The user's, with all that they have set.
+    User,
 }
 
-/// Marks it as working for `run`: git goes on when its driver is killed, and is stopped before another begins.
-pub(super) fn works_for<'a>(git: &'a mut Command, repo: &Repository, run: &RunId) -> &'a mut Command {
-    process::works_for(git, run.as_str(), &process::clone_of(&run_dir(repo.common_dir(), run)))
+/// Which kind of operand came last: git takes options, then revisions, then paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Operands {
+    None,
+    Revisions,
+    Paths,
 }
 
-/// Runs it; its output, whatever its status.
-pub(super) fn output(git: &mut Command) -> Result<Output> {
-    process::output(git).map_err(cannot_start)
-}
-
-/// The same with `input` to read.
-pub(super) fn output_of_input(git: &mut Command, input: Vec<u8>) -> Result<Output> {
-    git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = process::spawn_aside(git).map_err(cannot_start)?;
-    let stdin = child.stdin.take();
-    std::thread::scope(|scope| {
-        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // one that does not read it all says why
-        child.wait_with_output().map_err(cannot_start)
-    })
-}
-
-/// Runs it; what it printed. A status other than 0 is an error with git's own words.
-pub(super) fn run(git: &mut Command) -> Result<Vec<u8>> {
-    let output = output(git)?;
-    printed(git, output)
-}
-
-/// The same with `input` to read.
-pub(super) fn run_on_input(git: &mut Command, input: Vec<u8>) -> Result<Vec<u8>> {
-    let output = output_of_input(git, input)?;
-    printed(git, output)
-}
-
-fn printed(git: &Command, output: Output) -> Result<Vec<u8>> {
-    if output.status.success() {
-        return Ok(output.stdout);
+impl Git {
+    /// git that needs no repository.
+    pub(crate) fn anywhere(verb: &'static str) -> Self {
+        Self::start(verb, Mode::Own)
     }
-    Err(failure(&name(git), output.status, &String::from_utf8_lossy(&output.stderr)))
-}
 
-/// Runs it; the one word that it printed.
-pub(super) fn word(git: &mut Command) -> Result<String> {
-    run(git).map(|printed| the_word(&printed))
-}
-
-/// The same with `input` to read.
-pub(super) fn word_of_input(git: &mut Command, input: Vec<u8>) -> Result<String> {
-    run_on_input(git, input).map(|printed| the_word(&printed))
-}
-
-fn the_word(printed: &[u8]) -> String {
-    String::from_utf8_lossy(printed).trim_end().to_owned()
-}
-
-/// `git write-tree` and the like: the first word that is a subcommand.
-fn name(git: &Command) -> String {
-    let words: Vec<&OsStr> = git.get_args().collect();
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        match word.to_str() {
-            Some("-c" | "-C" | "--git-dir" | "--work-tree") => {
-                rest.next();
-            }
-            Some(word) if !word.starts_with('-') => return format!("git {word}"),
-            _ => {}
+    /// git in the user's repository, on their checkout where there is one.
+    pub(super) fn of(repo: &Repository, verb: &'static str) -> Self {
+        let mut git = Self::start(verb, Mode::Own);
+        git.command.current_dir(repo.home()).env("GIT_DIR", repo.git_dir());
+        if let Some(work_dir) = repo.work_dir() {
+            git.command.env("GIT_WORK_TREE", work_dir);
         }
+        git
     }
-    "git".to_owned()
+
+    /// git on the files at `path`, whose git directory is `git_dir`, whatever leads there by now.
+    pub(super) fn on(path: &Path, git_dir: &Path, verb: &'static str) -> Self {
+        let mut git = Self::start(verb, Mode::Own);
+        git.command.current_dir(path).env("GIT_DIR", git_dir).env("GIT_WORK_TREE", path);
+        git
+    }
+
+    /// git in a git directory, whatever files belong to it. It stays there when that directory is moved.
+    pub(super) fn in_git_dir(git_dir: &Path, verb: &'static str) -> Self {
+        let mut git = Self::start(verb, Mode::Own);
+        git.command.current_dir(git_dir).env("GIT_DIR", ".");
+        git
+    }
+
+    /// git that works out by itself which repository holds `dir`.
+    pub(super) fn discovering(dir: Option<&Path>, verb: &'static str) -> Self {
+        let mut git = Self::start(verb, Mode::Own);
+        if let Some(dir) = dir {
+            git.command.current_dir(dir);
+        }
+        git
+    }
+
+    /// git in the user's repository towards a remote, with the user's credentials and prompts. No hook of theirs sees our refs.
+    pub(super) fn with_credentials(repo: &Repository, verb: &'static str) -> Self {
+        let mut git = Self::start(verb, Mode::Remote);
+        git.command.current_dir(repo.home()).env("GIT_DIR", repo.git_dir());
+        git
+    }
+
+    /// The user's own git, in their place: their terminal, hooks, editor, pager, signatures and settings.
+    pub(crate) fn as_user(verb: &'static str) -> Self {
+        Self::start(verb, Mode::User)
+    }
+
+    fn start(verb: &'static str, mode: Mode) -> Self {
+        let command = match mode {
+            Mode::User => process::in_our_place("git"),
+            Mode::Own => {
+                let mut command = process::quiet("git");
+                known::remove(&mut command, known::is_kept);
+                command.envs(known::ENVIRONMENT);
+                command
+            }
+            Mode::Remote => {
+                let mut command = process::in_our_place("git");
+                known::remove(&mut command, known::is_kept_for_remotes);
+                command.stdin(Stdio::null());
+                command
+            }
+        };
+        let settings = match mode {
+            Mode::User => Vec::new(),
+            Mode::Own | Mode::Remote => {
+                known::SETTINGS.iter().map(|(name, value, _)| ((*name).to_owned(), OsString::from(value))).collect()
+            }
+        };
+        Self { verb, command, settings, arguments: Vec::new(), operands: Operands::None, input: None, mode }
+    }
+
+    /// Sets `name` for this process alone; the last value counts.
+    pub(super) fn setting(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Keeps it from writing what only makes it quicker: the user's index, above all.
+    pub(super) fn only_reads(self) -> Self {
+        self.env("GIT_OPTIONAL_LOCKS", "0")
+    }
+
+    /// Adds an option.
+    pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds options.
+    pub(crate) fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds a revision, which git takes for no option whatever it looks like. Not for `checkout` and its like: before
+    /// git 2.44 they do not know `--end-of-options`, and take [`id`](Self::id).
+    pub(crate) fn revision(mut self, revision: impl Into<OsString>) -> Self {
+        if self.operands == Operands::None {
+            self.operands = Operands::Revisions;
+            self.arguments.push("--end-of-options".into());
+        }
+        self.arguments.push(revision.into());
+        self
+    }
+
+    /// Adds an object by its id.
+    pub(super) fn id(self, id: ObjectId) -> Self {
+        self.arg(id.to_string())
+    }
+
+    /// Adds paths or pathspecs, which git takes for nothing else.
+    pub(crate) fn paths(mut self, paths: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        if self.operands != Operands::Paths {
+            self.operands = Operands::Paths;
+            self.arguments.push("--".into());
+        }
+        self.args(paths)
+    }
+
+    /// Adds a path.
+    pub(super) fn path(self, path: impl Into<OsString>) -> Self {
+        self.paths([path])
+    }
+
+    /// Has it read `input`.
+    pub(super) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self
+    }
+
+    /// Marks it as working for `run`: git goes on when its driver is killed, and is stopped before another begins.
+    pub(super) fn works_for(mut self, repo: &Repository, run: &RunId) -> Self {
+        process::works_for(&mut self.command, run.as_str(), &process::clone_of(&run_dir(repo.common_dir(), run)));
+        self
+    }
+
+    /// Lets it write commits in the name of `identity`.
+    pub(super) fn identity(mut self, identity: &Identity) -> Self {
+        identity.stand_in(&mut self.command);
+        self
+    }
+
+    /// The process, ready to start.
+    pub(crate) fn into_command(self) -> Command {
+        let Self { verb, mut command, settings, arguments, mode, .. } = self;
+        match mode {
+            Mode::User => {}
+            // Beside the user's own `GIT_CONFIG_COUNT`, which this mode keeps, and stronger.
+            Mode::Remote => {
+                for (name, value) in settings {
+                    let mut setting = OsString::from(name + "=");
+                    setting.push(value);
+                    command.arg("-c").arg(setting);
+                }
+            }
+            Mode::Own => {
+                command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+                for (number, (name, value)) in settings.into_iter().enumerate() {
+                    command.env(format!("GIT_CONFIG_KEY_{number}"), name);
+                    command.env(format!("GIT_CONFIG_VALUE_{number}"), value);
+                }
+            }
+        }
+        command.arg(verb).args(arguments);
+        command
+    }
+
+    /// Starts it; `shape` says where its streams go.
+    pub(super) fn spawn(self, shape: impl FnOnce(&mut Command)) -> Result<Child> {
+        let mut command = self.into_command();
+        shape(&mut command);
+        process::spawn_aside(&mut command).map_err(cannot_start)
+    }
+
+    /// Runs it; its output, whatever its status.
+    pub(crate) fn output(mut self) -> Result<Output> {
+        let Some(input) = self.input.take() else {
+            return process::output(&mut self.into_command()).map_err(cannot_start);
+        };
+        let mut child = self.spawn(|command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        })?;
+        let stdin = child.stdin.take();
+        std::thread::scope(|scope| {
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // one that does not read it all says why
+            child.wait_with_output().map_err(cannot_start)
+        })
+    }
+
+    /// Runs it on the user's terminal; what it exits with.
+    pub(super) fn status(self) -> Result<i32> {
+        let status = self.into_command().status().map_err(cannot_start)?;
+        Ok(status.code().unwrap_or(1))
+    }
+
+    /// Runs it; what it printed. A status other than 0 is an error with git's own words.
+    pub(super) fn run(self) -> Result<Vec<u8>> {
+        let verb = self.verb;
+        let output = self.output()?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        Err(failure(&format!("git {verb}"), output.status, &String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Runs it; whether it succeeded.
+    pub(super) fn succeeds(self) -> Result<bool> {
+        self.output().map(|output| output.status.success())
+    }
+
+    /// Runs it; the one word that it printed.
+    pub(crate) fn word(self) -> Result<String> {
+        self.run().map(|printed| String::from_utf8_lossy(&printed).trim_end().to_owned())
+    }
+
+    /// Runs it with `-z`; the records that it printed.
+    pub(super) fn records(self) -> Result<Vec<BString>> {
+        self.arg_before_operands("-z").run().map(|printed| nul_separated(&printed).map(BString::from).collect())
+    }
+
+    /// Runs `status`; the paths that differ from HEAD or the index, or that git does not know. Each argument is given in git's
+    /// words, so that no setting decides: `untracked` is `all` or `normal`, `ignore_submodules` is `all`, `dirty`,
+    /// `untracked` or `none`.
+    pub(super) fn changed_paths(self, untracked: &str, ignore_submodules: &str) -> Result<Vec<BString>> {
+        let git = self.only_reads().args(["--porcelain=v1", "--no-renames"]);
+        let git = git.arg(format!("--untracked-files={untracked}"));
+        let records = git.arg(format!("--ignore-submodules={ignore_submodules}")).records()?;
+        Ok(records.iter().filter_map(|entry| entry.get(3..)).map(BString::from).collect())
+    }
+
+    fn arg_before_operands(mut self, argument: &str) -> Self {
+        self.arguments.insert(0, argument.into());
+        self
+    }
+}
+
+/// What git prints with `-z`, record by record.
+pub(super) fn nul_separated(printed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let printed = printed.strip_suffix(b"\0").unwrap_or(printed);
+    let is_empty = printed.is_empty();
+    printed.split(|byte| *byte == 0).filter(move |_| !is_empty)
+}
+
+/// Records as git reads them with `-z --stdin`.
+pub(super) fn nul_terminated(records: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for record in records {
+        joined.extend_from_slice(record.as_ref());
+        joined.push(0);
+    }
+    joined
 }
 
 pub(super) fn cannot_start(error: std::io::Error) -> Error {

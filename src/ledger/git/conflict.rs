@@ -27,11 +27,9 @@ impl GitLedger {
         self.seat(&task, is_this, |place, holds| {
             let ours = self.so_far(merging)?.to_string();
             self.clear(place, holds, &ours)?;
-            let mut git = self.git_at(place)?;
             // Labels that no file has by chance, and the common ancestor between the two sides.
-            git.args(["-c", "merge.conflictStyle=zdiff3", "-c", "rerere.enabled=false", "merge", "--no-commit"]);
-            git.args(["--no-ff", "--no-verify-signatures", "-q", merging.commit]);
-            let output = command::output(&mut git)?;
+            let git = self.git_at(place, "merge")?.setting("merge.conflictStyle", "zdiff3").arg("--no-commit");
+            let output = git.args(["--no-ff", "-q"]).id(Repository::id(merging.commit)?).output()?;
             if !matches!(output.status.code(), Some(0 | 1)) {
                 let said = String::from_utf8_lossy(&output.stderr);
                 return Err(command::failure("git merge", output.status, &said));

@@ -5,10 +5,10 @@ use std::process::Stdio;
 
 use gix::object::tree::diff::ChangeDetached;
 
+use super::command::{self, Git};
 use super::repository::Repository;
-use super::{command, tree};
+use super::tree;
 use crate::error::{Context as _, Result};
-use crate::process;
 
 /// Bytes of the list of files that a reviewer gets, more or less.
 const STAT: usize = 16 * 1024;
@@ -119,11 +119,11 @@ fn read(
     pathspecs: &[String],
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool> {
-    let mut git = command::git(repo.home());
-    git.args(["diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-color", how]).args(trees).arg("--");
-    git.args(pathspecs);
-    git.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = process::spawn_aside(&mut git).map_err(command::cannot_start)?;
+    let git = Git::of(repo, "diff-tree").args(["-r", "--no-ext-diff", "--no-textconv", "--no-color"]);
+    let git = git.args(["--ignore-submodules=none", how]).revision(trees[0]).revision(trees[1]).paths(pathspecs);
+    let mut child = git.spawn(|command| {
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+    })?;
     let mut enough = false;
     if let Some(stdout) = child.stdout.take() {
         let mut reader = BufReader::new(stdout);

@@ -18,7 +18,7 @@ use gix::bstr::{BString, ByteSlice as _};
 
 use self::settings::{changed, in_words, is_dangerous};
 use self::sight::{CONFIG, Harmful, Held, OF_A_WORKTREE, Sight, read};
-use super::command;
+use super::command::Git;
 use super::mend::take_away;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
@@ -248,16 +248,12 @@ impl Guard {
 
 impl Change {
     fn undo(self, repo: &Repository) -> Result<()> {
-        let config = || {
-            let mut git = command::git(repo.home());
-            git.args(["config", "--file"]).arg(repo.common_dir().join(&self.file));
-            git
-        };
+        let config = || Git::anywhere("config").arg("--file").arg(repo.common_dir().join(&self.file));
         if self.is_set {
-            command::run(config().args(["--unset-all", &self.name]))?;
+            config().args(["--unset-all", &self.name]).run()?;
         }
         for value in &self.values {
-            command::run(config().args(["--add", &self.name]).arg(value.to_os_str_lossy()))?;
+            config().args(["--add", &self.name]).arg(value.to_os_str_lossy().into_owned()).run()?;
         }
         Ok(())
     }

@@ -1,16 +1,13 @@
 //! A run's work into the user's branch, by the user's own git: their hooks, their editor, their signature, their
 //! settings. Nothing here resolves or forces anything; what an integrator resolved elsewhere comes in by fast-forward.
 
-use std::collections::HashSet;
-use std::process::Command;
-
 use gix::bstr::ByteSlice as _;
 
+use super::command::Git;
 use super::repository::Repository;
 use super::workers::tree_of;
-use super::{branch, command, preview, run_dir, worktree};
+use super::{branch, preview, run_dir, worktree};
 use crate::error::{Context as _, Error, Result};
-use crate::process;
 use crate::run::goal::RunId;
 
 /// By which of git's means.
@@ -34,7 +31,7 @@ pub enum Way {
 pub struct Take<'a> {
     /// By which of git's means.
     pub way: Way,
-    /// What git is to call it.
+    /// The full name of the ref that git is to take, or the commit: a tag may bear a branch's short name.
     pub name: &'a str,
     /// The commit to take.
     pub commit: &'a str,
@@ -50,20 +47,19 @@ pub struct Take<'a> {
 /// Where git cannot be started, or staged changes would get into the commit.
 pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
     let edit = if take.edit { "--edit" } else { "--no-edit" };
-    let mut git = process::in_our_place("git");
     match take.way {
         Way::Merge | Way::FastForward | Way::NoFastForward => {
-            git.arg("merge");
+            let mut git = Git::as_user("merge");
             match take.way {
-                Way::FastForward => _ = git.arg("--ff"),
-                Way::NoFastForward => _ = git.arg("--no-ff"),
+                Way::FastForward => git = git.arg("--ff"),
+                Way::NoFastForward => git = git.arg("--no-ff"),
                 _ => {}
             }
             // git says of a message that it has no use for it where no commit is made.
             if !is_forward(repo, take) {
-                git.args([edit, "-m", take.message]);
+                git = git.args([edit, "-m", take.message]);
             }
-            run_it(git.arg(take.name))
+            git.arg(take.name).status()
         }
         Way::Squash => squash(repo, take, edit),
         Way::Rebase => {
@@ -74,8 +70,8 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
             }
             own.reverse();
             // A checkpoint's first parent is the checkpoint before it: what it adds to that is what is copied.
-            git.args(["cherry-pick", "--keep-redundant-commits", "-m", "1"]);
-            run_it(git.args(own.iter().map(ToString::to_string)))
+            let git = Git::as_user("cherry-pick").args(["--keep-redundant-commits", "-m", "1"]);
+            git.args(own.iter().map(ToString::to_string)).status()
         }
     }
 }
@@ -113,16 +109,11 @@ pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
     let tree = tree_of(&repo.gix(), Repository::id(&head)?)?.to_string();
     if !trial.conflicts.is_empty() {
         refuse_under_way(repo)?;
-        let mut git = process::in_our_place("git");
-        let changed = git.args(["diff-tree", "-r", "--name-only", "--no-renames", "-z", &head, &trial.tree]);
-        let changed = names(&command::run(changed)?);
-        let mut git = process::in_our_place("git");
-        git.env("GIT_OPTIONAL_LOCKS", "0");
-        git.args(["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignore-submodules=all"]);
-        let edited = command::run(&mut git)?;
-        let edited =
-            edited.split(|byte| *byte == 0).filter_map(|entry| Some(entry.get(3..)?.to_str_lossy().into_owned()));
-        let both: Vec<String> = edited.filter(|path| changed.contains(path)).collect();
+        let git = Git::of(repo, "diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
+        let changed = git.revision(&head).revision(&trial.tree).records()?;
+        let edited = Git::of(repo, "status").changed_paths("all", "all")?;
+        let both = edited.iter().filter(|path| changed.contains(path));
+        let both: Vec<String> = both.map(|path| path.to_str_lossy().into_owned()).collect();
         if !both.is_empty() {
             return Err(Error::usage(format!(
                 "your checkout holds uncommitted changes to what the merge would change: {}",
@@ -142,11 +133,6 @@ fn refuse_under_way(repo: &Repository) -> Result<()> {
     }
 }
 
-fn names(printed: &[u8]) -> HashSet<String> {
-    let paths = printed.split(|byte| *byte == 0).filter(|path| !path.is_empty());
-    paths.map(|path| path.to_str_lossy().into_owned()).collect()
-}
-
 /// Takes `take` with `tree`, what its conflict with `met` was resolved to: as one commit, to which the user's branch is
 /// fast-forwarded by their git.
 ///
@@ -155,16 +141,14 @@ fn names(printed: &[u8]) -> HashSet<String> {
 /// take it.
 pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<()> {
     let commit = |message: &str| {
-        let mut git = process::in_our_place("git");
-        git.args(["commit-tree", "-m", message.trim_end(), "-p", &met.head]);
+        let mut git = Git::as_user("commit-tree").args(["-m", message.trim_end(), "-p", &met.head]);
         if take.way != Way::Squash {
-            git.args(["-p", take.commit]);
+            git = git.args(["-p", take.commit]);
         }
         if repo.gix().config_snapshot().boolean("commit.gpgSign").unwrap_or_default() {
-            git.arg("-S");
+            git = git.arg("-S");
         }
-        repo.identity().stand_in(&mut git);
-        command::word(git.arg(tree))
+        git.identity(&repo.identity()).arg(tree).word()
     };
     let commit = match hear_hooks(repo, run, take)? {
         Ok(message) => commit(&message)?,
@@ -179,9 +163,9 @@ pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meet
         return Err(Error::failed("your checkout is not where it was: HEAD has moved meanwhile")
             .hint(format!("'git merge {commit}' merges what was resolved into what you have now")));
     }
-    let mut git = process::in_our_place("git");
-    git.env("GIT_REFLOG_ACTION", format!("merge {}", take.name));
-    match run_it(git.args(["merge", "--ff-only", &commit]))? {
+    let short = take.name.strip_prefix("refs/heads/").unwrap_or(take.name);
+    let git = Git::as_user("merge").env("GIT_REFLOG_ACTION", format!("merge {short}"));
+    match git.args(["--ff-only", &commit]).status()? {
         0 => Ok(()),
         _ => Err(Error::failed("git did not take the resolved merge, and says why above")
             .hint(format!("once that is mended: git merge {commit}"))),
@@ -197,9 +181,8 @@ fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::re
     let source = if take.way == Way::Squash { "squash" } else { "merge" };
     let mut refused = None;
     for (hook, source) in [("prepare-commit-msg", Some(source)), ("commit-msg", None)] {
-        let mut git = process::in_our_place("git");
-        git.env("GIT_EDITOR", ":").args(["hook", "run", "--ignore-missing", hook, "--"]).arg(&file).args(source);
-        if run_it(&mut git)? != 0 {
+        let git = Git::as_user("hook").env("GIT_EDITOR", ":").args(["run", "--ignore-missing", hook, "--"]);
+        if git.arg(&file).args(source).status()? != 0 {
             refused = Some(hook);
             break;
         }
@@ -216,28 +199,22 @@ fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::re
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
     refuse_staged(repo)?;
-    let mut git = process::in_our_place("git");
-    let code = run_it(git.args(["merge", "--squash", take.name]))?;
+    let code = Git::as_user("merge").args(["--squash", take.name]).status()?;
     // The words that git offers with the commit, now or once conflicts are resolved: ours instead of its list.
     let offered = repo.git_dir().join("SQUASH_MSG");
     if offered.exists() {
         std::fs::write(&offered, take.message).context("the commit's message cannot be drafted")?;
     }
-    let mut git = process::in_our_place("git");
-    let nothing = git.args(["diff", "--cached", "--quiet"]).status().context("git cannot be started")?;
-    if code != 0 || nothing.success() {
+    if code != 0 || !holds_staged(repo)? {
         return Ok(code);
     }
-    let mut git = process::in_our_place("git");
-    run_it(git.args(["commit", edit]))
+    Git::as_user("commit").arg(edit).status()
 }
 
 /// git lets a squash and a cherry-pick begin over staged changes that they do not touch; those would be committed along.
 fn refuse_staged(repo: &Repository) -> Result<()> {
     refuse_under_way(repo)?;
-    let mut git = process::in_our_place("git");
-    let clean = git.args(["diff", "--cached", "--quiet"]).status().context("git cannot be started")?;
-    if clean.success() {
+    if !holds_staged(repo)? {
         return Ok(());
     }
     // git-merge(1), --squash: what it leaves until it is committed.
@@ -249,7 +226,8 @@ fn refuse_staged(repo: &Repository) -> Result<()> {
         .hint("commit them, or 'git stash' them, first"))
 }
 
-fn run_it(git: &mut Command) -> Result<i32> {
-    let status = git.status().map_err(command::cannot_start)?;
-    Ok(status.code().unwrap_or(1))
+/// Whether the user's index holds anything that HEAD does not.
+fn holds_staged(repo: &Repository) -> Result<bool> {
+    let git = Git::of(repo, "diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
+    git.revision("HEAD").succeeds().map(|clean| !clean)
 }

@@ -48,6 +48,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
 
+pub(crate) use self::command::Git;
 pub use self::opening::{NewRecord, OnRecord};
 pub use self::repository::{Identity, Repository};
 pub use self::trial::Trial;

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use gix::{ObjectId, Repository};
 
-use super::refs::git_child;
+use super::command::Git;
 use crate::error::{Context as _, Error, Result};
-use crate::process;
 
 /// Syncs that wait together.
 const AT_ONCE: usize = 8;
@@ -31,8 +30,7 @@ pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
     if !remotes.any(|remote| remote.value("promisor").is_some()) {
         return false;
     }
-    let mut git = git_child(repo.common_dir());
-    process::output(git.args(["cat-file", "-e", &id.to_string()])).is_ok()
+    Git::in_git_dir(repo.common_dir(), "cat-file").arg("-e").id(id).output().is_ok()
 }
 
 /// Syncs loose objects, then the directories that name them. What is packed by now, its packer has synced.

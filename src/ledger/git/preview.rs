@@ -4,9 +4,10 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
+use super::branch;
+use super::command::{self, Git, nul_separated};
 use super::repository::Repository;
 use super::workers::tree_of;
-use super::{branch, command};
 use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::run::goal::RunId;
@@ -34,8 +35,10 @@ pub struct Trial {
 /// Where a run's work is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchTip {
-    /// What to call it in a git command: the branch, a remote-tracking branch, or a commit.
+    /// What a person may call it in a git command: the branch, a remote-tracking branch, or a commit.
     pub name: String,
+    /// The ref's full name, or the commit: what git is asked for by us.
+    pub full: String,
     /// The commit.
     pub commit: String,
 }
@@ -49,7 +52,7 @@ pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchT
         return Ok(tip);
     }
     if Repository::id(known).is_ok_and(|id| repo.gix().has_object(id)) {
-        return Ok(BranchTip { name: known.to_owned(), commit: known.to_owned() });
+        return Ok(BranchTip { name: known.to_owned(), full: known.to_owned(), commit: known.to_owned() });
     }
     Err(Error::failed(format!("the commits of {run} are not in this clone"))
         .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
@@ -67,7 +70,12 @@ pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
     for (full, name) in local.chain(fetched) {
         let found = gix.try_find_reference(full.as_str()).ok().flatten();
         if let Some(id) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) {
-            return Some(BranchTip { name, commit: id.to_string() });
+            // gitrevisions(7): a tag of that name, and a ref right below `refs/`, come before a branch.
+            let is_taken =
+                |prefix| gix.try_find_reference(format!("{prefix}{name}").as_str()).is_ok_and(|found| found.is_some());
+            let is_ambiguous = ["refs/", "refs/tags/"].into_iter().any(is_taken);
+            let name = if is_ambiguous { full.clone() } else { name };
+            return Some(BranchTip { name, full, commit: id.to_string() });
         }
     }
     None
@@ -102,9 +110,9 @@ pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
 /// # Errors
 /// Where one of them cannot be read.
 pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
-    let mut git = command::git(repo.home());
-    let printed = command::run(git.args(["diff-tree", "-r", "--numstat", "-z", "--no-renames", from, to]))?;
-    let files = printed.split(|byte| *byte == 0).filter_map(|record| {
+    let git = Git::of(repo, "diff-tree").args(["-r", "--numstat", "--no-renames", "--ignore-submodules=none"]);
+    let records = git.revision(from).revision(to).records()?;
+    let files = records.iter().filter_map(|record| {
         let mut fields = record.splitn(3, |byte| *byte == b'\t');
         let number = |field: Option<&[u8]>| field.and_then(|text| text.to_str().ok()?.parse().ok());
         let (added, removed) = (number(fields.next()), number(fields.next()));
@@ -118,17 +126,16 @@ pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
 /// # Errors
 /// Where the two have no history in common, or cannot be read.
 pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
-    let mut git = command::git(repo.home());
-    git.args(["merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs]);
-    let output = command::output(&mut git)?;
+    let git = Git::of(repo, "merge-tree").args(["--write-tree", "--name-only", "--no-messages", "-z"]);
+    let output = git.id(Repository::id(ours)?).id(Repository::id(theirs)?).output()?;
     // 0 is a clean merge, 1 one with conflicts, and anything else none.
     if !matches!(output.status.code(), Some(0 | 1)) {
         let error = command::failure("git merge-tree", output.status, &String::from_utf8_lossy(&output.stderr));
         return Err(error.hint("a shallow clone may lack the commit that both grew from: git fetch --unshallow"));
     }
-    let mut words = output.stdout.split(|byte| *byte == 0).map(|word| word.to_str_lossy().into_owned());
+    let mut words = nul_separated(&output.stdout).map(|word| word.to_str_lossy().into_owned());
     let tree = words.next().unwrap_or_default();
-    Ok(Trial { tree, conflicts: words.filter(|path| !path.is_empty()).collect() })
+    Ok(Trial { tree, conflicts: words.collect() })
 }
 
 /// The newest `limit` commits along the first parents from `from`, exclusive, to `to`: what each is called, and its message.
@@ -136,10 +143,9 @@ pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
 /// # Errors
 /// Where one of them cannot be read.
 pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<Vec<(String, String)>> {
-    let mut git = command::git(repo.home());
-    git.args(["log", "--first-parent", "-z", "--format=%h %B", &format!("-{limit}"), &format!("{from}..{to}")]);
-    let printed = command::run(&mut git)?;
-    let commits = printed.split(|byte| *byte == 0).map(|commit| commit.to_str_lossy().trim().to_owned());
+    let git = Git::of(repo, "log").args(["--first-parent", "--format=%h %B", &format!("-{limit}")]);
+    let records = git.revision(format!("{from}..{to}")).records()?;
+    let commits = records.iter().map(|commit| commit.to_str_lossy().trim().to_owned());
     Ok(commits.filter_map(|commit| commit.split_once(' ').map(|(name, text)| (name.into(), text.into()))).collect())
 }
 

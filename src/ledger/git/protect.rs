@@ -2,7 +2,7 @@
 
 use gix::bstr::ByteSlice as _;
 
-use super::command;
+use super::command::Git;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
 
@@ -11,11 +11,9 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
     if pathspecs.is_empty() || from == to {
         return Ok(Vec::new());
     }
-    let mut git = command::git(repo.home());
-    git.args(["diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to, "--"]).args(pathspecs);
-    let printed = command::run(&mut git)?;
-    let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
+    let git = Git::of(repo, "diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
+    let names = git.revision(from).revision(to).paths(pathspecs).records()?;
+    Ok(names.iter().map(|name| name.to_str_lossy().into_owned()).collect())
 }
 
 /// The tree `tree` with `paths` as they are in `from`.

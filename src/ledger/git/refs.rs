@@ -4,16 +4,14 @@
 //! taken by a child in a process group of its own: where the driver is killed, the child reads end-of-file and lets go.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 use gix::ObjectId;
 
-use super::command::NO_HOOKS;
+use super::command::Git;
 use crate::error::{Context as _, Error, Result};
-use crate::process;
 
 /// What our moves say in a reflog. Whatever says something else there was moved by other hands.
 pub(super) const REFLOG_MESSAGE: &str = "agentloop";
@@ -121,21 +119,20 @@ impl RefMover {
     }
 
     fn start(&self) -> Result<Updater> {
-        let mut command = git_child(&self.common_dir);
+        let mut git = Git::in_git_dir(&self.common_dir, "update-ref");
         if self.synced {
-            command.args(["-c", "core.fsync=reference"]);
+            git = git.setting("core.fsync", "reference");
         }
-        command
+        let git = git
             // A reflog is what an overwritten log is healed from; bare repositories keep none by default.
-            .args(["-c", "core.logAllRefUpdates=always"])
+            .setting("core.logAllRefUpdates", "always")
             // Another git may hold the lock for the moment of its own update.
-            .args(["-c", "core.filesRefLockTimeout=2000", "-c", "core.packedRefsTimeout=5000"])
-            .args(["update-ref", "--no-deref", "-m", REFLOG_MESSAGE, "--stdin", "-z"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
-        let mut child = process::spawn_aside(&mut command).context("cannot start git")?;
+            .setting("core.filesRefLockTimeout", "2000")
+            .setting("core.packedRefsTimeout", "5000")
+            .args(["--no-deref", "-m", REFLOG_MESSAGE, "--stdin", "-z"]);
+        let mut child = git.spawn(|command| {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        })?;
         match (child.stdin.take(), child.stdout.take()) {
             (Some(input), Some(output)) => Ok(Updater { child, input: Some(input), output: BufReader::new(output) }),
             _ => Err(Error::failed("cannot talk to git")),
@@ -240,17 +237,6 @@ fn script(changes: &[Change]) -> Vec<u8> {
     text
 }
 
-/// A git that acts on this repository alone, quietly, and without the user's hooks.
-pub(super) fn git_child(git_dir: &Path) -> Command {
-    let mut command = process::quiet("git");
-    command
-        .envs([("LC_ALL", "C"), ("GIT_TERMINAL_PROMPT", "0")])
-        .current_dir(git_dir)
-        .arg("--git-dir=.")
-        .args(NO_HOOKS);
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,8 +294,8 @@ mod tests {
         std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
         std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
         std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let command = git_child(&fixture.git_dir());
-        assert!(command.get_envs().any(|(name, value)| name == "GIT_DIR" && value.is_none()));
+        let command = Git::in_git_dir(&fixture.git_dir(), "update-ref").into_command();
+        assert!(command.get_envs().any(|(name, value)| name == "GIT_INDEX_FILE" && value.is_none()));
         let head = fixture.head();
         let created = fixture.mover().swap(&[change("refs/x/a", Some(head), Expect::Absent)]);
         assert_eq!(created.unwrap(), Swap::Done);

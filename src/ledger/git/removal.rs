@@ -16,6 +16,7 @@ use super::mend::{is_folder, take_away};
 use super::opening::STARTED_HERE;
 pub use super::provision::clones::held as held_by_submodules;
 
+use super::command::Git;
 use super::provision::clones;
 use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
@@ -23,7 +24,7 @@ use super::repository::Repository;
 use super::tree::Tracked;
 use super::workers::tree_of;
 use super::worktree::{self, Worktree};
-use super::{GitLedger, branch, command, run_dir};
+use super::{GitLedger, branch, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -239,8 +240,8 @@ pub(super) fn drop_worktrees(
 
 /// As `git branch -d` has it.
 pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
-    let mut git = command::git(repo.home());
-    let place = command::word(git.args(["for-each-ref", "--format=%(worktreepath)", &branch::name(run)]))?;
+    let git = Git::of(repo, "for-each-ref").arg("--format=%(worktreepath)");
+    let place = git.arg(branch::name(run)).word()?;
     if place.is_empty() {
         return Ok(());
     }

@@ -9,7 +9,8 @@ use gix::discover::upwards::Options;
 use gix::sec::trust::Mapping;
 use gix::{ObjectId, ThreadSafeRepository};
 
-use super::{command, list};
+use super::command::Git;
+use super::list;
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
@@ -207,7 +208,7 @@ impl Repository {
         if self.checked.get().is_some() {
             return Ok(());
         }
-        let version = command::word(crate::process::quiet("git").arg("--version"))?;
+        let version = Self::git_says_version()?;
         if git_version(&version).is_none_or(|found| found < OLDEST_GIT) {
             let (major, minor) = OLDEST_GIT;
             return Err(Error::usage(format!("'{version}' is too old: {major}.{minor} or newer is needed"))
@@ -233,12 +234,16 @@ impl Repository {
         Ok(())
     }
 
+    fn git_says_version() -> Result<String> {
+        Git::anywhere("--version").word()
+    }
+
     /// The version of the git on PATH; nothing where it does not say one.
     ///
     /// # Errors
     /// Where there is no git.
     pub fn git_version() -> Result<Option<(u32, u32)>> {
-        command::word(crate::process::quiet("git").arg("--version")).map(|text| git_version(&text))
+        Self::git_says_version().map(|text| git_version(&text))
     }
 
     /// The commit that `revision`, or HEAD, names.
@@ -279,11 +284,10 @@ impl Repository {
     /// # Errors
     /// Where git cannot tell.
     pub fn has_uncommitted_changes(&self) -> Result<bool> {
-        let Some(work_dir) = self.work_dir() else { return Ok(false) };
-        let mut git = command::git(work_dir);
-        git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", work_dir);
-        git.env("GIT_OPTIONAL_LOCKS", "0").args(["status", "--porcelain", "-z", "--ignore-submodules=all"]);
-        Ok(!command::run(&mut git)?.is_empty())
+        if self.work_dir().is_none() {
+            return Ok(false);
+        }
+        Ok(!Git::of(self, "status").changed_paths("normal", "all")?.is_empty())
     }
 
     /// Holds pathspecs against what git takes.
@@ -292,9 +296,8 @@ impl Repository {
     /// The first that git does not take, in git's own words.
     pub fn check_paths(&self, pathspecs: &[String]) -> Result<()> {
         for pathspec in pathspecs {
-            let mut git = command::git(self.home());
-            git.args(["diff-tree", "--quiet", "HEAD", "HEAD", "--", pathspec.as_str()]);
-            command::run(&mut git).map_err(|error| {
+            let git = Git::of(self, "diff-tree").args(["--quiet", "HEAD", "HEAD"]).path(pathspec);
+            git.run().map_err(|error| {
                 Error::usage(format!("'{pathspec}' is no pathspec"))
                     .because(error)
                     .hint("name files as for 'git add': tests, '*.lock', ':(glob)ci/**/*.yml'")
@@ -360,12 +363,8 @@ fn told_settings(given: &str) -> std::result::Result<Vec<String>, shell_words::P
 }
 
 fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    let mut git = match dir {
-        Some(dir) => command::git(dir),
-        None => command::plumbing(),
-    };
     // git knows formats that gix does not, and says so with a word that stays the same.
-    let format = command::word(git.args(["rev-parse", "--show-ref-format"]));
+    let format = Git::discovering(dir, "rev-parse").arg("--show-ref-format").word();
     if format.is_ok_and(|format| format == "reftable") {
         return reftable();
     }

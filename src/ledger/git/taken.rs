@@ -5,8 +5,9 @@ use std::path::Path;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
+use super::branch;
+use super::command::Git;
 use super::repository::Repository;
-use super::{branch, command};
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::message::{MERGED_TRAILER, RUN_TRAILER, trailer};
@@ -75,21 +76,21 @@ pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> R
     if !text.ends_with(b"\n") {
         std::fs::write(&file, [text.as_slice(), b"\n"].concat()).context("the message cannot be written")?;
     }
-    let mut git = command::git(repo.home());
-    git.args(["interpret-trailers", "--in-place", "--no-divider", "--if-exists", "addIfDifferent"]);
-    git.arg("--trailer").arg(format!("{RUN_TRAILER}={}", taken.run));
+    let git = Git::of(repo, "interpret-trailers").args(["--in-place", "--no-divider", "--where", "end"]);
+    let git = git.args(["--if-exists", "addIfDifferent", "--if-missing", "add"]);
+    let mut git = git.arg("--trailer").arg(format!("{RUN_TRAILER}={}", taken.run));
     if squash {
-        git.arg("--trailer").arg(format!("{MERGED_TRAILER}={}", taken.tip));
+        git = git.arg("--trailer").arg(format!("{MERGED_TRAILER}={}", taken.tip));
     }
-    command::run(git.arg(file)).map(|_| ())
+    git.path(file).run().map(|_| ())
 }
 
 /// The runs that commits name which are in the history of `tip` and in that of none of `not`: their own commits, and those
 /// that take their work.
 pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Result<Vec<RunId>> {
-    let mut git = command::git(repo.home());
-    git.args(["log", "--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep", &format!("^{RUN_TRAILER}: ")]);
-    let printed = command::run(git.arg(tip).arg("--not").args(not))?;
+    let git = Git::of(repo, "log").args(["--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep"]);
+    let git = git.arg(format!("^{RUN_TRAILER}: ")).arg(tip).arg("--not").args(not);
+    let printed = git.paths([""; 0]).run()?;
     let mut runs: Vec<RunId> = printed.lines().filter_map(|line| line.to_str().ok()?.trim().parse().ok()).collect();
     runs.sort();
     runs.dedup();

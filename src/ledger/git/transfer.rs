@@ -1,20 +1,19 @@
 //! Runs to and from other repositories, by the user's own git: its credentials, its transports, its configuration.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
+use super::command::Git;
 use super::lock::RunLock;
 use super::opening::STARTED_HERE;
 use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
-use super::{branch, command, removal, run_dir, taken, union};
+use super::{branch, removal, run_dir, taken, union};
 use crate::error::{Error, Result};
-use crate::process;
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
@@ -65,10 +64,8 @@ pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<Ru
 /// Where the remote does not take them, in git's words.
 pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> {
     for some in runs.chunks(AT_ONCE) {
-        let mut git = users_git(repo);
-        git.args(["push", "--quiet", "--no-verify", "--", remote]);
-        git.args(some.iter().map(|run| format!("{LOCAL}{run}:{LOCAL}{run}")));
-        let output = command::output(&mut git)?;
+        let git = Git::with_credentials(repo, "push").args(["--quiet", "--no-verify"]).path(remote);
+        let output = git.args(some.iter().map(|run| format!("{LOCAL}{run}:{LOCAL}{run}"))).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             let records = format!("the records of {}", count(some.len(), "run"));
@@ -132,21 +129,9 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     let gix = repo.gix();
     let theirs = format!("{REMOTE}{remote}/");
     let before = logs(&gix, &theirs)?;
-    let mut git = users_git(repo);
-    // Whatever a run has there is fetched by name: neither tags nor what the remote deleted are this verb's business.
-    git.args([
-        "fetch",
-        "--quiet",
-        "--no-tags",
-        "--no-prune",
-        "--no-write-fetch-head",
-        "--no-auto-maintenance",
-        "--",
-        remote,
-    ]);
-    git.arg(format!("+{LOCAL}*:{theirs}*"));
-    git.arg(format!("+refs/heads/agentloop/*:refs/remotes/{remote}/agentloop/*"));
-    reached(remote, &command::output(&mut git)?)?;
+    let git = fetch(repo, remote).arg(format!("+{LOCAL}*:{theirs}*"));
+    let git = git.arg(format!("+refs/heads/agentloop/*:refs/remotes/{remote}/agentloop/*"));
+    reached(remote, &git.output()?)?;
 
     let (ours, mut there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
     let mut synced = Synced::default();
@@ -204,16 +189,13 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
 /// Where the remote cannot be reached.
 pub fn sync_output(repo: &Repository, remote: &str) -> Result<()> {
     const OUTPUT: &str = "refs/agentloop/run/*/output:refs/agentloop/run/*/output";
-    let mut git = users_git(repo);
-    git.args(["fetch", "--quiet", "--no-tags", "--no-prune", "--no-write-fetch-head", "--no-auto-maintenance"]);
-    let fetched = command::output(git.args(["--", remote, OUTPUT]))?;
+    let fetched = fetch(repo, remote).arg(OUTPUT).output()?;
     // 1: some ref here knows more than the one there.
     if fetched.status.code() != Some(1) {
         reached(remote, &fetched)?;
     }
-    let mut git = users_git(repo);
-    let pushed = command::output(git.args(["push", "--quiet", "--no-verify", "--", remote, OUTPUT]))?;
-    reached(remote, &pushed)
+    let git = Git::with_credentials(repo, "push").args(["--quiet", "--no-verify"]);
+    reached(remote, &git.path(remote).arg(OUTPUT).output()?)
 }
 
 /// A ref of a run that is to be pushed, as it stood when that was decided: a driver may go on meanwhile.
@@ -245,8 +227,8 @@ impl Outgoing<'_> {
 /// Pushes; refs that the remote does not take are noted. A remote that takes all or nothing gets branches alone.
 fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut Synced) -> Result<()> {
     let try_these = |specs: Vec<String>| -> Result<std::process::Output> {
-        let mut git = users_git(repo);
-        command::output(git.args(["push", "--porcelain", "--no-verify", "--", remote]).args(specs))
+        let git = Git::with_credentials(repo, "push").args(["--porcelain", "--no-verify"]);
+        git.path(remote).args(specs).output()
     };
     let mut output = try_these(outgoing.iter().map(Outgoing::spec).collect())?;
     let mut lines = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -327,12 +309,9 @@ fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
         .hint(format!("'git ls-remote {remote}' shows whether it can be reached")))
 }
 
-/// git with the user's environment and credentials; our refs are nobody's hooks' business.
-fn users_git(repo: &Repository) -> Command {
-    let mut git = process::in_our_place("git");
-    git.current_dir(repo.home()).env("GIT_DIR", repo.git_dir()).env_remove("GIT_WORK_TREE");
-    git.stdin(Stdio::null()).args(command::NO_HOOKS);
-    // What a run did in a submodule is in nobody's clone but the user's: to look for it elsewhere would fail.
-    git.args(["-c", "fetch.recurseSubmodules=false", "-c", "push.recurseSubmodules=no"]);
-    git
+/// A fetch of the refs that follow. Tags, refs that the remote deleted, and refs that the remote's configured refspec would
+/// update along are left alone.
+fn fetch(repo: &Repository, remote: &str) -> Git {
+    let git = Git::with_credentials(repo, "fetch").args(["--quiet", "--no-tags", "--no-prune", "--refmap="]);
+    git.args(["--no-write-fetch-head", "--no-auto-maintenance"]).path(remote)
 }

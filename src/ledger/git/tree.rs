@@ -13,12 +13,13 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
+use super::command::{self, Git, nul_terminated};
 use super::provision::Brought;
 use super::provision::submodules::{self, Standing};
 use super::repository::Repository;
 use super::unseen::{self, Pipes};
 use super::worktree::Worktree;
-use super::{branch, command, stat};
+use super::{branch, stat};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Tree;
 use crate::run::goal::RunId;
@@ -76,18 +77,16 @@ impl Tracked<'_> {
         self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
         let mut nested = Vec::new();
-        let added = command::output(self.git().args(["add", "-A"]))?;
+        let added = self.git("add").arg("-A").output()?;
         if !added.status.success() {
             // One nested repository without commits and nothing is staged; one unreadable file likewise.
             nested = self.nested()?;
-            let mut git = self.git();
-            git.args(["add", "-A", "--ignore-errors", "--", "."]);
-            for path in &nested {
+            let excluded = nested.iter().map(|path| {
                 let mut pathspec = OsString::from(":(top,exclude,literal)");
                 pathspec.push(OsString::from_vec(path.to_vec()));
-                git.arg(pathspec);
-            }
-            let again = command::output(&mut git)?;
+                pathspec
+            });
+            let again = self.git("add").args(["-A", "--ignore-errors"]).path(".").paths(excluded).output()?;
             if !again.status.success() {
                 let said = String::from_utf8_lossy(&again.stderr).into_owned();
                 if said.contains("No space left on device") || said.contains("unable to write") {
@@ -101,7 +100,7 @@ impl Tracked<'_> {
                 remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
             }
         }
-        let tree = command::word(self.git().arg("write-tree"))?;
+        let tree = self.git("write-tree").word()?;
         let tree = self.withhold(tree, before, &mut remarks)?;
         let (id, more) = self.unnest(&tree, before, nested)?;
         remarks.extend(more);
@@ -115,8 +114,8 @@ impl Tracked<'_> {
             return Ok(None);
         };
         // An empty directory is named as well: the next worker is not to find it.
-        let list = ["ls-files", "--others", "--directory", "--exclude-standard"];
-        let (others, _) = self.unhindered(|| command::run(self.git().args(list)))?;
+        let list = ["--others", "--directory", "--exclude-standard"];
+        let (others, _) = self.unhindered(|| self.git("ls-files").args(list).run())?;
         Ok(others.is_empty().then_some(tree))
     }
 
@@ -125,19 +124,16 @@ impl Tracked<'_> {
         if stat::is_untouched(&self.index, self.path, self.repo.gix().object_hash()) {
             return Ok(Vec::new());
         }
-        let mut git = self.git();
-        git.env("GIT_OPTIONAL_LOCKS", "0").args(["diff-files", "--name-only", "-z", "--ignore-submodules=all"]);
-        let printed = command::run(&mut git)?;
-        let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-        Ok(names.map(|name| name.to_str_lossy().into_owned()).collect())
+        let git = self.git("diff-files").only_reads().args(["--name-only", "--ignore-submodules=all"]);
+        Ok(git.records()?.iter().map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
     /// Files that git could not take into the tree that was written last, work though they are.
     pub fn uncaptured(&self) -> Result<Vec<String>> {
-        let printed = command::run(self.git().args(["ls-files", "--others", "--exclude-standard", "-z"]))?;
+        let others = self.others()?;
         let brought = Brought::read(&self.git_dir);
         // By a trailing slash git names repositories, whose files are captured.
-        let names = printed.split(|byte| *byte == 0).filter(|name| !name.is_empty() && !name.ends_with(b"/"));
+        let names = others.iter().filter(|name| !name.ends_with(b"/"));
         let own = names.filter(|name| !brought.holds(Path::new(OsStr::from_bytes(name))));
         Ok(own.map(|name| name.to_str_lossy().into_owned()).collect())
     }
@@ -148,7 +144,8 @@ impl Tracked<'_> {
             return Ok(());
         }
         let submodules = Standing::of(self)?;
-        command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-m", "-u", from, to]))?;
+        let git = self.git("read-tree").setting("checkout.workers", "0").args(["-m", "-u"]);
+        git.id(Repository::id(from)?).id(Repository::id(to)?).run()?;
         submodules.follow(self)
     }
 
@@ -157,7 +154,7 @@ impl Tracked<'_> {
         self.prepare()?;
         let remarks = submodules::keep(self)?;
         let submodules = Standing::of(self)?;
-        command::run(self.git().args(["read-tree", "--reset", commit]))?;
+        self.git("read-tree").arg("--reset").id(Repository::id(commit)?).run()?;
         submodules.follow(self).map(|()| remarks)
     }
 
@@ -176,21 +173,19 @@ impl Tracked<'_> {
         let reset = || {
             self.prepare()?;
             let submodules = Standing::of(self)?;
-            command::run(self.git().args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", commit]))?;
+            let git = self.git("read-tree").setting("checkout.workers", "0").args(["-u", "--reset"]);
+            git.id(Repository::id(commit)?).run()?;
             submodules.follow(self)?;
             // Twice forced: repositories that a worker made go too, once their files are on record.
-            command::run(self.git().args(["clean", "-ffdq"])).map(|_| ())
+            self.git("clean").arg("-ffdq").run().map(|_| ())
         };
         self.unhindered(reset).map(|_| ())
     }
 
     /// git in the workspace, with our index.
-    pub(super) fn git(&self) -> std::process::Command {
-        let mut git = command::git(self.path);
-        git.env("GIT_DIR", &self.git_dir).env("GIT_WORK_TREE", self.path).env("GIT_INDEX_FILE", &self.index);
+    pub(super) fn git(&self, verb: &'static str) -> Git {
         // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.
-        command::works_for(&mut git, self.repo, self.run);
-        git
+        Git::on(self.path, &self.git_dir, verb).env("GIT_INDEX_FILE", &self.index).works_for(self.repo, self.run)
     }
 
     /// Makes our index stand, from the workspace's own where there is none yet.
@@ -219,49 +214,47 @@ impl Tracked<'_> {
         if gone.is_empty() {
             return Ok(());
         }
-        let input = gone.iter().flat_map(|path| [path.as_bytes(), &[0]].concat()).collect();
-        let mut git = self.git();
         // One that our index does not know is the worker's own, and shows as what it is: deleted.
-        command::output_of_input(git.args(["checkout-index", "-q", "-z", "--stdin"]), input).map(|_| ())
+        let git = self.git("checkout-index").args(["-q", "-z", "--stdin"]);
+        git.input(nul_terminated(gone)).output().map(|_| ())
     }
 
     /// Adds what git could not, as it is: git gives up at the first file that an attribute of a worker's has it convert in
     /// vain. How many files that were.
     fn add_as_they_are(&self) -> Result<usize> {
         let gix = self.repo.gix();
-        let printed =
-            command::run(self.git().args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]))?;
+        let listed = self.git("ls-files").args(["--others", "--modified", "--exclude-standard"]).records()?;
         let (mut paths, mut lines) = (Vec::new(), Vec::new());
-        for path in printed.split(|byte| *byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/")) {
+        for path in listed.iter().filter(|path| !path.ends_with(b"/")) {
             let Some((kind, content)) = content(&self.path.join(OsStr::from_bytes(path))) else { continue };
             let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
             let mut line = format!("{:o} {blob}\t", gix::objs::tree::EntryMode::from(kind).value()).into_bytes();
-            line.extend_from_slice(path);
+            line.extend_from_slice(path.as_slice());
             line.push(0);
             lines.push(line);
             paths.push(path);
         }
-        let add = |lines: &[Vec<u8>]| {
-            let mut git = self.git();
-            git.args(["update-index", "-z", "--index-info"]);
-            command::output_of_input(&mut git, lines.concat()).map(|output| output.status.success())
-        };
+        let add =
+            |lines: &[Vec<u8>]| self.git("update-index").args(["-z", "--index-info"]).input(lines.concat()).succeeds();
         if !add(&lines)? {
             for line in lines.iter().take(MOST_NESTED) {
                 add(std::slice::from_ref(line))?;
             }
         }
         // Names that it takes for its own git passes over.
-        let listed = command::run(self.git().args(["ls-files", "-z"]))?;
-        let held: HashSet<&[u8]> = listed.split(|byte| *byte == 0).collect();
+        let listed = self.git("ls-files").records()?;
+        let held: HashSet<&BString> = listed.iter().collect();
         Ok(paths.iter().filter(|path| held.contains(*path)).count())
     }
 
     /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
     fn nested(&self) -> Result<Vec<BString>> {
-        let printed = command::run(self.git().args(["ls-files", "--others", "--exclude-standard", "-z"]))?;
-        let names = printed.split(|byte| *byte == 0);
-        Ok(names.filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
+        Ok(self.others()?.iter().filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
+    }
+
+    /// Files that our index does not know and git does not ignore; a repository by its folder.
+    fn others(&self) -> Result<Vec<BString>> {
+        self.git("ls-files").args(["--others", "--exclude-standard"]).records()
     }
 
     /// Takes what was copied from the user's checkout out of the tree, where git does not ignore it any more.
@@ -281,13 +274,9 @@ impl Tracked<'_> {
             "git does not ignore {} any more: copied from your checkout, and not part of the work",
             a_few(&names, 1)
         ));
-        let input = held.iter().flat_map(|file| [file.as_bytes(), &[0]].concat()).collect();
-        let mut git = self.git();
-        let done = command::output_of_input(git.args(["update-index", "--force-remove", "-z", "--stdin"]), input)?;
-        if !done.status.success() {
-            return Err(command::failure("git update-index", done.status, &String::from_utf8_lossy(&done.stderr)));
-        }
-        command::word(self.git().arg("write-tree"))
+        let git = self.git("update-index").args(["--force-remove", "-z", "--stdin"]);
+        git.input(nul_terminated(held.iter().map(|file| file.as_bytes()))).run()?;
+        self.git("write-tree").word()
     }
 
     /// Puts the files of nested repositories into the tree, in the place of links to commits that nobody else has.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::provision;
 use super::repository::Repository;
 use super::worktree::{Worktree, place};
-use super::{command, provision};
 use crate::error::Result;
 use crate::ledger::{Outfit, Preferences, Wanted};
 use crate::run::goal::RunId;
@@ -37,12 +37,10 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// Where git cannot do it.
     pub fn switch(&self, commit: &str) -> Result<()> {
-        for arguments in [&["reset", "-q", "--hard"][..], &["clean", "-ffdq"], &["checkout", "-q", "--detach", commit]]
-        {
-            let mut git = command::git(&self.worktree.path);
-            command::run(git.args(arguments))?;
-        }
-        Ok(())
+        let git = |verb| self.worktree.git(verb);
+        git("reset").args(["-q", "--hard"]).run()?;
+        git("clean").arg("-ffdq").run()?;
+        git("checkout").args(["-q", "--detach"]).id(Repository::id(commit)?).run().map(|_| ())
     }
 
     /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.

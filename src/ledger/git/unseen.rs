@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use gix::bstr::ByteSlice as _;
 
-use super::command;
+use super::command::nul_separated;
 use super::guard::named;
 use super::repository::Repository;
 use super::tree::Tracked;
@@ -28,16 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Names what git ignores in the workspace by a rule that was not there in `before`: it is no part of the work.
 pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<String>> {
-    let list = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"];
-    let ignored = command::run(tracked.git().args(list))?;
+    let list = ["--others", "--ignored", "--exclude-standard", "--directory", "-z"];
+    let ignored = tracked.git("ls-files").args(list).run()?;
     if ignored.is_empty() {
         return Ok(None);
     }
     let mut names = Vec::new();
-    let mut git = tracked.git();
-    git.args(["check-ignore", "--verbose", "-z", "--stdin"]);
-    let told = command::output_of_input(&mut git, ignored)?.stdout;
-    let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+    let told = tracked.git("check-ignore").args(["--verbose", "-z", "--stdin"]).input(ignored).output()?.stdout;
+    let fields: Vec<&[u8]> = nul_separated(&told).collect();
     let gix = tracked.repo.gix();
     let before = gix.find_tree(Repository::id(before)?).context("a tree cannot be read")?;
     // What each file said in `before`; nothing where it is nobody's to hear of.

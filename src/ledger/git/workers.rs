@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gix::ObjectId;
 
+use super::command::Git;
 use super::guard::Guard;
 use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, Swap};
@@ -16,7 +17,7 @@ use super::repository::Repository;
 use super::slots::{self, Claim, Taken};
 use super::tree::Tracked;
 use super::worktree::Worktree;
-use super::{GitLedger, branch, command, preview, protect, run_dir};
+use super::{GitLedger, branch, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{
     Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
@@ -332,13 +333,9 @@ impl GitLedger {
         }
     }
 
-    pub(super) fn git_at(&self, path: &Path) -> Result<std::process::Command> {
+    pub(super) fn git_at(&self, path: &Path, verb: &'static str) -> Result<Git> {
         let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
-        let mut git = command::git(path);
-        git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", path);
-        command::works_for(&mut git, &self.repo, &self.run);
-        self.identity.stand_in(&mut git);
-        Ok(git)
+        Ok(worktree.git(verb).works_for(&self.repo, &self.run).identity(&self.identity))
     }
 
     /// Our index of a place.

@@ -2,11 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::command::Git;
 use super::mend::{is_folder, take_away};
 use super::moved::link_of;
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{command, folder, lock};
+use super::{folder, lock};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Found, Preferences};
 use crate::process;
@@ -200,18 +201,16 @@ impl Worktree {
             let _registering = lock::registration_lock(repo.common_dir())?;
             clear(repo, path)?;
             path.parent().map(folder::make);
-            let mut git = command::git(repo.home());
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
-            git.args(["worktree", "add", "-f", "-f", "--detach", "--no-checkout", "--lock", "--reason"]);
-            git.arg(reason(run)).arg(path).arg(commit);
-            command::run(command::works_for(&mut git, repo, run)).map_err(|error| unfilled(path, run, error))?;
+            let git = Git::of(repo, "worktree").args(["add", "-f", "-f", "--detach", "--no-checkout", "--lock"]);
+            let git = git.arg("--reason").arg(reason(run)).arg(path).id(Repository::id(commit)?);
+            git.works_for(repo, run).run().map_err(|error| unfilled(path, run, error))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
         // Nobody waits for another's checkout: from here on only this worktree is touched.
-        let mut git = command::git(path);
-        git.arg("-c").arg(format!("checkout.workers={threads}")).args(["read-tree", "-u", "--reset", "HEAD"]);
-        let filled = command::run(command::works_for(&mut git, repo, run)).and_then(|_| {
+        let git = worktree.git("read-tree").setting("checkout.workers", threads.to_string());
+        let filled = git.args(["-u", "--reset", "HEAD"]).works_for(repo, run).run().and_then(|_| {
             std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
         });
         let Err(error) = filled else { return Ok(worktree) };
@@ -270,6 +269,11 @@ impl Worktree {
             && kept_of_operations(&self.admin).all(|path| !path.exists())
     }
 
+    /// git on its files, whatever leads to its git directory by now.
+    pub(super) fn git(&self, verb: &'static str) -> Git {
+        Git::on(&self.path, &self.admin, verb)
+    }
+
     /// Whether all its files were there once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -280,9 +284,8 @@ impl Worktree {
         if self.admin.join("locked").exists() {
             return Ok(());
         }
-        let mut git = command::git(repo.home());
-        git.args(["worktree", "lock", "--reason"]).arg(reason(run)).arg(&self.path);
-        command::run(&mut git).map(|_| ())
+        let git = Git::of(repo, "worktree").args(["lock", "--reason"]).arg(reason(run));
+        git.arg(&self.path).run().map(|_| ())
     }
 
     /// Lets `git worktree` move, prune and remove it again.
@@ -290,8 +293,7 @@ impl Worktree {
         if !self.admin.join("locked").exists() {
             return Ok(());
         }
-        let mut git = command::git(repo.home());
-        command::run(git.args(["worktree", "unlock"]).arg(&self.path)).map(|_| ())
+        Git::of(repo, "worktree").arg("unlock").arg(&self.path).run().map(|_| ())
     }
 
     /// Removes it, with everything in it.
@@ -433,10 +435,7 @@ fn clear(repo: &Repository, path: &Path) -> Result<()> {
 }
 
 fn remove(repo: &Repository, path: &Path) -> Result<()> {
-    let by_git = || {
-        let mut git = command::git(repo.home());
-        command::run(git.args(["worktree", "remove", "-f", "-f"]).arg(path)).map(|_| ())
-    };
+    let by_git = || Git::of(repo, "worktree").args(["remove", "-f", "-f"]).arg(path).run().map(|_| ());
     if let Err(error) = by_git() {
         // Paths longer than git can name, and folders that let nobody write.
         take_away(path).map_err(|_| error)?;

@@ -6,7 +6,7 @@ use gix::bstr::{BString, ByteSlice as _};
 
 use super::sight::OF_A_WORKTREE;
 use crate::error::Result;
-use crate::ledger::git::command;
+use crate::ledger::git::command::Git;
 use crate::ledger::git::repository::Repository;
 
 /// Settings that have git run a command that nobody typed, work elsewhere or not see files: a section and its keys
@@ -49,9 +49,7 @@ pub(super) type Settings = BTreeMap<String, Vec<BString>>;
 pub(super) fn list(repo: &Repository, content: Option<&[u8]>) -> Result<Settings> {
     let mut settings = Settings::new();
     let Some(content) = content else { return Ok(settings) };
-    let mut git = command::git(repo.home());
-    let printed = command::run_on_input(git.args(["config", "--list", "-z", "--file", "-"]), content.to_vec())?;
-    for entry in printed.split(|byte| *byte == 0).filter(|entry| !entry.is_empty()) {
+    for entry in &Git::of(repo, "config").args(["--list", "--file", "-"]).input(content).records()? {
         let (name, value) = entry.split_once_str("\n").unwrap_or((entry, b"true"));
         settings.entry(name.to_str_lossy().into_owned()).or_default().push(value.into());
     }

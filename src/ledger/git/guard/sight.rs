@@ -9,7 +9,7 @@ use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Result};
-use crate::ledger::git::command;
+use crate::ledger::git::command::Git;
 use crate::ledger::git::repository::Repository;
 use crate::run::goal::Isolation;
 
@@ -118,12 +118,9 @@ fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
 
 fn files(repo: &Repository) -> Result<Stamped> {
     let Some(work_dir) = repo.work_dir() else { return Ok(Stamped::new()) };
-    let mut git = command::git(work_dir);
-    git.env("GIT_DIR", repo.git_dir()).env("GIT_WORK_TREE", work_dir).env("GIT_OPTIONAL_LOCKS", "0");
-    git.args(["status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=all"]);
-    let printed = command::run(&mut git)?;
-    let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));
+    let paths = Git::of(repo, "status").changed_paths("normal", "all")?;
     Ok(paths
+        .iter()
         .map(|path| path.to_str_lossy().into_owned())
         .map(|path| (stamp(&work_dir.join(&path)), path))
         .map(|(stamp, path)| (path, stamp))

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use super::super::command::{nul_separated, nul_terminated};
 use crate::error::{Context as _, Result};
 
 /// The list's name in the worktree's git directory.
@@ -46,7 +47,7 @@ impl Brought {
     }
 
     fn write(&self) -> Result<()> {
-        let text: Vec<u8> = self.paths.iter().flat_map(|path| [path.as_os_str().as_bytes(), &[0]].concat()).collect();
+        let text = nul_terminated(self.paths.iter().map(|path| path.as_os_str().as_bytes()));
         let staged = self.list.with_extension("new");
         let written = std::fs::write(&staged, text).and_then(|()| std::fs::rename(&staged, &self.list));
         written.context(format!("'{}' cannot be written", self.list.display()))
@@ -55,6 +56,6 @@ impl Brought {
 
 /// Paths that end with a NUL byte each.
 pub(super) fn paths(text: &[u8]) -> Vec<PathBuf> {
-    let names = text.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let names = nul_separated(text);
     names.map(|name| PathBuf::from(OsString::from_vec(name.to_vec()))).collect()
 }

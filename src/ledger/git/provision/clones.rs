@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice as _;
 
-use super::super::command;
+use super::super::command::Git;
 use super::super::refs::RefMover;
 use super::super::removal;
 use super::super::repository::Repository;
-use super::submodules::{bare, unabsorbed};
+use super::submodules::unabsorbed;
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::text::count;
@@ -45,8 +45,8 @@ fn in_words(commits: usize, git_dir: &Path) -> String {
 pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
     let mut held: HashMap<String, Vec<String>> = HashMap::new();
     for git_dir in clones(repo)? {
-        let mut git = bare(&git_dir);
-        let printed = command::run(git.args(["for-each-ref", "--format=%(refname:lstrip=3)", "refs/agentloop/run/"]))?;
+        let git = Git::in_git_dir(&git_dir, "for-each-ref").arg("--format=%(refname:lstrip=3)");
+        let printed = git.arg("refs/agentloop/run/").run()?;
         let mut commits: BTreeMap<&str, usize> = BTreeMap::new();
         for run in printed.lines().filter_map(|line| Some(line.to_str().ok()?.split_once('/')?.0)) {
             *commits.entry(run).or_default() += 1;
@@ -65,9 +65,8 @@ pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
 pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -> Result<Vec<Withdrawn>> {
     let mut withdrawn = Vec::new();
     for git_dir in clones(repo)? {
-        let mut git = bare(&git_dir);
-        git.args(["for-each-ref", "--format=%(objectname) %(refname)", &format!("refs/agentloop/run/{run}/")]);
-        let printed = command::run(&mut git)?;
+        let git = Git::in_git_dir(&git_dir, "for-each-ref").arg("--format=%(objectname) %(refname)");
+        let printed = git.arg(format!("refs/agentloop/run/{run}/")).run()?;
         let mut going = Vec::new();
         for (id, name) in printed.lines().filter_map(|line| line.to_str().ok()?.split_once(' ')) {
             going.push((name.to_owned(), Repository::id(id)?));

@@ -10,15 +10,13 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::super::command;
+use super::super::command::{self, Git, nul_terminated};
 use super::super::repository::Repository;
 use super::super::worktree::Worktree;
 use super::brought::{Brought, paths};
-use super::git_in;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
@@ -57,7 +55,7 @@ impl Copying<'_> {
         brought.add(&rules)?;
         let made = self.bring(&rules)?;
         let mut remarks = Vec::new();
-        let kept = ignored(git_in(self.worktree), found).unwrap_or_else(|error| {
+        let kept = ignored(self.worktree.git("check-ignore"), found).unwrap_or_else(|error| {
             remarks.push(format!("nothing was copied from your checkout: {}", error.chain()));
             Vec::new()
         });
@@ -206,13 +204,13 @@ impl Copying<'_> {
     }
 }
 
-/// Those of `files` that git ignores, as `git` sees it.
-fn ignored(mut git: Command, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+/// Those of `files` that git ignores, as this `git check-ignore` sees it.
+fn ignored(git: Git, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     if files.is_empty() {
         return Ok(files);
     }
-    let input: Vec<u8> = files.iter().flat_map(|file| [file.as_os_str().as_bytes(), &[0]].concat()).collect();
-    let output = command::output_of_input(git.args(["check-ignore", "-z", "--stdin"]), input)?;
+    let input = nul_terminated(files.iter().map(|file| file.as_os_str().as_bytes()));
+    let output = git.only_reads().args(["-z", "--stdin"]).input(input).output()?;
     if matches!(output.status.code(), Some(0 | 1)) {
         return Ok(paths(&output.stdout));
     }
@@ -228,21 +226,15 @@ pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> 
     if patterns.is_empty() && !is_there && hooks.is_none() {
         return Ok(Vec::new());
     }
-    let git_in_checkout = || {
-        let mut git = command::git(checkout);
-        git.env("GIT_DIR", repo.git_dir()).env("GIT_WORK_TREE", checkout).env("GIT_OPTIONAL_LOCKS", "0");
-        git
-    };
-    let mut git = git_in_checkout();
-    git.args(["ls-files", "-z", "--others", "--ignored"]);
-    git.args(patterns.iter().chain(&hooks).map(|pattern| format!("--exclude={pattern}")));
+    let git = Git::of(repo, "ls-files").only_reads().args(["-z", "--others", "--ignored"]);
+    let mut git = git.args(patterns.iter().chain(&hooks).map(|pattern| format!("--exclude={pattern}")));
     if is_there {
         let mut option = OsString::from("--exclude-from=");
         option.push(include);
-        git.arg(option);
+        git = git.arg(option);
     }
-    let matched = paths(&command::run(&mut git)?);
-    ignored(git_in_checkout(), matched)
+    let matched = paths(&git.run()?);
+    ignored(Git::of(repo, "check-ignore"), matched)
 }
 
 /// What came of copying.

@@ -7,14 +7,13 @@ pub(super) mod submodules;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use gix::bstr::ByteSlice as _;
 
 pub(super) use self::brought::Brought;
+use super::GitLedger;
 use super::repository::Repository;
 use super::worktree::Worktree;
-use super::{GitLedger, command};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Outfit, Provision, Wanted};
 use crate::run::goal::{Isolation, RunId};
@@ -36,10 +35,8 @@ impl Provision for GitLedger {
         if self.isolation == Isolation::None {
             return Ok(BTreeSet::new());
         }
-        let mut git = git_in(&self.worktree_at(place)?);
-        let printed = command::run(git.args(["status", "--porcelain", "-z", "--no-renames"]))?;
-        let paths = printed.split(|byte| *byte == 0).filter_map(|entry| entry.get(3..));
-        Ok(paths.map(|path| path.to_str_lossy().into_owned()).collect())
+        let paths = self.worktree_at(place)?.git("status").changed_paths("normal", "none")?;
+        Ok(paths.iter().map(|path| path.to_str_lossy().into_owned()).collect())
     }
 
     fn set_up(&self, place: &Path) -> Result<()> {
@@ -89,11 +86,4 @@ pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted:
         std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
     }
     Ok(outfit)
-}
-
-/// git in a worktree, whatever points there; it changes nothing by itself.
-fn git_in(worktree: &Worktree) -> Command {
-    let mut git = command::git(&worktree.path);
-    git.env("GIT_DIR", &worktree.admin).env("GIT_WORK_TREE", &worktree.path).env("GIT_OPTIONAL_LOCKS", "0");
-    git
 }

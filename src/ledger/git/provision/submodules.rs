@@ -6,13 +6,13 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::process::Command;
 
+use super::super::Worktree;
+use super::super::command::{self, Git, nul_separated};
 use super::super::mend::is_folder;
 use super::super::repository::Repository;
 use super::super::tree::Tracked;
-use super::super::{Worktree, command};
-use super::{PROVISIONED, git_in};
+use super::PROVISIONED;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
@@ -57,7 +57,7 @@ fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<S
         return Ok(());
     }
     let names = own.names()?;
-    for link in links(&mut own.git())? {
+    for link in own.links()? {
         let Some(name) = names.iter().find_map(|(path, name)| (*path == link.path).then_some(name)) else { continue };
         // Without a clone there, the user has not initialised it either.
         let Some(source) = users.submodule(&link.path, Some(name)) else { continue };
@@ -86,18 +86,13 @@ fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<S
 
 /// Has git itself make the submodule's clone, from the user's and not from where that came from.
 fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Work<'_>) -> Result<()> {
-    let mut git = command::git(&own.path);
-    git.env("GIT_CONFIG_COUNT", "2");
-    git.env("GIT_CONFIG_KEY_0", format!("submodule.{name}.url")).env("GIT_CONFIG_VALUE_0", source);
-    // The source is the user's own clone: git's worry is about paths that a stranger names.
-    git.env("GIT_CONFIG_KEY_1", "protocol.file.allow").env("GIT_CONFIG_VALUE_1", "always");
-    git.args(["submodule", "--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
-    git.arg("--").arg(&link.path);
-    command::run(command::works_for(&mut git, repo, run))?;
+    let git = local(own.git("submodule")).setting(format!("submodule.{name}.url"), source);
+    let git = git.args(["--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
+    git.path(&link.path).works_for(repo, run).run()?;
     let Some(git_dir) = git_dir_of(&own.path.join(&link.path)) else { return Ok(()) };
-    let url = command::word(bare(source).args(["config", "remote.origin.url"]));
+    let url = Git::in_git_dir(source, "config").arg("remote.origin.url").word();
     match url {
-        Ok(url) => command::run(bare(&git_dir).args(["config", "remote.origin.url", &url])).map(|_| ()),
+        Ok(url) => Git::in_git_dir(&git_dir, "config").args(["remote.origin.url", &url]).run().map(|_| ()),
         Err(_) => Ok(()), // one that was never cloned from anywhere
     }
 }
@@ -110,7 +105,7 @@ pub(in super::super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
         return Ok(remarks);
     }
     if let Some(users) = Checkout::of_user(tracked.repo) {
-        let found = links(&mut tracked.git())?;
+        let found = links(tracked.git("ls-files"))?;
         keep_in(&Checkout::of_ours(tracked), &users, found, tracked, &mut remarks, Path::new(""));
     }
     Ok(remarks)
@@ -140,7 +135,7 @@ fn keep_in(
         // One that a worker added has no other place than this.
         let Some(source) = source else { continue };
         if sub.has_modules() {
-            let below = links(&mut sub.git()).unwrap_or_default();
+            let below = sub.links().unwrap_or_default();
             keep_in(&sub, &source, below, tracked, remarks, &shown);
         }
         let kept = sub.commit_all(tracked, &shown).and_then(|committed| {
@@ -177,7 +172,7 @@ impl Standing {
             Found::Own(sub) => head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false),
             Found::Elsewhere | Found::Nothing => false,
         };
-        Ok(Self(links(&mut tracked.git())?.into_iter().filter(is_there).collect()))
+        Ok(Self(links(tracked.git("ls-files"))?.into_iter().filter(is_there).collect()))
     }
 
     /// Brings them to what the index names now. One that cannot be brought there, or that is none any more, goes: at its
@@ -186,7 +181,7 @@ impl Standing {
         if self.0.is_empty() {
             return Ok(());
         }
-        Checkout::of_ours(tracked).bring(self.0, &links(&mut tracked.git())?)
+        Checkout::of_ours(tracked).bring(self.0, &links(tracked.git("ls-files"))?)
     }
 }
 
@@ -203,16 +198,19 @@ impl Checkout {
         self.path.join(".gitmodules").symlink_metadata().is_ok_and(|about| about.is_file())
     }
 
-    fn git(&self) -> Command {
-        git_in(&Worktree { path: self.path.clone(), admin: self.git_dir.clone() })
+    fn git(&self, verb: &'static str) -> Git {
+        Git::on(&self.path, &self.git_dir, verb)
+    }
+
+    fn links(&self) -> Result<Vec<Link>> {
+        links(self.git("ls-files"))
     }
 
     /// Every submodule's path and name, of those whose name leads nowhere else.
     fn names(&self) -> Result<Vec<(PathBuf, String)>> {
-        let mut git = self.git();
-        git.args(["config", "-z", "--file", ".gitmodules", "--get-regexp", r"^submodule\..*\.path$"]);
-        let output = command::output(&mut git)?;
-        let entries = output.stdout.split(|byte| *byte == 0);
+        let git = Git::anywhere("config").args(["-z", "--file"]).arg(self.path.join(".gitmodules"));
+        let output = git.args(["--get-regexp", r"^submodule\..*\.path$"]).output()?;
+        let entries = nul_separated(&output.stdout);
         let named = entries.filter_map(|entry| {
             let at = entry.iter().position(|byte| *byte == b'\n')?;
             let name = std::str::from_utf8(&entry[..at]).ok()?.strip_prefix("submodule.")?.strip_suffix(".path")?;
@@ -253,9 +251,9 @@ impl Checkout {
             if wanted == Some(&commit) {
                 continue;
             }
-            let below = links(&mut sub.git())?;
+            let below = sub.links()?;
             if wanted.is_some_and(|wanted| sub.switch(wanted).is_ok()) {
-                sub.bring(below, &links(&mut sub.git())?)?;
+                sub.bring(below, &sub.links()?)?;
                 continue;
             }
             empty(&sub.path)?;
@@ -267,12 +265,12 @@ impl Checkout {
     }
 
     fn switch(&self, commit: &str) -> Result<()> {
-        command::run(self.git().args(["checkout", "-q", "-f", "--detach", commit])).map(|_| ())
+        let git = self.git("checkout").only_reads().args(["-q", "-f", "--detach"]);
+        git.id(Repository::id(commit)?).run().map(|_| ())
     }
 
     fn is_clean(&self) -> Result<bool> {
-        let mut git = self.git();
-        command::run(git.args(["status", "--porcelain", "-z", "--ignore-submodules=none"])).map(|said| said.is_empty())
+        self.git("status").changed_paths("normal", "none").map(|paths| paths.is_empty())
     }
 
     /// Commits everything that stands uncommitted; the commit, where there was anything.
@@ -280,13 +278,13 @@ impl Checkout {
         if self.is_clean()? {
             return Ok(None);
         }
-        command::run(self.git().args(["add", "-A"]))?;
-        let mut git = self.git();
-        tracked.repo.identity().stand_in(&mut git);
+        self.git("add").arg("-A").run()?;
         let message = format!("agentloop: work in {}\n\n{RUN_TRAILER}: {}", shown.display(), tracked.run);
         // Only what a submodule of its own holds untracked makes it differ with nothing to commit.
-        let output = command::output(git.args(["commit", "-q", "--no-verify", "-m", &message]))?;
-        if !output.status.success() && command::run(self.git().args(["diff", "--cached", "--quiet"])).is_err() {
+        let git = self.git("commit").args(["-q", "--no-verify", "-m", &message]);
+        let output = git.identity(&tracked.repo.identity()).output()?;
+        let staged = || self.git("diff-index").args(["--cached", "--quiet", "--ignore-submodules=none", "HEAD"]);
+        if !output.status.success() && !staged().succeeds()? {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(command::failure("git commit", output.status, &said));
         }
@@ -295,13 +293,12 @@ impl Checkout {
 
     /// Keeps the commit that `from` stands at.
     fn take(&self, from: &Self, commit: &str, run: &RunId) -> Result<()> {
-        if command::output(bare(&self.git_dir).args(["cat-file", "-e", commit]))?.status.success() {
+        if Git::in_git_dir(&self.git_dir, "cat-file").arg("-e").id(Repository::id(commit)?).succeeds()? {
             return Ok(());
         }
-        let mut git = bare(&self.git_dir);
-        git.args(["-c", "protocol.file.allow=always", "fetch", "-q", "--no-tags", "--no-write-fetch-head"]);
-        git.args(["--no-auto-maintenance", "--no-recurse-submodules"]).arg(&from.git_dir);
-        command::run(git.arg(format!("HEAD:refs/agentloop/run/{run}/{commit}"))).map(|_| ())
+        let git = local(Git::in_git_dir(&self.git_dir, "fetch")).args(["-q", "--no-tags", "--no-write-fetch-head"]);
+        let git = git.args(["--no-auto-maintenance", "--no-recurse-submodules"]).path(&from.git_dir);
+        git.arg(format!("HEAD:refs/agentloop/run/{run}/{commit}")).run().map(|_| ())
     }
 }
 
@@ -320,22 +317,19 @@ fn is_provisioned(tracked: &Tracked<'_>) -> bool {
 /// (git-submodule(1), absorbgitdirs).
 pub(super) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBuf>> {
     let Some(users) = Checkout::of_user(repo).filter(Checkout::has_modules) else { return Ok(Vec::new()) };
-    let found = links(&mut users.git())?;
+    let found = users.links()?;
     Ok(found.iter().map(|link| users.path.join(&link.path).join(".git")).filter(|dir| dir.is_dir()).collect())
 }
 
-/// git in a git directory, whatever files belong to it.
-pub(super) fn bare(git_dir: &Path) -> Command {
-    let mut git = command::plumbing();
-    git.arg("--git-dir").arg(git_dir);
-    git
+/// Lets `git` read a clone on this machine: it is the user's own, and git's worry is about paths that a stranger names.
+fn local(git: Git) -> Git {
+    git.setting("protocol.file.allow", "always").env("GIT_ALLOW_PROTOCOL", "file")
 }
 
-/// The links to commits in an index.
-fn links(git: &mut Command) -> Result<Vec<Link>> {
-    let printed = command::run(git.args(["ls-files", "--stage", "-z"]))?;
-    let entries = printed.split(|byte| *byte == 0);
-    let links = entries.filter_map(|entry| {
+/// The links to commits in an index, as `git ls-files` reads it.
+fn links(git: Git) -> Result<Vec<Link>> {
+    let entries = git.arg("--stage").records()?;
+    let links = entries.iter().filter_map(|entry| {
         let rest = entry.strip_prefix(b"160000 ")?;
         let at = rest.iter().position(|byte| *byte == b'\t')?;
         let commit = std::str::from_utf8(&rest[..at]).ok()?.strip_suffix(" 0")?.to_owned();
@@ -359,5 +353,5 @@ fn git_dir_of(path: &Path) -> Option<PathBuf> {
 
 /// The commit that a clone's HEAD names.
 fn head(git_dir: &Path) -> Option<String> {
-    command::word(bare(git_dir).args(["rev-parse", "--verify", "-q", "HEAD^{commit}"])).ok()
+    Git::in_git_dir(git_dir, "rev-parse").args(["--verify", "-q", "HEAD^{commit}"]).word().ok()
 }
