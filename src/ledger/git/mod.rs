@@ -2,6 +2,7 @@
 //!
 //! A run is a branch, a worktree, a notes ref and a few refs of its own; see the crate's front page for their names.
 
+mod behind;
 mod branch;
 mod command;
 mod conflict;
@@ -11,6 +12,7 @@ mod fixture;
 mod folder;
 mod guard;
 pub(crate) mod list;
+mod location;
 pub(crate) mod lock;
 mod mend;
 pub(crate) mod merge;

@@ -226,8 +226,13 @@ impl Repository {
             [("refs/notes/agentloop", "refs/notes/agentloop/<run>"), ("refs/heads/agentloop", "agentloop/<run>")]
         {
             if gix.try_find_reference(name).context("a ref cannot be read")?.is_some() {
+                // A branch is renamed by git: HEAD and its settings go along.
+                let rename = match name.strip_prefix("refs/heads/") {
+                    Some(branch) => format!("git branch -m {branch} {branch}-old"),
+                    None => format!("git update-ref {name}-old {name} && git update-ref -d {name}"),
+                };
                 return Err(Error::usage(format!("'{name}' stands in the way of '{wanted}'"))
-                    .hint(format!("rename it: git update-ref {name}-old {name} && git update-ref -d {name}")));
+                    .hint(format!("rename it: {rename}")));
             }
         }
         let _ = self.checked.set(()); // another thread found the same

@@ -77,7 +77,7 @@ impl Tracked<'_> {
         self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
         let mut nested = Vec::new();
-        let added = self.git("add").arg("-A").output()?;
+        let added = self.git("add").args(["-A", "--sparse"]).output()?;
         if !added.status.success() {
             // One nested repository without commits and nothing is staged; one unreadable file likewise.
             nested = self.nested()?;
@@ -86,7 +86,8 @@ impl Tracked<'_> {
                 pathspec.push(OsString::from_vec(path.to_vec()));
                 pathspec
             });
-            let again = self.git("add").args(["-A", "--ignore-errors"]).path(".").paths(excluded).output()?;
+            let again =
+                self.git("add").args(["-A", "--sparse", "--ignore-errors"]).path(".").paths(excluded).output()?;
             if !again.status.success() {
                 let said = String::from_utf8_lossy(&again.stderr).into_owned();
                 if said.contains("No space left on device") || said.contains("unable to write") {

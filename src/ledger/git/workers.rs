@@ -249,11 +249,24 @@ impl GitLedger {
         }
         let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
         left.remarks.extend(written.remarks);
-        let tree = Repository::id(&written.id)?;
+        let mut tree = Repository::id(&written.id)?;
+        let is_behind = head != tip && branch::contains(&gix, tip, head);
+        if is_behind {
+            let (brought, remark) = self.bring_up(&tracked, head, tip, tree)?;
+            tree = brought;
+            left.remarks.push(remark);
+        }
+        left.remarks.extend(self.keep_stashed(&worktree, tip)?);
         let commit = if is_ours && tree == tree_of(&gix, head)? {
             head
+        } else if is_behind && tree == tree_of(&gix, tip)? {
+            tip
         } else {
-            let mut parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
+            let mut parents = match () {
+                () if is_behind => vec![tip],
+                () if branch::contains(&gix, head, tip) => vec![head],
+                () => vec![tip, head],
+            };
             parents.extend(also.filter(|also| !branch::contains(&gix, head, *also)));
             self.write_commit(message, tree, parents)?
         };

@@ -7,7 +7,7 @@ use super::mend::{is_folder, take_away};
 use super::moved::link_of;
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{folder, lock};
+use super::{folder, location, lock};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Found, Preferences};
 use crate::process;
@@ -83,21 +83,19 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
     if let Some(dir) = &preferences.worktree_dir {
         return Ok(repo.home().join(dir).join(run.as_str()));
     }
-    // Beside the main worktree, also where the run was started in a linked one.
-    let common = repo.common_dir();
-    let main =
-        if common.file_name().is_some_and(|name| name == ".git") { common.parent().unwrap_or(common) } else { common };
-    let name = main.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy().into_owned());
-    let beside = main.with_file_name(format!("{name}.agentloop"));
-    let fits = match beside.metadata() {
-        Ok(there) => there.is_dir() && is_writable(&beside),
+    let beside = location::beside(repo);
+    let fits = beside.as_ref().filter(|beside| match beside.metadata() {
+        Ok(there) => there.is_dir() && is_writable(beside),
         Err(_) => beside.parent().is_some_and(is_writable),
-    };
-    if fits {
+    });
+    if let Some(beside) = fits {
         return Ok(beside.join(run.as_str()));
     }
+    let common = repo.common_dir();
+    let name = beside.as_deref().and_then(Path::file_stem);
+    let name = name.map_or_else(|| "repository".into(), |name| name.to_string_lossy().into_owned());
     let state = process::state_dir().ok_or_else(|| {
-        Error::failed(format!("'{}' cannot be written, and there is no HOME", beside.display()))
+        Error::failed("no folder beside the checkout can be written, and there is no HOME")
             .hint("'git config agentloop.worktreeDir DIR' says where worktrees go")
     })?;
     let mark = common
@@ -185,6 +183,7 @@ impl Worktree {
             stands => stands,
         };
         if let Some(worktree) = stands.filter(Self::is_ready) {
+            worktree.claim_files()?;
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
         }
@@ -200,7 +199,10 @@ impl Worktree {
         let worktree = {
             let _registering = lock::registration_lock(repo.common_dir())?;
             clear(repo, path)?;
-            path.parent().map(folder::make);
+            if let Some(folder) = path.parent() {
+                folder::make(folder);
+                location::hide(repo, folder)?;
+            }
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
             let git = Git::of(repo, "worktree").args(["add", "-f", "-f", "--detach", "--no-checkout", "--lock"]);
             let git = git.arg("--reason").arg(reason(run)).arg(path).id(Repository::id(commit)?);
@@ -208,6 +210,10 @@ impl Worktree {
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
+        if let Err(error) = worktree.claim_files() {
+            let _ = worktree.remove(repo);
+            return Err(error);
+        }
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let git = worktree.git("read-tree").setting("checkout.workers", threads.to_string());
         let filled = git.args(["-u", "--reset", "HEAD"]).works_for(repo, run).run().and_then(|_| {
@@ -445,7 +451,7 @@ fn remove(repo: &Repository, path: &Path) -> Result<()> {
     }
     // The folder of this repository's worktrees goes with its last one.
     if let Some(parent) = path.parent() {
-        let _ = std::fs::remove_dir(parent);
+        location::remove_folder(parent);
     }
     Ok(())
 }

@@ -278,7 +278,7 @@ impl Checkout {
         if self.is_clean()? {
             return Ok(None);
         }
-        self.git("add").arg("-A").run()?;
+        self.git("add").args(["-A", "--sparse"]).run()?;
         let message = format!("agentloop: work in {}\n\n{RUN_TRAILER}: {}", shown.display(), tracked.run);
         // Only what a submodule of its own holds untracked makes it differ with nothing to commit.
         let git = self.git("commit").args(["-q", "--no-verify", "-m", &message]);

@@ -1,0 +1,54 @@
+//! Work that a worker left where it would be overlooked: on an older commit, or stashed.
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::repository::Repository;
+use super::tree::Tracked;
+use super::worktree::Worktree;
+use super::{GitLedger, branch, preview};
+use crate::error::Result;
+
+impl GitLedger {
+    /// Brings files that grew from `head`, a commit before `tip`, to where they would be on `tip`: without that, all that
+    /// came in between would pass for reverted. The tree, and a remark.
+    pub(super) fn bring_up(
+        &self,
+        tracked: &Tracked<'_>,
+        head: ObjectId,
+        tip: ObjectId,
+        tree: ObjectId,
+    ) -> Result<(ObjectId, String)> {
+        let left = format!("the worker left HEAD at the older commit {}", &head.to_string()[..12]);
+        let own = self.write_commit("agentloop: work on an older commit\n", tree, vec![head])?;
+        let trial = preview::try_merge(&self.repo, &tip.to_string(), &own.to_string())?;
+        if !trial.conflicts.is_empty() {
+            let remark =
+                format!("{left}, and its work conflicts with what came after: its files are taken as they are");
+            return Ok((tree, remark));
+        }
+        tracked.advance(&tree.to_string(), &trial.tree)?;
+        Ok((Repository::id(&trial.tree)?, format!("{left}: what came after it was kept")))
+    }
+
+    /// Keeps what was stashed in `worktree` and is on the stash still. All worktrees share one stash: another worker's `pop`,
+    /// or the user's, takes it.
+    pub(super) fn keep_stashed(&self, worktree: &Worktree, tip: ObjectId) -> Result<Vec<String>> {
+        let Ok(log) = std::fs::read(self.repo.common_dir().join("logs/refs/stash")) else { return Ok(Vec::new()) };
+        let gix = self.repo.gix();
+        let mut stood = worktree.head_log();
+        stood.push(tip);
+        let mut remarks = Vec::new();
+        // git-stash(1): a stash made on no branch says so, as worktrees of ours are on none.
+        for line in log.lines().filter(|line| line.contains_str("(no branch)")) {
+            let id = line.split_str(" ").nth(1).and_then(|id| ObjectId::from_hex(id).ok());
+            let commit = id.and_then(|id| gix.find_commit(id).ok());
+            let Some(commit) = commit else { continue };
+            let is_of_worktree = commit.parent_ids().next().is_some_and(|parent| stood.contains(&parent.detach()));
+            if is_of_worktree && let Some(kept) = branch::rescue(&self.repo, &self.mover, &self.run, commit.id)? {
+                remarks.push(format!("the worker left a stash, which is no part of its work: {kept}"));
+            }
+        }
+        Ok(remarks)
+    }
+}
