@@ -267,6 +267,16 @@ pub fn backends(site: &Site) -> Result<Vec<BackendView>> {
     Ok(site.registry().list())
 }
 
+/// Who answers by default: as the user has set it, and what that comes to here.
+#[must_use]
+pub fn default_backend(site: &Site) -> (String, Option<String>) {
+    let set = site.settings().agent().map(|choice| choice.to_string()).unwrap_or_default();
+    if set.is_empty() || set == "auto" {
+        return ("auto".to_owned(), site.registry().auto().ok());
+    }
+    (set.clone(), Some(set))
+}
+
 /// What `role` is told: the user's text where there is one, else ours.
 ///
 /// # Errors

@@ -76,7 +76,9 @@ impl Server {
                     let site = scope.fresh()?;
                     asking_agents(app::examined_backends(&site))
                 };
-                view(&json!({ "backends": blocking(look).await? }))
+                let backends = blocking(look).await?;
+                let (default, resolved) = self.scope.read(|site| Ok(app::default_backend(site))).await?;
+                view(&json!({ "backends": backends, "default": default, "resolved_default": resolved }))
             }
             "doctor" => {
                 let scope = Arc::clone(&self.scope);

@@ -141,7 +141,8 @@ struct Seen {
 
 impl Looks {
     fn new(scope: &Arc<Scope>, list: bool) -> Self {
-        let list = list.then(|| ListWatcher::new(&scope.site()));
+        let site = scope.site().ok().filter(|_| list);
+        let list = site.map(|site| ListWatcher::new(&site));
         Self { scope: Arc::clone(scope), list, runs: BTreeMap::new(), named: BTreeMap::new() }
     }
 
@@ -155,7 +156,7 @@ impl Looks {
     }
 
     fn seen(&mut self, uris: &BTreeSet<String>) -> Seen {
-        let site = self.scope.site();
+        let Ok(site) = self.scope.site() else { return Seen::default() };
         let mut seen = Seen { list: self.list.as_mut().is_some_and(|list| list.moved(&site)), uris: Vec::new() };
         self.named.retain(|uri, _| uris.contains(uri));
         for uri in uris {

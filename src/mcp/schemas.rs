@@ -215,7 +215,14 @@ fn backend() -> Value {
 
 /// Every backend.
 pub fn backends() -> Value {
-    object(&["backends"], json!({ "backends": list(backend(), "The backends.") }))
+    object(
+        &["backends"],
+        json!({
+            "backends": list(backend(), "The backends."),
+            "default": text("The user's setting; auto where there is none."),
+            "resolved_default": or_null(text("What that comes to here; null where no agent is installed.")),
+        }),
+    )
 }
 
 /// Whether everything is there that a run needs.

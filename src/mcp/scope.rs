@@ -14,22 +14,30 @@ pub const RUN_ID_LENGTH: usize = 64;
 /// wrong, the second time with a repository opened anew, since much may happen to one while a server runs.
 pub struct Scope {
     dir: Option<PathBuf>,
-    site: Mutex<Arc<Site>>,
+    site: Mutex<Option<Arc<Site>>>,
 }
 
 impl Scope {
-    /// The repository that `dir`, or the current directory, is in.
+    /// The repository that `dir`, or the current directory, is in. Hosts start servers anywhere: where the current directory
+    /// is in none, every call says so.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Where `dir` is given and is in none.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
-        let site = Site::open(dir)?;
-        Ok(Self { dir: dir.map(Path::to_path_buf), site: Mutex::new(Arc::new(site)) })
+        let site = match Site::open(dir) {
+            Err(error) if dir.is_some() => return Err(error),
+            site => site.ok().map(Arc::new),
+        };
+        Ok(Self { dir: dir.map(Path::to_path_buf), site: Mutex::new(site) })
     }
 
     /// The repository as it was when it was opened last.
-    pub fn site(&self) -> Arc<Site> {
-        Arc::clone(&self.site.lock().unwrap_or_else(PoisonError::into_inner))
+    ///
+    /// # Errors
+    /// Where the server was started outside of one.
+    pub fn site(&self) -> Result<Arc<Site>> {
+        let held = self.site.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        held.map_or_else(|| self.fresh(), Ok)
     }
 
     /// The repository opened anew, with what its user has set by now.
@@ -37,13 +45,14 @@ impl Scope {
     /// # Errors
     /// Where it is gone, or another one has taken its place.
     pub fn fresh(&self) -> Result<Arc<Site>> {
-        let site = Arc::new(Site::open(self.dir.as_deref())?);
+        let site = Site::open(self.dir.as_deref()).map(Arc::new);
         let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
-        if !site.is_same_repository(&held) {
+        let site = site.map_err(|error| if held.is_none() { outside(&error) } else { error })?;
+        if let Some(held) = held.as_ref().filter(|held| !site.is_same_repository(held)) {
             return Err(Error::failed(format!("the repository of this server is gone: '{}'", held.home().display()))
                 .hint("start the server anew where the work is"));
         }
-        *held = Arc::clone(&site);
+        *held = Some(Arc::clone(&site));
         Ok(site)
     }
 
@@ -76,13 +85,24 @@ impl Scope {
         read: impl Fn(&Site) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let scope = Arc::clone(self);
-        blocking(move || read(&scope.site()).or_else(|_| read(&*scope.fresh()?))).await
+        blocking(move || scope.site().and_then(|site| read(&site)).or_else(|_| read(&*scope.fresh()?))).await
     }
 
     /// Looks at `run` for the first time.
-    pub fn watch(&self, run: &RunId) -> Watcher {
-        Watcher::new(&self.site(), run)
+    ///
+    /// # Errors
+    /// As [`Scope::site`].
+    pub fn watch(&self, run: &RunId) -> Result<Watcher> {
+        Ok(Watcher::new(&*self.site()?, run))
     }
+}
+
+/// That the server was started where no repository can be worked on, which `error` explains.
+fn outside(error: &Error) -> Error {
+    let dir =
+        std::env::current_dir().map_or_else(|_| "a removed directory".to_owned(), |dir| dir.display().to_string());
+    Error::usage(format!("the server was started in '{dir}': {}", error.chain()))
+        .hint("start it inside a repository, or name one: git agentloop mcp --repo DIR")
 }
 
 /// Does what takes a while where it holds no other call up.

@@ -70,7 +70,7 @@ impl Server {
     /// cancelled.
     ///
     /// # Errors
-    /// Where there is no repository.
+    /// Where `dir` is given and is in no repository.
     pub fn open(dir: Option<&Path>, closed: CancellationToken) -> Result<Self> {
         Ok(Self { scope: Arc::new(Scope::open(dir)?), closed, subscriptions: Arc::default() })
     }

@@ -59,7 +59,7 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// Where the run cannot be read, or the caller does not wait any longer.
     pub async fn result(&mut self, until: Option<Instant>) -> Result<RunResult> {
-        let mut watcher = self.scope.watch(&self.run);
+        let mut watcher = self.scope.watch(&self.run)?;
         loop {
             let id = self.run.clone();
             let status = self.scope.read(move |site| app::status(site, Some(id.as_str()))).await?;
@@ -72,7 +72,7 @@ impl<'a> Wait<'a> {
             let mut moved = false;
             while !moved && !is_over(until) {
                 self.pause().await?;
-                moved = watcher.moved(&self.scope.site());
+                moved = watcher.moved(&*self.scope.site()?);
             }
             if !moved {
                 break;
@@ -87,14 +87,14 @@ impl<'a> Wait<'a> {
     /// # Errors
     /// Where the caller does not wait any longer.
     pub async fn meanwhile<T>(&self, ask: impl Future<Output = T>) -> Result<Option<T>> {
-        let mut watcher = self.scope.watch(&self.run);
+        let mut watcher = self.scope.watch(&self.run)?;
         let mut ask = std::pin::pin!(ask);
         loop {
             tokio::select! {
                 answer = &mut ask => return Ok(Some(answer)),
                 paused = self.pause() => paused?,
             }
-            if watcher.moved(&self.scope.site()) {
+            if watcher.moved(&*self.scope.site()?) {
                 return Ok(None);
             }
         }

@@ -53,7 +53,7 @@ fn greeting() -> [Value; 2] {
     ]
 }
 
-fn call(id: usize, tool: &str, arguments: Value) -> Value {
+fn call(id: usize, tool: &str, arguments: &Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool, "arguments": arguments } })
 }
 
@@ -67,11 +67,10 @@ fn held(child: &Child) -> u64 {
 #[test]
 fn a_client_that_never_reads_costs_bounded_memory_and_its_end_is_heard() {
     let repo = Repo::new();
-    let run = repo.mock_run("a goal", &[])["run_id"].clone();
+    let of = json!({ "run_id": repo.mock_run("a goal", &[])["run_id"] });
     let (mut child, mut sender) = start(&repo);
     assert!(greeting().iter().all(|message| send(&mut sender, message)));
-    let sent =
-        (1..=REQUESTS).take_while(|id| send(&mut sender, &call(*id, "orchestrate_tail", json!({ "run_id": run }))));
+    let sent = (1..=REQUESTS).take_while(|id| send(&mut sender, &call(*id, "orchestrate_tail", &of)));
     let sent = sent.count();
     assert!(sent < REQUESTS, "the server reads on although nobody reads its answers");
     let held = held(&child);
@@ -81,14 +80,40 @@ fn a_client_that_never_reads_costs_bounded_memory_and_its_end_is_heard() {
 }
 
 #[test]
+fn a_server_outside_of_a_repository_greets_and_says_how_to_name_one() {
+    let repo = Repo::new();
+    let mut command = repo.command(PROGRAM);
+    let mut child = command.current_dir("/").arg("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    for message in
+        greeting().iter().chain([&call(1, "orchestrate_status", &json!({})), &call(2, "list_backends", &json!({}))])
+    {
+        writeln!(input, "{message}").unwrap();
+    }
+    let mut answers: Vec<Value> = BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .take(3)
+        .collect();
+    answers.sort_by_key(|answer| answer["id"].as_u64());
+    assert_eq!(answers[0]["result"]["protocolVersion"], "2025-06-18", "{answers:?}");
+    for answer in &answers[1..] {
+        let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+        assert!(text.contains("started in '/'") && text.contains("mcp --repo DIR"), "{text}");
+    }
+    drop(input);
+    wait_for("the end of the server", || child.try_wait().unwrap());
+}
+
+#[test]
 fn a_client_that_reads_late_gets_every_answer_but_those_that_it_cancelled() {
     let repo = Repo::new();
-    let run = repo.mock_run("a goal", &[])["run_id"].clone();
+    let of = json!({ "run_id": repo.mock_run("a goal", &[])["run_id"] });
     let (mut child, mut sender) = start(&repo);
     assert!(greeting().iter().all(|message| send(&mut sender, message)));
     let requests = 200;
     for id in 1..=requests {
-        assert!(send(&mut sender, &call(id, "orchestrate_tail", json!({ "run_id": run }))));
+        assert!(send(&mut sender, &call(id, "orchestrate_tail", &of)));
     }
     // The last is not taken yet: nothing of it may be done.
     let params = json!({ "requestId": requests });
