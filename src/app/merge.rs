@@ -97,7 +97,9 @@ pub async fn merge_with_agent(
         preview::merge_base(&site.repo, &met.head, &work.tip.commit)?.unwrap_or_else(|| work.run.base.to_string());
     let commits = |to: &str| -> Result<Vec<Subgoal>> {
         let told = preview::commits(&site.repo, &base, to, TOLD_COMMITS)?;
-        told.into_iter().map(|(id, description)| Ok(Subgoal { id: id.parse()?, description })).collect()
+        // As long as a name may be, whatever `core.abbrev` says.
+        let name = |id: String| id.chars().take(12).collect::<String>().parse();
+        told.into_iter().map(|(id, description)| Ok(Subgoal { id: name(id)?, description })).collect()
     };
     let dispute = Dispute {
         commits: [commits(&met.head)?, commits(&work.tip.commit)?],

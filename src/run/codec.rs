@@ -25,6 +25,10 @@ const VALUES_LIMIT: usize = 200_000;
 const SHORT_LINE: usize = VALUES_LIMIT;
 /// Longest reason, in characters.
 const REASON_LENGTH: usize = 160;
+/// Most events of a page. A driver closes one that is longer than 64 KiB, which holds about a thousand.
+const EVENTS_LIMIT: usize = 50_000;
+/// How many lines that were set aside are kept; the others are counted.
+const KEPT: usize = 64;
 /// How many lines that were set aside are named.
 const NAMED: usize = 3;
 
@@ -77,8 +81,10 @@ impl Aside {
 pub struct Log {
     /// The events, in order.
     pub events: Vec<Event>,
-    /// What was set aside.
+    /// What was set aside, as far as it is kept.
     pub aside: Vec<Aside>,
+    /// How many further lines were set aside.
+    pub further: usize,
 }
 
 impl Log {
@@ -92,7 +98,8 @@ impl Log {
         let mut log = Self::default();
         for part in parts {
             log.events.extend(part.events);
-            log.aside.extend(part.aside);
+            log.further += part.further;
+            part.aside.into_iter().for_each(|aside| log.set_aside(aside));
         }
         log.settle();
         log
@@ -106,12 +113,16 @@ impl Log {
             match Event::read(line) {
                 Ok(Some(event)) => {
                     if let Fact::Unknown { kind, flaw: Some(flaw), .. } = &event.fact {
-                        log.aside.push(Aside::new(&event.seq, kind, flaw));
+                        log.set_aside(Aside::new(&event.seq, kind, flaw));
                     }
-                    log.events.push(event);
+                    if log.events.len() < EVENTS_LIMIT {
+                        log.events.push(event);
+                    } else {
+                        log.set_aside(Aside::new(&event.seq, event.fact.kind(), "too many events in one page"));
+                    }
                 }
                 Ok(None) => {}
-                Err(aside) => log.aside.push(aside),
+                Err(aside) => log.set_aside(aside),
             }
         }
         log
@@ -129,18 +140,27 @@ impl Log {
             last = event.seq;
             is_far
         });
-        for event in self.events.drain(sound.unwrap_or(self.events.len())..) {
-            self.aside.push(Aside::new(&event.seq, event.fact.kind(), "too far from the event before it"));
+        for event in self.events.split_off(sound.unwrap_or(self.events.len())) {
+            self.set_aside(Aside::new(&event.seq, event.fact.kind(), "too far from the event before it"));
         }
         self.aside.sort();
         self.aside.dedup();
+    }
+
+    fn set_aside(&mut self, aside: Aside) {
+        if self.aside.len() < KEPT {
+            self.aside.push(aside);
+        } else {
+            self.further += 1;
+        }
     }
 
     /// What was set aside, in a sentence; nothing where nothing was.
     #[must_use]
     pub fn notice(&self) -> Option<String> {
         let named: Vec<&str> = self.aside.iter().take(NAMED).map(|aside| aside.reason.as_str()).collect();
-        let (lines, was) = (self.aside.len(), if self.aside.len() == 1 { "was" } else { "were" });
+        let lines = self.aside.len() + self.further;
+        let was = if lines == 1 { "was" } else { "were" };
         let more = lines.saturating_sub(NAMED);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         let named = named.join("; ");

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::measure::{Aim, Row, times};
 use crate::processes::peak;
 use crate::scratch::{PROGRAM, Scratch};
@@ -17,8 +19,8 @@ fn logs() -> [(&'static str, String); 5] {
     };
     let start = line(1, "run_started", r#"{"format":1,"run_id":"hostile-000000","goal":{"text":"a goal"}}"#);
     let wide = format!("{{\"remarks\":[{}\"\"]}}", "\"\",".repeat(LONG / 3));
-    let subgoals: String = (0..4096).map(|number| format!("{{\"id\":\"s{number}\",\"description\":\"x\"}},")).collect();
-    let plan = format!("{{\"plan\":{{\"subgoals\":[{}]}}}}", subgoals.trim_end_matches(','));
+    let subgoal = |number| json!({ "id": format!("s{number}"), "description": "x" });
+    let plan = json!({ "plan": { "subgoals": (0..4096).map(subgoal).collect::<Vec<_>>() } }).to_string();
     let begun = line(2, "iteration_started", "{}") + &line(3, "decomposed", &plan);
     let works: String = (0..40_000)
         .map(|number| {
@@ -36,7 +38,7 @@ fn logs() -> [(&'static str, String); 5] {
 
 pub fn records() -> Vec<Row> {
     let scratch = Scratch::new();
-    let head = scratch.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    let base = scratch.git(&["rev-parse", "HEAD"]).trim().to_owned();
     let mut rows = Vec::new();
     for (number, (name, log)) in logs().into_iter().enumerate() {
         let run = format!("hostile-00000{number}");
@@ -45,7 +47,7 @@ pub fn records() -> Vec<Row> {
         let _ = write!(
             stream,
             "commit refs/notes/agentloop/{run}\ncommitter A <a@b> 1790000000 +0000\ndata {}\n{state}\n\
-             M 100644 inline {head}\ndata {}\n{log}\n",
+             M 100644 inline {base}\ndata {}\n{log}\n",
             state.len(),
             log.len()
         );

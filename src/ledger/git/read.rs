@@ -6,16 +6,16 @@ use super::notes::{self, Note};
 use super::objects::blob;
 use super::union::{self, Log};
 use crate::error::{Context as _, Error, Result};
-use crate::run::Snapshot;
 use crate::run::event::{self, Aside, Event, Timestamp};
 use crate::run::goal::RunId;
+use crate::run::{Run, Snapshot};
 
 /// Where our logs are.
 pub(super) const LOCAL: &str = "refs/notes/agentloop/";
 /// Where fetched logs are: below it `<remote>/<run>`.
 pub(super) const REMOTE: &str = "refs/notes/agentloop-remote/";
-/// Longest page that is read, in bytes. A driver closes one that is longer than 64 KiB.
-const PAGE_LIMIT: u64 = 64 * 1024 * 1024;
+/// Longest page that is read, in bytes. A driver closes one that is longer than 64 KiB; a single line can be longer.
+const PAGE_LIMIT: u64 = 24 * 1024 * 1024;
 /// Pages that one thread reads as quickly as several.
 const FEW_PAGES: usize = 8;
 
@@ -58,7 +58,13 @@ pub fn log(repo: &Repository, run: &RunId) -> Result<Option<event::Log>> {
 /// Where the log cannot be read.
 pub fn snapshot(repo: &Repository, run: &RunId) -> Result<Option<Noted>> {
     let Some(place) = find(repo, run)? else { return Ok(None) };
-    Ok(noted(repo, run.clone(), &place.name, place.tip, place.remote))
+    if let Some(noted) = noted(repo, run.clone(), &place.name, place.tip, place.remote.clone()) {
+        return Ok(Some(noted));
+    }
+    // No commit there carries a state that a driver writes: the events tell it.
+    let state = Run::replay(&log(repo, run)?.unwrap_or_default().events);
+    let Some(run) = state.id.is_some().then(|| run.clone()) else { return Ok(None) };
+    Ok(Some(Noted { run, snapshot: state.snapshot(), updated: state.now, remote: place.remote }))
 }
 
 /// The notes ref that holds the log of `run`; nothing where there is no such run.

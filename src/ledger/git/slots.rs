@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Context as _, Result};
 use crate::ledger::Task;
+use crate::run::id::Oid;
 
 /// What a place is called, in the run's folder and behind the run's id in the worktree's name: this and its number.
 const PREFIX: &str = "w";
@@ -177,7 +178,18 @@ fn read(path: &Path) -> Option<Claim> {
     let text = std::fs::read_to_string(path).ok()?;
     let mut words = text.split_whitespace();
     let task = Task { iteration: words.next()?.parse().ok()?, subgoal: words.next()?.to_owned() };
-    Some(Claim { task, tip: words.next()?.to_owned() })
+    let tip: Oid = words.next()?.parse().ok()?;
+    is_name(&task.subgoal).then(|| Claim { task, tip: tip.into() })
+}
+
+/// Whether `name` is what a task is called: a subgoal's id, perhaps with what a conflict of it adds. A worker can write the
+/// file that it is read from.
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+        && !name.starts_with(['.', '-'])
+        && !name.contains("..")
+        && name.strip_suffix(".lock").is_none()
 }
 
 #[cfg(test)]
