@@ -82,8 +82,8 @@ fn after_in(repo: impl Fn() -> Repo, deed: &str, holds: impl Fn(&Outcome)) {
     }
 }
 
-const PUT_BACK: &str = "settings of the repository that have git run commands or work elsewhere were changed while workers worked, \
-                        and put back (set them again if it was you): ";
+const PUT_BACK: &str = "settings of the repository that have git run commands, work elsewhere or hide files were changed while \
+                        workers worked, and put back (set them again if it was you): ";
 const BY: &str = "were changed while workers worked (by you, or by a worker that left its worktree): ";
 
 #[test]
@@ -169,20 +169,20 @@ fn settings_of_single_worktrees_are_put_back_too() {
     };
     let main = "git -C \"$HOME/repo\" config --worktree";
     let deed =
-        format!("git config --worktree core.editor evil; {main} core.hooksPath /tmp/evil; {main} alias.st status");
+        format!("git config --worktree core.editor evil; {main} core.hooksPath /tmp/evil; {main} column.ui never");
     after_in(repo, &deed, |outcome| {
         let said = outcome.remarks("agent_finished");
         assert!(said.contains("core.editor (in config.worktree), core.hookspath (in config.worktree)"), "{said}");
         let said = outcome.remarks("checkpoint");
-        assert!(said.contains(&format!("settings of the repository {BY}alias.st (in config.worktree)")), "{said}");
+        assert!(said.contains(&format!("settings of the repository {BY}column.ui (in config.worktree)")), "{said}");
         let stands = outcome.repo.git(&["config", "--worktree", "--list"]);
-        assert_eq!(stands, "core.fsmonitor=false\nalias.st=status");
+        assert_eq!(stands, "core.fsmonitor=false\ncolumn.ui=never");
     });
 }
 
 #[test]
 fn what_cannot_be_put_back_is_named() {
-    let deed = "cd \"$HOME/repo\"; echo stray > ../stray; git config alias.st status; git tag mine; git update-ref refs/heads/own HEAD; \
+    let deed = "cd \"$HOME/repo\"; echo stray > ../stray; git config column.ui never; git tag mine; git update-ref refs/heads/own HEAD; \
                 echo true > .git/hooks/pre-push; git rev-parse HEAD > .git/shallow; git replace $(echo a | git hash-object -w --stdin) \
                 $(echo b | git hash-object -w --stdin); cd - > /dev/null";
     for (subgoals, isolation) in WAYS {
@@ -192,7 +192,7 @@ fn what_cannot_be_put_back_is_named() {
         for (what, names) in [
             ("files in your checkout", "stray.txt"),
             ("hooks of the repository", "pre-push"),
-            ("settings of the repository", "alias.st"),
+            ("settings of the repository", "column.ui"),
         ] {
             assert!(said.contains(&format!("{what} {BY}{names}")), "{isolation}, {names}:\n{said}");
         }
@@ -201,7 +201,7 @@ fn what_cannot_be_put_back_is_named() {
         );
         assert!(said.contains("refs/tags/mine") && said.contains("left its worktree): shallow"), "{said}");
         assert!(outcome.repo.path().join("stray.txt").exists(), "it may have been the user");
-        assert_eq!(outcome.repo.git(&["config", "alias.st"]), "status");
+        assert_eq!(outcome.repo.git(&["config", "column.ui"]), "never");
     }
 }
 
@@ -264,7 +264,8 @@ fn settings_that_a_killed_driver_s_worker_changed_are_put_back_by_the_next() {
         let kept = repo.path().join(".git/agentloop").join(&run).join("guard");
         wait_for("the driver's look", || {
             let kept: Value = serde_json::from_slice(&std::fs::read(&kept).ok()?).ok()?;
-            let config: Vec<u8> = serde_json::from_value(kept[1]["settings"]["config"].clone()).ok()?;
+            let config: Vec<u8> =
+                serde_json::from_value(kept[1]["settings"]["config"]["File"]["content"].clone()).ok()?;
             String::from_utf8_lossy(&config).contains("filter \"evil\"").then_some(())
         });
         kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
@@ -315,13 +316,14 @@ fn what_changes_between_two_agents_is_the_user_s() {
     let kept = ledger.scratch().join("guard");
     ledger.guard().unwrap();
     repo.git(&["config", "core.editor", "the user's"]);
-    repo.git(&["config", "alias.st", "status"]);
+    repo.git(&["config", "column.ui", "never"]);
     ledger.guard().unwrap();
     // Who gave it that name is not known; it can wait.
     let said = ledger.mend().unwrap();
-    assert_eq!(said, [format!("settings of the repository {BY}alias.st")]);
+    assert_eq!(said, [format!("settings of the repository {BY}column.ui")]);
     repo.git(&["config", "core.editor", "an agent's"]);
-    assert_eq!(ledger.mend().unwrap(), [format!("{PUT_BACK}core.editor")]);
+    let undo = r"git config core.editor 'an agent'\''s'";
+    assert_eq!(ledger.mend().unwrap(), [format!("{PUT_BACK}core.editor; set again by: {undo}")]);
     assert_eq!(repo.git(&["config", "core.editor"]), "the user's");
     // Settings may hold what nobody else is to read.
     assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);

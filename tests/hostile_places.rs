@@ -178,7 +178,7 @@ fn settings_of_single_worktrees_are_put_back_too() {
         repo,
         &format!(
             "git config --worktree core.editor evil; {main} core.hooksPath /tmp/evil; {main} --unset core.fsmonitor; \
-             {main} alias.st status; echo work > bad.txt"
+             {main} column.ui never; echo work > bad.txt"
         ),
     );
     assert_eq!(outcome.files(), "README bad.txt good.txt");
@@ -186,11 +186,11 @@ fn settings_of_single_worktrees_are_put_back_too() {
     for name in ["core.editor", "core.fsmonitor", "core.hookspath"] {
         assert_eq!(remarks.matches(&format!("{name} (in config.worktree)")).count(), 1, "{name}: {remarks}");
     }
-    assert!(remarks.contains("left its worktree): alias.st (in config.worktree)"), "{remarks}");
+    assert!(remarks.contains("left its worktree): column.ui (in config.worktree)"), "{remarks}");
     let stands = outcome.repo.git(&["config", "--worktree", "--list"]);
     let mut stands: Vec<&str> = stands.lines().collect();
     stands.sort_unstable();
-    assert_eq!(stands, ["alias.st=status", "core.fsmonitor=false"]);
+    assert_eq!(stands, ["column.ui=never", "core.fsmonitor=false"]);
 }
 
 #[test]

@@ -179,12 +179,12 @@ fn settings_of_the_repository_that_are_changed_are_put_back_and_named() {
 #[test]
 fn settings_that_can_wait_for_the_user_are_only_named() {
     let repo = Repo::new();
-    let work = "[ $AGENTLOOP_SUBGOAL = good ] || git config alias.st status; echo x > $AGENTLOOP_SUBGOAL.txt";
+    let work = "[ $AGENTLOOP_SUBGOAL = good ] || git config column.ui never; echo x > $AGENTLOOP_SUBGOAL.txt";
     scripted(&repo, &plan(&["good", "bad"]), work, "true");
     let run = repo.agentloop(&RUN).expect(0).json()["run_id"].as_str().unwrap().to_owned();
-    assert_eq!(repo.git(&["config", "alias.st"]), "status", "it may have been the user");
+    assert_eq!(repo.git(&["config", "column.ui"]), "never", "it may have been the user");
     let remarks = Outcome { result: Value::Null, run, repo, peak: 0 }.remarks();
-    let said = "settings of the repository were changed while workers worked (by you, or by a worker that left its worktree): alias.st";
+    let said = "settings of the repository were changed while workers worked (by you, or by a worker that left its worktree): column.ui";
     assert!(remarks.contains(said), "{remarks}");
 }
 

@@ -6,6 +6,8 @@
 //! in the run's folder for as long as a driver is at work, so that what an agent of a killed one changed is not taken for
 //! the user's by its successor.
 
+mod files;
+mod kinds;
 mod settings;
 mod sight;
 
@@ -14,19 +16,23 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use gix::bstr::{BString, ByteSlice as _};
-
-use self::settings::{changed, in_words, is_dangerous};
-use self::sight::{CONFIG, Harmful, Held, OF_A_WORKTREE, Sight, read};
-use super::command::Git;
-use super::mend::take_away;
+use self::files::{Found, Replaced, aside, replace};
+use self::settings::{Change, Settings, changed, in_words, is_restored, list, without};
+use self::sight::{Harmful, Held, OF_A_WORKTREE, Sight, held};
+use super::branch::stamp;
 use super::repository::Repository;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::run::goal::Isolation;
 use crate::run::text::a_few;
 
 /// Paths and names that a remark repeats.
 const NAMED: usize = 10;
+/// Settings, and commands that undo their restoration, that a remark repeats.
+const RESTORED: usize = 50;
+/// How often files that change while they are put back are looked at again.
+const TRIES: usize = 20;
+/// Where git keeps what belongs to single worktrees (gitrepository-layout(5)).
+const WORKTREES: &str = "worktrees/";
 
 const SETTINGS: &str = "settings of the repository were changed";
 
@@ -46,13 +52,21 @@ pub(super) struct Guard {
     file: PathBuf,
 }
 
-/// A setting that is to be what it was.
-struct Change {
-    /// The file that holds it.
-    file: String,
+/// A file that is to be put back.
+struct Repair {
+    /// Its name below the git directory.
     name: String,
-    is_set: bool,
-    values: Vec<BString>,
+    now: Found,
+    new: Found,
+    /// Where what is there now goes.
+    aside: Option<PathBuf>,
+}
+
+/// Whether changes that could harm are told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tell {
+    All,
+    Harmless,
 }
 
 impl Guard {
@@ -64,7 +78,7 @@ impl Guard {
             let mut guard = Self { stood, seen, unsaid, mends: 0, isolation, file };
             let seen = guard.seen.clone();
             guard.undo(repo, Some(&seen))?;
-            guard.accept(repo, |_| true)?;
+            guard.accept(repo, Tell::All)?;
             return Ok(guard);
         }
         let stood = Sight::take(repo, isolation)?;
@@ -75,12 +89,12 @@ impl Guard {
 
     /// Nobody was at work since something was put back last: what could harm is as the user wants it.
     pub(super) fn rest(&mut self, repo: &Repository) -> Result<()> {
-        self.accept(repo, |name| !is_dangerous(name))
+        self.accept(repo, Tell::Harmless)
     }
 
     /// Has it known that what could harm has changed, to the next driver too.
     pub(super) fn notice(&mut self, repo: &Repository) -> Result<()> {
-        let now = Harmful::take(repo);
+        let now = Harmful::take(repo)?;
         if now == self.seen {
             return Ok(());
         }
@@ -109,38 +123,90 @@ impl Guard {
         self.undo(repo, None)
     }
 
-    /// The same for what is as it was `seen`, where that is given.
+    /// Puts back what is as it was `seen`, where that is given. What was seen is looked at again for as long as somebody
+    /// changes it meanwhile.
     fn undo(&mut self, repo: &Repository, seen: Option<&Harmful>) -> Result<()> {
-        // First: without it git has no settings to list, and waits for a pipe in its place.
-        if let Some(config) = content(&self.stood.harmful.settings, CONFIG).map(<[u8]>::to_vec)
-            && read(&repo.common_dir().join(CONFIG)).is_none()
-        {
-            self.note([settings_put_back(CONFIG)])?;
-            put_back(repo, CONFIG, Some(&config))?;
+        for _ in 0..TRIES {
+            let (now, repairs, words) = self.repairs(repo, seen)?;
+            self.seen = now;
+            self.note(words)?;
+            let mut all_done = true;
+            for Repair { name, now, new, aside } in repairs {
+                let path = repo.common_dir().join(name);
+                let replaced = replace(&path, &now, &new, aside.as_deref());
+                let replaced = replaced.context(format!("'{}' cannot be put back", path.display()))?;
+                all_done &= matches!(replaced, Replaced::Done);
+            }
+            if all_done {
+                return Ok(());
+            }
         }
-        let now = Harmful::take(repo);
-        let changes = self.dangerous(repo, &now.settings, seen)?;
-        let names = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
-        let mut rules = self.stood.harmful.rules.clone();
-        rules.retain(|name, held| {
-            let is_seen = seen.is_none_or(|seen| seen.rules.get(name) == now.rules.get(name));
-            is_seen && now.rules.get(name) != Some(held)
-        });
-        let said = [
-            named(names).map(|names| settings_put_back(&names)),
-            named(rules.keys().cloned().collect()).map(|names| rules_put_back(&names)),
-        ];
-        self.seen = now;
-        self.note(said.into_iter().flatten())?;
-        changes.into_iter().try_for_each(|change| change.undo(repo))?;
-        rules.iter().try_for_each(|(name, held)| put_back(repo, name, held.as_deref()))
+        Err(Error::failed("the repository's settings are changed again and again while they are put back")
+            .hint("see which program writes to '.git/config', then resume the run"))
+    }
+
+    /// What could harm as it is now, what is to be put back of it, and what is to be said of that.
+    fn repairs(&self, repo: &Repository, seen: Option<&Harmful>) -> Result<(Harmful, Vec<Repair>, Vec<String>)> {
+        let mut now = Harmful::take(repo)?;
+        let (before, stamp) = (&self.stood.harmful, stamp());
+        let kept = |name: &String, found: &Found| {
+            (*found != Found::Nothing).then(|| aside(&repo.common_dir().join(name), &stamp))
+        };
+        let gone =
+            before.settings.keys().filter(|name| !name.starts_with(WORKTREES) && !now.settings.contains_key(*name));
+        now.settings.extend(held(repo, gone.cloned().collect::<Vec<_>>()));
+        let (mut repairs, mut undone, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, found) in &now.settings {
+            // git gives a worktree that it makes what the main one has (git-worktree(1)).
+            let known = if before.settings.contains_key(name) { name } else { OF_A_WORKTREE };
+            let Some(before) = before.settings.get(known).filter(|before| *before != found) else { continue };
+            let is_of_a_place = name.starts_with(WORKTREES);
+            let settings = if found.is_like(before) { list(found.content())? } else { None };
+            let Some(settings) = settings else {
+                if *found == Found::Nothing && is_of_a_place {
+                    continue;
+                }
+                broken.push(format!("{name} ({})", found.in_words()));
+                let aside = kept(name, found);
+                repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside });
+                continue;
+            };
+            let Some(old) = list(before.content())? else { continue };
+            let seen = seen.map(|seen| list(seen.settings.get(name).and_then(Found::content))).transpose()?;
+            let seen = seen.map(Option::unwrap_or_default);
+            let changes = restored(name, &old, &settings, seen.as_ref());
+            if changes.is_empty() {
+                continue;
+            }
+            let new = if changes.len() == changed(&old, &settings).count() && known == name {
+                before.clone() // byte for byte, comments too
+            } else {
+                let scratch = self.file.parent().unwrap_or(repo.common_dir());
+                found.holding(without(found.content().unwrap_or_default(), &changes, scratch)?)
+            };
+            repairs.push(Repair { name: name.clone(), now: found.clone(), new, aside: None });
+            undone.extend(changes);
+        }
+        let mut hiding = Vec::new();
+        for (name, found) in &now.rules {
+            let is_seen = seen.is_none_or(|seen| seen.rules.get(name) == Some(found));
+            let Some(before) = before.rules.get(name).filter(|before| is_seen && *before != found) else { continue };
+            if found.is_like(before) && found.content() == before.content() {
+                continue;
+            }
+            hiding.push(name.clone());
+            let aside = kept(name, found);
+            repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside });
+        }
+        let words = [settings_put_back(repo, &undone), files_put_back(broken, &stamp), rules_put_back(hiding, &stamp)];
+        Ok((now, repairs, words.into_iter().flatten().collect()))
     }
 
     /// Has it said what else has changed, which stands from here on.
     pub(super) fn compare(&mut self, repo: &Repository) -> Result<()> {
         self.mend(repo)?;
         let now = Sight::take(repo, self.isolation)?;
-        let words = self.changes(repo, &now)?;
+        let words = self.changes(&now)?;
         self.unsaid.extend(words);
         self.seen = now.harmful.clone();
         self.stood = now;
@@ -168,50 +234,34 @@ impl Guard {
         written.and_then(|()| std::fs::rename(&staged, &self.file)).context(failed())
     }
 
-    /// Takes what could harm as it is, and has it said of settings that are `told` of.
-    fn accept(&mut self, repo: &Repository, told: fn(&str) -> bool) -> Result<()> {
-        let now = Harmful::take(repo);
-        let changed = self.settings_since(repo, &now.settings)?.into_iter().filter(|(name, _)| told(name));
-        let names = changed.map(|(name, file)| in_words(&name, file)).collect();
+    /// Takes what could harm as it is, and tells of settings that changed. A file that cannot be read is as it was.
+    fn accept(&mut self, repo: &Repository, tell: Tell) -> Result<()> {
+        let mut now = Harmful::take(repo)?;
+        for (name, found) in &mut now.settings {
+            if let Some(before) = self.stood.harmful.settings.get(name).filter(|before| *before != found)
+                && (!found.is_like(before) || list(found.content())?.is_none())
+            {
+                *found = before.clone();
+            }
+        }
+        let changed = self.settings_since(&now.settings)?.into_iter();
+        let changed = changed.filter(|(_, _, is_restored)| tell == Tell::All || !is_restored);
+        let names = changed.map(|(name, file, _)| in_words(&name, file)).collect();
         self.unsaid.extend(self.say(names, SETTINGS));
         (self.seen, self.stood.harmful) = (now.clone(), now);
         self.save()
     }
 
-    /// The dangerous settings that are not what they were, but what they were when they were `seen` last.
-    fn dangerous(&self, repo: &Repository, now: &Held, seen: Option<&Harmful>) -> Result<Vec<Change>> {
-        let mut found = Vec::new();
-        for (file, now) in now {
-            // git gives a worktree that it makes what the main one has (git-worktree(1)).
-            let known = if self.stood.harmful.settings.contains_key(file) { file } else { OF_A_WORKTREE };
-            let before = content(&self.stood.harmful.settings, known);
-            if before == now.as_deref() {
-                continue;
-            }
-            let (before, now) = (settings::list(repo, before)?, settings::list(repo, now.as_deref())?);
-            let seen = seen.map(|seen| settings::list(repo, content(&seen.settings, file))).transpose()?;
-            let is_seen = |name: &&String| seen.as_ref().is_none_or(|seen| seen.get(*name) == now.get(*name));
-            let names = changed(&before, &now).filter(|name| is_dangerous(name)).filter(is_seen);
-            found.extend(names.map(|name| Change {
-                file: file.clone(),
-                name: name.clone(),
-                is_set: now.contains_key(name),
-                values: before.get(name).cloned().unwrap_or_default(),
-            }));
-        }
-        Ok(found)
-    }
-
     /// What differs from what stood, in words.
-    fn changes(&self, repo: &Repository, now: &Sight) -> Result<Vec<String>> {
+    fn changes(&self, now: &Sight) -> Result<Vec<String>> {
         let before = &self.stood;
         let differing = |before: &sight::Stamped, now: &sight::Stamped| {
             before.symmetric_difference(now).map(|(name, _)| name.clone()).collect::<Vec<_>>()
         };
         let refs =
             before.refs.keys().chain(now.refs.keys()).filter(|name| before.refs.get(*name) != now.refs.get(*name));
-        let settings = self.settings_since(repo, &now.harmful.settings)?;
-        let settings = settings.into_iter().map(|(name, file)| in_words(&name, file));
+        let settings = self.settings_since(&now.harmful.settings)?;
+        let settings = settings.into_iter().map(|(name, file, _)| in_words(&name, file));
         let history = now.history.keys().filter(|name| before.history.get(*name) != now.history.get(*name));
         let found = [
             (differing(&before.files, &now.files), "files in your checkout were changed"),
@@ -223,16 +273,19 @@ impl Guard {
         Ok(found.into_iter().filter_map(|(names, what)| self.say(names, what)).collect())
     }
 
-    /// The settings that are not what they were, each with its file. Those of a worker's own place are its own business,
-    /// and go with that.
-    fn settings_since(&self, repo: &Repository, now: &Held) -> Result<Vec<(String, &'static str)>> {
+    /// The settings that are not what they were, each with its file and whether it is one that is put back. Those of a
+    /// worker's own place are its own business, and go with that.
+    fn settings_since<'a>(&self, now: &'a Held) -> Result<Vec<(String, &'a str, bool)>> {
         let mut found = Vec::new();
-        for file in [CONFIG, OF_A_WORKTREE] {
-            let (before, now) = (content(&self.stood.harmful.settings, file), content(now, file));
-            if before != now {
-                let (before, now) = (settings::list(repo, before)?, settings::list(repo, now)?);
-                found.extend(changed(&before, &now).map(|name| (name.clone(), file)));
+        for (file, now) in now.iter().filter(|(file, _)| !file.starts_with(WORKTREES)) {
+            let before = self.stood.harmful.settings.get(file);
+            if before == Some(now) {
+                continue;
             }
+            let before = list(before.and_then(Found::content))?.unwrap_or_default();
+            let now = list(now.content())?.unwrap_or_default();
+            let told = |name: &String| (name.clone(), file.as_str(), is_restored(name, &before, &now));
+            found.extend(changed(&before, &now).map(told));
         }
         Ok(found)
     }
@@ -246,48 +299,50 @@ impl Guard {
     }
 }
 
-impl Change {
-    fn undo(self, repo: &Repository) -> Result<()> {
-        let config = || Git::anywhere("config").arg("--file").arg(repo.common_dir().join(&self.file));
-        if self.is_set {
-            config().args(["--unset-all", &self.name]).run()?;
-        }
-        for value in &self.values {
-            config().args(["--add", &self.name]).arg(value.to_os_str_lossy().into_owned()).run()?;
-        }
-        Ok(())
-    }
-}
-
-/// What the file `name` held.
-fn content<'a>(held: &'a Held, name: &str) -> Option<&'a [u8]> {
-    held.get(name).and_then(Option::as_deref)
-}
-
-/// Has the file `name` of the repository hold what it held, or not be there.
-fn put_back(repo: &Repository, name: &str, held: Option<&[u8]>) -> Result<()> {
-    let path = repo.common_dir().join(name);
-    let put_back = || {
-        take_away(&path)?;
-        let Some(held) = held else { return Ok(()) };
-        std::fs::create_dir_all(path.with_file_name(""))?;
-        std::fs::write(&path, held)
+/// The changes of settings in the file `file` that are put back: those that are as they were `seen`, where that is given.
+fn restored(file: &str, before: &Settings, now: &Settings, seen: Option<&Settings>) -> Vec<Change> {
+    let names = changed(before, now)
+        .filter(|name| is_restored(name, before, now))
+        .filter(|name| seen.is_none_or(|seen| seen.get(*name) == now.get(*name)));
+    let values = |settings: &Settings, name: &String| settings.get(name).cloned().unwrap_or_default();
+    let change = |name: &String| Change {
+        file: file.to_owned(),
+        name: name.clone(),
+        now: values(now, name),
+        before: values(before, name),
     };
-    put_back().context(format!("'{}' cannot be put back", path.display()))
+    names.map(change).collect()
 }
 
-fn settings_put_back(names: &str) -> String {
-    format!(
-        "settings of the repository that have git run commands or work elsewhere were changed while workers worked, and put \
-         back (set them again if it was you): {names}"
-    )
+fn settings_put_back(repo: &Repository, changes: &[Change]) -> Option<String> {
+    if changes.is_empty() {
+        return None;
+    }
+    let names: Vec<String> = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
+    let undoing: Vec<String> = changes.iter().flat_map(|change| change.undoing(repo.common_dir())).collect();
+    let more = if undoing.len() > RESTORED { " …" } else { "" };
+    Some(format!(
+        "settings of the repository that have git run commands, work elsewhere or hide files were changed while workers \
+         worked, and put back (set them again if it was you): {}; set again by: {}{more}",
+        a_few(&names, RESTORED),
+        undoing[..undoing.len().min(RESTORED)].join(" && ")
+    ))
 }
 
-fn rules_put_back(names: &str) -> String {
-    format!(
+fn files_put_back(names: Vec<String>, stamp: &str) -> Option<String> {
+    let names = named(names)?;
+    Some(format!(
+        "files that hold settings of the repository were changed while workers worked, and put back: {names}; what was in \
+         their place is kept beside them as *.replaced-{stamp}"
+    ))
+}
+
+fn rules_put_back(names: Vec<String>, stamp: &str) -> Option<String> {
+    let names = named(names)?;
+    Some(format!(
         "what says which files git sees was changed in the repository while workers worked, and put back (change it again \
-         if it was you): {names}"
-    )
+         if it was you): {names}; what was in their place is kept beside them as *.replaced-{stamp}"
+    ))
 }
 
 /// The first of `names`, each once, and how many more there are; nothing where there are none.

@@ -1,66 +1,70 @@
-//! What git is set to do: the settings in a file, and which of them could harm before anybody reads that they changed.
+//! The settings in a file, and which changes of them are put back.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use gix::bstr::{BString, ByteSlice as _};
+use gix::bstr::{BStr, BString, ByteSlice as _};
 
-use super::sight::OF_A_WORKTREE;
-use crate::error::Result;
-use crate::ledger::git::command::Git;
-use crate::ledger::git::repository::Repository;
+use super::kinds::{Effect, effect};
+use super::sight::{CONFIG, OF_A_WORKTREE};
+use crate::error::{Context as _, Result};
+use crate::ledger::git::command::{Git, nul_separated};
 
-/// Settings that have git run a command that nobody typed, work elsewhere or not see files: a section and its keys
-/// (git-config(1)). No keys are all of them.
-const DANGEROUS: [(&str, &[&str]); 12] = [
-    (
-        "core",
-        &[
-            "worktree",
-            "bare",
-            "repositoryformatversion",
-            "hookspath",
-            "fsmonitor",
-            "sshcommand",
-            "gitproxy",
-            "askpass",
-            "editor",
-            "pager",
-            "excludesfile",
-            "attributesfile",
-        ],
-    ),
-    ("credential", &["helper"]),
-    ("diff", &["external", "command", "textconv"]),
-    ("extensions", &[]),
-    ("filter", &["clean", "smudge", "process"]),
-    ("gpg", &["program", "defaultkeycommand"]),
-    ("hook", &[]),
-    ("include", &[]),
-    ("includeif", &[]),
-    ("merge", &["driver"]),
-    ("sequence", &["editor"]),
-    ("trailer", &["cmd", "command"]),
-];
+/// Longer values are not repeated in a remark.
+const LONG: usize = 300;
 
 /// Settings by name, each with its values.
 pub(super) type Settings = BTreeMap<String, Vec<BString>>;
 
-/// The settings that a file with this content holds.
-pub(super) fn list(repo: &Repository, content: Option<&[u8]>) -> Result<Settings> {
+/// A setting that is to be what it was.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The file that holds it.
+    pub(super) file: String,
+    pub(super) name: String,
+    /// The values that it has now; none where it is not set.
+    pub(super) now: Vec<BString>,
+    /// The values that it had.
+    pub(super) before: Vec<BString>,
+}
+
+/// The settings that a file with this content holds; none where git cannot read it.
+pub(super) fn list(content: Option<&[u8]>) -> Result<Option<Settings>> {
     let mut settings = Settings::new();
-    let Some(content) = content else { return Ok(settings) };
-    for entry in &Git::of(repo, "config").args(["--list", "--file", "-"]).input(content).records()? {
+    let Some(content) = content else { return Ok(Some(settings)) };
+    let output = config().args(["--list", "--no-includes", "-z", "--file", "-"]).input(content).output()?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    for entry in nul_separated(&output.stdout) {
         let (name, value) = entry.split_once_str("\n").unwrap_or((entry, b"true"));
         settings.entry(name.to_str_lossy().into_owned()).or_default().push(value.into());
     }
-    Ok(settings)
+    Ok(Some(settings))
 }
 
-/// Whether the setting `name`, as git lists it, is one of [`DANGEROUS`].
-pub(super) fn is_dangerous(name: &str) -> bool {
-    let section = name.split('.').next().unwrap_or_default();
-    let key = name.rsplit('.').next().unwrap_or_default();
-    DANGEROUS.iter().any(|(known, keys)| *known == section && (keys.is_empty() || keys.contains(&key)))
+/// `git config` that reads no configuration of anybody's before it does what it is to do.
+fn config() -> Git {
+    let git = Git::discovering(Some(Path::new("/")), "config").env("GIT_CEILING_DIRECTORIES", "/");
+    git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null")
+}
+
+/// What a file with this content holds once `changes` are undone.
+pub(super) fn without(content: &[u8], changes: &[Change], scratch: &Path) -> Result<Vec<u8>> {
+    let failed = || "settings cannot be put back";
+    let folder = tempfile::tempdir_in(scratch).context(failed())?;
+    let file = folder.path().join("config");
+    std::fs::write(&file, content).context(failed())?;
+    for change in changes {
+        let config = || config().arg("--file").arg(&file);
+        if !change.now.is_empty() {
+            config().args(["--unset-all", "--", &change.name]).run()?;
+        }
+        for value in &change.before {
+            config().args(["--add", "--", &change.name]).arg(value.to_os_str_lossy().into_owned()).run()?;
+        }
+    }
+    std::fs::read(&file).context(failed())
 }
 
 /// The names whose values differ.
@@ -69,30 +73,118 @@ pub(super) fn changed<'a>(before: &'a Settings, now: &'a Settings) -> impl Itera
     names.into_iter().filter(|name| before.get(*name) != now.get(*name))
 }
 
+/// Whether the setting `name`, which changed, is put back.
+pub(super) fn is_restored(name: &str, before: &Settings, now: &Settings) -> bool {
+    match effect(name) {
+        Some(Effect::Executes | Effect::Redirects | Effect::Hides) => true,
+        Some(Effect::Defines) => now.contains_key(name) && before.keys().any(|known| is_of_same(known, name)),
+        Some(Effect::Harmless) | None => false,
+    }
+}
+
+/// Whether two settings are of the same branch, remote or submodule.
+fn is_of_same(one: &str, other: &str) -> bool {
+    let subject = |name: &str| name.rsplit_once('.').map(|(subject, _)| subject.to_owned());
+    subject(one) == subject(other)
+}
+
 /// A setting's name, with the file that holds it where that is not the repository's own.
 pub(super) fn in_words(name: &str, file: &str) -> String {
-    if file.ends_with(OF_A_WORKTREE) { format!("{name} (in {OF_A_WORKTREE})") } else { name.to_owned() }
+    if file == CONFIG {
+        name.to_owned()
+    } else if file.ends_with(OF_A_WORKTREE) {
+        format!("{name} (in {OF_A_WORKTREE})")
+    } else {
+        format!("{name} (in {file})")
+    }
+}
+
+impl Change {
+    /// The commands that undo the restoration.
+    pub(super) fn undoing(&self, common_dir: &Path) -> Vec<String> {
+        let config = if self.file == CONFIG {
+            "git config".to_owned()
+        } else if self.file == OF_A_WORKTREE {
+            "git config --worktree".to_owned()
+        } else {
+            format!("git config --file {}", shell_words::quote(&common_dir.join(&self.file).to_string_lossy()))
+        };
+        let name = shell_words::quote(&self.name);
+        let unset = format!("{config} --unset-all {name}");
+        match (&self.before[..], &self.now[..]) {
+            (_, []) => vec![unset],
+            ([] | [_], [value]) => vec![format!("{config} {name} {}", self.value_in_words(value.as_bstr()))],
+            (before, now) => {
+                let add =
+                    now.iter().map(|value| format!("{config} --add {name} {}", self.value_in_words(value.as_bstr())));
+                (!before.is_empty()).then_some(unset).into_iter().chain(add).collect()
+            }
+        }
+    }
+
+    /// A value as a word of a shell; only that there is one where it may be a secret, or cannot be typed.
+    fn value_in_words(&self, value: &BStr) -> String {
+        let name = self.name.to_ascii_lowercase();
+        let is_secret = name.ends_with("extraheader")
+            || name.ends_with("pass")
+            || name.ends_with("password")
+            || (value.find("://").is_some() && value.find("@").is_some());
+        match value.to_str() {
+            Ok(value) if !is_secret && value.len() <= LONG && !value.chars().any(char::is_control) => {
+                shell_words::quote(value).into_owned()
+            }
+            _ => "VALUE".to_owned(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn settings(names: &[&str]) -> Settings {
+        names.iter().map(|name| ((*name).to_owned(), vec![BString::from("x")])).collect()
+    }
+
     #[test]
-    fn only_what_runs_or_redirects_is_dangerous() {
-        for name in [
-            "core.hookspath",
-            "core.excludesfile",
-            "filter.lfs.clean",
-            "includeif.gitdir:~/x.y/.path",
-            "hook.a.command",
+    fn what_a_new_remote_needs_is_left_and_what_could_harm_is_not() {
+        let before = settings(&["remote.origin.url", "branch.main.remote"]);
+        for (name, restored) in [
+            ("remote.new.url", false),
+            ("remote.new.fetch", false),
+            ("remote.new.vcs", true),
+            ("remote.new.proxy", true),
+            ("remote.origin.url", true),
+            ("remote.origin.pushurl", true),
+            ("branch.main.merge", true),
+            ("branch.topic.remote", false),
+            ("user.name", false),
+            ("core.pager", true),
         ] {
-            assert!(is_dangerous(name), "{name}");
+            let now = settings(&[name]);
+            assert_eq!(is_restored(name, &before, &now), restored, "{name}");
         }
-        for name in
-            ["core.autocrlf", "alias.st", "user.name", "remote.origin.url", "filter.lfs.required", "diff.renames"]
-        {
-            assert!(!is_dangerous(name), "{name}");
+        assert!(!is_restored("remote.origin.url", &before, &Settings::new()), "a remote may be removed");
+    }
+
+    #[test]
+    fn the_commands_that_undo_are_printed_without_secrets() {
+        let change = |name: &str, before: &[&str], now: &[&str]| {
+            let values = |values: &[&str]| values.iter().map(|value| BString::from(*value)).collect();
+            let change = Change { file: CONFIG.into(), name: name.into(), now: values(now), before: values(before) };
+            change.undoing(Path::new("/r/.git")).join(" && ")
+        };
+        for (name, before, now, expected) in [
+            ("core.pager", &[][..], &["less -R"][..], "git config core.pager 'less -R'"),
+            ("core.pager", &["a"], &["b"], "git config core.pager b"),
+            ("core.pager", &["a"], &[], "git config --unset-all core.pager"),
+            ("alias.x", &[], &["a", "b"], "git config --add alias.x a && git config --add alias.x b"),
+            ("alias.x", &["c", "d"], &["a"], "git config --unset-all alias.x && git config --add alias.x a"),
+            ("http.extraheader", &[], &["Authorization: x"], "git config http.extraheader VALUE"),
+            ("http.proxy", &[], &["http://me:secret@x"], "git config http.proxy VALUE"),
+            ("core.pager", &[], &["a\nb"], "git config core.pager VALUE"),
+        ] {
+            assert_eq!(change(name, before, now), expected, "{name}");
         }
     }
 }

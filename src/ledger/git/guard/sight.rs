@@ -8,6 +8,8 @@ use std::path::Path;
 use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
+use super::files::Found;
+use super::settings::list;
 use crate::error::{Context as _, Result};
 use crate::ledger::git::command::Git;
 use crate::ledger::git::repository::Repository;
@@ -17,13 +19,16 @@ use crate::run::goal::Isolation;
 pub(super) const CONFIG: &str = "config";
 pub(super) const OF_A_WORKTREE: &str = "config.worktree";
 
+/// Files that include files that include files.
+const INCLUDES: usize = 5;
+
 /// What says for every worktree which files are work, and as what git takes them in: a line too many in one of them, and
 /// no worker's work is seen any more (gitignore(5), gitattributes(5)).
 const RULES: [&str; 2] = ["info/exclude", "info/attributes"];
 
 /// What has git see another history, or other objects, than the repository's own (gitrepository-layout(5)). Replacements
 /// are refs, and named as such.
-const HISTORY: [&str; 3] = ["shallow", "info/grafts", "objects/info/alternates"];
+const HISTORY: [&str; 4] = ["shallow", "info/grafts", "info/sparse-checkout", "objects/info/alternates"];
 
 /// Where refs of the user's are, and those that have git see other objects.
 const REFS: [&str; 3] = ["refs/heads/", "refs/tags/", "refs/replace/"];
@@ -32,8 +37,8 @@ const OURS: &str = "refs/heads/agentloop/";
 
 /// Names, each with what tells one state of it from the next: when it was changed, and its size.
 pub(super) type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
-/// Files of the repository by their names below its git directory, each with what it holds; nothing where there is none.
-pub(super) type Held = BTreeMap<String, Option<Vec<u8>>>;
+/// Files of the repository by their names below its git directory, each as it was found.
+pub(super) type Held = BTreeMap<String, Found>;
 
 /// What could harm before anybody reads of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +49,8 @@ pub(super) struct Harmful {
 }
 
 impl Harmful {
-    pub(super) fn take(repo: &Repository) -> Self {
-        Self { settings: settings(repo), rules: held(repo, RULES) }
+    pub(super) fn take(repo: &Repository) -> Result<Self> {
+        Ok(Self { settings: settings(repo)?, rules: held(repo, RULES) })
     }
 }
 
@@ -64,7 +69,7 @@ pub(super) struct Sight {
 impl Sight {
     pub(super) fn take(repo: &Repository, isolation: Isolation) -> Result<Self> {
         Ok(Self {
-            harmful: Harmful::take(repo),
+            harmful: Harmful::take(repo)?,
             history: held(repo, HISTORY),
             hooks: hooks(repo),
             refs: refs(repo)?,
@@ -74,23 +79,46 @@ impl Sight {
 }
 
 /// The files that hold the repository's settings, and those of single worktrees: of the main one, and of those beside it
-/// that have any.
-fn settings(repo: &Repository) -> Held {
+/// that have any; and the files in the git directory that they include.
+fn settings(repo: &Repository) -> Result<Held> {
     let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten();
     let of_places = entries
-        .filter(|entry| entry.path().join(OF_A_WORKTREE).is_file())
+        .filter(|entry| entry.path().join(OF_A_WORKTREE).symlink_metadata().is_ok())
         .filter_map(|entry| Some(format!("worktrees/{}/{OF_A_WORKTREE}", entry.file_name().to_str()?)));
-    held(repo, [CONFIG, OF_A_WORKTREE].map(ToOwned::to_owned).into_iter().chain(of_places))
+    let mut found = held(repo, [CONFIG, OF_A_WORKTREE].map(ToOwned::to_owned).into_iter().chain(of_places));
+    let mut read: Vec<String> = found.keys().cloned().collect();
+    for _ in 0..INCLUDES {
+        let mut more = Vec::new();
+        for name in read {
+            more.extend(included(repo, &name, found.get(&name).and_then(Found::content))?);
+        }
+        more.retain(|name| !found.contains_key(name));
+        found.extend(held(repo, more.clone()));
+        read = more;
+    }
+    Ok(found)
 }
 
-fn held(repo: &Repository, names: impl IntoIterator<Item = impl Into<String>>) -> Held {
+/// The files in the git directory that the settings file `name` includes.
+fn included(repo: &Repository, name: &str, content: Option<&[u8]>) -> Result<Vec<String>> {
+    let Some(content) = content.filter(|content| content.to_ascii_lowercase().contains_str("[include")) else {
+        return Ok(Vec::new());
+    };
+    let folder = repo.common_dir().join(name).with_file_name("");
+    let settings = list(Some(content))?.unwrap_or_default();
+    let is_include = |name: &str| name.starts_with("include") && name.rsplit('.').next() == Some("path");
+    let paths = settings.into_iter().filter(|(name, _)| is_include(name)).flat_map(|(_, paths)| paths);
+    let below = paths.filter_map(|path| {
+        let path = folder.join(path.to_path().ok()?);
+        Some(path.strip_prefix(repo.common_dir()).ok()?.to_str()?.to_owned())
+    });
+    // One that leads out of it and back is another name of a file that git takes it for.
+    Ok(below.filter(|name| !name.is_empty() && !name.split('/').any(|part| part == "..")).collect())
+}
+
+pub(super) fn held(repo: &Repository, names: impl IntoIterator<Item = impl Into<String>>) -> Held {
     let names = names.into_iter().map(Into::into);
-    names.map(|name: String| (name.clone(), read(&repo.common_dir().join(name)))).collect()
-}
-
-/// What a file holds. To read a pipe is to wait for who writes.
-pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
-    path.is_file().then(|| std::fs::read(path).ok()).flatten()
+    names.map(|name: String| (name.clone(), Found::at(&repo.common_dir().join(name)))).collect()
 }
 
 fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
@@ -111,8 +139,8 @@ fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
     if let Ok(Some(stash)) = gix.try_find_reference(STASH) {
         see(stash);
     }
-    let head = read(&repo.git_dir().join("HEAD")).unwrap_or_default();
-    refs.insert("HEAD".to_owned(), head.to_str_lossy().into_owned());
+    let head = Found::at(&repo.git_dir().join("HEAD"));
+    refs.insert("HEAD".to_owned(), head.content().unwrap_or_default().to_str_lossy().into_owned());
     Ok(refs)
 }
 

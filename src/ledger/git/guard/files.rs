@@ -1,0 +1,250 @@
+//! Single files of the repository as they were found, and put back whatever stands in their place.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::git::branch::stamp;
+use crate::ledger::git::mend::take_away;
+
+/// Files that are larger are not read: no configuration is.
+const LARGEST: u64 = 16 << 20;
+/// The permissions without which its owner cannot work with a file.
+const OWNER: u32 = 0o600;
+
+/// What is at a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Found {
+    Nothing,
+    File {
+        content: Vec<u8>,
+        mode: u32,
+    },
+    /// A symbolic link, with the content of the file that it leads to.
+    Link {
+        target: PathBuf,
+        content: Option<Vec<u8>>,
+    },
+    /// A directory, a pipe, a file that cannot be read or is too large.
+    Other,
+}
+
+/// What became of a file that was to be put back.
+#[derive(Debug)]
+pub(super) enum Replaced {
+    Done,
+    /// It was changed once more meanwhile, and is as it was found last.
+    Changed,
+}
+
+impl Found {
+    pub(super) fn at(path: &Path) -> Self {
+        let Ok(about) = path.symlink_metadata() else { return Self::Nothing };
+        if about.is_symlink() {
+            return match std::fs::read_link(path) {
+                Ok(target) => Self::Link { target, content: read(path).map(|(content, _)| content) },
+                Err(_) => Self::Other,
+            };
+        }
+        read(path).map_or(Self::Other, |(content, mode)| Self::File { content, mode })
+    }
+
+    /// What a reader of the path gets.
+    pub(super) fn content(&self) -> Option<&[u8]> {
+        match self {
+            Self::File { content, .. } => Some(content),
+            Self::Link { content, .. } => content.as_deref(),
+            Self::Nothing | Self::Other => None,
+        }
+    }
+
+    /// Whether it is of the kind that it was `before`, and its owner can still work with it.
+    pub(super) fn is_like(&self, before: &Self) -> bool {
+        match (before, self) {
+            (Self::Nothing, Self::Nothing | Self::File { .. }) | (Self::Other, _) => true,
+            (Self::File { mode: before, .. }, Self::File { mode, .. }) => before & OWNER & !mode == 0,
+            (Self::Link { target: before, .. }, Self::Link { target, content }) => {
+                before == target && content.is_some()
+            }
+            _ => false,
+        }
+    }
+
+    /// The same file with other content.
+    pub(super) fn holding(&self, new: Vec<u8>) -> Self {
+        match self {
+            Self::File { mode, .. } => Self::File { content: new, mode: *mode },
+            Self::Link { target, .. } => Self::Link { target: target.clone(), content: Some(new) },
+            Self::Nothing | Self::Other => Self::File { content: new, mode: 0o644 },
+        }
+    }
+
+    pub(super) fn in_words(&self) -> &'static str {
+        match self {
+            Self::Nothing => "it was removed",
+            Self::File { mode, .. } if mode & OWNER != OWNER => "its owner could not read or write it",
+            Self::File { .. } => "git could not read it",
+            Self::Link { .. } => "a symbolic link was in its place",
+            Self::Other => "what was in its place could not be read",
+        }
+    }
+}
+
+/// The content and the permissions of the regular file that `path` leads to. To open a pipe is to wait for its writer.
+fn read(path: &Path) -> Option<(Vec<u8>, u32)> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path).ok()?;
+    let about = file.metadata().ok().filter(|about| about.is_file() && about.len() <= LARGEST)?;
+    let mut content = Vec::new();
+    file.take(LARGEST).read_to_end(&mut content).ok()?;
+    Some((content, about.permissions().mode() & 0o7777))
+}
+
+/// A name beside `path` for what was there at the time `stamp`.
+pub(super) fn aside(path: &Path, stamp: &str) -> PathBuf {
+    path.with_added_extension(format!("replaced-{stamp}"))
+}
+
+/// Has `new` be at `path`, where `now` was found. What is there goes to `aside`, where that is given. No lock is taken,
+/// since one that is left by a driver that is killed blocks the user's git, and one that somebody left would block us:
+/// the two are exchanged, and back where somebody else was quicker.
+pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path>) -> std::io::Result<Replaced> {
+    // Through a link that stays, what it leads to is changed.
+    if let (Found::Link { target: from, .. }, Found::Link { target: to, content: Some(content) }) = (now, new)
+        && from == to
+    {
+        let file = path.canonicalize()?;
+        let found = Found::at(&file);
+        return if found.content() == now.content() {
+            replace(&file, &found, &found.holding(content.clone()), None)
+        } else {
+            Ok(Replaced::Changed)
+        };
+    }
+    in_a_folder(path)?;
+    let staged = path.with_added_extension("agentloop");
+    if staged.symlink_metadata().is_ok() {
+        // A driver was killed after the exchange: this is what had been there.
+        std::fs::rename(&staged, self::aside(path, &stamp()))?;
+    }
+    match new {
+        Found::Nothing | Found::Other => {
+            std::fs::rename(path, aside.unwrap_or(&staged))?;
+            take_away(&staged)?;
+            return Ok(Replaced::Done);
+        }
+        Found::Link { target, .. } => std::os::unix::fs::symlink(target, &staged)?,
+        Found::File { content, mode } => {
+            let mut file = File::options().write(true).create_new(true).mode(*mode & 0o777).open(&staged)?;
+            file.write_all(content)?;
+            file.set_permissions(std::fs::Permissions::from_mode(*mode))?;
+        }
+    }
+    let exchanged = renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE);
+    match exchanged {
+        Ok(()) if Found::at(&staged) == *now => {}
+        Ok(()) => {
+            renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE)?;
+            take_away(&staged)?;
+            return Ok(Replaced::Changed);
+        }
+        // Nothing is there, or the file system cannot exchange.
+        Err(_) => {
+            if let Some(aside) = aside.filter(|_| path.symlink_metadata().is_ok()) {
+                std::fs::rename(path, aside)?;
+            } else if path.is_dir() {
+                take_away(path)?;
+            }
+            std::fs::rename(&staged, path)?;
+            return Ok(Replaced::Done);
+        }
+    }
+    match aside {
+        Some(aside) => std::fs::rename(&staged, aside)?,
+        None => take_away(&staged)?,
+    }
+    Ok(Replaced::Done)
+}
+
+/// Makes the folder of `path` where there is none, and moves aside what is in its place.
+fn in_a_folder(path: &Path) -> std::io::Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else { return Ok(()) };
+    if folder.symlink_metadata().is_ok() {
+        std::fs::rename(folder, aside(folder, &stamp()))?;
+    }
+    std::fs::create_dir_all(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(content: &str, mode: u32) -> Found {
+        Found::File { content: content.into(), mode }
+    }
+
+    #[test]
+    fn whatever_stands_in_its_place_a_file_is_put_back() {
+        type Deed = fn(&Path);
+        let dir = tempfile::tempdir().unwrap();
+        let before = file("before", 0o640);
+        let deeds: [(&str, Deed); 6] = [
+            ("removed", |path| std::fs::remove_file(path).unwrap()),
+            ("rewritten", |path| std::fs::write(path, "other").unwrap()),
+            ("unreadable", |path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o0)).unwrap()),
+            ("a folder", |path| {
+                std::fs::remove_file(path).unwrap();
+                std::fs::create_dir_all(path.join("x")).unwrap();
+            }),
+            ("a link", |path| {
+                std::fs::rename(path, path.with_extension("elsewhere")).unwrap();
+                std::os::unix::fs::symlink(path.with_extension("elsewhere"), path).unwrap();
+            }),
+            ("a pipe", |path| {
+                std::fs::remove_file(path).unwrap();
+                rustix::fs::mknodat(CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+            }),
+        ];
+        for (name, deed) in deeds {
+            let path = dir.path().join(name.replace(' ', "-"));
+            std::fs::write(&path, "before").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+            assert_eq!(Found::at(&path), before);
+            deed(&path);
+            let (now, kept) = (Found::at(&path), aside(&path, "now"));
+            assert_ne!(now, before, "{name}");
+            assert!(now.is_like(&before) == (name == "rewritten"), "{name}");
+            assert!(matches!(replace(&path, &now, &before, Some(&kept)), Ok(Replaced::Done)), "{name}");
+            assert_eq!(Found::at(&path), before, "{name}");
+            assert_eq!(Found::at(&kept), now, "{name}");
+            assert!(!path.with_added_extension("agentloop").exists(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_nobody_looked_at_yet_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        std::fs::write(&path, "the user's").unwrap();
+        let seen = file("the worker's", 0o644);
+        assert!(matches!(replace(&path, &seen, &file("before", 0o644), None), Ok(Replaced::Changed)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "the user's");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_link_of_the_user_s_leads_to_is_changed_through_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, there) = (dir.path().join("config"), dir.path().join("dotfiles"));
+        std::fs::write(&there, "one").unwrap();
+        std::os::unix::fs::symlink("dotfiles", &path).unwrap();
+        let now = Found::at(&path);
+        assert!(matches!(replace(&path, &now, &now.holding(b"two".to_vec()), None), Ok(Replaced::Done)));
+        assert_eq!(std::fs::read_to_string(there).unwrap(), "two");
+        assert!(path.is_symlink());
+    }
+}
