@@ -18,6 +18,7 @@ mod hooks;
 mod hostile_alone;
 mod hostile_places;
 mod hostile_records;
+mod hostile_refs;
 mod hostile_settings;
 mod hostile_workers;
 mod killed;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, clone_of, now, refuse_nested, settle};
+use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested, settle, stop_leftovers};
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
@@ -123,7 +123,7 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
         preferences: site.settings().preferences()?,
     };
     let ledger = GitLedger::open(site.repo.clone(), known)?;
-    process::stop_leftovers(id.as_str(), &clone_of(site, &id), ORPHAN_GRACE).await;
+    stop_leftovers(site, &id, ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;
     let options = changes.apply(&run.options);

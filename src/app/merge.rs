@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{ORPHAN_GRACE, provisioning, replay};
-use super::{Site, clone_of, now};
+use super::{Site, now, stop_leftovers};
 use crate::agent::prompts::Prompts;
 use crate::engine::dispute::{Dispute, Settled};
 use crate::engine::limits::Limits;
@@ -90,7 +90,7 @@ pub async fn merge_with_agent(
         preferences: site.settings().preferences()?,
     };
     let held = GitLedger::hold(site.repo.clone(), known)?;
-    process::stop_leftovers(work.id.as_str(), &clone_of(site, &work.id), ORPHAN_GRACE).await;
+    stop_leftovers(site, &work.id, ORPHAN_GRACE).await;
     let into = met.branch.as_deref().unwrap_or("HEAD");
     tell(&format!("{into} and {} conflict in {}", work.tip.name, met.conflicts.join(", ")));
     let base =

@@ -429,6 +429,21 @@ fn clone_of(site: &Site, run: &RunId) -> String {
     crate::process::clone_of(&GitLedger::scratch_of(&site.repo, run))
 }
 
+/// Stops what a driver of `run` that died has left: by the mark in its environment, by what the driver wrote down, and by
+/// the run's folders that it works in.
+async fn stop_leftovers(site: &Site, run: &RunId, grace: std::time::Duration) {
+    let scratch = GitLedger::scratch_of(&site.repo, run);
+    let mut places = GitLedger::worktrees_of(&site.repo, run);
+    places.push(scratch.clone());
+    let left = crate::process::Leftovers {
+        run: run.as_str(),
+        clone: &clone_of(site, run),
+        listed: Some(&scratch.join(crate::ledger::PROCESSES)),
+        places,
+    };
+    crate::process::stop_leftovers(&left, grace).await;
+}
+
 /// The branch of a run.
 #[must_use]
 pub fn branch(run: &RunId) -> String {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::drive::ORPHAN_GRACE;
-use super::{Listed, Site, clone_of, now};
+use super::{Listed, Site, now, stop_leftovers};
 use crate::error::{Error, Result};
 use crate::ledger::git::removal::{self, Extent};
 use crate::ledger::git::{GitLedger, lock};
@@ -122,7 +122,7 @@ async fn remove(site: &Site, id: &RunId, extent: Extent) -> Result<Removal> {
             .hint(format!("'git agentloop cancel {id}' stops it; its work so far is then committed")));
     }
     process::become_subreaper();
-    process::stop_leftovers(id.as_str(), &clone_of(site, id), ORPHAN_GRACE).await;
+    stop_leftovers(site, id, ORPHAN_GRACE).await;
     let removed = removal::remove(&site.repo, id, extent)?;
     Ok(Removal {
         run_id: id.clone(),

@@ -38,7 +38,7 @@ use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::error::{Context as _, Error, Result};
 use crate::interaction::Interaction;
-use crate::ledger::{Adopted, Draft, Found, Ledger};
+use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
 use crate::run::event::{
     AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
@@ -193,6 +193,7 @@ impl Engine {
         self.parts.cancel.cancel();
         while flight.join_next().await.is_some() {}
         self.parts.ledger.stand_down();
+        let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // none of them is left
         self.recorder.flush().await?;
         end.map_err(|error| {
             if error.hint_text().is_some() {
@@ -434,10 +435,16 @@ impl Engine {
     }
 }
 
-/// Sees what agents change that could harm, as it happens. Where another driver has the run, everything is stopped.
+/// Sees what agents change that could harm, and which processes they start, as it happens. Where another driver has the run,
+/// everything is stopped.
 async fn look_out(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
+    let file = ledger.scratch().join(PROCESSES);
+    let mut listed = Vec::new();
     loop {
         tokio::time::sleep(LOOKS_OUT).await;
+        if let Err(error) = process::list_descendants(&file, &mut listed) {
+            tracing::warn!("what agents started is not known to the next driver: {error}");
+        }
         if let Err(error) = on_ledger(ledger, |ledger| ledger.keep()).await {
             tracing::error!("the run is stopped: {error}");
             cancel.cancel();

@@ -18,6 +18,9 @@ use crate::error::Result;
 use crate::run::Snapshot;
 use crate::run::event::Event;
 
+/// The file in a run's folder that names the processes of its driver.
+pub const PROCESSES: &str = "processes";
+
 /// One run's record and workspace. There is one writer: the driver that holds the run's lock.
 pub trait Ledger: Workers + Provision {
     /// Appends `batch` and returns once the record holds it. The first one opens the run: before it there is no branch to

@@ -36,6 +36,21 @@ pub fn state_dir() -> Option<PathBuf> {
     state.map(|state| state.join("git-agentloop"))
 }
 
+/// The user's own configuration of git, whether it exists or not (git-config(1), "FILES").
+#[must_use]
+pub fn global_config() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(file) = variable("GIT_CONFIG_GLOBAL") {
+        return vec![file];
+    }
+    let home = variable("HOME");
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
+    [config.map(|config| config.join("git/config")), home.map(|home| home.join(".gitconfig"))]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
 /// What tells the clone that holds this folder of a run's from every other, as [`CLONE_VAR`](super::CLONE_VAR) has it: when
 /// the clone is moved the folder stays the same one, and a copy of it is another.
 #[must_use]

@@ -17,7 +17,7 @@ mod tests;
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Spool};
 pub use descent::{ancestors, is_open, is_our_program, locked_files};
-pub use environment::{clone_of, git_env_to_remove, state_dir};
+pub use environment::{clone_of, git_env_to_remove, global_config, state_dir};
 pub use os::hangup_ends_us;
 
 use capture::Capture;
@@ -274,11 +274,33 @@ pub fn become_subreaper() {
     tree::adopt_orphans();
 }
 
-/// Stops everything that carries the mark of a run in one [`clone_of`], with what descends from it: SIGTERM, up to `grace`,
-/// SIGKILL, until nothing is left. Ourselves, our ancestors and the calls we have in flight are spared. How many processes were
-/// stopped; one that may not be signalled or does not die is reported to the log and not counted.
-pub async fn stop_leftovers(run: &str, clone: &str, grace: Duration) -> usize {
-    Tree::of_run(run, clone).stop(grace).await
+/// What tells the processes that a driver left of a run when it died.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers<'a> {
+    /// The run's id.
+    pub run: &'a str,
+    /// The [`clone_of`] of the run's folder.
+    pub clone: &'a str,
+    /// What the driver wrote down with [`list_descendants`].
+    pub listed: Option<&'a Path>,
+    /// The run's folders: daemons that work in one of them, and that no login has started, are of the run.
+    pub places: Vec<PathBuf>,
+}
+
+/// Stops what a driver left of a run, with what descends from it: SIGTERM, up to `grace`, SIGKILL, until nothing is left.
+/// Ourselves, our ancestors and the calls we have in flight are spared. How many processes were stopped; one that may not
+/// be signalled or does not die is reported to the log and not counted.
+pub async fn stop_leftovers(left: &Leftovers<'_>, grace: Duration) -> usize {
+    Tree::of_run(left).stop(grace).await
+}
+
+/// Writes down in `file` the processes that descend from us, for [`stop_leftovers`]; `known` is what it wrote last. Linux
+/// only; elsewhere nothing happens.
+///
+/// # Errors
+/// Where the file cannot be written.
+pub fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
+    tree::list_descendants(file, known)
 }
 
 fn status_of(exit: ExitStatus) -> Status {

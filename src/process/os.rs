@@ -37,8 +37,8 @@ const PROGRAM: &str = "git-agentloop";
 
 pub use system::hangup_ends_us;
 pub(super) use system::{
-    CAN_ADOPT, adopt_orphans, children, environ, is_open, is_our_program, locked_files, marked, row, signal, started,
-    table,
+    CAN_ADOPT, adopt_orphans, boot, children, daemons_in, descendants, environ, is_open, is_our_program, locked_files,
+    marked, row, signal, started, table,
 };
 
 fn raw(pid: i32) -> rustix::io::Result<Pid> {
@@ -50,8 +50,10 @@ fn raw(pid: i32) -> rustix::io::Result<Pid> {
 mod system {
     use super::{Process, Row, Signal, raw};
     use rustix::io::{Errno, Result};
-    use rustix::process::{PidfdFlags, getpid, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper};
-    use std::collections::HashSet;
+    use rustix::process::{
+        PidfdFlags, getpid, getuid, kill_process, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    };
+    use std::collections::{HashMap, HashSet};
     use std::ffi::OsStr;
     use std::fs;
     use std::io::Read;
@@ -79,10 +81,15 @@ mod system {
 
     /// One process, if there is one.
     pub(in super::super) fn row(pid: i32) -> Option<Row> {
+        parse(pid, &stat_line(pid)?)
+    }
+
+    fn stat_line(pid: i32) -> Option<Vec<u8>> {
         // One read: a stat line is made whole at the first, and is far shorter than this.
-        let mut line = [0; 1024];
+        let mut line = vec![0; 1024];
         let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
-        parse(pid, &line[..length])
+        line.truncate(length);
+        Some(line)
     }
 
     /// When a process started, in clock ticks since boot; 0 where there is none.
@@ -122,12 +129,83 @@ mod system {
         rows.iter().filter(|row| !row.dead).filter(carries).map(|row| row.process.pid).collect()
     }
 
+    /// What tells the time since this boot from the time since others.
+    pub(in super::super) fn boot() -> Option<String> {
+        Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim_end().to_owned())
+    }
+
+    /// These children of ours and everything below them.
+    pub(in super::super) fn descendants(children: Vec<i32>) -> Vec<Process> {
+        let (mut found, mut next) = (Vec::new(), children);
+        let mut seen: HashSet<i32> = next.iter().copied().collect();
+        while let Some(pid) = next.pop() {
+            let Some(row) = row(pid) else { continue };
+            found.push(row.process);
+            // One that has ended has no more.
+            next.extend(children_of(&pid.to_string()).unwrap_or_default().into_iter().filter(|pid| seen.insert(*pid)));
+        }
+        found
+    }
+
+    /// Daemons of this user's that work in one of `places`, and that no login has started: they have no terminal, nobody of
+    /// their session but themselves started them, and their environment has no HOME, as one has that was cleaned. A
+    /// terminal, an editor or a language server that the user has open there is none.
+    pub(in super::super) fn daemons_in(rows: &[Row], places: &[PathBuf]) -> HashSet<i32> {
+        let sessions: HashMap<i32, i32> = rows.iter().map(|row| (row.process.pid, row.session)).collect();
+        let is_daemon = |row: &&Row| {
+            let leader = row.session;
+            let is_led = leader != row.process.pid && sessions.contains_key(&leader);
+            !row.dead && !is_led && sessions.get(&row.parent) != Some(&leader)
+        };
+        let is_meant = |row: &&Row| {
+            let pid = row.process.pid;
+            let is_ours = fs::metadata(format!("/proc/{pid}")).is_ok_and(|about| about.uid() == getuid().as_raw());
+            let has_home = |environ: Vec<u8>| environ.split(|&byte| byte == 0).any(|entry| entry.starts_with(b"HOME="));
+            is_ours
+                && has_no_terminal(pid)
+                && environ(pid).is_some_and(|environ| !has_home(environ))
+                && uses(pid).iter().any(|path| places.iter().any(|place| path.starts_with(place)))
+        };
+        if places.is_empty() {
+            return HashSet::new();
+        }
+        rows.iter().filter(is_daemon).filter(is_meant).map(|row| row.process.pid).collect()
+    }
+
+    fn has_no_terminal(pid: i32) -> bool {
+        let terminal = |line: Vec<u8>| {
+            let name_ends = line.iter().rposition(|&byte| byte == b')')?;
+            let fields = str::from_utf8(&line[name_ends + 1..]).ok()?;
+            fields.split_ascii_whitespace().nth(4)?.parse::<i32>().ok()
+        };
+        stat_line(pid).and_then(terminal) == Some(0)
+    }
+
+    /// Its working directory, its program and its open files.
+    fn uses(pid: i32) -> Vec<PathBuf> {
+        let at = format!("/proc/{pid}");
+        let open = fs::read_dir(format!("{at}/fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+        let links = [Path::new(&at).join("cwd"), Path::new(&at).join("exe")].into_iter().chain(open);
+        let target = |link: PathBuf| {
+            let path = fs::read_link(link).ok()?;
+            // What was removed is shown so (proc_pid_fd(5)).
+            let name = path.as_os_str().as_bytes();
+            let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
+            Some(PathBuf::from(std::ffi::OsStr::from_bytes(name)))
+        };
+        links.filter_map(target).collect()
+    }
+
     /// Our own children, the adopted ones included; `None` where the kernel does not list them.
     pub(in super::super) fn children() -> Option<Vec<i32>> {
+        children_of("self")
+    }
+
+    fn children_of(process: &str) -> Option<Vec<i32>> {
         let mut found = Vec::new();
         // Twice: a listing may miss a process when another ends in the middle of it (proc_tid_children(5)).
         for _ in 0..2 {
-            for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+            for thread in fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten() {
                 match fs::read_to_string(thread.path().join("children")) {
                     Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
                     Err(_) if thread.path().exists() => return None,
@@ -292,6 +370,20 @@ mod system {
 
     pub(in super::super) fn children() -> Option<Vec<i32>> {
         None
+    }
+
+    /// Not known here, where orphans are not adopted and start times are not told.
+    pub(in super::super) fn boot() -> Option<String> {
+        None
+    }
+
+    pub(in super::super) fn descendants(_: Vec<i32>) -> Vec<Process> {
+        Vec::new()
+    }
+
+    /// Not looked for here: lsof(8) would tell, but neither when a process started nor what it was started with.
+    pub(in super::super) fn daemons_in(_: &[Row], _: &[PathBuf]) -> HashSet<i32> {
+        HashSet::new()
     }
 
     pub(in super::super) fn signal(process: Process, signal: Signal) -> Result<()> {

@@ -315,11 +315,57 @@ async fn what_is_left_of_a_run_is_found_and_stopped() {
         .env("CLEANED", cleaned);
     assert!(left.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let cleaned = report.process().await;
-    assert_eq!(stop_leftovers(&run, "elsewhere", GRACE).await, 0);
+    assert_eq!(stop_leftovers(&Leftovers { run: &run, clone: "elsewhere", ..Default::default() }, GRACE).await, 0);
     assert!(cleaned.runs());
-    assert_eq!(stop_leftovers(&run, "here", GRACE).await, 2);
+    assert_eq!(stop_leftovers(&Leftovers { run: &run, clone: "here", ..Default::default() }, GRACE).await, 2);
     assert!(!cleaned.runs());
-    assert_eq!(stop_leftovers(&run, "here", GRACE).await, 0);
+    assert_eq!(stop_leftovers(&Leftovers { run: &run, clone: "here", ..Default::default() }, GRACE).await, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_shed_its_mark_is_found_by_what_its_driver_wrote_down_or_by_where_it_works() {
+    become_subreaper();
+    let dir = tempfile::tempdir().unwrap();
+    let (list, place) = (dir.path().join("processes"), dir.path().join("place"));
+    std::fs::create_dir(&place).unwrap();
+    let daemon = async |environment: &str, cwd: &Path| {
+        let report = Report::new();
+        // Marked as another run's: calls of other tests are not to take it for theirs.
+        let script = format!(
+            "setsid env {environment} AGENTLOOP_RUN=another FIFO=\"$FIFO\" sh -c 'echo $$ > \"$FIFO\"; exec sleep 1000' &"
+        );
+        let mut left = Plain::new("/bin/sh");
+        left.args(["-c", &script])
+            .env("FIFO", report.path())
+            .current_dir(cwd)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        assert!(left.status().unwrap().success());
+        report.process().await
+    };
+    // The user's own: they were started by a login, or work elsewhere.
+    let editor = daemon("HOME=/", &place).await;
+    let other = daemon("-i", dir.path()).await;
+    let scrubbed = daemon("-i", &place).await;
+    let listed = daemon("HOME=/", dir.path()).await;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let line = |process: &Process| format!("{} {}\n", process.pid, process.started);
+    let reused = Process { pid: other.pid, started: other.started + 1 };
+    let left = Leftovers { run: "r-shed", clone: "here", listed: Some(&list), places: vec![place] };
+    std::fs::write(&list, format!("of another boot\n{}", line(&other))).unwrap();
+    assert_eq!(stop_leftovers(&left, GRACE).await, 1);
+    assert!(!scrubbed.runs() && listed.runs());
+    std::fs::write(&list, format!("{boot}{}{}1 1\nx\n", line(&listed), line(&reused))).unwrap();
+    assert_eq!(stop_leftovers(&left, GRACE).await, 1);
+    assert!(!listed.runs() && editor.runs() && other.runs());
+    let mut known = Vec::new();
+    list_descendants(&list, &mut known).unwrap();
+    let text = std::fs::read_to_string(&list).unwrap();
+    assert!(text.contains(&line(&editor)) && text.starts_with(&boot), "{text}");
+    for process in [editor, other] {
+        os::signal(process, rustix::process::Signal::KILL).unwrap();
+    }
 }
 
 #[tokio::test]

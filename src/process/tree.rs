@@ -4,15 +4,20 @@
 //! a call by descent, by a process group or session that a process of the call leads, or by the mark in its
 //! environment. What has shaken off all three (a daemon with a cleaned environment) is re-parented to us where we are
 //! its subreaper; it then belongs to a call that has ended as soon as no call still in flight could have started it.
+//!
+//! A driver that is killed adopts nothing any more. So it writes down who descends from it for as long as it lives, and
+//! whoever goes on after it finds them by process id and start time; a daemon that was started since is found by the
+//! run's folders that it works in.
 
 use super::os::{self, Process, Row};
-use super::{CALL_VAR, CLONE_VAR, Mark, RUN_VAR};
+use super::{CALL_VAR, CLONE_VAR, Leftovers, Mark, RUN_VAR};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process_group, test_kill_process_group, waitpid,
 };
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::Child;
@@ -113,6 +118,41 @@ pub(super) fn kill_calls() {
     }
 }
 
+/// Writes down in `file` who descends from us, but for those that are meant to outlive us. Nothing is written where that is
+/// as it was.
+pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
+    let (Some(boot), Some(mut children)) = (os::boot(), os::children()) else { return Ok(()) };
+    {
+        let flight = flight();
+        children.retain(|pid| flight.detached.iter().all(|process| process.pid != *pid));
+    }
+    let mut found = os::descendants(children);
+    found.sort_unstable();
+    let lines: Vec<String> = found.iter().map(|Process { pid, started }| format!("{pid} {started}")).collect();
+    let text = format!("{boot}\n{}\n", lines.join("\n")).into_bytes();
+    if text != *known {
+        let staged = file.with_added_extension("new");
+        std::fs::write(&staged, &text)?;
+        std::fs::rename(staged, file)?;
+        *known = text;
+    }
+    Ok(())
+}
+
+/// The processes that a driver wrote down since this boot.
+fn read_list(file: &Path) -> HashSet<Process> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut lines = text.lines();
+    if lines.next().map(ToOwned::to_owned) != os::boot() {
+        return HashSet::new();
+    }
+    let process = |line: &str| {
+        let (pid, started) = line.split_once(' ')?;
+        Some(Process { pid: pid.parse().ok().filter(|pid| *pid > 1)?, started: started.parse().ok()? })
+    };
+    lines.filter_map(process).collect()
+}
+
 fn pid_of(child: &Child) -> io::Result<i32> {
     child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(|| io::Error::other("the child has no process id"))
 }
@@ -128,6 +168,15 @@ pub(super) struct Tree {
     given_up: HashSet<Process>,
     in_flight: bool,
     finished: bool,
+    /// Of what a driver left that died.
+    traces: Option<Traces>,
+}
+
+struct Traces {
+    /// Processes that the driver wrote down.
+    listed: HashSet<Process>,
+    /// The folders of its run.
+    places: Vec<PathBuf>,
 }
 
 impl Tree {
@@ -140,13 +189,16 @@ impl Tree {
         flight.roots.push(Root { process: root, mark: mark.clone() });
         let known = HashMap::from([(root.pid, root.started)]);
         let given_up = HashSet::new();
-        Ok((child, Self { root: Some(root), mark, known, given_up, in_flight: true, finished: false }))
+        let tree = Self { root: Some(root), mark, known, given_up, in_flight: true, finished: false, traces: None };
+        Ok((child, tree))
     }
 
-    /// What carries the mark of a run in one clone.
-    pub(super) fn of_run(run: &str, clone: &str) -> Self {
-        let mark = vec![assign(RUN_VAR, run), assign(CLONE_VAR, clone)];
-        Self { root: None, mark, known: HashMap::new(), given_up: HashSet::new(), in_flight: false, finished: true }
+    /// What a driver that died left of a run in one clone.
+    pub(super) fn of_run(left: &Leftovers<'_>) -> Self {
+        let mark = vec![assign(RUN_VAR, left.run), assign(CLONE_VAR, left.clone)];
+        let traces = Traces { listed: left.listed.map(read_list).unwrap_or_default(), places: left.places.clone() };
+        let (known, given_up) = (HashMap::new(), HashSet::new());
+        Self { root: None, mark, known, given_up, in_flight: false, finished: true, traces: Some(traces) }
     }
 
     /// To be told once the first process has been reaped: its id may be another's from now on.
@@ -208,6 +260,10 @@ impl Tree {
         let ambiguous = others.iter().any(|other| other.mark == self.mark);
         let mut seeds = if self.mark.is_empty() || ambiguous { HashSet::new() } else { os::marked(&rows, &self.mark) };
         seeds.extend(orphans.iter().filter(|row| is_stray(row, &others)).map(|row| row.process.pid));
+        if let Some(Traces { listed, places }) = &self.traces {
+            seeds.extend(rows.iter().filter(|row| listed.contains(&row.process)).map(|row| row.process.pid));
+            seeds.extend(os::daemons_in(&rows, places));
+        }
         let mut theirs = others.iter().map(|root| (root.process.pid, root.process.started)).collect();
         let theirs = descent(&rows, &mut theirs, &HashSet::new(), &own);
         let spared = theirs.union(&own).copied().collect();

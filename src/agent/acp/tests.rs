@@ -290,7 +290,14 @@ async fn one_that_never_begins_is_not_waited_for() {
         scene.agent.patience = Duration::from_secs(1);
         let request = scene.request();
         assert_failed(scene.agent.run(&request).await, FailureKind::Protocol, "opened no session in 1 s");
-        assert_eq!(process::stop_leftovers(&request.run, "here", Duration::ZERO).await, 0);
+        assert_eq!(
+            process::stop_leftovers(
+                &process::Leftovers { run: &request.run, clone: "here", ..Default::default() },
+                Duration::ZERO
+            )
+            .await,
+            0
+        );
     }
 }
 
@@ -340,7 +347,14 @@ async fn a_turn_that_must_stop_is_cancelled_first() {
         assert_eq!(failure.spent.is_some(), told, "{failure:?}");
         assert_eq!(scene.tree().join("told").exists(), told);
         assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-        assert_eq!(process::stop_leftovers(&request.run, "here", Duration::ZERO).await, 0);
+        assert_eq!(
+            process::stop_leftovers(
+                &process::Leftovers { run: &request.run, clone: "here", ..Default::default() },
+                Duration::ZERO
+            )
+            .await,
+            0
+        );
     }
     let scene = Scene::new(polite);
     let request = Request { timeout: Some(Duration::from_secs(3)), ..scene.request() };
@@ -356,6 +370,13 @@ async fn an_answer_is_kept_whatever_the_agent_does_next() {
         Scene::new("prompt = begin()\nsay('fine')\nend(prompt)\nos.close(0)\nwhile True: print('noise', flush=True)");
     let request = scene.request();
     assert_eq!(scene.agent.run(&request).await.unwrap().text, "fine");
-    assert_eq!(process::stop_leftovers(&request.run, "here", Duration::ZERO).await, 0);
+    assert_eq!(
+        process::stop_leftovers(
+            &process::Leftovers { run: &request.run, clone: "here", ..Default::default() },
+            Duration::ZERO
+        )
+        .await,
+        0
+    );
     assert_eq!(answer("prompt = begin()\nsay('fine')\nend(prompt)\nsys.exit(7)").await.unwrap().text, "fine");
 }

@@ -6,15 +6,21 @@
 //! in the run's folder for as long as a driver is at work, so that what an agent of a killed one changed is not taken for
 //! the user's by its successor.
 
+mod checkout;
 mod files;
 mod kinds;
+mod refs;
+mod reopen;
 mod settings;
 mod sight;
 
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+pub(super) use self::refs::Keeper;
+pub(super) use self::reopen::put_back_configuration;
 
 use self::files::{Found, Replaced, aside, replace};
 use self::settings::{Change, Settings, changed, in_words, is_restored, list, without};
@@ -22,7 +28,7 @@ use self::sight::{Harmful, Held, OF_A_WORKTREE, Sight, held};
 use super::branch::stamp;
 use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
-use crate::run::goal::Isolation;
+use crate::run::goal::{Isolation, RunId};
 use crate::run::text::a_few;
 
 /// Paths and names that a remark repeats.
@@ -47,10 +53,14 @@ pub(super) struct Guard {
     unsaid: Vec<String>,
     /// How often something was put back.
     mends: u32,
+    run: RunId,
     isolation: Isolation,
     /// Where the first three are kept.
     file: PathBuf,
 }
+
+/// What is kept for the next driver: what was taken as it is, what could harm as it was seen last, and what is to be said.
+type Kept = (Sight, Harmful, Vec<String>);
 
 /// A file that is to be put back.
 struct Repair {
@@ -72,17 +82,16 @@ enum Tell {
 impl Guard {
     /// Begins to watch. What a driver that was killed left in `file` stands: what it saw change, and what could harm, is put
     /// back at once. What nobody saw may be what the user did since, and is only said.
-    pub(super) fn begin(repo: &Repository, isolation: Isolation, file: PathBuf) -> Result<Self> {
-        let left = std::fs::read(&file).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some((stood, seen, unsaid)) = left {
-            let mut guard = Self { stood, seen, unsaid, mends: 0, isolation, file };
+    pub(super) fn begin(repo: &Repository, run: RunId, isolation: Isolation, file: PathBuf) -> Result<Self> {
+        if let Some((stood, seen, unsaid)) = load(&file) {
+            let mut guard = Self { stood, seen, unsaid, mends: 0, run, isolation, file };
             let seen = guard.seen.clone();
             guard.undo(repo, Some(&seen))?;
             guard.accept(repo, Tell::All)?;
             return Ok(guard);
         }
-        let stood = Sight::take(repo, isolation)?;
-        let guard = Self { seen: stood.harmful.clone(), stood, unsaid: Vec::new(), mends: 0, isolation, file };
+        let stood = Sight::take(repo, &run, isolation, None)?;
+        let guard = Self { seen: stood.harmful.clone(), stood, unsaid: Vec::new(), mends: 0, run, isolation, file };
         guard.save()?;
         Ok(guard)
     }
@@ -202,11 +211,11 @@ impl Guard {
         Ok((now, repairs, words.into_iter().flatten().collect()))
     }
 
-    /// Has it said what else has changed, which stands from here on.
-    pub(super) fn compare(&mut self, repo: &Repository) -> Result<()> {
-        self.mend(repo)?;
-        let now = Sight::take(repo, self.isolation)?;
-        let words = self.changes(&now)?;
+    /// Has it said what else has changed, which is taken as it is from here on, and keeps what no ref has any more.
+    pub(super) fn compare(&mut self, keeper: &Keeper<'_>) -> Result<()> {
+        self.mend(keeper.repo)?;
+        let now = Sight::take(keeper.repo, &self.run, self.isolation, Some(&self.stood))?;
+        let words = self.changes(&now, keeper)?;
         self.unsaid.extend(words);
         self.seen = now.harmful.clone();
         self.stood = now;
@@ -225,13 +234,7 @@ impl Guard {
     }
 
     fn save(&self) -> Result<()> {
-        let failed = || format!("'{}' cannot be written", self.file.display());
-        let text = serde_json::to_vec(&(&self.stood, &self.seen, &self.unsaid)).context(failed())?;
-        let staged = self.file.with_added_extension("new");
-        // Settings may hold what nobody else is to read.
-        let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
-        let written = opened.and_then(|mut file| file.write_all(&text));
-        written.and_then(|()| std::fs::rename(&staged, &self.file)).context(failed())
+        save(&self.file, (&self.stood, &self.seen, &self.unsaid))
     }
 
     /// Takes what could harm as it is, and tells of settings that changed. A file that cannot be read is as it was.
@@ -244,7 +247,7 @@ impl Guard {
                 *found = before.clone();
             }
         }
-        let changed = self.settings_since(&now.settings)?.into_iter();
+        let changed = settings_since(&self.stood.harmful.settings, &now.settings)?.into_iter();
         let changed = changed.filter(|(_, _, is_restored)| tell == Tell::All || !is_restored);
         let names = changed.map(|(name, file, _)| in_words(&name, file)).collect();
         self.unsaid.extend(self.say(names, SETTINGS));
@@ -253,41 +256,26 @@ impl Guard {
     }
 
     /// What differs from what stood, in words.
-    fn changes(&self, now: &Sight) -> Result<Vec<String>> {
+    fn changes(&self, now: &Sight, keeper: &Keeper<'_>) -> Result<Vec<String>> {
         let before = &self.stood;
-        let differing = |before: &sight::Stamped, now: &sight::Stamped| {
-            before.symmetric_difference(now).map(|(name, _)| name.clone()).collect::<Vec<_>>()
-        };
-        let refs =
-            before.refs.keys().chain(now.refs.keys()).filter(|name| before.refs.get(*name) != now.refs.get(*name));
-        let settings = self.settings_since(&now.harmful.settings)?;
+        let settings = settings_since(&before.harmful.settings, &now.harmful.settings)?;
         let settings = settings.into_iter().map(|(name, file, _)| in_words(&name, file));
+        let global = settings_since(&before.global, &now.global)?;
+        let global = global.into_iter().map(|(name, file, _)| format!("{name} (in '{file}')"));
         let history = now.history.keys().filter(|name| before.history.get(*name) != now.history.get(*name));
         let found = [
-            (differing(&before.files, &now.files), "files in your checkout were changed"),
-            (differing(&before.hooks, &now.hooks), "hooks of the repository were changed"),
-            (refs.cloned().collect(), "refs were moved"),
+            (checkout::changed(&before.files, &now.files), "files in your checkout were changed"),
+            (checkout::changed(&before.hooks, &now.hooks), "hooks of the repository were changed"),
+            (now.refs.since(&before.refs, keeper)?, "refs were moved"),
             (settings.collect(), SETTINGS),
+            (global.collect(), "settings in your own configuration were changed"),
             (history.cloned().collect(), "what git takes for the repository's history and objects was changed"),
         ];
-        Ok(found.into_iter().filter_map(|(names, what)| self.say(names, what)).collect())
-    }
-
-    /// The settings that are not what they were, each with its file and whether it is one that is put back. Those of a
-    /// worker's own place are its own business, and go with that.
-    fn settings_since<'a>(&self, now: &'a Held) -> Result<Vec<(String, &'a str, bool)>> {
-        let mut found = Vec::new();
-        for (file, now) in now.iter().filter(|(file, _)| !file.starts_with(WORKTREES)) {
-            let before = self.stood.harmful.settings.get(file);
-            if before == Some(now) {
-                continue;
-            }
-            let before = list(before.and_then(Found::content))?.unwrap_or_default();
-            let now = list(now.content())?.unwrap_or_default();
-            let told = |name: &String| (name.clone(), file.as_str(), is_restored(name, &before, &now));
-            found.extend(changed(&before, &now).map(told));
-        }
-        Ok(found)
+        let words = found.into_iter().filter_map(|(names, what)| self.say(names, what));
+        let locks = named(now.locks.difference(&before.locks).cloned().collect()).map(|names| {
+            format!("left in the repository, where it keeps git from work until it is removed once no git is running: {names}")
+        });
+        Ok(words.chain(locks).collect())
     }
 
     fn say(&self, names: Vec<String>, what: &str) -> Option<String> {
@@ -297,6 +285,38 @@ impl Guard {
         };
         named(names).map(|names| format!("{what} while workers worked ({by}): {names}"))
     }
+}
+
+/// What a driver before left in `file`.
+fn load(file: &Path) -> Option<Kept> {
+    std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok())
+}
+
+fn save(file: &Path, kept: (&Sight, &Harmful, &[String])) -> Result<()> {
+    let failed = || format!("'{}' cannot be written", file.display());
+    let text = serde_json::to_vec(&kept).context(failed())?;
+    let staged = file.with_added_extension("new");
+    // Settings may hold what nobody else is to read.
+    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
+    let written = opened.and_then(|mut staged| staged.write_all(&text));
+    written.and_then(|()| std::fs::rename(&staged, file)).context(failed())
+}
+
+/// The settings that are not what they were `before`, each with its file and whether it is one that is put back. Those of a
+/// worker's own place are its own business, and go with that.
+fn settings_since<'a>(before: &Held, now: &'a Held) -> Result<Vec<(String, &'a str, bool)>> {
+    let mut found = Vec::new();
+    for (file, now) in now.iter().filter(|(file, _)| !file.starts_with(WORKTREES)) {
+        let before = before.get(file);
+        if before == Some(now) {
+            continue;
+        }
+        let before = list(before.and_then(Found::content))?.unwrap_or_default();
+        let now = list(now.content())?.unwrap_or_default();
+        let told = |name: &String| (name.clone(), file.as_str(), is_restored(name, &before, &now));
+        found.extend(changed(&before, &now).map(told));
+    }
+    Ok(found)
 }
 
 /// The changes of settings in the file `file` that are put back: those that are as they were `seen`, where that is given.
@@ -318,7 +338,9 @@ fn settings_put_back(repo: &Repository, changes: &[Change]) -> Option<String> {
     if changes.is_empty() {
         return None;
     }
-    let names: Vec<String> = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
+    let mut names: Vec<String> = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
+    names.sort();
+    names.dedup();
     let undoing: Vec<String> = changes.iter().flat_map(|change| change.undoing(repo.common_dir())).collect();
     let more = if undoing.len() > RESTORED { " …" } else { "" };
     Some(format!(

@@ -55,7 +55,7 @@ pub use self::opening::{NewRecord, OnRecord};
 pub use self::repository::{Identity, Repository};
 pub use self::trial::Trial;
 
-use self::guard::Guard;
+use self::guard::{Guard, Keeper};
 use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
@@ -118,6 +118,12 @@ impl GitLedger {
     pub fn worktree_path(repo: &Repository, run: &RunId) -> Option<PathBuf> {
         let of_run = worktree::of_run(repo, run).ok()?.into_iter().map(|worktree| worktree.path);
         of_run.into_iter().find(|path| path.file_name().is_some_and(|name| name == run.as_str()) && path.is_dir())
+    }
+
+    /// Every worktree of the run on this machine, its workers' among them.
+    #[must_use]
+    pub fn worktrees_of(repo: &Repository, run: &RunId) -> Vec<PathBuf> {
+        worktree::of_run(repo, run).unwrap_or_default().into_iter().map(|worktree| worktree.path).collect()
     }
 
     /// The folder that worktrees go into.
@@ -260,7 +266,9 @@ impl Ledger for GitLedger {
         let mut guard = self.guarded();
         match guard.as_mut() {
             Some(guard) => guard.rest(&self.repo)?,
-            None => *guard = Some(Guard::begin(&self.repo, self.isolation, self.scratch().join(GUARD))?),
+            None => {
+                *guard = Some(Guard::begin(&self.repo, self.run.clone(), self.isolation, self.scratch().join(GUARD))?);
+            }
         }
         Ok(())
     }
@@ -364,8 +372,9 @@ impl Ledger for GitLedger {
         let head = head.filter(|head| !are_kept(head));
         parents.extend(head);
         // Beside the commit: a look at the user's checkout is a look at every file.
+        let keeper = Keeper { repo: &self.repo, mover: &self.mover, run: &self.run };
         let (commit, changed) = std::thread::scope(|scope| {
-            let looking = scope.spawn(|| self.guarded().as_mut().map_or(Ok(()), |guard| guard.compare(&self.repo)));
+            let looking = scope.spawn(|| self.guarded().as_mut().map_or(Ok(()), |guard| guard.compare(&keeper)));
             let commit = self.write_commit(draft.message, tree, parents)?;
             let changed = tree::changes(&gix, Repository::id(&self.tip().tree)?, tree)?;
             looking.join().map_err(|_| Error::failed("a thread that looked at the checkout died"))??;

@@ -10,7 +10,7 @@ use gix::sec::trust::Mapping;
 use gix::{ObjectId, ThreadSafeRepository};
 
 use super::command::Git;
-use super::list;
+use super::{guard, list};
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
@@ -52,10 +52,14 @@ impl Repository {
         let from =
             std::path::absolute(dir.unwrap_or(Path::new("."))).context("the current directory cannot be found")?;
         let options = told()?;
-        let found = match dir {
+        let discover = |from: &Path, options| match dir {
             Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
             None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
         };
+        let mut found = discover(&from, options);
+        if found.is_err() && guard::put_back_configuration(&from)? {
+            found = discover(&from, told()?);
+        }
         let place = dir.map_or_else(|| "this directory".to_owned(), |dir| format!("'{}'", dir.display()));
         let shared = found.map_err(|error| not_opened(&place, dir, error))?;
         let gix = shared.to_thread_local();

@@ -2,18 +2,20 @@
 //! process of git's costs more than all of that; git is asked of the user's checkout alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
+use super::checkout::{self, Files};
 use super::files::Found;
+use super::refs::Refs;
 use super::settings::list;
-use crate::error::{Context as _, Result};
-use crate::ledger::git::command::Git;
+use crate::error::Result;
 use crate::ledger::git::repository::Repository;
-use crate::run::goal::Isolation;
+use crate::process::global_config;
+use crate::run::goal::{Isolation, RunId};
 
 /// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
 pub(super) const CONFIG: &str = "config";
@@ -30,13 +32,12 @@ const RULES: [&str; 2] = ["info/exclude", "info/attributes"];
 /// are refs, and named as such.
 const HISTORY: [&str; 4] = ["shallow", "info/grafts", "info/sparse-checkout", "objects/info/alternates"];
 
-/// Where refs of the user's are, and those that have git see other objects.
-const REFS: [&str; 3] = ["refs/heads/", "refs/tags/", "refs/replace/"];
-const STASH: &str = "refs/stash";
-const OURS: &str = "refs/heads/agentloop/";
+/// Locks of what all worktrees share, and of what is the user's checkout's own.
+const LOCKS: [&str; 3] = ["config.lock", "packed-refs.lock", "shallow.lock"];
+const LOCKS_OF_CHECKOUT: [&str; 2] = ["HEAD.lock", "index.lock"];
+/// Longer than git holds a lock while it works.
+const A_MOMENT: Duration = Duration::from_secs(2);
 
-/// Names, each with what tells one state of it from the next: when it was changed, and its size.
-pub(super) type Stamped = BTreeSet<(String, Option<(i64, u64)>)>;
 /// Files of the repository by their names below its git directory, each as it was found.
 pub(super) type Held = BTreeMap<String, Found>;
 
@@ -54,28 +55,45 @@ impl Harmful {
     }
 }
 
-/// What stands at one moment.
+/// The repository and the user's checkout at one moment.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Sight {
     pub(super) harmful: Harmful,
     pub(super) history: Held,
-    pub(super) hooks: Stamped,
-    /// Where HEAD, the branches and the like stand, ours left out.
-    pub(super) refs: BTreeMap<String, String>,
+    pub(super) hooks: Files,
+    pub(super) refs: Refs,
     /// What differs from HEAD in the user's checkout. None of it where that is the place of work.
-    pub(super) files: Stamped,
+    pub(super) files: Files,
+    /// The user's own configuration, by path.
+    pub(super) global: Held,
+    pub(super) locks: BTreeSet<String>,
 }
 
 impl Sight {
-    pub(super) fn take(repo: &Repository, isolation: Isolation) -> Result<Self> {
+    /// Files that are as they were `before` by their stat data are not read again.
+    pub(super) fn take(repo: &Repository, run: &RunId, isolation: Isolation, before: Option<&Self>) -> Result<Self> {
+        let is_watched = isolation != Isolation::None;
         Ok(Self {
             harmful: Harmful::take(repo)?,
             history: held(repo, HISTORY),
-            hooks: hooks(repo),
-            refs: refs(repo)?,
-            files: if isolation == Isolation::None { Stamped::new() } else { files(repo)? },
+            hooks: checkout::hooks(repo, before.map(|before| &before.hooks)),
+            refs: Refs::take(repo, run)?,
+            files: if is_watched { checkout::files(repo, before.map(|before| &before.files))? } else { Files::new() },
+            global: global_config().into_iter().map(|path| (path.display().to_string(), Found::at(&path))).collect(),
+            locks: locks(repo),
         })
     }
+}
+
+/// The locks of files that all of the user's git needs. One of a git that is at work is gone in a moment.
+fn locks(repo: &Repository) -> BTreeSet<String> {
+    let is_old = |path: &Path| {
+        let about = path.symlink_metadata().and_then(|about| about.modified());
+        about.is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > A_MOMENT))
+    };
+    let of_common = LOCKS.iter().map(|name| (repo.common_dir().join(name), *name));
+    let of_checkout = LOCKS_OF_CHECKOUT.iter().map(|name| (repo.git_dir().join(name), *name));
+    of_common.chain(of_checkout).filter(|(path, _)| is_old(path)).map(|(_, name)| name.to_owned()).collect()
 }
 
 /// The files that hold the repository's settings, and those of single worktrees: of the main one, and of those beside it
@@ -119,48 +137,4 @@ fn included(repo: &Repository, name: &str, content: Option<&[u8]>) -> Result<Vec
 pub(super) fn held(repo: &Repository, names: impl IntoIterator<Item = impl Into<String>>) -> Held {
     let names = names.into_iter().map(Into::into);
     names.map(|name: String| (name.clone(), Found::at(&repo.common_dir().join(name)))).collect()
-}
-
-fn refs(repo: &Repository) -> Result<BTreeMap<String, String>> {
-    let gix = repo.gix();
-    let platform = gix.references().context("refs cannot be read")?;
-    let mut refs = BTreeMap::new();
-    let mut see = |reference: gix::Reference<'_>| {
-        let name = reference.name().as_bstr().to_str_lossy().into_owned();
-        if !name.starts_with(OURS) {
-            refs.insert(name, reference.target().into_owned().to_string());
-        }
-    };
-    for prefix in REFS {
-        // One that cannot be read names nothing.
-        let below = platform.prefixed(prefix).context("refs cannot be read")?;
-        below.filter_map(std::result::Result::ok).for_each(&mut see);
-    }
-    if let Ok(Some(stash)) = gix.try_find_reference(STASH) {
-        see(stash);
-    }
-    let head = Found::at(&repo.git_dir().join("HEAD"));
-    refs.insert("HEAD".to_owned(), head.content().unwrap_or_default().to_str_lossy().into_owned());
-    Ok(refs)
-}
-
-fn files(repo: &Repository) -> Result<Stamped> {
-    let Some(work_dir) = repo.work_dir() else { return Ok(Stamped::new()) };
-    let paths = Git::of(repo, "status").changed_paths("normal", "all")?;
-    Ok(paths
-        .iter()
-        .map(|path| path.to_str_lossy().into_owned())
-        .map(|path| (stamp(&work_dir.join(&path)), path))
-        .map(|(stamp, path)| (path, stamp))
-        .collect())
-}
-
-fn hooks(repo: &Repository) -> Stamped {
-    let entries = std::fs::read_dir(repo.common_dir().join("hooks")).into_iter().flatten().flatten();
-    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), stamp(&entry.path()))).collect()
-}
-
-fn stamp(path: &Path) -> Option<(i64, u64)> {
-    let about = path.symlink_metadata().ok()?;
-    Some((about.mtime().wrapping_mul(1_000_000_000).wrapping_add(about.mtime_nsec()), about.size()))
 }

@@ -1,0 +1,171 @@
+//! Refs as they were found, and what would be lost of those that were moved or removed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+use serde::{Deserialize, Serialize};
+
+use super::files::Found;
+use crate::error::{Context as _, Error, Result};
+use crate::ledger::git::branch::{self, contains, stamp};
+use crate::ledger::git::refs::{Change, Expect, RefMover, Swap};
+use crate::ledger::git::repository::Repository;
+use crate::run::goal::RunId;
+
+const HEAD: &str = "HEAD";
+const STASH: &str = "refs/stash";
+/// Refs of one worktree alone (gitrepository-layout(5)): of whoever works there.
+const OF_A_WORKTREE: [&str; 3] = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"];
+/// Where every run has refs. Those of others move while they are driven.
+const OF_RUNS: [&str; 3] = ["refs/agentloop/", "refs/heads/agentloop/", "refs/notes/agentloop"];
+const OF_WORKERS: &str = "refs/agentloop/run/";
+/// More lost commits than these are kept without looking whether one contains another.
+const FEW: usize = 100;
+
+/// The refs of a repository but for those of one run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Refs {
+    at: BTreeMap<String, String>,
+    /// Every commit in the stash: all but the newest are in its log alone.
+    stashed: BTreeSet<String>,
+}
+
+/// Who keeps what would be lost.
+pub(in crate::ledger::git) struct Keeper<'a> {
+    pub repo: &'a Repository,
+    pub mover: &'a Arc<RefMover>,
+    pub run: &'a RunId,
+}
+
+impl Refs {
+    pub(super) fn take(repo: &Repository, run: &RunId) -> Result<Self> {
+        let gix = repo.gix();
+        let platform = gix.references().context("refs cannot be read")?;
+        let own = [branch::name(run), format!("refs/notes/agentloop/{run}")];
+        let below = [format!("refs/agentloop/run/{run}/"), format!("refs/agentloop/rescue/{run}/")];
+        let mut at = BTreeMap::new();
+        // One that cannot be read names nothing.
+        for reference in platform.all().context("refs cannot be read")?.filter_map(std::result::Result::ok) {
+            let name = reference.name().as_bstr().to_str_lossy().into_owned();
+            let is_own = own.contains(&name) || below.iter().any(|prefix| name.starts_with(prefix));
+            if !is_own && !OF_A_WORKTREE.iter().any(|prefix| name.starts_with(prefix)) {
+                at.insert(name, reference.target().into_owned().to_string());
+            }
+        }
+        let head = Found::at(&repo.git_dir().join(HEAD));
+        at.insert(HEAD.to_owned(), head.content().unwrap_or_default().to_str_lossy().trim_end().to_owned());
+        let log = Found::at(&repo.common_dir().join("logs").join(STASH));
+        let lines = log.content().unwrap_or_default().lines();
+        let mut stashed: BTreeSet<String> = lines
+            .filter_map(|line| Some(line.split(|byte| *byte == b' ').nth(1)?.to_str_lossy().into_owned()))
+            .collect();
+        stashed.extend(at.get(STASH).cloned());
+        Ok(Self { at, stashed })
+    }
+
+    /// The refs that are not where they were `before`, in words; what no ref has any more is kept on one of the run's.
+    pub(super) fn since(&self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
+        let gix = keeper.repo.gix();
+        let mut moved: Vec<(&str, Option<ObjectId>)> = Vec::new();
+        let mut lost: Vec<(&str, ObjectId)> = Vec::new();
+        let standing = self.standing();
+        let names: BTreeSet<&String> = before.at.keys().chain(self.at.keys()).collect();
+        for name in names.into_iter().filter(|name| before.at.get(*name) != self.at.get(*name) && *name != STASH) {
+            let (old, new) = (id(before.at.get(name)), id(self.at.get(name)));
+            let is_kept = old.is_none_or(|old| new.is_some_and(|new| is_within(&gix, old, new)));
+            if is_of_a_run(name) {
+                // Its driver may be at work, and somebody who discards a run has it kept.
+                let is_moved = name.starts_with(OF_WORKERS) && new.is_some();
+                if is_kept || is_moved || old.is_some_and(|old| standing.contains(&old)) {
+                    continue;
+                }
+            }
+            match old.filter(|_| !is_kept) {
+                Some(old) => lost.push((name, old)),
+                None => moved.push((name, old)),
+            }
+        }
+        let dropped = before.stashed.difference(&self.stashed).filter_map(|stash| id(Some(stash)));
+        lost.extend(dropped.map(|stash| (STASH, stash)));
+        if before.at.get(STASH) != self.at.get(STASH) && lost.iter().all(|(name, _)| *name != STASH) {
+            moved.push((STASH, None));
+        }
+        let was = |old: ObjectId| format!("was {}", &old.to_string()[..12]);
+        let mut words: Vec<String> = moved
+            .into_iter()
+            .map(|(name, old)| match (old, before.at.get(HEAD)) {
+                (Some(old), _) => format!("{name} ({})", was(old)),
+                (None, Some(head)) if name == HEAD => format!("{name} (was {})", head.trim_start_matches("ref: ")),
+                (None, _) => name.to_owned(),
+            })
+            .collect();
+        let kept = self.keep(&gix, &lost, keeper)?;
+        words.extend(lost.into_iter().map(|(name, old)| {
+            let what = match kept.get(&old) {
+                Some(kept) => format!("kept as {kept}"),
+                None if gix.has_object(old) => "which another ref has".to_owned(),
+                None => "whose objects are gone".to_owned(),
+            };
+            format!("{name} ({}, {what})", was(old))
+        }));
+        Ok(words)
+    }
+
+    /// The objects that a ref is at.
+    fn standing(&self) -> BTreeSet<ObjectId> {
+        self.at.values().filter_map(|target| id(Some(target))).collect()
+    }
+
+    /// Has every one of `lost` that no ref is at any more on a ref of its own. Those that were made, by object.
+    fn keep(
+        &self,
+        gix: &gix::Repository,
+        lost: &[(&str, ObjectId)],
+        keeper: &Keeper<'_>,
+    ) -> Result<BTreeMap<ObjectId, String>> {
+        let (prefix, stamp) = (format!("refs/agentloop/rescue/{}/", keeper.run), stamp());
+        let known = gix.references().context("refs cannot be read")?;
+        let known = known.prefixed(prefix.as_str()).context("refs cannot be read")?;
+        let mut kept: BTreeMap<ObjectId, String> = known
+            .filter_map(std::result::Result::ok)
+            .filter_map(|reference| {
+                Some((reference.try_id()?.detach(), reference.name().as_bstr().to_str_lossy().into_owned()))
+            })
+            .collect();
+        let standing = self.standing();
+        let mut changes = Vec::new();
+        for (_, old) in lost {
+            if kept.contains_key(old) || standing.contains(old) || !gix.has_object(*old) {
+                continue;
+            }
+            if lost.len() <= FEW
+                && let Some(name) = kept.iter().find(|(id, _)| is_within(gix, *old, **id)).map(|(_, name)| name.clone())
+            {
+                kept.insert(*old, name);
+                continue;
+            }
+            let name = format!("{prefix}{stamp}-{}", &old.to_string()[..20]);
+            changes.push(Change { name: name.clone(), new: Some(*old), old: Expect::Absent });
+            kept.insert(*old, name);
+        }
+        match keeper.mover.swap(&changes)? {
+            Swap::Done => Ok(kept),
+            Swap::Lost => Err(Error::failed("refs that were moved cannot be kept")),
+        }
+    }
+}
+
+fn is_of_a_run(name: &str) -> bool {
+    OF_RUNS.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn id(target: Option<&String>) -> Option<ObjectId> {
+    ObjectId::from_hex(target?.as_bytes()).ok()
+}
+
+/// Whether `old` is an ancestor of `new`; not where one of them is no commit.
+fn is_within(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> bool {
+    old == new || gix.find_commit(old).is_ok() && gix.find_commit(new).is_ok() && contains(gix, new, old)
+}
