@@ -86,7 +86,7 @@
 //! | [`interaction`] | seam 2: where the user answers | another way to ask |
 //! | [`ledger`] | seam 3: [`ledger::Ledger`] in git and in memory; the only user of `gix` | refs, notes, commits, worktrees |
 //! | [`host`] | what one user's runs share on a machine: the private store of a clone | what is kept outside the record |
-//! | `settings` | flag > environment > `git config agentloop.*` > default | a setting |
+//! | `options` | one table of options and settings; flag > environment > `git config agentloop.*` > default | an option, a setting |
 //! | `process` | the only place that starts processes, and that stops them with all their descendants | limits, signals |
 //! | [`run`] | the pure core: events, the fold, the decision, the views | what the loop decides, what is on record |
 //! | [`error`] | what went wrong, why, and what to do next | |
@@ -110,6 +110,6 @@ pub mod host;
 pub mod interaction;
 pub mod ledger;
 pub mod mcp;
+mod options;
 mod process;
 pub mod run;
-mod settings;

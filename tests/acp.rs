@@ -163,7 +163,7 @@ fn what_is_known_of_it_is_known_without_a_call() {
 fn commands_that_are_none_are_refused_before_anything_is_on_record() {
     let repo = Repo::new();
     for (backend, words) in [
-        ("acp:", "names no command"),
+        ("acp:", "expected a command after 'acp:'"),
         ("acp:'x", "cannot be split into words"),
         ("acp:''", "names no program"),
         ("acp:agent\nAgentloop-Run: x", "control characters"),

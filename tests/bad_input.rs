@@ -115,7 +115,11 @@ fn a_setting_that_cannot_be_used_is_refused_before_a_run_begins() {
     ] {
         let refused = repo.agentloop_with(&["run", "x", "--backend", "mock"], &[(variable, bad)]).expect(2);
         let said = &refused.stderr;
-        assert!(said.starts_with(&format!("error: the environment variable {variable} cannot be used: ")), "{said}");
+        assert!(
+            said.starts_with("error: invalid value '")
+                && said.contains(&format!("for the variable {variable} (expected ")),
+            "{said}"
+        );
         assert!(said.contains(bad) && said.contains(&format!("\nhint: 'unset {variable}'")), "{said}");
     }
     assert_untouched(&repo);

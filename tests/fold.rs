@@ -1,5 +1,8 @@
 //! The pure core by properties: random worlds, driven to their end, cut at every event and driven on.
 
+use std::num::NonZeroU64;
+
+use git_agentloop::run::amount::{Count, Seconds};
 use git_agentloop::run::event::{
     AgentFinished, AgentStarted, AnswersGiven, BudgetChanged, Checkpointed, Conflicted, CriteriaProposed, Decomposed,
     Event, Fact, IntakeFinished, IntakeStarted, Integrated, IterationFinished, IterationStarted, NeedsInput, Reviewed,
@@ -49,18 +52,18 @@ fn worlds() -> impl Strategy<Value = World> {
             let check = Check { name: "check".into(), argv: vec!["check".into()] };
             let options = Options {
                 budget: Budget {
-                    max_iterations,
-                    max_task_retries,
-                    max_agent_calls,
-                    patience,
-                    max_seconds: seconds.map(f64::from),
+                    max_iterations: Count::near(max_iterations),
+                    max_task_retries: Count::near(max_task_retries),
+                    max_agent_calls: max_agent_calls.and_then(NonZeroU64::new),
+                    patience: Count::near(patience),
+                    max_seconds: seconds.map(|seconds| Seconds::try_from(f64::from(seconds)).unwrap()),
                     ..Budget::default()
                 },
                 agent: AgentChoice { backend: "mock".into(), model: None },
                 checks: if checked { vec![check] } else { Vec::new() },
                 asking: if asks { Asking::Console } else { Asking::Never },
-                jobs,
-                max_subgoals: 32,
+                jobs: Count::near(jobs),
+                max_subgoals: Count::near(32),
                 ..Options::default()
             };
             World {
@@ -274,7 +277,7 @@ impl<'a> Driver<'a> {
             self.record([Steered { text: "mind the API".into() }.into()]);
         }
         let mut budget = self.world.options.budget.clone();
-        budget.max_iterations += 1;
+        budget.max_iterations = Count::near(budget.max_iterations.get() + 1);
         if *self.run.budget() != budget {
             self.record([BudgetChanged { budget }.into()]);
         }
@@ -282,7 +285,7 @@ impl<'a> Driver<'a> {
 
     fn plan(&mut self) {
         if self.run.iteration().is_none_or(|iteration| iteration.checkpoint.is_some()) {
-            let max_iterations = self.run.budget().max_iterations;
+            let max_iterations = self.run.budget().max_iterations.get();
             let feedback = self.run.feedback();
             self.record([IterationStarted { max_iterations, feedback }.into()]);
         }
@@ -306,7 +309,7 @@ impl<'a> Driver<'a> {
             self.record([SubagentStarted { id: named(id), attempt }.into()]);
             self.call(Role::Subagent, Some(id));
             self.flight.push(id.clone());
-            assert!(self.flight.len() <= self.world.options.jobs as usize, "more workers than jobs");
+            assert!(self.flight.len() <= self.world.options.jobs.get() as usize, "more workers than jobs");
         }
         if !start.is_empty() {
             return;
@@ -374,7 +377,7 @@ proptest! {
         world.options.budget.max_agent_calls = None;
         world.options.budget.max_seconds = None;
         // A stop in the midst counts patience anew, so that resuming a stuck run is not in vain.
-        world.options.budget.patience = 0;
+        world.options.budget.patience = Count::near(0);
         let whole = Driver::start(&world).drive();
         for cut in 1..whole.log.len() {
             let resumed = Driver::resume(&world, &whole.log[..cut]).drive();
@@ -386,8 +389,8 @@ proptest! {
     fn no_budget_is_overdrawn(world in worlds()) {
         let run = Driver::start(&world).drive().run;
         let budget = run.budget();
-        prop_assert!(run.iterations.len() <= budget.max_iterations as usize);
-        prop_assert!(budget.max_agent_calls.is_none_or(|limit| run.agent_calls <= limit));
+        prop_assert!(run.iterations.len() <= budget.max_iterations.get() as usize);
+        prop_assert!(budget.max_agent_calls.is_none_or(|limit| run.agent_calls <= limit.get()));
         let reason = run.ended.as_ref().unwrap().reason;
         let last = run.iterations.last();
         prop_assert_eq!(reason == StopReason::GoalComplete, last.is_some_and(|one| one.is_complete() && one.checkpoint.is_some()));
@@ -402,7 +405,7 @@ proptest! {
         let was_reviewed = run.iterations.iter().any(|one| one.number == at && one.review.is_some());
         if was_reviewed && !heard {
             let reason = run.ended.as_ref().unwrap().reason;
-            let spent = run.budget().max_agent_calls.is_some_and(|limit| run.agent_calls >= limit);
+            let spent = run.budget().max_agent_calls.is_some_and(|limit| run.agent_calls >= limit.get());
             let is_over = reason == StopReason::MaxSeconds || spent;
             prop_assert!(is_over, "{:?} in iteration {}", reason, run.iterations.len());
         }
@@ -414,7 +417,7 @@ proptest! {
         world.moving = true;
         world.options.budget.max_agent_calls = None;
         world.options.budget.max_seconds = None;
-        world.options.budget.patience = 0;
+        world.options.budget.patience = Count::near(0);
         let run = Driver::start(&world).drive().run;
         for iteration in &run.iterations {
             let Some(checkpoint) = &iteration.checkpoint else { continue };
@@ -429,7 +432,7 @@ proptest! {
             for task in &iteration.tasks {
                 let position: usize = task.id[1..].parse().unwrap();
                 let tries = world.conflicts[position % world.conflicts.len()];
-                let could = task.output.is_some() && tries <= world.options.budget.max_task_retries + 1;
+                let could = task.output.is_some() && tries <= world.options.budget.max_task_retries.get() + 1;
                 prop_assert_eq!(task.is_done(), could, "{:?}", task);
                 prop_assert_eq!(task.failure().is_none(), could, "{:?}", task);
             }
@@ -478,8 +481,8 @@ fn a_tree_that_changes_is_never_called_stuck() {
         conflicts: vec![0],
         guided_at: None,
         options: Options {
-            budget: Budget { max_iterations: 20, patience: 3, ..Budget::default() },
-            jobs: 1,
+            budget: Budget { max_iterations: Count::near(20), patience: Count::near(3), ..Budget::default() },
+            jobs: Count::near(1),
             ..Options::default()
         },
     };

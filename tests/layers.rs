@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 /// What a layer may name of this crate. `error` and the layer itself go without saying.
 const MAY_NAME: [(&str, &[&str]); 13] = [
     ("run", &[]),
-    ("settings", &["run", "ledger"]),
+    ("options", &["run", "ledger"]),
     ("process", &[]),
     ("host", &["run"]),
     ("agent", &["run", "process"]),
     ("interaction", &[]),
     ("ledger", &["run", "process", "host"]),
     ("engine", &["run", "agent", "interaction", "ledger", "process"]),
-    ("app", &["run", "agent", "interaction", "ledger", "process", "host", "engine", "settings"]),
-    ("cli", &["run", "agent", "interaction", "process", "engine", "settings", "app", "hooks"]),
-    ("mcp", &["run", "agent", "interaction", "process", "engine", "settings", "app"]),
-    ("hooks", &["run", "ledger", "process", "settings", "app"]),
+    ("app", &["run", "agent", "interaction", "ledger", "process", "host", "engine", "options"]),
+    ("cli", &["run", "agent", "interaction", "process", "engine", "options", "app", "hooks"]),
+    ("mcp", &["run", "agent", "interaction", "process", "engine", "options", "app"]),
+    ("hooks", &["run", "ledger", "process", "options", "app"]),
     ("error", &[]),
 ];
 

@@ -13,6 +13,7 @@ use crate::ledger::Wanted;
 use crate::ledger::git::{Trial, preview};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::Run;
+use crate::run::amount::Seconds;
 use crate::run::goal::{Check, RunId};
 
 /// What a check exits with where a commit cannot be judged, as git-bisect(1) has it.
@@ -58,7 +59,7 @@ pub async fn bisect(
     site: &Site,
     run: Option<&str>,
     check: &Check,
-    timeout: Option<f64>,
+    timeout: Option<Seconds>,
     cancel: CancellationToken,
     tell: impl Fn(&Tried),
 ) -> Result<Bisected> {
@@ -100,8 +101,8 @@ struct Search<'a> {
     run: &'a RunId,
     clone: String,
     check: &'a Check,
-    /// Seconds that the check may take.
-    timeout: Option<f64>,
+    /// How long the check may take.
+    timeout: Option<Seconds>,
     cancel: &'a CancellationToken,
 }
 
@@ -176,13 +177,13 @@ impl Search<'_> {
     }
 
     /// Runs a command of the user's where commits are tried; that the search is stopped is an error.
-    async fn run(&self, command: &Check, timeout: Option<f64>) -> Result<process::Finished> {
+    async fn run(&self, command: &Check, timeout: Option<Seconds>) -> Result<process::Finished> {
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),
             cwd: Some(self.trial.path().to_owned()),
             env: vec![(process::CLONE_VAR.into(), Some(self.clone.clone().into()))],
             stdin: Stdin::Null,
-            timeout: timeout.map(Duration::from_secs_f64),
+            timeout: timeout.map(Seconds::duration),
             keep: KEEP,
             spool: None,
             mark: Some(Mark { run: self.run.to_string(), call: "bisect".to_owned() }),

@@ -263,11 +263,11 @@ fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
             return Err(Error::usage(format!("{id} has reached its goal"))
                 .hint(format!("'git agentloop merge {id}' takes its work; a new goal is a new run")));
         }
-        StopReason::MaxIterations => run.iterations.len() >= budget.max_iterations as usize,
-        StopReason::MaxSeconds => budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit),
-        StopReason::MaxAgentCalls => budget.max_agent_calls.is_some_and(|limit| run.agent_calls >= limit),
-        StopReason::MaxTokens => budget.max_tokens.is_some_and(|limit| run.usage.tokens() >= limit),
-        StopReason::MaxCost => budget.max_cost.is_some_and(|limit| run.usage.cost_usd.unwrap_or(0.0) >= limit),
+        StopReason::MaxIterations => run.iterations.len() >= budget.max_iterations.get() as usize,
+        StopReason::MaxSeconds => budget.max_seconds.is_some_and(|limit| run.seconds(run.now) >= limit.get()),
+        StopReason::MaxAgentCalls => budget.max_agent_calls.is_some_and(|limit| run.agent_calls >= limit.get()),
+        StopReason::MaxTokens => budget.max_tokens.is_some_and(|limit| run.usage.tokens() >= limit.get()),
+        StopReason::MaxCost => budget.max_cost.is_some_and(|limit| run.usage.cost_usd.unwrap_or(0.0) >= limit.get()),
         _ => false,
     };
     if !is_spent {
@@ -324,7 +324,7 @@ pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, com
     }
     for (name, roles) in Role::CHOICES {
         if let Some(choice) = roles.iter().find_map(|role| run.options.roles.get(role))
-            && roles.iter().any(|role| !changes.roles.contains_key(role))
+            && roles.iter().any(|role| !changes.roles().contains_key(role))
         {
             wanted.push(format!("--{name} {}", shell_words::quote(&choice.to_string())));
         }

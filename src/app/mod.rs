@@ -49,9 +49,10 @@ use crate::interaction::{Interaction, Suspend};
 pub(crate) use crate::ledger::git::Git;
 pub use crate::ledger::git::preview::FileStat;
 use crate::ledger::git::{GitLedger, Repository};
+pub use crate::options::Changes;
+use crate::options::{Settings, TABLE};
 use crate::run::event::Timestamp;
-use crate::run::goal::{ACP, AgentChoice, Check, Isolation, Options, Permissions, Role, RunId};
-use crate::settings::{KEYS, Settings};
+use crate::run::goal::{ACP, AgentChoice, Isolation, Options, Permissions, Role, RunId};
 
 /// The longest a verb waits for a driver that was told to stop.
 const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -199,66 +200,6 @@ impl Default for Drive {
     }
 }
 
-/// What a resumed run does differently from here on.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-#[allow(missing_docs)] // each is the option of the same name
-pub struct Changes {
-    pub max_iterations: Option<u32>,
-    pub max_task_retries: Option<u32>,
-    pub max_seconds: Option<f64>,
-    pub max_agent_calls: Option<u64>,
-    pub max_tokens: Option<u64>,
-    pub max_cost: Option<f64>,
-    pub patience: Option<u32>,
-    pub timeout: Option<f64>,
-    pub jobs: Option<u32>,
-    pub checks: Option<Vec<Check>>,
-    pub recheck: Option<bool>,
-    pub protect: Option<Vec<String>>,
-    pub allow_protected: Option<bool>,
-    pub permissions: Option<Permissions>,
-    pub agent: Option<AgentChoice>,
-    pub take_over: bool,
-    /// Further choices; a role that is not in it keeps its own.
-    pub roles: BTreeMap<Role, AgentChoice>,
-    pub no_wait: Option<bool>,
-    pub isolation: Option<Isolation>,
-}
-
-impl Changes {
-    /// `options` with the changes; `None` where there are none.
-    fn apply(&self, options: &Options) -> Option<Options> {
-        let mut changed = options.clone();
-        let budget = &mut changed.budget;
-        budget.max_iterations = self.max_iterations.unwrap_or(budget.max_iterations);
-        budget.max_task_retries = self.max_task_retries.unwrap_or(budget.max_task_retries);
-        budget.patience = self.patience.unwrap_or(budget.patience);
-        budget.max_seconds = self.max_seconds.or(budget.max_seconds);
-        budget.max_agent_calls = self.max_agent_calls.or(budget.max_agent_calls);
-        budget.max_tokens = self.max_tokens.or(budget.max_tokens);
-        budget.max_cost = self.max_cost.or(budget.max_cost);
-        changed.agent_timeout = self.timeout.or(changed.agent_timeout);
-        changed.jobs = self.jobs.unwrap_or(changed.jobs);
-        changed.permissions = self.permissions.unwrap_or(changed.permissions);
-        changed.recheck = self.recheck.unwrap_or(changed.recheck);
-        changed.allow_protected = self.allow_protected.unwrap_or(changed.allow_protected);
-        if let Some(protect) = &self.protect {
-            changed.protect.clone_from(protect);
-        }
-        if let Some(checks) = &self.checks {
-            changed.checks.clone_from(checks);
-        }
-        if let Some(agent) = &self.agent {
-            changed.agent.clone_from(agent);
-        }
-        changed.roles.extend(self.roles.iter().map(|(role, choice)| (*role, choice.clone())));
-        changed.no_wait = self.no_wait.unwrap_or(changed.no_wait);
-        changed.isolation = self.isolation.unwrap_or(changed.isolation);
-        (changed != *options).then_some(changed)
-    }
-}
-
 /// The backends: built in, and the user's own.
 ///
 /// # Errors
@@ -310,7 +251,7 @@ pub struct NoSetting {
 #[must_use]
 pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
     let known: Vec<(String, &str)> =
-        KEYS.iter().map(|key| (key.config["agentloop.".len()..].to_ascii_lowercase(), key.config)).collect();
+        TABLE.iter().map(|entry| (entry.key["agentloop.".len()..].to_ascii_lowercase(), entry.key)).collect();
     let is_known = |name: &String| known.iter().any(|(lower, _)| lower == name);
     let keys = site.repo.config_keys("agentloop").into_iter().filter(|name| !is_known(name)).map(|name| {
         let alike = alike(&name, known.iter().map(|(lower, _)| lower.as_str()));
@@ -322,10 +263,10 @@ pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
         }
     });
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let unknown = set.filter(|name| name.starts_with("AGENTLOOP_") && KEYS.iter().all(|key| key.env != *name));
+    let unknown = set.filter(|name| name.starts_with("AGENTLOOP_") && TABLE.iter().all(|entry| entry.env != *name));
     // Others of that beginning may be anybody's: what works for a run has some.
     let variables = unknown.filter_map(|name| {
-        let meant = alike(&name, KEYS.iter().map(|key| key.env))?;
+        let meant = alike(&name, TABLE.iter().map(|entry| entry.env))?;
         let said = format!("the environment variable {name} is no setting: did you mean {meant}?");
         Some(NoSetting { said, undo: format!("unset {name}") })
     });

@@ -7,7 +7,7 @@ use super::print;
 use super::sanitize::short;
 use crate::app::{self, Site};
 use crate::error::Result;
-use crate::run::goal::{Isolation, Permissions};
+use crate::options::{Kind, TABLE};
 
 /// Longest explanation beside a word, in characters.
 const WIDTH: usize = 60;
@@ -52,13 +52,13 @@ fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
 }
 
 fn values(option: &Arg) -> Vec<(String, String)> {
-    match option.get_long() {
-        Some("backend" | "planner" | "worker" | "reviewer" | "integrator") => {
+    let entry = TABLE.iter().find(|entry| option.get_long() == Some(entry.name));
+    match entry.map(|entry| entry.kind) {
+        Some(Kind::Agent) => {
             let backends = Site::open(None).and_then(|site| app::backends(&site)).unwrap_or_default();
             backends.into_iter().map(|backend| (backend.name, String::new())).collect()
         }
-        Some("permissions") => Permissions::WORDS.map(|(word, _)| (word.to_owned(), String::new())).to_vec(),
-        Some("isolation") => Isolation::WORDS.map(|(word, _)| (word.to_owned(), String::new())).to_vec(),
+        Some(Kind::Word(words)) => words.iter().map(|word| ((*word).to_owned(), String::new())).collect(),
         _ => Vec::new(),
     }
 }

@@ -199,7 +199,7 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
     let line = json!({
         "run_id": run.id,
         "iteration": event.iteration,
-        "max_iterations": run.budget().max_iterations,
+        "max_iterations": run.budget().max_iterations.get(),
         "complete": data.complete,
         "summary": data.summary,
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Mode, tell};
@@ -100,7 +100,7 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
         return say_result(&app::result(site, arguments.run.as_deref())?, arguments.json);
     }
     let id = app::status(site, arguments.run.as_deref())?.run_id.to_string();
-    let deadline = arguments.timeout.map(|seconds| (seconds, Instant::now() + Duration::from_secs_f64(seconds)));
+    let deadline = arguments.timeout.map(|timeout| (timeout.get(), Instant::now() + timeout.duration()));
     let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
     let mut running = app::status(site, Some(&id))?.running;
     while running {

@@ -1,7 +1,7 @@
 //! `steer` and `fork`.
 
 use super::args::{ForkArgs, SteerArgs};
-use super::{drive_here, goal, notice, options, print, say_status};
+use super::{drive_here, goal, notice, print, say_status};
 use crate::app::{self, Fork, Site};
 use crate::error::Result;
 use crate::run::goal::Asking;
@@ -30,7 +30,7 @@ pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
         goal,
         criteria: arguments.criteria.clone(),
         name: arguments.name.clone(),
-        changes: options::changes(&arguments.common, false),
+        changes: arguments.options.changes.clone(),
     };
     let new = app::fork(site, arguments.run.as_deref(), fork).map_err(|error| match &arguments.run {
         Some(words) if words.contains(char::is_whitespace) => {

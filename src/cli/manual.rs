@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory as _};
 
 use super::args::Cli;
 use crate::error::{Context as _, Result};
-use crate::settings::KEYS;
+use crate::options::TABLE;
 
 /// What a verb that drives or reads a run exits with.
 const EXITS: [(&str, &str); 5] = [
@@ -103,10 +103,10 @@ fn about_all() -> String {
         let _ = write!(text, ".TP\n\\fI{}\\fR\n{}\n", literal(name), literal(holds));
     }
     text += ".SH CONFIGURATION\nA flag wins over the environment, the environment over git's configuration.\n";
-    for key in KEYS {
-        let default = if key.default.is_empty() { String::new() } else { format!(" [default: {}]", key.default) };
-        let meaning = literal(&format!("{}{default}", key.meaning));
-        let _ = write!(text, ".TP\n\\fB{}\\fR, \\fB{}\\fR\n{meaning}\n", literal(key.config), literal(key.env));
+    for entry in TABLE {
+        let default = if entry.default.is_empty() { String::new() } else { format!(" [default: {}]", entry.default) };
+        let meaning = literal(&format!("{}{default}", entry.meaning));
+        let _ = write!(text, ".TP\n\\fB{}\\fR, \\fB{}\\fR\n{meaning}\n", literal(entry.key), literal(entry.env));
     }
     for (key, meaning) in OF_GIT {
         let _ = write!(text, ".TP\n\\fB{key}\\fR\n{}\n", literal(meaning));

@@ -43,12 +43,11 @@ use self::args::{Cli, Driving, Json, McpArgs, PromptsArgs, ResumeArgs, RunArgs, 
 use self::console::Console;
 use self::display::{Display, Mode};
 use self::usage::Refusal;
-use crate::app::{self, Drive, NewRun, Site};
+use crate::app::{self, Changes, Drive, NewRun, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::interaction::{Interaction, Suspend};
 use crate::process;
-use crate::run::Run;
-use crate::run::goal::{AgentChoice, Asking, Role};
+use crate::run::goal::{Asking, Role};
 use crate::run::sanitize;
 use crate::run::view::{RunResult, Status};
 
@@ -175,8 +174,8 @@ fn config(site: &Site, json: bool) -> Result<u8> {
     for unknown in app::unknown_settings(site) {
         print::note(&unknown.said);
     }
-    let entries = site.settings().entries();
-    say(json, &entries, || Ok(render::config(entries)))
+    let settings = site.settings().all();
+    say(json, &settings, || Ok(render::config(settings)))
 }
 
 /// For a prompt, which is no place for errors: where there is no repository or no run, there is nothing to say.
@@ -229,17 +228,13 @@ fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
 }
 
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
-    let (driving, mut changes) = (arguments.driving, options::changes(&arguments.common, arguments.take_over));
-    changes.isolation = arguments.isolation;
+    let driving = arguments.driving;
+    let (isolation, take_over) = (arguments.isolation, arguments.take_over);
+    let changes = Changes { isolation, take_over, ..arguments.options.changes.clone() };
     let run = match &arguments.run {
         Some(run) => run.clone(),
         None => app::status(site, None)?.run_id.to_string(),
     };
-    if let (Some(model), None) = (&arguments.common.model, &changes.agent) {
-        // Another model, but the run's own agent.
-        let so_far = Run::replay(&app::tail(site, Some(&run), 0, usize::MAX)?.events);
-        changes.agent = Some(AgentChoice { model: Some(model.clone()), ..so_far.options.agent });
-    }
     if driving.detach {
         return say_status(site, &app::resume_detached(site, &run, changes)?, driving.json);
     }

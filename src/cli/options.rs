@@ -1,13 +1,11 @@
 //! From flags and settings to what a run is started or resumed with.
 
-use std::collections::BTreeMap;
-
-use super::args::{Common, RunArgs};
+use super::args::RunArgs;
 use super::goal;
-use crate::app::{Changes, NewRun};
+use crate::app::NewRun;
 use crate::error::{Error, Result};
-use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions, Role};
-use crate::settings::Settings;
+use crate::options::Settings;
+use crate::run::goal::{Asking, Options};
 
 /// The run that `arguments` ask for: a flag, or else what the user has set. `person` says whether somebody is there
 /// to be asked.
@@ -36,104 +34,12 @@ pub fn new_run(arguments: &RunArgs, settings: &Settings, person: bool) -> Result
 }
 
 fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Options> {
-    let common = &arguments.common;
     let asking = match (arguments.ask, person && !arguments.driving.detach) {
         (true, _) => Asking::Suspend,
         (false, true) => Asking::Console,
         (false, false) => Asking::Never,
     };
-    let mut checks = if common.verify.is_empty() { settings.verify()? } else { common.verify.clone() };
-    if arguments.playwright {
-        Check::add_playwright(&mut checks);
-    }
-    Ok(Options {
-        budget: Budget {
-            max_iterations: flag_or(common.max_iterations, || settings.max_iterations())?,
-            max_task_retries: flag_or(common.max_task_retries, || settings.max_task_retries())?,
-            max_seconds: flag_or(common.max_seconds.map(Some), || settings.max_seconds())?,
-            max_agent_calls: flag_or(common.max_agent_calls.map(Some), || settings.max_agent_calls())?,
-            max_tokens: flag_or(common.max_tokens.map(Some), || settings.max_tokens())?,
-            max_cost: flag_or(common.max_cost.map(Some), || settings.max_cost())?,
-            patience: flag_or(common.patience, || settings.patience())?,
-        },
-        agent: agent(common, settings)?,
-        roles: roles(common, settings)?,
-        no_wait: common.no_wait || settings.no_wait()?,
-        checks,
-        check_timeout: flag_or(arguments.verify_timeout.map(Some), || settings.verify_timeout())?,
-        agent_timeout: flag_or(common.timeout.map(Some), || settings.timeout())?,
-        permissions: flag_or(given_permissions(common), || settings.permissions())?,
-        isolation: flag_or(if arguments.no_isolate { Some(Isolation::None) } else { arguments.isolation }, || {
-            settings.isolation()
-        })?,
-        jobs: flag_or(given_jobs(common), || settings.jobs())?,
-        max_subgoals: flag_or(arguments.max_subgoals, || settings.max_subgoals())?,
-        playwright: arguments.playwright,
-        asking,
-        recheck: common.recheck || settings.recheck()?,
-        protect: if common.protect.is_empty() { settings.protect() } else { common.protect.clone() },
-        allow_protected: common.allow_protected || settings.allow_protected()?,
-    })
-}
-
-/// What the flags change in a run; what none of them names stays as the run has it.
-#[must_use]
-pub fn changes(common: &Common, take_over: bool) -> Changes {
-    Changes {
-        max_iterations: common.max_iterations,
-        max_task_retries: common.max_task_retries,
-        max_seconds: common.max_seconds,
-        max_agent_calls: common.max_agent_calls,
-        max_tokens: common.max_tokens,
-        max_cost: common.max_cost,
-        patience: common.patience,
-        timeout: common.timeout,
-        jobs: given_jobs(common),
-        checks: (!common.verify.is_empty()).then(|| common.verify.clone()),
-        recheck: common.recheck.then_some(true),
-        protect: (!common.protect.is_empty()).then(|| common.protect.clone()),
-        allow_protected: common.allow_protected.then_some(true),
-        permissions: given_permissions(common),
-        take_over,
-        agent: common.backend.clone().map(|choice| {
-            let model = common.model.clone().or(choice.model);
-            AgentChoice { model, ..choice }
-        }),
-        roles: given_roles(common),
-        no_wait: common.no_wait.then_some(true),
-        isolation: None,
-    }
-}
-
-/// Who answers: `--model` outdoes the model in `--backend NAME/MODEL`, and that one the setting.
-fn agent(common: &Common, settings: &Settings) -> Result<AgentChoice> {
-    let choice = flag_or(common.backend.clone(), || settings.agent())?;
-    let model = common.model.clone().or(choice.model).or_else(|| settings.model());
-    Ok(AgentChoice { backend: choice.backend, model })
-}
-
-fn roles(common: &Common, settings: &Settings) -> Result<BTreeMap<Role, AgentChoice>> {
-    let mut roles = settings.roles()?;
-    roles.extend(given_roles(common));
-    Ok(roles)
-}
-
-fn given_roles(common: &Common) -> BTreeMap<Role, AgentChoice> {
-    let given = [&common.planner, &common.worker, &common.reviewer, &common.integrator];
-    let chosen = Role::CHOICES.iter().zip(given).filter_map(|((_, roles), choice)| Some((roles, choice.as_ref()?)));
-    chosen.flat_map(|(roles, choice)| roles.iter().map(|role| (*role, choice.clone()))).collect()
-}
-
-fn flag_or<T>(flag: Option<T>, setting: impl FnOnce() -> Result<T>) -> Result<T> {
-    flag.map_or_else(setting, Ok)
-}
-
-fn given_permissions(common: &Common) -> Option<Permissions> {
-    if common.skip_permissions { Some(Permissions::All) } else { common.permissions }
-}
-
-fn given_jobs(common: &Common) -> Option<u32> {
-    if common.sequential { Some(1) } else { common.jobs }
+    Ok(Options { asking, ..settings.options(&arguments.options.changes)? })
 }
 
 #[cfg(test)]
@@ -141,6 +47,7 @@ mod tests {
     use super::*;
     use crate::cli::args::Verb;
     use crate::cli::usage;
+    use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 
     fn run_of(arguments: &[&str], env: &[(&str, &str)], person: bool) -> Result<NewRun> {
         let words = ["git-agentloop", "run"].iter().chain(arguments).map(std::ffi::OsString::from);
@@ -153,10 +60,10 @@ mod tests {
     fn a_flag_outdoes_a_setting() {
         let env = [("AGENTLOOP_MAX_ITERATIONS", "7"), ("AGENTLOOP_VERIFY", "make"), ("AGENTLOOP_JOBS", "2")];
         let set = run_of(&["x"], &env, false).unwrap().options;
-        assert_eq!((set.budget.max_iterations, set.jobs, set.checks[0].name.as_str()), (7, 2, "make"));
+        assert_eq!((set.budget.max_iterations.get(), set.jobs.get(), set.checks[0].name.as_str()), (7, 2, "make"));
         let arguments = ["x", "--max-iterations", "9", "--sequential", "--verify", "a b", "--skip-permissions"];
         let given = run_of(&arguments, &env, false).unwrap().options;
-        assert_eq!((given.budget.max_iterations, given.jobs, given.checks.len()), (9, 1, 1));
+        assert_eq!((given.budget.max_iterations.get(), given.jobs.get(), given.checks.len()), (9, 1, 1));
         assert_eq!(
             (given.checks[0].argv.as_slice(), given.permissions),
             (["a", "b"].map(String::from).as_slice(), Permissions::All)

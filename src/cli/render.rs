@@ -8,12 +8,12 @@ use super::paint;
 use super::sanitize::{self, line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
+use crate::options::{Origin, Setting};
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;
-use crate::settings::{Entry, Origin};
 
 /// Longest goal in a table, in characters.
 const GOAL_WIDTH: usize = 50;
@@ -201,16 +201,16 @@ pub fn check_line(check: &CheckResult) -> String {
 
 /// Every setting, its value and where it comes from.
 #[must_use]
-pub fn config(entries: &[Entry]) -> String {
-    let row = |entry: &Entry| {
-        let origin = match entry.origin {
-            Origin::Environment => entry.env.to_owned(),
+pub fn config(settings: &[Setting]) -> String {
+    let row = |setting: &Setting| {
+        let origin = match setting.origin {
+            Origin::Environment => setting.env.to_owned(),
             origin => origin.to_string(),
         };
-        let value = if entry.values.is_empty() { "-".to_owned() } else { line(&entry.values.join("; ")) };
-        vec![entry.key.to_owned(), value, origin, entry.meaning.to_owned()]
+        let value = if setting.values.is_empty() { "-".to_owned() } else { line(&setting.values.join("; ")) };
+        vec![setting.key.to_owned(), value, origin, setting.meaning.to_owned()]
     };
-    table(&["KEY", "VALUE", "FROM", "MEANING"], entries.iter().map(row).collect())
+    table(&["KEY", "VALUE", "FROM", "MEANING"], settings.iter().map(row).collect())
 }
 
 /// Columns as wide as their widest cell; the last one as it is.

@@ -80,7 +80,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         }
         Fact::IterationFinished(data) => {
             let number = event.iteration.unwrap_or_default();
-            let next = if !data.complete && number < run.budget().max_iterations {
+            let next = if !data.complete && number < run.budget().max_iterations.get() {
                 format!("\n  next: iteration {} mends what is left", number + 1)
             } else {
                 String::new()
@@ -186,11 +186,11 @@ fn conflicted(data: &Conflicted) -> String {
 /// What a run may spend, in a line.
 fn budget(budget: &Budget) -> String {
     let limits = [
-        Some(count(budget.max_iterations, "iteration")),
-        budget.max_seconds.map(span),
-        budget.max_agent_calls.map(|calls| count(calls, "agent call")),
-        budget.max_tokens.map(|tokens| count(tokens, "token")),
-        budget.max_cost.map(|cost| format!("{cost:.2} USD")),
+        Some(count(budget.max_iterations.get(), "iteration")),
+        budget.max_seconds.map(|most| span(most.get())),
+        budget.max_agent_calls.map(|calls| count(calls.get(), "agent call")),
+        budget.max_tokens.map(|tokens| count(tokens.get(), "token")),
+        budget.max_cost.map(|cost| format!("{:.2} USD", cost.get())),
     ];
     limits.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -73,9 +73,9 @@ pub fn discard(site: &Site, arguments: &DiscardArgs) -> Result<u8> {
 /// # Errors
 /// Where the repository cannot be read, or something cannot be removed.
 pub fn prune(site: &Site, arguments: &PruneArgs) -> Result<u8> {
-    let (found, failed) = with_runtime(app::prune(site, arguments.older_than, arguments.yes))?;
+    let (found, failed) = with_runtime(app::prune(site, arguments.older_than.get(), arguments.yes))?;
     if failed.is_none() || !found.is_empty() {
-        say(arguments.json, &found, || Ok(pruned(&found, arguments.older_than)))?;
+        say(arguments.json, &found, || Ok(pruned(&found, arguments.older_than.get())))?;
     }
     failed.map_or(Ok(0), Err)
 }

@@ -8,6 +8,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use super::args::{Cli, MARK};
 use super::overview;
 use crate::error::{Error, alike};
+use crate::options::Wrong;
 
 /// A command line that asks for no verb.
 #[derive(Debug)]
@@ -94,9 +95,17 @@ fn reworded(error: &clap::Error, arguments: &[OsString]) -> Error {
         (ErrorKind::UnknownArgument, _) => {
             (message, suggestion(error, ContextKind::SuggestedArg).map(|flag| format!("did you mean '{flag}'?")))
         }
+        (ErrorKind::ValueValidation, _) => (invalid_value(error).unwrap_or(message), None),
         _ => (message, None),
     };
     Error::usage(message).hint(suggested.map_or_else(|| shows.clone(), |suggested| format!("{suggested} {shows}")))
+}
+
+/// The text that is no value of a flag, and what was expected.
+fn invalid_value(error: &clap::Error) -> Option<String> {
+    let wrong = std::error::Error::source(error)?.downcast_ref::<Wrong>()?;
+    let ContextValue::String(flag) = error.get(ContextKind::InvalidArg)? else { return None };
+    Some(wrong.of(flag.split(' ').next()?))
 }
 
 fn suggestion(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -160,23 +169,42 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
-        let cases: [(&[&str], &str, &str); 13] = [
+        let cases: [(&[&str], &str, &str); 20] = [
             (&["frobnicate"], "there is no verb 'frobnicate'", "'git agentloop -h'"),
             (&["rnu", "x"], "there is no verb 'rnu'", "did you mean 'git agentloop run'?"),
             (&["stat"], "there is no verb 'stat'", "did you mean 'git agentloop status'?"),
             (&["hooks", "instal"], "no verb 'hooks instal'", "did you mean 'git agentloop hooks install'?"),
             (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
             (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
-            (&["run", "x", "--max-iterations", "0"], "'0' is not a whole number of at least 1", "run -h"),
             (
-                &["run", "x", "--max-iterations", "5000000000"],
-                "'5000000000' is too large: at most 4294967295",
+                &["run", "x", "--max-iterations", "0"],
+                "invalid value '0' for --max-iterations (expected a whole number from 1 to 1000000)",
                 "run -h",
             ),
-            (&["run", "x", "--max-cost", "1e10"], "'1e10' is too large: at most 1000000000", "run -h"),
-            (&["run", "x", "--max-seconds", "-1"], "'-1' is not a number of seconds above 0", "run -h"),
+            (
+                &["run", "x", "--max-iterations", "5000000000"],
+                "invalid value '5000000000' for --max-iterations (expected a whole number from 1",
+                "run -h",
+            ),
+            (&["run", "x", "--max-cost", "1e10"], "'1e10' for --max-cost (expected an amount above 0", "run -h"),
+            (&["run", "x", "--max-cost", "NaN"], "'NaN' for --max-cost", "run -h"),
+            (&["run", "x", "--jobs", "1025"], "'1025' for --jobs (expected a whole number from 1 to 1024)", "run -h"),
+            (&["run", "x", "--max-subgoals", "513"], "'513' for --max-subgoals", "run -h"),
+            (&["run", "x", "--timeout", "0"], "'0' for --timeout (expected a duration above 0)", "run -h"),
+            (&["run", "x", "--verify-timeout", "1e300"], "'1e300' for --verify-timeout", "run -h"),
+            (
+                &["prune", "--older-than", "-1"],
+                "'-1' for --older-than (expected a duration such as 90, 30s",
+                "prune -h",
+            ),
+            (&["result", "--wait", "--timeout", "soon"], "'soon' for --timeout", "result -h"),
+            (
+                &["run", "x", "--max-seconds", "-1"],
+                "'-1' for --max-seconds (expected a duration such as 90, 30s",
+                "run -h",
+            ),
             (&["run", "x", "--verify", "open 'quote"], "a quote that is not closed", "run -h"),
-            (&["run", "x", "--permissions", "none"], "'none' is none of ask, edit, all", "run -h"),
+            (&["run", "x", "--permissions", "none"], "'none' for --permissions (expected ask, edit or all)", "run -h"),
             (&["answer", "x"], "<TEXT>", "answer -h"),
         ];
         for (arguments, what, next) in cases {
@@ -197,6 +225,6 @@ mod tests {
         let Verb::Run(run) = read(&["run", "--", "--version"]).unwrap().verb else { panic!() };
         assert_eq!(run.goal.as_deref(), Some("--version"));
         let Verb::Run(run) = read(&["run", "x", "--verify=cargo test -- -q"]).unwrap().verb else { panic!() };
-        assert_eq!(run.common.verify[0].argv, ["cargo", "test", "--", "-q"]);
+        assert_eq!(run.options.changes.checks.unwrap()[0].argv, ["cargo", "test", "--", "-q"]);
     }
 }

@@ -17,6 +17,7 @@ use crate::agent::{Agent, Request, Response};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
 use crate::run::Run;
+use crate::run::amount::Seconds;
 use crate::run::event::{
     AgentFinished, AgentStarted, CriteriaProposed, Decomposed, Fact, IntakeFinished, IntakeStarted, NeedsInput,
     Timestamp, VALUE_LIMIT, clip,
@@ -83,7 +84,7 @@ impl Engine {
 
     /// Asks for the iteration's plan.
     pub(super) async fn decompose(&self) -> Result<()> {
-        let max = self.recorder.with(|run| run.options.max_subgoals.max(1) as usize);
+        let max = self.recorder.with(|run| run.options.max_subgoals.get() as usize);
         let prompt = self.brief(|brief| prompts::decompose(brief, max));
         self.ask(Role::Decomposer, prompt, |run, answer| match answer {
             Ok(response) => {
@@ -148,8 +149,8 @@ impl Engine {
             model: choice.model.clone(),
             cwd: self.workspace.clone(),
             permissions: options.permissions,
-            timeout: options.agent_timeout.map(Duration::from_secs_f64),
-            tokens_left: options.budget.max_tokens.map(|limit| limit.saturating_sub(spent)),
+            timeout: options.agent_timeout.map(Seconds::duration),
+            tokens_left: options.budget.max_tokens.map(|limit| limit.get().saturating_sub(spent)),
             env,
             run,
             call,
@@ -314,7 +315,7 @@ pub(super) fn brief<T>(run: &Run, write: impl FnOnce(&Brief<'_>) -> T) -> T {
         criteria: &run.goal.criteria,
         clarifications: &clarifications,
         iteration: 0,
-        max_iterations: run.budget().max_iterations,
+        max_iterations: run.budget().max_iterations.get(),
         feedback: run.iteration().map_or("", |iteration| iteration.feedback.as_str()),
         playwright: run.options.playwright,
     })

@@ -2,12 +2,12 @@
 //! outlives them.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::redact::Redactor;
 use crate::process::{self, Captured, Mark, Spec, Status, Stdin};
+use crate::run::amount::Seconds;
 use crate::run::event::{VALUE_LIMIT, clip};
 use crate::run::goal::Check;
 use crate::run::work::CheckResult;
@@ -35,8 +35,8 @@ pub(super) struct Job<'a> {
     pub(super) subgoal: Option<&'a str>,
     pub(super) cwd: &'a Path,
     pub(super) port: Option<u16>,
-    /// Seconds it may take.
-    pub(super) timeout: Option<f64>,
+    /// How long it may take.
+    pub(super) timeout: Option<Seconds>,
 }
 
 impl Commands {
@@ -51,7 +51,7 @@ impl Commands {
             cwd: Some(job.cwd.to_owned()),
             env: env.chain(none).collect(),
             stdin: Stdin::Null,
-            timeout: job.timeout.map(Duration::from_secs_f64),
+            timeout: job.timeout.map(Seconds::duration),
             keep: KEEP,
             spool: None,
             mark: Some(Mark { run: job.run, call: format!("{}-{}", self.session, job.call) }),

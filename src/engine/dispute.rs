@@ -23,6 +23,7 @@ use crate::error::Result;
 use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
 use crate::process;
 use crate::run::Run;
+use crate::run::amount::Seconds;
 use crate::run::event::{Timestamp, span};
 use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 use crate::run::message::{self, Work};
@@ -231,7 +232,7 @@ impl Dispute {
             model: self.choice.model.clone(),
             cwd: place.to_owned(),
             permissions: self.permissions,
-            timeout: self.run.options.agent_timeout.map(Duration::from_secs_f64),
+            timeout: self.run.options.agent_timeout.map(Seconds::duration),
             tokens_left: None,
             env: variables(&self.run_id(), &self.clone_mark(), iteration, Some(&subgoal), None),
             run: self.run_id(),

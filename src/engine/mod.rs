@@ -339,7 +339,7 @@ impl Engine {
         if self.recorder.with(|run| run.iteration().is_none_or(|iteration| iteration.checkpoint.is_some())) {
             self.adopt().await?;
             let begin = |run: &Run| {
-                let max_iterations = run.budget().max_iterations;
+                let max_iterations = run.budget().max_iterations.get();
                 (vec![Fact::from(IterationStarted { max_iterations, feedback: run.feedback() })], ())
             };
             self.recorder.record_with(begin).await?;

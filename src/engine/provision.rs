@@ -9,6 +9,7 @@ use super::recorder::Recorder;
 use super::{name_files, on_ledger};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Ledger, Wanted};
+use crate::run::amount::Seconds;
 use crate::run::event::Provisioned;
 use crate::run::goal::Check;
 use crate::run::work::CheckResult;
@@ -25,7 +26,7 @@ pub struct Provisioning {
     /// Commands that are run in them.
     pub setup: Vec<Check>,
     /// Seconds that one of those may take.
-    pub setup_timeout: Option<f64>,
+    pub setup_timeout: Option<Seconds>,
 }
 
 /// Makes the places of one run fit.

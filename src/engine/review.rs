@@ -34,7 +34,7 @@ impl Engine {
             let failed = run.role_failure.as_ref().filter(|failed| failed.role == Role::Reviewer);
             let unread = failed.filter(|failed| failed.failure.kind == FailureKind::Protocol);
             let times = failed.map_or(0, |failed| failed.times);
-            (unread.map(|failed| failed.failure.message.clone()), times < run.budget().max_task_retries)
+            (unread.map(|failed| failed.failure.message.clone()), times < run.budget().max_task_retries.get())
         });
         if let Some(unread) = unread {
             let _ = write!(prompt, "\n\n{unread}\n\nAnswer again, with the JSON object alone.");

@@ -6,6 +6,7 @@ use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::run::amount::{self, Seconds};
 
 /// Longest piece of a value that an error repeats, in characters.
 const SHOWN: usize = 60;
@@ -36,6 +37,9 @@ pub enum Kind {
     Whole { least: u64, most: u64 },
     /// A number above 0 and at most this.
     Positive { most: f64 },
+    /// A number of seconds above 0. A duration such as "10m" is taken too, which the schema leaves out: strict clients
+    /// want one type.
+    Seconds,
     /// A list of at most `count` texts, each of at most `most` bytes.
     Texts { count: usize, most: usize },
 }
@@ -90,6 +94,7 @@ impl Argument {
             Kind::Flag => json!({ "type": "boolean" }),
             Kind::Whole { least, most } => json!({ "type": "integer", "minimum": least, "maximum": most }),
             Kind::Positive { most } => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": most }),
+            Kind::Seconds => json!({ "type": "number", "exclusiveMinimum": 0, "maximum": amount::LARGEST }),
             Kind::Texts { count, most } => json!({
                 "type": "array", "maxItems": count, "items": { "type": "string", "minLength": 1, "maxLength": most },
             }),
@@ -125,6 +130,7 @@ impl Argument {
             {
                 None
             }
+            (Kind::Seconds, Value::Number(_) | Value::String(_)) if seconds(value).is_some() => None,
             (Kind::Texts { count, most }, Value::Array(items)) => {
                 let text = |item: &Value| match item.as_str() {
                     Some(text) => wrong_text(text, *most, false),
@@ -147,6 +153,7 @@ impl Argument {
             Kind::Whole { least, most } if *most == LARGEST => format!("a whole number of at least {least}"),
             Kind::Whole { least, most } => format!("a whole number from {least} to {most}"),
             Kind::Positive { most } => format!("a number above 0 and at most {most}"),
+            Kind::Seconds => format!("a number above 0 and at most {}", amount::LARGEST),
             Kind::Texts { .. } => "a list of texts".to_owned(),
         }
     }
@@ -170,6 +177,15 @@ fn whole(value: &Value) -> Option<u64> {
         (number <= LARGEST as f64).then_some(number as u64)
     };
     value.as_u64().or_else(from_float)
+}
+
+/// A duration above 0, as a number of seconds or as a text with its unit.
+fn seconds(value: &Value) -> Option<Seconds> {
+    let read = match value {
+        Value::String(text) => text.parse().ok(),
+        _ => value.as_f64().and_then(|number| Seconds::try_from(number).ok()),
+    };
+    read.filter(|seconds| seconds.get() > 0.0)
 }
 
 /// A value as an error repeats it.
@@ -245,10 +261,21 @@ impl Given {
         self.whole(name).and_then(|number| usize::try_from(number).ok())
     }
 
-    /// A number.
+    /// A duration.
     #[must_use]
-    pub fn number(&self, name: &str) -> Option<f64> {
-        self.0.get(name)?.as_f64()
+    pub fn seconds(&self, name: &str) -> Option<Seconds> {
+        seconds(self.0.get(name)?)
+    }
+
+    /// What is given for an option of runs, as the texts that it is read from; `None` where nothing is.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<Vec<String>> {
+        match self.0.get(name)? {
+            Value::String(text) => Some(vec![text.clone()]),
+            Value::Bool(given) => given.then(|| vec!["true".to_owned()]),
+            Value::Array(_) => self.texts(name),
+            value => Some(vec![whole(value).map_or_else(|| value.to_string(), |number| number.to_string())]),
+        }
     }
 
     /// A list of texts.
@@ -270,7 +297,7 @@ fn unknown(tool: &str, arguments: &[Argument], name: &str) -> Error {
 mod tests {
     use super::*;
 
-    const ARGUMENTS: [Argument; 6] = [
+    const ARGUMENTS: [Argument; 7] = [
         Argument {
             name: "goal",
             kind: Kind::Text { most: 8, empty: false },
@@ -285,7 +312,8 @@ mod tests {
             default: Default::Setting("k", 4),
             meaning: "A count.",
         },
-        Argument { name: "time", kind: Kind::Positive { most: 10.0 }, default: Default::None, meaning: "A time." },
+        Argument { name: "time", kind: Kind::Seconds, default: Default::None, meaning: "A time." },
+        Argument { name: "cost", kind: Kind::Positive { most: 10.0 }, default: Default::None, meaning: "A cost." },
         Argument { name: "list", kind: Kind::Texts { count: 2, most: 4 }, default: Default::None, meaning: "A list." },
     ];
 
@@ -297,8 +325,16 @@ mod tests {
     fn what_is_right_is_taken_and_defaults_are_filled_in() {
         let given = check(&json!({ "goal": "x", "count": 4.0, "time": null, "list": ["a", "b"] })).unwrap();
         assert_eq!((given.text("goal"), given.text("word"), given.flag("flag")), (Some("x"), Some("a"), true));
-        assert_eq!((given.whole("count"), given.number("time")), (Some(4), None));
+        assert_eq!((given.whole("count"), given.seconds("time")), (Some(4), None));
+        for (time, seconds) in [(json!(90), 90.0), (json!("10m"), 600.0), (json!(1.5), 1.5)] {
+            let given = check(&json!({ "goal": "x", "time": time })).unwrap();
+            assert_eq!(given.seconds("time").map(Seconds::get), Some(seconds));
+            assert!(given.option("time").is_some());
+        }
         assert_eq!(given.texts("list").unwrap(), ["a", "b"]);
+        let given = check(&json!({ "goal": "x", "count": 4.0, "flag": false, "list": [] })).unwrap();
+        assert_eq!((given.option("count"), given.option("flag")), (Some(vec!["4".to_owned()]), None));
+        assert_eq!((given.option("list"), given.option("time")), (Some(Vec::new()), None));
         assert_eq!(check(&json!({ "goal": "x" })).unwrap().whole("count"), None);
     }
 
@@ -316,8 +352,11 @@ mod tests {
             (json!({ "goal": "x", "count": 0 }), "a whole number from 1 to 9, and not 0"),
             (json!({ "goal": "x", "count": 1.5 }), "'count'"),
             (json!({ "goal": "x", "count": -1 }), "'count'"),
-            (json!({ "goal": "x", "time": 0 }), "a number above 0 and at most 10, and not 0"),
-            (json!({ "goal": "x", "time": 11 }), "'time'"),
+            (json!({ "goal": "x", "cost": 0 }), "a number above 0 and at most 10, and not 0"),
+            (json!({ "goal": "x", "cost": 11 }), "'cost'"),
+            (json!({ "goal": "x", "time": 0 }), "'time' of tool: a number above 0"),
+            (json!({ "goal": "x", "time": 1e300 }), "'time'"),
+            (json!({ "goal": "x", "time": "soon" }), "'time'"),
             (json!({ "goal": "x", "list": "a" }), "a list of texts, and not \"a\""),
             (json!({ "goal": "x", "list": ["a", 1] }), "1 is no text"),
             (json!({ "goal": "x", "list": ["a", "b", "c"] }), "at most 2 texts"),

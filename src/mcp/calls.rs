@@ -15,7 +15,7 @@ use super::scope::{blocking, run_of};
 use super::server::Server;
 use super::waiting::{Wait, deadline};
 use super::{starting, tasks};
-use crate::app::{self, Changes, Site};
+use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
@@ -125,14 +125,7 @@ impl Server {
         let (scope, detach) = (Arc::clone(&self.scope), given.flag("detach"));
         let status = blocking(move || {
             let site = scope.fresh()?;
-            let changes = Changes {
-                max_iterations: given.small("max_iterations"),
-                max_seconds: given.number("max_seconds"),
-                max_agent_calls: given.whole("max_agent_calls"),
-                max_tokens: given.whole("max_tokens"),
-                max_cost: given.number("max_cost"),
-                ..Changes::default()
-            };
+            let changes = starting::changes(&given)?;
             app::resume_detached(&site, run_of(&site, &run_id(&given))?.as_str(), changes)
         })
         .await?;
@@ -153,7 +146,7 @@ impl Server {
     async fn result(&self, given: &Given, call: Call) -> Result<CallToolResponse> {
         let run_id = run_id(given);
         let run = self.scope.read(move |site| run_of(site, &run_id)).await?;
-        let until = if given.flag("wait") { deadline(given.number("timeout")) } else { Some(Instant::now()) };
+        let until = if given.flag("wait") { deadline(given.seconds("timeout")) } else { Some(Instant::now()) };
         view(&Wait::new(&self.scope, run, &call.context, &self.closed).result(until).await?)
     }
 

@@ -118,7 +118,7 @@ impl ServerHandler for Server {
         };
         let call =
             Call { context, state: request.request_state, responses: request.input_responses.unwrap_or_default() };
-        let done = match Given::check(tool.name, tool.arguments, request.arguments.unwrap_or_default()) {
+        let done = match Given::check(tool.name, tool.arguments(), request.arguments.unwrap_or_default()) {
             Ok(given) => self.perform(tool.name, given, call).await,
             Err(error) => Err(error),
         };

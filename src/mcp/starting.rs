@@ -1,12 +1,10 @@
 //! From the arguments of `orchestrate` to a run.
 
-use std::collections::BTreeMap;
-
 use super::arguments::Given;
 use crate::app::{self, NewRun, Site};
 use crate::error::{Error, Result};
-use crate::run::goal::{AgentChoice, Asking, Budget, Check, Isolation, Options, Permissions, Role};
-use crate::settings;
+use crate::options::{Changes, TABLE};
+use crate::run::goal::{AgentChoice, Asking, Isolation, Options, Permissions};
 
 /// The name that stands for whichever backend fits.
 const AUTO: &str = "auto";
@@ -25,43 +23,35 @@ const HOSTS: [(&str, &str); 5] = [
 /// # Errors
 /// Where an argument cannot be carried out, or a setting is none.
 pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRun> {
-    let settings = site.settings();
-    let isolation = isolation(given, site)?;
-    let permissions = permissions(given)?.map_or_else(|| settings.permissions(), Ok)?;
-    if isolation == Isolation::None && permissions == Permissions::All {
+    let mut changes = changes(given)?;
+    changes.isolation = Some(isolation(given, site)?);
+    changes.permissions = permissions(given)?;
+    changes.agent = agent(given, site, client, changes.agent)?;
+    let asking = if given.flag("ask") { Asking::Suspend } else { Asking::Never };
+    let options = Options { asking, ..site.settings().options(&changes)? };
+    if options.isolation == Isolation::None && options.permissions == Permissions::All {
         return Err(Error::usage(
             "argument 'skip_permissions': everything would be permitted in the user's own checkout",
         )
         .hint("leave isolate true: the agents then work in a worktree"));
     }
-    let options = Options {
-        budget: Budget {
-            max_iterations: given.small("max_iterations").map_or_else(|| settings.max_iterations(), Ok)?,
-            max_task_retries: given.small("max_task_retries").map_or_else(|| settings.max_task_retries(), Ok)?,
-            max_seconds: given.number("max_seconds").map_or_else(|| settings.max_seconds(), |it| Ok(Some(it)))?,
-            max_agent_calls: given
-                .whole("max_agent_calls")
-                .map_or_else(|| settings.max_agent_calls(), |it| Ok(Some(it)))?,
-            max_tokens: given.whole("max_tokens").map_or_else(|| settings.max_tokens(), |it| Ok(Some(it)))?,
-            max_cost: given.number("max_cost").map_or_else(|| settings.max_cost(), |it| Ok(Some(it)))?,
-            patience: given.small("patience").map_or_else(|| settings.patience(), Ok)?,
-        },
-        agent: agent(given, site, client)?,
-        roles: roles(given, site)?,
-        no_wait: given.flag("no_wait") || settings.no_wait()?,
-        checks: checks(given, site)?,
-        check_timeout: given.number("verify_timeout").map_or_else(|| settings.verify_timeout(), |it| Ok(Some(it)))?,
-        agent_timeout: given.number("timeout").map_or_else(|| settings.timeout(), |it| Ok(Some(it)))?,
-        permissions,
-        isolation,
-        jobs: given.small("jobs").map_or_else(|| settings.jobs(), Ok)?,
-        max_subgoals: given.small("max_subgoals").map_or_else(|| settings.max_subgoals(), Ok)?,
-        playwright: given.flag("playwright"),
-        asking: if given.flag("ask") { Asking::Suspend } else { Asking::Never },
-        recheck: given.flag("recheck") || settings.recheck()?,
-        protect: given.texts("protect").unwrap_or_else(|| settings.protect()),
-        allow_protected: given.flag("allow_protected") || settings.allow_protected()?,
-    };
+    for (name, choice) in [
+        ("backend", &changes.agent),
+        ("planner", &changes.planner),
+        ("worker", &changes.worker),
+        ("reviewer", &changes.reviewer),
+        ("integrator", &changes.integrator),
+    ] {
+        // A command is none, unless it is what the user has set: who may name one runs anything.
+        if choice.as_ref().is_some_and(|choice| !site.may_be_chosen(&choice.backend)) {
+            return Err(Error::usage(format!(
+                "argument '{name}': a command is the user's to name, and not the caller's"
+            ))
+            .hint(
+                "list_backends names the agents; the user makes one with 'git config agentloop.backend.NAME.command'",
+            ));
+        }
+    }
     Ok(NewRun {
         goal: given.text("goal").unwrap_or_default().to_owned(),
         criteria: given.text("success_criteria").unwrap_or_default().to_owned(),
@@ -99,62 +89,36 @@ fn permissions(given: &Given) -> Result<Option<Permissions>> {
     }
 }
 
-fn checks(given: &Given, site: &Site) -> Result<Vec<Check>> {
-    let mut checks = match given.texts("verify_commands") {
-        Some(commands) => {
-            commands.iter().map(|command| settings::check(command)).collect::<Result<Vec<_>, _>>().map_err(|why| {
-                Error::usage(format!("argument 'verify_commands': {why}"))
-                    .hint("a command is a program and its arguments, quoted as for a shell; no shell runs it")
-            })?
-        }
-        None => site.settings().verify()?,
-    };
-    if given.flag("playwright") {
-        Check::add_playwright(&mut checks);
-    }
-    Ok(checks)
-}
-
-/// Who answers. `auto` is what the user has set, else the host that calls where it is an agent that is installed.
-fn agent(given: &Given, site: &Site, client: Option<&str>) -> Result<AgentChoice> {
-    let settings = site.settings();
-    let named = choice(given, site, "backend")?.filter(|choice| choice.backend != AUTO);
-    let mut choice = named.map_or_else(|| settings.agent(), Ok)?;
-    if choice.backend == AUTO
-        && let Some(backend) = given.text("caller_agent").or(client).and_then(backend_of)
-        && app::backends(site)?.iter().any(|known| known.name == backend && known.installed)
-    {
-        backend.clone_into(&mut choice.backend);
-    }
-    choice.model = given.text("model").map(ToOwned::to_owned).or(choice.model).or_else(|| settings.model());
-    Ok(choice)
-}
-
-/// Who answers a role instead: the argument, or else what the user has set.
-fn roles(given: &Given, site: &Site) -> Result<BTreeMap<Role, AgentChoice>> {
-    let mut chosen = site.settings().roles()?;
-    for (name, roles) in Role::CHOICES {
-        if let Some(choice) = choice(given, site, name)? {
-            chosen.extend(roles.iter().map(|role| (*role, choice.clone())));
+/// What the call gives of the table of options.
+///
+/// # Errors
+/// A value that cannot be carried out.
+pub fn changes(given: &Given) -> Result<Changes> {
+    let mut changes = Changes::default();
+    for entry in TABLE {
+        let Some(argument) = entry.argument else { continue };
+        if let Some(texts) = given.option(argument.name) {
+            changes.set(entry.id, &texts).map_err(|wrong| {
+                Error::usage(format!("argument '{}': {wrong}", argument.name)).hint(argument.meaning)
+            })?;
         }
     }
-    Ok(chosen)
+    Ok(changes)
 }
 
-/// The backend, perhaps with its model, that an argument names. A command is none, unless it is what the user has set: who
-/// may name one runs anything.
-fn choice(given: &Given, site: &Site, name: &str) -> Result<Option<AgentChoice>> {
-    let refused = |why: String| {
-        Error::usage(format!("argument '{name}': {why}"))
-            .hint("list_backends names them; the user makes one with 'git config agentloop.backend.NAME.command'")
-    };
-    let chosen = given.text(name).map(str::parse::<AgentChoice>).transpose().map_err(refused)?;
-    match chosen {
-        Some(choice) if !site.may_be_chosen(&choice.backend) => {
-            Err(refused("a command is the user's to name, and not the caller's".to_owned()))
-        }
-        chosen => Ok(chosen),
+/// Who answers, where it is not what the user has set: `auto` is that, else the host that calls where it is an agent that is
+/// installed.
+fn agent(given: &Given, site: &Site, client: Option<&str>, named: Option<AgentChoice>) -> Result<Option<AgentChoice>> {
+    let named = named.filter(|choice| choice.backend != AUTO);
+    if named.is_some() || site.settings().agent()?.backend != AUTO {
+        return Ok(named);
     }
+    let host = given.text("caller_agent").or(client).and_then(backend_of);
+    let model = site.settings().agent()?.model;
+    let host = host.map(|host| AgentChoice { backend: host.to_owned(), model });
+    let Some(host) = host else { return Ok(None) };
+    let is_installed = app::backends(site)?.iter().any(|known| known.name == host.backend && known.installed);
+    Ok(is_installed.then_some(host))
 }
 
 fn backend_of(host: &str) -> Option<&'static str> {

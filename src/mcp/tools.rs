@@ -8,18 +8,25 @@ use serde_json::Value;
 use super::arguments::{Argument, Default, Kind, LARGEST, schema};
 use super::schemas;
 use super::scope::RUN_ID_LENGTH;
-use crate::settings;
+use crate::options::{self, When};
+use crate::run::amount;
 
 /// A tool.
 pub struct Tool {
     /// Its name.
     pub name: &'static str,
     /// Its arguments.
-    pub arguments: &'static [Argument],
+    arguments: Taken,
     title: &'static str,
     meaning: &'static str,
     output: fn() -> Value,
     does: Does,
+}
+
+/// Where the arguments of a tool are.
+enum Taken {
+    These(&'static [Argument]),
+    OfOptions(&'static LazyLock<Vec<Argument>>),
 }
 
 /// What a tool may do.
@@ -49,13 +56,22 @@ pub fn described() -> &'static [Described] {
 }
 
 impl Tool {
+    /// Its arguments.
+    #[must_use]
+    pub fn arguments(&self) -> &'static [Argument] {
+        match self.arguments {
+            Taken::These(arguments) => arguments,
+            Taken::OfOptions(arguments) => arguments,
+        }
+    }
+
     fn described(&self) -> Described {
         let annotations = ToolAnnotations::with_title(self.title)
             .read_only(self.does == Does::Read)
             .destructive(self.does == Does::Stop)
             .idempotent(!matches!(self.does, Does::Work | Does::Guide))
             .open_world(self.does == Does::Work);
-        Described::new(self.name, self.meaning, schema(self.arguments))
+        Described::new(self.name, self.meaning, schema(self.arguments()))
             .with_title(self.title)
             .with_raw_output_schema(Arc::new(schemas::as_object((self.output)())))
             .with_annotations(annotations)
@@ -68,7 +84,7 @@ const GOAL: usize = crate::run::event::GOAL_LIMIT;
 const WORDS: usize = 4096;
 /// Longest answer, in bytes.
 const ANSWER: usize = 64 * 1024;
-/// The largest number of iterations, workers and the like.
+/// The largest number of an iteration or an attempt.
 const MANY: u64 = u32::MAX as u64;
 
 const fn argument(name: &'static str, kind: Kind, default: Default, meaning: &'static str) -> Argument {
@@ -84,7 +100,7 @@ const fn whole(name: &'static str, least: u64, most: u64, default: Default, mean
 }
 
 const fn seconds(name: &'static str, meaning: &'static str) -> Argument {
-    argument(name, Kind::Positive { most: settings::LARGEST }, Default::None, meaning)
+    argument(name, Kind::Seconds, Default::None, meaning)
 }
 
 const fn flag(name: &'static str, default: bool, meaning: &'static str) -> Argument {
@@ -98,31 +114,19 @@ const RUN_ID: Argument = argument(
     "The run: its id, or the beginning of it where no other run's id begins so.",
 );
 
-const MAX_SECONDS: Argument = seconds("max_seconds", "The most seconds that the run may take.");
-const MAX_AGENT_CALLS: Argument =
-    whole("max_agent_calls", 1, LARGEST, Default::None, "The most agent calls that the run may make.");
-const MAX_TOKENS: Argument =
-    whole("max_tokens", 1, LARGEST, Default::None, "The most tokens that the run may use, in and out together.");
-const MAX_COST: Argument = argument(
-    "max_cost",
-    Kind::Positive { most: settings::LARGEST },
-    Default::None,
-    "The most US dollars that the run may cost, as the agents report them.",
-);
-
 const DETACH: Argument = flag(
     "detach",
     true,
     "Whether to return at once. With false the call waits for the end; the run goes on even where the call is cancelled.",
 );
 
-const TOOLS: [Tool; 13] = [
+static TOOLS: [Tool; 13] = [
     Tool {
         name: "orchestrate",
         title: "Start a run",
         meaning: "Starts a run: agents plan, work, are checked and reviewed, again and again, until the goal is reached. \
             Returns the run's id at once unless detach is false.",
-        arguments: &ORCHESTRATE,
+        arguments: Taken::OfOptions(&ORCHESTRATE),
         output: schemas::started,
         does: Does::Work,
     },
@@ -130,7 +134,7 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_resume",
         title: "Answer a run's questions",
         meaning: "Answers the questions of a run whose status is needs_input, so that it goes on.",
-        arguments: &[
+        arguments: Taken::These(&[
             words("token", Default::Required, "The token that came with the questions."),
             argument(
                 "answers",
@@ -139,7 +143,7 @@ const TOOLS: [Tool; 13] = [
                 "One answer a question, in the order of the questions.",
             ),
             DETACH,
-        ],
+        ]),
         output: schemas::started,
         does: Does::Work,
     },
@@ -147,7 +151,7 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_status",
         title: "Where a run stands",
         meaning: "Says where a run stands: its state, phase and iteration.",
-        arguments: &[RUN_ID],
+        arguments: Taken::These(&[RUN_ID]),
         output: schemas::status,
         does: Does::Read,
     },
@@ -155,11 +159,11 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_tail",
         title: "What happened in a run",
         meaning: "Gives a run's events after a cursor, oldest first. Call it again with the cursor that it returns.",
-        arguments: &[
+        arguments: Taken::These(&[
             RUN_ID,
             whole("cursor", 0, LARGEST, Default::Whole(0), "The number of the last event that is known already."),
             whole("limit", 1, 10_000, Default::Whole(200), "The most events to return."),
-        ],
+        ]),
         output: schemas::tail,
         does: Does::Read,
     },
@@ -167,11 +171,11 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_result",
         title: "What a run came to",
         meaning: "Gives what a run came to, or how far it has come: history, checks, reviews, changed files, questions.",
-        arguments: &[
+        arguments: Taken::These(&[
             RUN_ID,
             flag("wait", false, "Whether to wait until the run ends or has questions."),
             seconds("timeout", "The most seconds to wait; the result is then given as it stands."),
-        ],
+        ]),
         output: schemas::result,
         does: Does::Read,
     },
@@ -179,7 +183,7 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_list",
         title: "Every run",
         meaning: "Lists the runs of this repository, newest first.",
-        arguments: &[],
+        arguments: Taken::These(&[]),
         output: schemas::runs,
         does: Does::Read,
     },
@@ -188,15 +192,7 @@ const TOOLS: [Tool; 13] = [
         title: "Go on with a run",
         meaning: "Goes on with a run that was interrupted, was cancelled or has spent a budget, from where its record \
             ends. A spent budget must be raised.",
-        arguments: &[
-            RUN_ID,
-            whole("max_iterations", 1, MANY, Default::None, "The most iterations of the run, those it took included."),
-            MAX_SECONDS,
-            MAX_AGENT_CALLS,
-            MAX_TOKENS,
-            MAX_COST,
-            DETACH,
-        ],
+        arguments: Taken::OfOptions(&CONTINUE),
         output: schemas::started,
         does: Does::Work,
     },
@@ -204,7 +200,7 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_steer",
         title: "Guide a run",
         meaning: "Gives guidance to a run that is running: its next plan hears it.",
-        arguments: &[
+        arguments: Taken::These(&[
             RUN_ID,
             argument(
                 "guidance",
@@ -212,7 +208,7 @@ const TOOLS: [Tool; 13] = [
                 Default::Required,
                 "What the next plan must hear.",
             ),
-        ],
+        ]),
         output: schemas::status,
         does: Does::Guide,
     },
@@ -220,7 +216,7 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_cancel",
         title: "Stop a run",
         meaning: "Stops a run and its agents. What they did so far is committed on the run's branch.",
-        arguments: &[RUN_ID],
+        arguments: Taken::These(&[RUN_ID]),
         output: schemas::status,
         does: Does::Stop,
     },
@@ -228,14 +224,14 @@ const TOOLS: [Tool; 13] = [
         name: "orchestrate_output",
         title: "What a worker printed",
         meaning: "Gives what a worker printed, to the letter, a page at a time. Call it again with the cursor that it returns.",
-        arguments: &[
+        arguments: Taken::These(&[
             RUN_ID,
             whole("iteration", 1, MANY, Default::Required, "The pass, from 1."),
             words("subgoal", Default::Required, "The subgoal's id, as orchestrate_result names it."),
             whole("attempt", 1, MANY, Default::None, "The attempt, from 1; the last one where it is left out."),
             whole("cursor", 0, LARGEST, Default::Whole(0), "Bytes that are known already."),
             whole("limit", 1, 1_000_000, Default::Whole(32_768), "The most bytes to return."),
-        ],
+        ]),
         output: schemas::output,
         does: Does::Read,
     },
@@ -244,7 +240,7 @@ const TOOLS: [Tool; 13] = [
         title: "What merging would do",
         meaning: "Says what merging a run's branch into the current branch would do: files, diffstat, conflicts, and the \
             command that merges. It merges nothing.",
-        arguments: &[RUN_ID],
+        arguments: Taken::These(&[RUN_ID]),
         output: schemas::merge_preview,
         does: Does::Read,
     },
@@ -252,7 +248,7 @@ const TOOLS: [Tool; 13] = [
         name: "list_backends",
         title: "The agents",
         meaning: "Lists the agents that can be driven from here, and whether they are installed.",
-        arguments: &[],
+        arguments: Taken::These(&[]),
         output: schemas::backends,
         does: Does::Read,
     },
@@ -260,7 +256,11 @@ const TOOLS: [Tool; 13] = [
         name: "doctor",
         title: "Check the set-up",
         meaning: "Checks whether runs can work here: git, the repository, the disk, the agents and their logins.",
-        arguments: &[words("cwd", Default::None, "A directory in the repository of this server. Others are refused.")],
+        arguments: Taken::These(&[words(
+            "cwd",
+            Default::None,
+            "A directory in the repository of this server. Others are refused.",
+        )]),
         output: schemas::doctor,
         does: Does::Read,
     },
@@ -272,109 +272,83 @@ const CWD: Argument = words(
     "A directory in the repository of this server: the run starts from what is checked out there. Others are refused.",
 );
 
-const ORCHESTRATE: [Argument; 35] = [
-    argument(
-        "goal",
-        Kind::Text { most: GOAL, empty: false },
-        Default::Required,
-        "What is to be reached, in words: complete, since the agents see nothing else of the conversation.",
-    ),
-    argument(
-        "success_criteria",
-        Kind::Text { most: GOAL, empty: true },
-        Default::Text(""),
-        "What must hold for the goal to be reached; empty lets an agent propose it.",
-    ),
-    words(
-        "backend",
-        Default::Text("auto"),
-        "The agent, as list_backends names it, perhaps with /model. auto is the user's setting, else the calling agent, else the first installed.",
-    ),
-    words(
-        "caller_agent",
-        Default::None,
-        "The agent that calls, where auto should pick it: claude_code, codex, opencode, …",
-    ),
-    CWD,
-    whole("max_iterations", 1, MANY, Default::Setting("agentloop.maxIterations", 4), "Passes the run may take."),
-    flag("skip_permissions", false, "Whether agents may do everything unasked. Refused together with isolate=false."),
-    flag(
-        "isolate",
-        true,
-        "Whether agents work in a worktree of the run's own. With false they edit the user's checkout.",
-    ),
-    words("model", Default::None, "The model that the agent uses; its own choice where it is left out."),
-    seconds("timeout", "The most seconds that one agent call may take."),
-    MAX_SECONDS,
-    argument(
-        "verify_commands",
-        Kind::Texts { count: 100, most: WORDS },
-        Default::None,
-        "Commands that must exit with 0 for the goal to be reached, such as \"cargo test\"; run without a shell.",
-    ),
-    seconds("verify_timeout", "The most seconds that one verify command may take."),
-    flag("playwright", false, "Whether to test in a browser: adds the verify command 'npx playwright test'."),
-    DETACH,
-    argument(
-        "permissions",
-        Kind::Word(&["ask", "edit", "all"]),
-        Default::None,
-        "What agents may do unasked: nothing that they would ask for, edit files in their worktree, or everything.",
-    ),
-    flag(
-        "ask",
-        true,
-        "Whether agents may put questions before they begin: the run then waits with status needs_input.",
-    ),
-    words("base", Default::None, "The revision to start from; HEAD where it is left out."),
-    words("name", Default::None, "What to call the run; words of the goal where it is left out."),
-    whole(
-        "max_task_retries",
-        0,
-        MANY,
-        Default::Setting("agentloop.maxTaskRetries", 1),
-        "Further attempts at a subgoal after its first.",
-    ),
-    MAX_AGENT_CALLS,
-    MAX_TOKENS,
-    MAX_COST,
-    whole("jobs", 1, MANY, Default::Setting("agentloop.jobs", 4), "Workers at a time."),
-    whole("max_subgoals", 1, MANY, Default::Setting("agentloop.maxSubgoals", 32), "Subgoals an iteration."),
-    whole(
-        "patience",
-        0,
-        MANY,
-        Default::Setting("agentloop.patience", 5),
-        "Iterations without a change before the run is stopped as stuck; 0 is never.",
-    ),
-    argument(
-        "protect",
-        Kind::Texts { count: 100, most: WORDS },
-        Default::None,
-        "Files that workers may not change, as git pathspecs: tests, say, that define what success is.",
-    ),
-    flag("allow_protected", false, "Whether workers may change protected files all the same; the reviewer is told."),
-    flag("recheck", false, "Whether a verify command runs again on a tree that it passed on before."),
-    words(
-        "planner",
-        Default::None,
-        "Who plans, and asks before that, as backend or backend/model; backend where left out.",
-    ),
-    words("worker", Default::None, "Who works on the subgoals, as backend or backend/model; backend where left out."),
-    words("reviewer", Default::None, "Who reviews, as backend or backend/model; backend where left out."),
-    words(
-        "integrator",
-        Default::None,
-        "Who resolves conflicts between workers, as backend or backend/model; backend where left out.",
-    ),
-    flag("no_wait", false, "Whether to stop at a usage limit instead of waiting until it resets."),
-    argument(
-        "isolation",
-        Kind::Word(&["worktree", "shared"]),
-        Default::None,
-        "Whether each worker has a worktree of its own, or all share the run's; the user's setting where it is left out.",
-    ),
-];
+/// The arguments of `orchestrate`: those of a call, and those of the table of options.
+static ORCHESTRATE: LazyLock<Vec<Argument>> = LazyLock::new(|| {
+    let own = [
+        argument(
+            "goal",
+            Kind::Text { most: GOAL, empty: false },
+            Default::Required,
+            "What is to be reached, in words: complete, since the agents see nothing else of the conversation.",
+        ),
+        argument(
+            "success_criteria",
+            Kind::Text { most: GOAL, empty: true },
+            Default::Text(""),
+            "What must hold for the goal to be reached; empty lets an agent propose it.",
+        ),
+        words(
+            "caller_agent",
+            Default::None,
+            "The agent that calls, where auto should pick it: claude_code, codex, opencode, …",
+        ),
+        CWD,
+        flag(
+            "skip_permissions",
+            false,
+            "Whether agents may do everything unasked. Refused together with isolate=false.",
+        ),
+        flag(
+            "isolate",
+            true,
+            "Whether agents work in a worktree of the run's own. With false they edit the user's checkout.",
+        ),
+        argument(
+            "isolation",
+            Kind::Word(&["worktree", "shared"]),
+            Default::None,
+            "Whether each worker has a worktree of its own, or all share the run's; the user's setting where it is left out.",
+        ),
+        DETACH,
+        flag(
+            "ask",
+            true,
+            "Whether agents may put questions before they begin: the run then waits with status needs_input.",
+        ),
+        words("base", Default::None, "The revision to start from; HEAD where it is left out."),
+        words("name", Default::None, "What to call the run; words of the goal where it is left out."),
+    ];
+    own.into_iter().chain(options::TABLE.iter().filter_map(|entry| option(entry, true))).collect()
+});
+
+/// The arguments of `orchestrate_continue`: what a live run may change.
+static CONTINUE: LazyLock<Vec<Argument>> = LazyLock::new(|| {
+    let live = options::TABLE.iter().filter(|entry| entry.changes == When::Live);
+    [RUN_ID].into_iter().chain(live.filter_map(|entry| option(entry, false))).chain([DETACH]).collect()
+});
+
+/// An option of runs as an argument; `new` says whether its default holds.
+fn option(entry: &options::Entry, new: bool) -> Option<Argument> {
+    let options::Argument { name, meaning } = entry.argument?;
+    let kind = match entry.kind {
+        options::Kind::Flag => Kind::Flag,
+        options::Kind::Count { least, most } => Kind::Whole { least, most: most.min(LARGEST) },
+        options::Kind::Seconds => Kind::Seconds,
+        options::Kind::Dollars => Kind::Positive { most: amount::LARGEST },
+        options::Kind::Word(words) => Kind::Word(words),
+        options::Kind::Agent | options::Kind::Text => Kind::Text { most: WORDS, empty: false },
+        options::Kind::Texts | options::Kind::Commands => Kind::Texts { count: 100, most: WORDS },
+    };
+    let default = match entry.kind {
+        options::Kind::Flag => Default::Flag(false),
+        options::Kind::Count { .. } if new => {
+            entry.default.parse().map_or(Default::None, |number| Default::Setting(entry.key, number))
+        }
+        options::Kind::Agent if !entry.default.is_empty() => Default::Text(entry.default),
+        _ => Default::None,
+    };
+    Some(argument(name, kind, default, meaning))
+}
 
 #[cfg(test)]
 mod tests {

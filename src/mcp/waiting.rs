@@ -3,7 +3,6 @@
 //! A wait starts nothing and stops nothing. Where it ends early, the run goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::scope::Scope;
 use crate::app::{self, LOOK};
 use crate::error::{Error, Result};
+use crate::run::amount::Seconds;
 use crate::run::goal::RunId;
 use crate::run::view::{RunResult, Status};
 
@@ -119,8 +119,8 @@ fn is_over(until: Option<Instant>) -> bool {
 
 /// The moment `seconds` from now.
 #[must_use]
-pub fn deadline(seconds: Option<f64>) -> Option<Instant> {
-    seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds))
+pub fn deadline(timeout: Option<Seconds>) -> Option<Instant> {
+    timeout.map(|timeout| Instant::now() + timeout.duration())
 }
 
 /// Tells a caller how far a run has come.

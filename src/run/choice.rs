@@ -34,13 +34,13 @@ impl FromStr for AgentChoice {
     type Err = String;
 
     /// Reads `backend` or `backend/model`; a model's name may hold slashes of its own. What follows [`ACP`] is a command,
-    /// to its end.
+    /// to its end. The error is what was expected.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Some(command) = text.strip_prefix(ACP) {
             return match command.trim() {
-                "" => Err(format!("'{text}' names no command: for example '{ACP}opencode acp'")),
-                command if command.contains(char::is_control) => Err("the command holds control characters".to_owned()),
+                "" => Err(format!("a command after '{ACP}', such as '{ACP}opencode acp'")),
+                command if command.contains(char::is_control) => Err("a command without control characters".to_owned()),
                 command => Ok(Self { backend: format!("{ACP}{command}"), model: None }),
             };
         }
@@ -49,7 +49,7 @@ impl FromStr for AgentChoice {
             None => (text, None),
         };
         if backend.is_empty() || model.as_deref() == Some("") {
-            return Err(format!("'{text}' is no agent: name it as BACKEND or BACKEND/MODEL"));
+            return Err("BACKEND or BACKEND/MODEL".to_owned());
         }
         if text.contains(char::is_control) {
             return Err("the name contains control characters".to_owned());

@@ -1,13 +1,14 @@
 //! What a run is for and what bounds it: its id, its goal, its options, its budget and why it ended.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 pub use super::choice::{ACP, AgentChoice, Role};
 use super::id::SessionId;
-use super::range;
 use crate::error::one_of;
 
 /// Longest slug in a [`RunId`], in characters.
@@ -127,41 +128,39 @@ pub struct Goal {
 #[serde(default)]
 pub struct Budget {
     /// Iterations, over all sessions.
-    pub max_iterations: u32,
+    pub max_iterations: Iterations,
     /// Further attempts at a subgoal after its first, an iteration.
-    pub max_task_retries: u32,
-    /// Seconds of all sessions together, waiting included.
-    #[serde(deserialize_with = "range::limit")]
-    pub max_seconds: Option<f64>,
+    pub max_task_retries: Retries,
+    /// The time of all sessions together, waiting included.
+    pub max_seconds: Option<Seconds>,
     /// Calls of agents, over all sessions.
-    pub max_agent_calls: Option<u64>,
+    pub max_agent_calls: Option<NonZeroU64>,
     /// Tokens in and out together, over all sessions.
-    pub max_tokens: Option<u64>,
+    pub max_tokens: Option<NonZeroU64>,
     /// US dollars, over all sessions, as the agents report them.
-    #[serde(deserialize_with = "range::dollars")]
-    pub max_cost: Option<f64>,
+    pub max_cost: Option<Dollars>,
     /// Iterations that end with the same tree and the same failing checks before the run is stuck; 0 = never.
-    pub patience: u32,
+    pub patience: Patience,
 }
 
 impl Budget {
     /// Attempts at a subgoal, or at a conflict, an iteration: the first and the further ones.
     #[must_use]
     pub fn attempts(&self) -> u32 {
-        self.max_task_retries.saturating_add(1)
+        self.max_task_retries.get() + 1
     }
 }
 
 impl Default for Budget {
     fn default() -> Self {
         Self {
-            max_iterations: 4,
-            max_task_retries: 1,
+            max_iterations: Iterations::near(4),
+            max_task_retries: Retries::near(1),
             max_seconds: None,
             max_agent_calls: None,
             max_tokens: None,
             max_cost: None,
-            patience: 5,
+            patience: Patience::near(5),
         }
     }
 }
@@ -282,20 +281,18 @@ pub struct Options {
     pub roles: std::collections::BTreeMap<Role, AgentChoice>,
     /// The checks, in order.
     pub checks: Vec<Check>,
-    /// Seconds for one check; `None` = as long as it takes.
-    #[serde(deserialize_with = "range::limit")]
-    pub check_timeout: Option<f64>,
-    /// Seconds for one agent call; `None` = as long as it takes.
-    #[serde(deserialize_with = "range::limit")]
-    pub agent_timeout: Option<f64>,
+    /// How long one check may take; `None` = as long as it takes.
+    pub check_timeout: Option<Seconds>,
+    /// How long one agent call may take; `None` = as long as it takes.
+    pub agent_timeout: Option<Seconds>,
     /// What agents may do without being asked.
     pub permissions: Permissions,
     /// Where workers work.
     pub isolation: Isolation,
     /// Workers at a time.
-    pub jobs: u32,
+    pub jobs: Jobs,
     /// Subgoals an iteration; the rest of a longer plan is named in the feedback.
-    pub max_subgoals: u32,
+    pub max_subgoals: Subgoals,
     /// Whether browser tests were asked for: the prompts say so.
     pub playwright: bool,
     /// How questions are answered.
@@ -323,8 +320,8 @@ impl Default for Options {
             agent_timeout: None,
             permissions: Permissions::default(),
             isolation: Isolation::default(),
-            jobs: 4,
-            max_subgoals: 32,
+            jobs: Jobs::near(4),
+            max_subgoals: Subgoals::near(32),
             playwright: false,
             asking: Asking::default(),
             no_wait: false,
@@ -336,6 +333,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// Turns browser tests on, with their check, or off.
+    pub fn set_playwright(&mut self, wanted: bool) {
+        self.playwright = wanted;
+        if wanted {
+            Check::add_playwright(&mut self.checks);
+        }
+    }
+
     /// Who answers `role`.
     #[must_use]
     pub fn agent_for(&self, role: Role) -> &AgentChoice {

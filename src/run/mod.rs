@@ -323,10 +323,10 @@ impl Run {
 
     /// Whether the newest iterations changed nothing for as long as the budget has patience.
     fn is_stuck(&self) -> bool {
-        if self.budget().patience == 0 {
+        if self.budget().patience.get() == 0 {
             return false;
         }
-        let window = (self.budget().patience as usize).max(2);
+        let window = (self.budget().patience.get() as usize).max(2);
         let since_resume = self.iterations.get(self.patience_from..).unwrap_or_default();
         let Some(start) = since_resume.len().checked_sub(window) else { return false };
         let mut ends = since_resume[start..].iter().map(Iteration::end);

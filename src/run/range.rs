@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer, de};
 
-use super::amount::{Dollars, Seconds};
+use super::amount::Seconds;
 
 /// The newest number that an event can have. A driver numbers without gaps, so that no run comes near.
 pub const LAST_SEQ: u64 = 1 << 53;
@@ -45,18 +45,6 @@ pub(super) fn iteration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
 /// How long something took.
 pub(super) fn took<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     within(deserializer, |seconds| Seconds::try_from(*seconds).is_ok(), "seconds from 0 to 1000000000")
-}
-
-/// How long something may take.
-pub(super) fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let fits = |seconds: &Option<f64>| seconds.is_none_or(|seconds| Seconds::try_from(seconds).is_ok());
-    within(deserializer, fits, "seconds from 0 to 1000000000")
-}
-
-/// What something may cost.
-pub(super) fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    let fits = |dollars: &Option<f64>| dollars.is_none_or(|dollars| Dollars::try_from(dollars).is_ok());
-    within(deserializer, fits, "an amount from 0 to 1000000000")
 }
 
 /// A text without control characters.

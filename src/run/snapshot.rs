@@ -150,7 +150,7 @@ impl Run {
             state,
             phase: self.phase().name().to_owned(),
             iteration: self.iteration().map_or(0, |iteration| iteration.number),
-            max_iterations: self.budget().max_iterations,
+            max_iterations: self.budget().max_iterations.get(),
             seq: self.seq,
             session: self.sessions.last().map(|session| session.id.clone()).unwrap_or_default(),
             started: self.sessions.first().map(|session| session.started).unwrap_or_default(),

@@ -154,12 +154,12 @@ impl Run {
     /// Whether the sessions together have used up their seconds.
     #[must_use]
     pub fn out_of_time(&self, now: Timestamp) -> bool {
-        self.budget().max_seconds.is_some_and(|limit| self.seconds(now) >= limit)
+        self.budget().max_seconds.is_some_and(|limit| self.seconds(now) >= limit.get())
     }
 
     /// Whether a role that is not a worker has failed too often in a row.
     fn role_is_exhausted(&self) -> bool {
-        self.role_failure.as_ref().is_some_and(|failed| failed.times > self.budget().max_task_retries)
+        self.role_failure.as_ref().is_some_and(|failed| failed.times > self.budget().max_task_retries.get())
     }
 
     /// Lets calls in flight finish, commits what is there, ends.
@@ -201,7 +201,7 @@ impl Run {
         let pending = self.pending(iteration);
         let in_flight = iteration.tasks.iter().filter(|task| task.running).count();
         if in_flight > 0 || !pending.is_empty() {
-            let free = (self.options.jobs.max(1) as usize).saturating_sub(in_flight);
+            let free = (self.options.jobs.get() as usize).saturating_sub(in_flight);
             return Step::Work(pending.into_iter().take(free).map(|task| task.id.to_string()).collect());
         }
         let allowed = self.budget().attempts();
@@ -233,7 +233,7 @@ impl Run {
     }
 
     fn next_iteration(&self, last: &Iteration) -> Step {
-        let may_go_on = last.number < self.budget().max_iterations;
+        let may_go_on = last.number < self.budget().max_iterations.get();
         // Guidance that no plan has heard yet is a wish for one more iteration.
         let is_guided = !self.steering.is_empty();
         if last.is_complete() && !(is_guided && may_go_on) {
@@ -262,9 +262,12 @@ impl Run {
             self.iteration().map_or(0, |iteration| iteration.tasks.iter().filter(|task| task.running).count());
         let budget = self.budget();
         let spent = [
-            (budget.max_agent_calls.is_some_and(|limit| self.agent_calls >= limit), StopReason::MaxAgentCalls),
-            (budget.max_tokens.is_some_and(|limit| self.usage.tokens() >= limit), StopReason::MaxTokens),
-            (budget.max_cost.is_some_and(|limit| self.usage.cost_usd.unwrap_or(0.0) >= limit), StopReason::MaxCost),
+            (budget.max_agent_calls.is_some_and(|limit| self.agent_calls >= limit.get()), StopReason::MaxAgentCalls),
+            (budget.max_tokens.is_some_and(|limit| self.usage.tokens() >= limit.get()), StopReason::MaxTokens),
+            (
+                budget.max_cost.is_some_and(|limit| self.usage.cost_usd.unwrap_or(0.0) >= limit.get()),
+                StopReason::MaxCost,
+            ),
         ];
         // A goal that is reached stays reached, where guidance asked for more than there is left to spend.
         let is_reached = self.iteration().is_some_and(|last| last.checkpoint.is_some() && last.is_complete());
@@ -277,13 +280,13 @@ impl Run {
             if pause.limit && self.options.no_wait {
                 return end(StopReason::UsageLimit);
             }
-            let deadline = budget.max_seconds.map_or(pause.until, |limit| now.plus(limit - self.seconds(now)));
+            let deadline = budget.max_seconds.map_or(pause.until, |limit| now.plus(limit.get() - self.seconds(now)));
             return Step::Wait { until: pause.until.min(deadline), backend: backend.clone() };
         }
         match step {
             Step::Work(mut start) => {
                 if let Some(limit) = budget.max_agent_calls {
-                    let left = usize::try_from(limit - self.agent_calls).unwrap_or(usize::MAX);
+                    let left = usize::try_from(limit.get() - self.agent_calls).unwrap_or(usize::MAX);
                     start.truncate(left);
                 }
                 // After a pause one call goes ahead and finds out whether the service answers again.

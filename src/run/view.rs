@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::amount::Iterations;
 use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
@@ -210,19 +211,22 @@ impl Run {
         let twice = |most: u64, spent: u64| most.max(spent).saturating_mul(2);
         let dear = |most: f64, spent: f64, parts: f64| (most.max(spent) * 2.0 * parts).ceil() / parts;
         match reason {
-            StopReason::MaxIterations => Some(format!(" --max-iterations {}", budget.max_iterations.saturating_mul(2))),
-            StopReason::MaxSeconds => {
-                budget.max_seconds.map(|most| format!(" --max-seconds {}", dear(most, self.seconds(self.now), 1.0)))
+            StopReason::MaxIterations => {
+                let twice = Iterations::near(budget.max_iterations.get() * 2);
+                Some(format!(" --max-iterations {twice}"))
             }
+            StopReason::MaxSeconds => budget
+                .max_seconds
+                .map(|most| format!(" --max-seconds {}", dear(most.get(), self.seconds(self.now), 1.0))),
             StopReason::MaxAgentCalls => {
-                budget.max_agent_calls.map(|most| format!(" --max-agent-calls {}", twice(most, self.agent_calls)))
+                budget.max_agent_calls.map(|most| format!(" --max-agent-calls {}", twice(most.get(), self.agent_calls)))
             }
             StopReason::MaxTokens => {
-                budget.max_tokens.map(|most| format!(" --max-tokens {}", twice(most, self.usage.tokens())))
+                budget.max_tokens.map(|most| format!(" --max-tokens {}", twice(most.get(), self.usage.tokens())))
             }
             StopReason::MaxCost => {
                 let spent = self.usage.cost_usd.unwrap_or_default();
-                budget.max_cost.map(|most| format!(" --max-cost {}", dear(most, spent, 100.0)))
+                budget.max_cost.map(|most| format!(" --max-cost {}", dear(most.get(), spent, 100.0)))
             }
             _ => None,
         }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::run::{Common, Driving};
-use super::value::{text, verify};
+use super::flags::Flags;
+use super::run::Driving;
+use super::value::{command, text};
 use crate::run::goal::Check;
 
 pub const STEER_EXAMPLES: &str = "\
@@ -39,7 +40,7 @@ pub struct BisectArgs {
     #[arg(value_parser = text)]
     pub run: Option<String>,
     /// The command that must pass, run without a shell [default: agentloop.verify]
-    #[arg(long, value_name = "CMD", value_parser = verify)]
+    #[arg(long, value_name = "CMD", value_parser = command)]
     pub verify: Option<Check>,
     /// Print JSON
     #[arg(long)]
@@ -77,7 +78,7 @@ pub struct ForkArgs {
     pub name: Option<String>,
     /// What may change.
     #[command(flatten)]
-    pub common: Common,
+    pub options: Flags<false>,
     /// How it is driven.
     #[command(flatten)]
     pub driving: Driving,

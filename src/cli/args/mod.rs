@@ -1,5 +1,6 @@
 //! The command line as clap reads it. The words here are what `-h` prints.
 
+mod flags;
 mod fork;
 mod hooks;
 mod install;
@@ -13,13 +14,14 @@ mod value;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::flags::Flags;
 pub use self::fork::{BisectArgs, ForkArgs, SteerArgs};
 pub use self::hooks::{HookArgs, HooksArgs, HooksVerb};
 pub use self::install::{CompleteArgs, InstallArgs};
 pub use self::mcp::{Host, McpArgs};
 pub use self::read::{ListArgs, OutputArgs, ResultArgs, StatusArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
-pub use self::run::{AnswerArgs, Common, Driving, ResumeArgs, RunArgs};
+pub use self::run::{AnswerArgs, Driving, ResumeArgs, RunArgs};
 pub use self::share::SyncArgs;
 pub use self::take::{DiscardArgs, MergeArgs, PruneArgs};
 pub(super) use self::value::MARK;

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::value::{at_least_one_usize, text};
-use crate::settings::seconds;
+use super::value::{at_least_one, text, value};
+use crate::run::amount::Seconds;
 
 pub const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -61,7 +61,7 @@ pub struct TailArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cursor: u64,
     /// Print at most this many events
-    #[arg(long, value_name = "N", value_parser = at_least_one_usize)]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub limit: Option<usize>,
     /// Print JSON; with -f, one event a line
     #[arg(long)]
@@ -77,9 +77,9 @@ pub struct ResultArgs {
     /// Wait until the run ends, or waits for answers
     #[arg(long)]
     pub wait: bool,
-    /// Wait no longer than this many seconds
-    #[arg(long, value_name = "S", requires = "wait", value_parser = seconds)]
-    pub timeout: Option<f64>,
+    /// Wait no longer than this many seconds, or 10m, 2h
+    #[arg(long, value_name = "S", requires = "wait", value_parser = value::<Seconds>)]
+    pub timeout: Option<Seconds>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

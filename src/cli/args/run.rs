@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::value::{
-    agent, at_least_none, at_least_one, at_least_one_u64, dollars, isolation, permissions, text, verify,
-};
-use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
-use crate::settings::seconds;
+use super::flags::Flags;
+use super::value::{text, value};
+use crate::run::goal::Isolation;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -43,11 +41,11 @@ pub struct ResumeArgs {
     #[arg(long)]
     pub take_over: bool,
     /// Where workers work from here on: worktree (each its own) or shared
-    #[arg(long, value_name = "WHAT", value_parser = isolation)]
+    #[arg(long, value_name = "WHAT", value_parser = value::<Isolation>)]
     pub isolation: Option<Isolation>,
     /// What may change.
     #[command(flatten)]
-    pub common: Common,
+    pub options: Flags<false>,
     /// How it is driven.
     #[command(flatten)]
     pub driving: Driving,
@@ -84,105 +82,15 @@ pub struct RunArgs {
     /// The answers, one a question, in order
     #[arg(long = "answer", value_name = "TEXT", num_args = 1.., requires = "resume", value_parser = text)]
     pub answers: Vec<String>,
-    /// Where workers work: worktree (each its own), shared, or none
-    #[arg(long, value_name = "WHAT", value_parser = isolation)]
-    pub isolation: Option<Isolation>,
-    /// Let agents edit your checkout: the same as --isolation none
-    #[arg(long, conflicts_with = "isolation")]
-    pub no_isolate: bool,
+    /// The options in the table.
+    #[command(flatten)]
+    pub options: Flags<true>,
     /// Permit everything even in your checkout
     #[arg(long)]
     pub force: bool,
-    /// What a resumed run can change too.
-    #[command(flatten)]
-    pub common: Common,
-    /// Subgoals an iteration [default: 32]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
-    pub max_subgoals: Option<u32>,
-    /// Seconds one check may take
-    #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Checks and limits")]
-    pub verify_timeout: Option<f64>,
-    /// Test in a browser: adds the check 'npx playwright test'
-    #[arg(long, help_heading = "Checks and limits")]
-    pub playwright: bool,
     /// How it is driven.
     #[command(flatten)]
     pub driving: Driving,
-}
-
-/// Options that a run is started with and that a resumed run can change.
-#[derive(Debug, Default, Args)]
-#[allow(clippy::struct_excessive_bools)] // each is a flag
-pub struct Common {
-    /// The agent, as NAME or NAME/MODEL: auto, or one that 'git agentloop backends' lists; or acp:COMMAND
-    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
-    pub backend: Option<AgentChoice>,
-    /// The model that the agent uses
-    #[arg(long, value_parser = text, help_heading = "Agents")]
-    pub model: Option<String>,
-    /// Who plans, and asks before that [default: --backend]
-    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
-    pub planner: Option<AgentChoice>,
-    /// Who works on the subgoals [default: --backend]
-    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
-    pub worker: Option<AgentChoice>,
-    /// Who reviews [default: --backend]
-    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
-    pub reviewer: Option<AgentChoice>,
-    /// Who resolves conflicts between workers [default: --backend]
-    #[arg(long, value_name = "AGENT", value_parser = agent, help_heading = "Agents")]
-    pub integrator: Option<AgentChoice>,
-    /// What agents may do unasked: ask, edit or all [default: edit]
-    #[arg(long, value_name = "WHAT", value_parser = permissions, help_heading = "Agents")]
-    pub permissions: Option<Permissions>,
-    /// The same as --permissions all
-    #[arg(long, conflicts_with = "permissions", help_heading = "Agents")]
-    pub skip_permissions: bool,
-    /// A command that must pass; repeatable, run without a shell
-    #[arg(long, value_name = "CMD", value_parser = verify, help_heading = "Checks and limits")]
-    pub verify: Vec<Check>,
-    /// Run a check again even on a tree that it passed on before
-    #[arg(long, help_heading = "Checks and limits")]
-    pub recheck: bool,
-    /// Files that workers may not change; repeatable, a git pathspec
-    #[arg(long, value_name = "PATHS", value_parser = text, help_heading = "Checks and limits")]
-    pub protect: Vec<String>,
-    /// Let workers change protected files; the reviewer is told
-    #[arg(long, help_heading = "Checks and limits")]
-    pub allow_protected: bool,
-    /// Iterations the run may take, at most 4294967295 [default: 4]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
-    pub max_iterations: Option<u32>,
-    /// Further attempts at a subgoal after its first [default: 1]
-    #[arg(long, value_name = "N", value_parser = at_least_none, help_heading = "Checks and limits")]
-    pub max_task_retries: Option<u32>,
-    /// Seconds the run may take
-    #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Checks and limits")]
-    pub max_seconds: Option<f64>,
-    /// Agent calls the run may make
-    #[arg(long, value_name = "N", value_parser = at_least_one_u64, help_heading = "Checks and limits")]
-    pub max_agent_calls: Option<u64>,
-    /// Tokens the run may use, in and out together
-    #[arg(long, value_name = "N", value_parser = at_least_one_u64, help_heading = "Checks and limits")]
-    pub max_tokens: Option<u64>,
-    /// US dollars the run may cost, as the agents report them
-    #[arg(long, value_name = "USD", value_parser = dollars, help_heading = "Checks and limits")]
-    pub max_cost: Option<f64>,
-    /// Seconds one agent call may take
-    #[arg(long, value_name = "S", value_parser = seconds, help_heading = "Checks and limits")]
-    pub timeout: Option<f64>,
-    /// Stop at a usage limit instead of waiting until it resets
-    #[arg(long, help_heading = "Checks and limits")]
-    pub no_wait: bool,
-    /// Workers at a time [default: 4]
-    #[arg(long, value_name = "N", value_parser = at_least_one, help_heading = "Checks and limits")]
-    pub jobs: Option<u32>,
-    /// One worker at a time
-    #[arg(long, conflicts_with = "jobs", help_heading = "Checks and limits")]
-    pub sequential: bool,
-    /// Iterations without a change before the run is stuck; 0 = never [default: 5]
-    #[arg(long, value_name = "N", value_parser = at_least_none, help_heading = "Checks and limits")]
-    pub patience: Option<u32>,
 }
 
 /// How a run is driven and shown.

@@ -2,7 +2,8 @@
 
 use clap::{ArgGroup, Args};
 
-use super::value::{age, agent, text};
+use super::value::{duration, text, value};
+use crate::run::amount::Seconds;
 use crate::run::goal::AgentChoice;
 
 pub const MERGE_EXAMPLES: &str = "\
@@ -56,7 +57,7 @@ pub struct MergeArgs {
     #[arg(long, conflicts_with = "edit")]
     pub with_agent: bool,
     /// Which agent that is, as NAME or NAME/MODEL [default: the run's own]
-    #[arg(long, value_name = "AGENT", value_parser = agent, requires = "with_agent")]
+    #[arg(long, value_name = "AGENT", value_parser = value::<AgentChoice>, requires = "with_agent")]
     pub integrator: Option<AgentChoice>,
     /// Edit the message first [default: where you are at a terminal]
     #[arg(short, long, overrides_with = "no_edit")]
@@ -84,8 +85,8 @@ pub struct DiscardArgs {
 #[derive(Debug, Args)]
 pub struct PruneArgs {
     /// Only runs that nothing happened to for so long, like 12h or 14d
-    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = age)]
-    pub older_than: f64,
+    #[arg(long, value_name = "AGE", default_value = "14d", value_parser = duration)]
+    pub older_than: Seconds,
     /// Do it, instead of saying what would be done
     #[arg(short, long)]
     pub yes: bool,

@@ -1,7 +1,8 @@
 //! One argument's text as a value.
 
-use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
-use crate::settings::{self, check, whole};
+use crate::options::{self, Value, Wrong};
+use crate::run::amount::Seconds;
+use crate::run::goal::Check;
 
 /// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
 pub const MARK: char = '\0';
@@ -12,58 +13,26 @@ pub fn text(text: &str) -> Result<String, String> {
     Ok(unmarked(text).to_owned())
 }
 
-fn unmarked(text: &str) -> &str {
+pub fn unmarked(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-pub fn verify(text: &str) -> Result<Check, String> {
-    check(unmarked(text))
+/// A value as options of its type are read.
+pub fn value<T: Value>(text: &str) -> Result<T, Wrong> {
+    T::read(&[unmarked(text).to_owned()])
 }
 
-pub fn agent(text: &str) -> Result<AgentChoice, String> {
-    unmarked(text).parse()
+pub fn command(text: &str) -> Result<Check, Wrong> {
+    options::command::read(unmarked(text))
 }
 
-pub fn permissions(text: &str) -> Result<Permissions, String> {
-    text.parse()
-}
-
-pub fn isolation(text: &str) -> Result<Isolation, String> {
-    text.parse()
-}
-
-pub fn at_least_none(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 0..=u32::MAX)
-}
-
-pub fn at_least_one(text: &str) -> Result<u32, String> {
-    whole(unmarked(text), 1..=u32::MAX)
-}
-
-pub fn at_least_one_u64(text: &str) -> Result<u64, String> {
-    whole(unmarked(text), 1..=u64::MAX)
-}
-
-pub fn at_least_one_usize(text: &str) -> Result<usize, String> {
-    whole(unmarked(text), 1..=usize::MAX)
-}
-
-pub fn dollars(text: &str) -> Result<f64, String> {
-    settings::dollars(unmarked(text))
-}
-
-/// A span of time, in seconds.
-pub fn age(text: &str) -> Result<f64, String> {
+/// A duration that may be 0.
+pub fn duration(text: &str) -> Result<Seconds, Wrong> {
     let text = unmarked(text);
-    let wrong = || format!("'{text}' is no span of time like 30m, 12h or 14d");
-    let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
-    let seconds = match unit {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        "w" => 604_800.0,
-        _ => return Err(wrong()),
-    };
-    number.parse::<u32>().map(|number| f64::from(number) * seconds).map_err(|_| wrong())
+    text.parse().map_err(|error: crate::run::amount::OutOfRange| Wrong { value: text.to_owned(), expected: error.0 })
+}
+
+pub fn at_least_one(text: &str) -> Result<usize, Wrong> {
+    let number = unmarked(text).parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| Wrong { value: text.to_owned(), expected: "a whole number of at least 1".to_owned() })
 }

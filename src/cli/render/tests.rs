@@ -129,8 +129,8 @@ fn spans() {
 
 #[test]
 fn every_setting_is_on_a_line() {
-    let settings = crate::settings::Settings::new(|_| Vec::new(), |_| None);
-    let text = config(settings.entries());
-    assert_eq!(text.lines().count(), crate::settings::KEYS.len() + 1);
+    let settings = crate::options::Settings::new(|_| Vec::new(), |_| None);
+    let text = config(settings.all());
+    assert_eq!(text.lines().count(), crate::options::TABLE.len() + 1);
     assert!(text.contains("agentloop.maxIterations"), "{text}");
 }
