@@ -152,10 +152,11 @@ fn what_is_set_in_vain_is_said() {
     assert_eq!(repo.agentloop(&["config"]).expect(0).stderr, format!("{unknown}\n"));
     assert!(repo.agentloop(&["doctor"]).stdout.contains(unknown));
     let arguments = ["run", "a goal", "--backend", "mock", "--max-iterations", "1"];
-    let checks = ["--verify", "no-such-program-x --all", "--verify", "./made-later", "--verify", "true"];
+    let checks = ["--verify", "./made-later", "--verify", "true | cat", "--verify", "true"];
     let ran = repo.agentloop(&[&arguments[..], &checks].concat()).expect(1).stderr;
-    let missing = "the check 'no-such-program-x --all' names a program that is not found here";
-    assert!(ran.starts_with(&format!("{unknown}\n{missing}\nrun ")), "{ran}");
+    let pipeline = "the check 'true | cat' is a pipeline: only its last command decides; \
+                    bash -o pipefail -c '…' has all of them count";
+    assert!(ran.starts_with(&format!("{unknown}\n{pipeline}\nrun ")), "{ran}");
 }
 
 #[test]

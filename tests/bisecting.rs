@@ -56,7 +56,7 @@ fn the_iteration_that_broke_it_is_found() {
         assert!(repo.agentloop(&["bisect", &run, "--verify", check]).expect(1).stdout.contains(says));
     }
     let missing = repo.agentloop(&["bisect", &run, "--verify", "no-such-program"]).expect(2).stderr;
-    assert!(missing.contains("'no-such-program' cannot be run"), "{missing}");
+    assert!(missing.contains("program 'no-such-program' not found"), "{missing}");
     assert!(repo.agentloop(&["bisect", &run]).expect(2).stderr.contains("no check to search with"));
 
     assert_eq!((repo.fingerprint(), repo.git(&["for-each-ref"])), (print, refs));

@@ -33,6 +33,7 @@ mod merging;
 mod moved;
 mod nested;
 mod no_isolate;
+mod options;
 mod picture;
 mod places;
 mod provisioning;

@@ -64,6 +64,7 @@ pub async fn bisect(
     tell: impl Fn(&Tried),
 ) -> Result<Bisected> {
     super::refuse_nested(site)?;
+    super::before::runnable(site, "check", std::slice::from_ref(check))?;
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;
     let commits = commits(site, &id, &run)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Changes, Drive, NewRun, STOP_WAIT, Site, branch, now, refuse_nested, settle, stop_leftovers};
+use super::{Changes, Drive, NewRun, STOP_WAIT, Site, before, branch, now, refuse_nested, settle, stop_leftovers};
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
@@ -105,7 +105,10 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     may_go_on(&run, &id, changes)?;
     same_place(&run, &id, changes)?;
     trusted(site, &run, &id, changes, &format!("git agentloop resume {id}"))?;
-    site.repo.check_paths(changes.protect.as_deref().unwrap_or_default())?;
+    let protect = changes.protect.as_deref().unwrap_or_default();
+    site.repo.check_paths(protect)?;
+    before::protects(site, protect, &run.base)?;
+    before::runnable(site, "check", changes.checks.as_deref().unwrap_or_default())?;
     super::callable(site, changes.apply(&run.options).as_ref().unwrap_or(&run.options))?;
     take_over(site, id, changes, drive).await
 }

@@ -1,5 +1,6 @@
 //! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
 
+mod before;
 mod bisect;
 mod detach;
 mod doctor;
@@ -279,7 +280,7 @@ pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
 /// Where a run cannot begin here.
 pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     site.repo.check_for_runs()?;
-    site.repo.resolve_base(new.base.as_deref())?;
+    let base = site.repo.resolve_base(new.base.as_deref())?;
     let mut notices = Vec::new();
     if site.repo.identity().is_fallback {
         notices.push("git does not know your name: commits are by git-agentloop <agentloop@localhost>".to_owned());
@@ -288,10 +289,7 @@ pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
         notices.push("uncommitted changes in your checkout are not part of the run".to_owned());
     }
     notices.extend(unknown_settings(site).into_iter().map(|unknown| unknown.said));
-    let registry = site.registry();
-    let missing =
-        new.options.checks.iter().filter(|check| !check.argv.first().is_some_and(|name| registry.finds(name)));
-    notices.extend(missing.map(|check| format!("the check '{}' names a program that is not found here", check.name)));
+    notices.extend(before::notices(site, &new.options.checks, &base)?);
     Ok(notices)
 }
 
@@ -312,6 +310,12 @@ fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
             .hint("leave it out: the run then works in a worktree of its own"));
     }
     site.repo.check_paths(&options.protect)?;
+    // What the user protects everywhere need not be in every project.
+    if options.protect != site.settings().protect() {
+        before::protects(site, &options.protect, &site.repo.resolve_base(new.base.as_deref())?)?;
+    }
+    before::runnable(site, "check", &options.checks)?;
+    before::runnable(site, "set-up command", &site.settings().setup()?)?;
     for choice in std::iter::once(&mut options.agent).chain(options.roles.values_mut()) {
         if choice.backend == "auto" || choice.backend.is_empty() {
             choice.backend = site.registry().auto()?;

@@ -1,21 +1,230 @@
 //! A command of the user's: a check, or what sets a worktree up.
+//!
+//! As git does with its own, a command that uses the shell's syntax is given to `sh -c`; any other is split into words and
+//! started by itself.
+
+use std::iter::Peekable;
+use std::str::Chars;
 
 use super::value::Wrong;
 use crate::run::goal::Check;
 
-/// Splits `text` into the words of a command, as a shell would.
+/// Characters that mean something to a shell where they are not quoted.
+const SHELL: &str = "|&;<>()$`*?[~\n";
+/// The same within double quotes.
+const IN_DOUBLE_QUOTES: &str = "$`";
+/// Words that a shell understands without a program of that name.
+const BUILTIN: &[&str] = &[
+    "!", ".", ":", "[", "alias", "bg", "break", "case", "cd", "command", "continue", "echo", "eval", "exec", "exit",
+    "export", "false", "fg", "for", "getopts", "hash", "if", "jobs", "kill", "local", "printf", "pwd", "read",
+    "readonly", "return", "set", "shift", "test", "times", "trap", "true", "type", "ulimit", "umask", "unalias",
+    "unset", "until", "wait", "while", "{",
+];
+
+/// Reads `text` as a command.
 ///
 /// # Errors
 /// Where it is none.
 pub fn read(text: &str) -> Result<Check, Wrong> {
-    if text.contains('\0') {
-        return Err(Wrong::new(&text.replace('\0', "\u{fffd}"), "a command; it contains a NUL byte"));
+    let wrong = |why: &str| Wrong::new(&text.replace('\0', "\u{fffd}"), format!("a command; it {why}"));
+    let command = text.trim();
+    if command.contains('\0') {
+        return Err(wrong("contains a NUL byte"));
     }
-    match shell_words::split(text) {
-        Ok(argv) if argv.first().is_some_and(|program| !program.is_empty()) => {
-            Ok(Check { name: text.trim().to_owned(), argv })
+    let shell = Syntax::of(command);
+    if shell.is_open {
+        return Err(wrong("has a quote that is not closed"));
+    }
+    let argv = if shell.needs_shell {
+        ["sh", "-c", command].map(ToOwned::to_owned).to_vec()
+    } else {
+        shell_words::split(command).map_err(|_| wrong("has a quote that is not closed"))?
+    };
+    if argv.first().is_none_or(String::is_empty) {
+        return Err(wrong("is empty"));
+    }
+    Ok(Check { name: command.to_owned(), argv })
+}
+
+/// The program that `check` starts first, where that can be told: a shell may start anything.
+#[must_use]
+pub fn program(check: &Check) -> Option<String> {
+    let [shell, flag, text] = check.argv.as_slice() else { return check.argv.first().cloned() };
+    if shell != "sh" || flag != "-c" {
+        return Some(shell.clone());
+    }
+    let is_word = |character: char| character.is_ascii_alphanumeric() || "_-./+@%,:".contains(character);
+    let mut rest = text.trim_start();
+    loop {
+        let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        if is_name(word) && after.starts_with('=') {
+            // A variable is set for the program that follows, where its value is a plain word.
+            let value = after[1..].find(char::is_whitespace)?;
+            if !after[1..=value].chars().all(is_word) {
+                return None;
+            }
+            rest = after[1 + value..].trim_start();
+            continue;
         }
-        Ok(_) => Err(Wrong::new(text, "a command; it is empty")),
-        Err(_) => Err(Wrong::new(text, "a command; it has a quote that is not closed")),
+        let is_whole =
+            after.starts_with(|next: char| next.is_whitespace() || ";|&<>".contains(next)) || after.is_empty();
+        return (is_whole && !word.is_empty() && !BUILTIN.contains(&word)).then(|| word.to_owned());
+    }
+}
+
+/// Whether a part of `check` could fail without its exit status telling: all but the last of a pipeline.
+#[must_use]
+pub fn hides_failures(check: &Check) -> bool {
+    matches!(check.argv.as_slice(), [shell, flag, text] if shell == "sh" && flag == "-c" && Syntax::of(text).has_pipe)
+}
+
+fn is_name(word: &str) -> bool {
+    !word.is_empty()
+        && !word.starts_with(|first: char| first.is_ascii_digit())
+        && word.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
+}
+
+/// What of a shell's syntax a text uses.
+#[derive(Default)]
+struct Syntax {
+    needs_shell: bool,
+    has_pipe: bool,
+    /// Whether a quote is not closed.
+    is_open: bool,
+}
+
+impl Syntax {
+    fn of(text: &str) -> Self {
+        let name = text.split('=').next().filter(|name| name.len() < text.len());
+        let mut syntax = Self { needs_shell: name.is_some_and(is_name), ..Self::default() };
+        let mut characters = text.chars().peekable();
+        let mut at_word = true;
+        while let Some(character) = characters.next() {
+            match character {
+                '\\' => _ = characters.next(),
+                '\'' => syntax.is_open |= !characters.any(|next| next == '\''),
+                '"' => syntax.double_quoted(&mut characters),
+                '#' if at_word => while characters.next_if(|next| *next != '\n').is_some() {},
+                '|' => {
+                    syntax.needs_shell = true;
+                    if characters.next_if_eq(&'|').is_none() {
+                        syntax.has_pipe = true;
+                    }
+                }
+                _ => syntax.needs_shell |= SHELL.contains(character),
+            }
+            at_word = character.is_whitespace() || SHELL.contains(character);
+        }
+        syntax
+    }
+
+    fn double_quoted(&mut self, characters: &mut Peekable<Chars<'_>>) {
+        while let Some(character) = characters.next() {
+            match character {
+                '"' => return,
+                '\\' => _ = characters.next(),
+                _ => self.needs_shell |= IN_DOUBLE_QUOTES.contains(character),
+            }
+        }
+        self.is_open = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_the_shell_s_syntax_is_the_shell_s() {
+        for text in [
+            "npm run lint && npm test",
+            "true || false",
+            "a; b",
+            "a & b",
+            "npm test | tee log",
+            "test -f x > y",
+            "cat < x",
+            "(cd web && make)",
+            "echo $HOME",
+            "echo \"$HOME\"",
+            "echo `date`",
+            "ls *.rs",
+            "ls ?",
+            "ls [ab]",
+            "ls ~/x",
+            "a\nb",
+            "CI=1 npm test",
+            "A= b",
+            "echo 'a' | cat",
+            "echo \\\\; b",
+        ] {
+            assert_eq!(read(text).unwrap().argv, ["sh", "-c", text], "{text:?}");
+            assert_eq!(read(&format!(" {text} ")).unwrap().name, text);
+        }
+    }
+
+    #[test]
+    fn any_other_is_split_into_words() {
+        for (text, words) in [
+            ("cargo test", &["cargo", "test"][..]),
+            (" make  -j4 ", &["make", "-j4"]),
+            ("b 'c d'", &["b", "c d"]),
+            ("b 'c && d' \"e | f\"", &["b", "c && d", "e | f"]),
+            ("b c\\&d e\\ f", &["b", "c&d", "e f"]),
+            ("b \"it's\" --a=b", &["b", "it's", "--a=b"]),
+            ("b 'A=1 c'", &["b", "A=1 c"]),
+            ("b \"\\$x\"", &["b", "$x"]),
+            ("./a=b c", &["./a=b", "c"]),
+        ] {
+            assert_eq!(read(text).unwrap().argv, words, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused() {
+        for (text, why) in [
+            ("", "is empty"),
+            (" ", "is empty"),
+            ("''", "is empty"),
+            ("a 'b", "a quote that is not closed"),
+            ("a \"b", "a quote that is not closed"),
+            ("a && 'b", "a quote that is not closed"),
+            ("a\0b", "NUL"),
+        ] {
+            assert!(read(text).unwrap_err().to_string().contains(why), "{text:?}");
+        }
+        assert!(read("a # it's fine\nb").is_ok());
+    }
+
+    #[test]
+    fn the_first_program_is_told_where_it_can_be() {
+        for (text, program) in [
+            ("cargo test", Some("cargo")),
+            ("npm run lint && npm test", Some("npm")),
+            ("CI=1 DEBUG=x npm test", Some("npm")),
+            ("CI='1 2' npm test", None),
+            ("cd web && npm test", None),
+            ("(cd web; npm test)", None),
+            ("$RUNNER test", None),
+            ("! grep x y; z", None),
+            ("./check.sh | cat", Some("./check.sh")),
+            ("if a; then b; fi", None),
+        ] {
+            assert_eq!(super::program(&read(text).unwrap()).as_deref(), program, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_is_seen() {
+        for (text, is_pipeline) in [
+            ("npm test | tee log", true),
+            ("a || b", false),
+            ("a '|' b", false),
+            ("a && b | c", true),
+            ("a || b | c", true),
+        ] {
+            assert_eq!(hides_failures(&read(text).unwrap()), is_pipeline, "{text:?}");
+        }
     }
 }

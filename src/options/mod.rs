@@ -164,6 +164,12 @@ impl Settings {
         self.get(Id::VerifyTimeout)
     }
 
+    /// Files that workers may not change, as git pathspecs.
+    #[must_use]
+    pub fn protect(&self) -> Vec<String> {
+        self.of(Id::Protect).values.clone()
+    }
+
     /// Ignored files that new worktrees get from the user's checkout, as patterns of gitignore(5).
     #[must_use]
     pub fn copy(&self) -> Vec<String> {

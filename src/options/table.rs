@@ -259,8 +259,8 @@ table! {
                 .changes(When::Start);
         Verify checks: Vec<Check>, |options, checks| options.checks = checks,
             Entry::new("verify", "AGENTLOOP_VERIFY", "agentloop.verify", "", "a command that must pass; may be set several times")
-                .flag(LIMITS, "CMD", "A command that must pass; repeatable, run without a shell")
-                .argument("verify_commands", "Commands that must exit with 0 for the goal to be reached, such as \"cargo test\"; run without a shell.");
+                .flag(LIMITS, "CMD", "A command that must pass; repeatable, with a shell where it uses its syntax")
+                .argument("verify_commands", "Commands that must exit with 0 for the goal to be reached, such as \"cargo test\"; with a shell where they use its syntax.");
         Recheck recheck: bool, |options, recheck| options.recheck = recheck,
             Entry::new("recheck", "AGENTLOOP_RECHECK", "agentloop.recheck", "false", "whether a check is run again on a tree that it passed on before")
                 .flag(LIMITS, "", "Run a check again even on a tree that it passed on before")

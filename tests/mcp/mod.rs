@@ -1,6 +1,6 @@
 //! The MCP server, driven as a process over standard input and output.
 
-mod client;
+pub mod client;
 mod conformance;
 mod faults;
 mod foreign;

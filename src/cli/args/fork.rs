@@ -39,7 +39,7 @@ pub struct BisectArgs {
     /// The run's id or its beginning [default: the newest run]
     #[arg(value_parser = text)]
     pub run: Option<String>,
-    /// The command that must pass, run without a shell [default: agentloop.verify]
+    /// The command that must pass [default: agentloop.verify]
     #[arg(long, value_name = "CMD", value_parser = command)]
     pub verify: Option<Check>,
     /// Print JSON

@@ -2,6 +2,7 @@
 //!
 //! A run is a branch, a worktree, a notes ref and a few refs of its own; see the crate's front page for their names.
 
+mod base;
 mod behind;
 mod branch;
 mod command;

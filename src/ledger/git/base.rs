@@ -1,0 +1,40 @@
+//! The files of the commit that a run starts from.
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice as _;
+
+use super::command::Git;
+use super::repository::Repository;
+use crate::error::{Context as _, Result};
+
+impl Repository {
+    /// The content of the file `path` in `commit`; `None` where it has no such file.
+    ///
+    /// # Errors
+    /// Where the commit cannot be read.
+    pub fn file_at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        let (gix, cannot) = (self.gix(), "the commit to start from cannot be read");
+        let tree = gix.find_object(Self::id(commit)?).and_then(gix::Object::peel_to_tree).context(cannot)?;
+        let entry = tree.lookup_entry_by_path(path).context(cannot)?.filter(|entry| entry.mode().is_blob());
+        entry.map(|entry| Ok(entry.object().context(cannot)?.detach().data)).transpose()
+    }
+
+    /// The paths of all files in `commit`.
+    ///
+    /// # Errors
+    /// Where git cannot list them.
+    pub fn paths_at(&self, commit: &str) -> Result<Vec<String>> {
+        let git = Git::of(self, "ls-tree").args(["-r", "--full-tree", "--name-only"]);
+        Ok(git.revision(commit).records()?.iter().map(|name| name.to_str_lossy().into_owned()).collect())
+    }
+
+    /// Whether `pathspec` names a file in `commit`.
+    ///
+    /// # Errors
+    /// Where git cannot tell.
+    pub fn matches_at(&self, commit: &str, pathspec: &str) -> Result<bool> {
+        let nothing = ObjectId::empty_tree(self.gix().object_hash()).to_string();
+        let git = Git::of(self, "diff-tree").args(["-r", "--name-only"]);
+        Ok(!git.revision(&nothing).revision(commit).path(pathspec).records()?.is_empty())
+    }
+}

@@ -1,0 +1,139 @@
+//! What a user asks for is what a run does: its checks, and what it protects.
+
+use serde_json::Value;
+
+use crate::mcp::client::Client;
+use crate::support::Repo;
+
+fn options_of(repo: &Repo, run: &str) -> Value {
+    repo.events(run)[0]["data"]["options"].clone()
+}
+
+#[test]
+fn a_check_is_what_the_user_meant() {
+    let repo = Repo::new();
+    repo.write("a", "");
+    repo.commit("a file");
+    repo.git(&["config", "agentloop.maxIterations", "2"]);
+    for (check, is_green) in [
+        ("true && false", false),
+        ("false || true", true),
+        ("test -f a && test -f b", false),
+        ("test -f a; test -f b", false),
+        ("X=1 sh -c 'test \"$X\" = 1'", true),
+        ("test $(cat a | wc -c) = 0", true),
+        ("ls *.nothing", false),
+        ("test 'a && b' = 'a && b'", true),
+        ("false\ntrue", true),
+        ("true; exit 3", false),
+    ] {
+        let ran = repo.agentloop(&["run", "x", "--backend", "mock", "--criteria", "x", "--json", "--verify", check]);
+        let ran = ran.expect(i32::from(!is_green)).json();
+        let found = options_of(&repo, ran["run_id"].as_str().unwrap())["checks"][0].clone();
+        assert_eq!((&found["name"], ran["completed"] == true), (&check.into(), is_green), "{check}");
+    }
+    let of = |arguments: &[&str]| {
+        let all = [&["run", "x", "--backend", "mock", "--json"], arguments].concat();
+        options_of(&repo, repo.agentloop(&all).json()["run_id"].as_str().unwrap())["checks"][0]["argv"].clone()
+    };
+    assert_eq!(of(&["--verify", "true && false"]), serde_json::json!(["sh", "-c", "true && false"]));
+    assert_eq!(of(&["--verify", "test -f 'a'"]), serde_json::json!(["test", "-f", "a"]));
+    // Set, and given by a host, it means the same.
+    repo.git(&["config", "agentloop.verify", "true && false"]);
+    assert_eq!(of(&[]), serde_json::json!(["sh", "-c", "true && false"]));
+    let mut client = Client::start(&repo);
+    let given =
+        serde_json::json!({ "goal": "x", "backend": "mock", "verify_commands": ["false || true"], "detach": false });
+    let result = client.call("orchestrate", given);
+    assert_eq!(result["completed"], true, "{result:#}");
+}
+
+#[test]
+fn a_setup_command_is_what_the_user_meant() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.setup", "echo one > made && echo two >> made"]);
+    repo.git(&["config", "agentloop.verify", "test \"$(cat made)\" = 'one\ntwo'"]);
+    let ran = repo.mock_run("x", &[]);
+    assert_eq!(ran["completed"], true, "{ran:#}");
+}
+
+#[test]
+fn a_command_whose_program_is_not_there_costs_no_agent() {
+    let repo = Repo::new();
+    let run = repo.mock_run("x", &["--max-iterations", "2"])["run_id"].as_str().unwrap().to_owned();
+    let refs = repo.git(&["for-each-ref"]);
+    for check in
+        ["no-such-program-x --all", "no-such-program-x && true", "A=1 no-such-program-x", "no-such-program-x|cat"]
+    {
+        for verb in
+            [&["run", "y", "--backend", "mock"][..], &["run", "y", "--backend", "mock", "-d"], &["bisect", &run]]
+        {
+            let refused = repo.agentloop(&[verb, &["--verify", check]].concat()).expect(2).stderr;
+            assert!(refused.contains(&format!("check '{check}': program 'no-such-program-x' not found")), "{refused}");
+            assert!(refused.contains("\nhint: "), "{refused}");
+        }
+    }
+    let set = [("AGENTLOOP_SETUP", "no-such-program-x")];
+    let refused = repo.agentloop_with(&["run", "y", "--backend", "mock"], &set).expect(2).stderr;
+    assert!(refused.contains("set-up command 'no-such-program-x': program 'no-such-program-x' not found"), "{refused}");
+    assert_eq!(repo.git(&["for-each-ref"]), refs);
+}
+
+#[test]
+fn a_run_without_checks_names_the_one_that_its_project_suggests() {
+    for (file, content, command) in [
+        ("Cargo.toml", "[package]\n", Some("cargo test")),
+        ("package.json", "{\"scripts\": {\"test\": \"x\"}}", Some("npm test")),
+        ("package.json", "{}", None),
+        ("go.mod", "module x\n", Some("go test ./...")),
+        ("pyproject.toml", "", Some("python3 -m pytest")),
+        ("Makefile", "test:\n\ttrue\n", Some("make test")),
+        ("Makefile", "all:\n\ncheck: all\n", Some("make check")),
+        ("Makefile", "all:\n", None),
+        ("README", "hello\n", None),
+    ] {
+        let repo = Repo::new();
+        repo.write(file, content);
+        repo.try_git(&["add", "."]);
+        repo.try_git(&["commit", "-qm", "a project"]);
+        let ran = repo.agentloop(&["run", "x", "--backend", "mock"]).expect(0);
+        let wanted = format!(
+            "no checks: nothing but the reviewer will judge the work; add --verify \"{}\"\n",
+            command.unwrap_or("COMMAND")
+        );
+        assert_eq!(ran.stderr.matches("no checks: ").count(), 1, "{file}: {}", ran.stderr);
+        assert!(ran.stderr.contains(&wanted), "{file}: {}", ran.stderr);
+    }
+    let repo = Repo::new();
+    assert!(
+        !repo.agentloop(&["run", "x", "--backend", "mock", "--verify", "true"]).expect(0).stderr.contains("no checks")
+    );
+}
+
+#[test]
+fn what_protects_nothing_is_refused_with_what_is_near() {
+    let repo = Repo::new();
+    repo.write("tests/api_test.rs", "strict\n");
+    repo.write("src/lib.rs", "\n");
+    repo.commit("code");
+    let print = repo.git(&["for-each-ref"]);
+    for (pathspec, near) in [
+        ("test", "tests"),
+        ("tests/api_tests.rs", "tests/api_test.rs"),
+        ("api_test.rs", "tests/api_test.rs"),
+        ("*.lock", "git ls-files"),
+        (":(glob)test/**", "tests"),
+    ] {
+        let refused = repo.agentloop(&["run", "x", "--backend", "mock", "--protect", pathspec]).expect(2).stderr;
+        let (error, hint) = refused.split_once("\nhint: ").unwrap();
+        assert!(error.contains(&format!("--protect '{pathspec}' matches no file")), "{refused}");
+        assert!(hint.contains(near), "{refused}");
+    }
+    assert_eq!(repo.git(&["for-each-ref"]), print);
+    for pathspec in ["tests", "tests/*.rs", ":(glob)**/*_test.rs", "*.rs"] {
+        repo.mock_run("x", &["--protect", pathspec]);
+    }
+    // What is set for every project is not asked of each.
+    repo.git(&["config", "agentloop.protect", "*.lock"]);
+    repo.mock_run("x", &[]);
+}
