@@ -1,9 +1,17 @@
-//! What a user asks for is what a run does: its checks, and what it protects.
+//! What a user asks for is what a run does: its checks, what it protects, where it starts, and when it may be merged.
+
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::mcp::client::Client;
-use crate::support::Repo;
+use crate::review::run_with_files;
+use crate::support::{PROGRAM, Ran, Repo};
+
+/// The program in a folder of the repository, or elsewhere.
+fn in_folder(repo: &Repo, folder: &std::path::Path, arguments: &[&str]) -> Ran {
+    Ran::of(&repo.command(PROGRAM).current_dir(folder).args(arguments).stdin(Stdio::null()).output().unwrap())
+}
 
 fn options_of(repo: &Repo, run: &str) -> Value {
     repo.events(run)[0]["data"]["options"].clone()
@@ -103,6 +111,8 @@ fn a_run_without_checks_names_the_one_that_its_project_suggests() {
         );
         assert_eq!(ran.stderr.matches("no checks: ").count(), 1, "{file}: {}", ran.stderr);
         assert!(ran.stderr.contains(&wanted), "{file}: {}", ran.stderr);
+        let summary = repo.agentloop(&["result", "--json"]).expect(0).json()["summary"].as_str().unwrap().to_owned();
+        assert!(summary.contains("no checks"), "{summary}");
     }
     let repo = Repo::new();
     assert!(
@@ -136,4 +146,84 @@ fn what_protects_nothing_is_refused_with_what_is_near() {
     // What is set for every project is not asked of each.
     repo.git(&["config", "agentloop.protect", "*.lock"]);
     repo.mock_run("x", &[]);
+}
+
+#[test]
+fn merge_takes_only_what_is_ready() {
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}.txt={iteration}\n"]);
+    let stopped = |goal: &str, more: &[&str]| {
+        let all = [&["run", goal, "--backend", "mock", "--json"], more].concat();
+        repo.agentloop(&all).expect(1).json()["run_id"].as_str().unwrap().to_owned()
+    };
+    let main = repo.git(&["rev-parse", "HEAD"]);
+    for (goal, check, why) in [
+        ("half", "true", "its goal is not reached (max_iterations)"),
+        ("red", "false", "its last checks failed: false"),
+    ] {
+        let run = stopped(goal, &["--max-iterations", "1", "--verify", check]);
+        for way in [&[][..], &["--squash"], &["--rebase"], &["--with-agent"]] {
+            let refused = repo.agentloop(&[&["merge", run.as_str()], way].concat()).expect(2).stderr;
+            assert!(refused.contains(&format!("{run} is not ready to merge: ")) && refused.contains(why), "{refused}");
+            assert!(refused.contains("--force"), "{refused}");
+        }
+        assert_eq!(repo.git(&["rev-parse", "HEAD"]), main);
+        for verb in ["result", "show"] {
+            let shown = repo.agentloop(&[verb, &run]).stdout;
+            assert!(!shown.contains("merge"), "{verb}: {shown}");
+        }
+    }
+    repo.agentloop(&["merge", "half", "--force", "--ff"]).expect(0);
+    assert_ne!(repo.git(&["rev-parse", "HEAD"]), main);
+    let run = repo.mock_run("unchecked", &[])["run_id"].as_str().unwrap().to_owned();
+    let told = repo.agentloop(&["merge", &run]).expect(0).stderr;
+    assert!(told.contains("no checks ran on it"), "{told}");
+}
+
+#[test]
+fn in_a_worktree_the_run_is_its_own_and_the_newest_is_at() {
+    let repo = Repo::new();
+    let first = run_with_files(&repo, "the first");
+    let second = run_with_files(&repo, "the second");
+    let worktree = repo.agentloop(&["result", &first, "--json"]).expect(0).json()["worktree"]["path"].clone();
+    let worktree = std::path::PathBuf::from(worktree.as_str().unwrap());
+    let id = |folder: &std::path::Path, arguments: &[&str]| {
+        let all = [&["status"], arguments, &["--json"]].concat();
+        in_folder(&repo, folder, &all).expect(0).json()["run_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((id(&worktree, &[]), id(&worktree, &["@"])), (first.clone(), second.clone()));
+    assert_eq!((id(repo.path(), &[]), id(repo.path(), &["@"])), (second.clone(), second.clone()));
+    std::fs::create_dir(worktree.join("below")).unwrap();
+    assert_eq!(id(&worktree.join("below"), &[]), first);
+    for verb in [&["result", "@"][..], &["show", "@"], &["tail", "@"], &["log", "@"], &["diff", "@"], &["output", "@"]]
+    {
+        let ran = repo.agentloop(verb).expect(0);
+        assert_ne!(ran.stdout, "", "{verb:?}");
+    }
+}
+
+#[test]
+fn what_was_meant_is_found() {
+    let repo = Repo::new();
+    let run = run_with_files(&repo, "write files");
+    for (arguments, words) in [
+        (&["stop"][..], "did you mean 'git agentloop cancel'?"),
+        (&["watch"], "did you mean 'git agentloop tail -f'?"),
+        (&["run", "x", "--backend", "claude"], "did you mean 'claude_code'?"),
+        (&["fork"], "a fork needs something that differs"),
+        (&["fork", &run], "a fork needs something that differs"),
+    ] {
+        let refused = repo.agentloop(arguments).expect(2).stderr;
+        assert!(refused.contains(words) && refused.contains("\nhint: "), "{arguments:?}: {refused}");
+    }
+    assert_eq!(repo.agentloop(&["help", "run"]).expect(0).stdout, repo.agentloop(&["run", "-h"]).expect(0).stdout);
+    repo.agentloop(&["merge", &run]).expect(0);
+    let told = repo.agentloop(&["prune", "--older-than", "0d"]).expect(0).stdout;
+    let command = told.lines().last().unwrap().split('\'').nth(1).unwrap();
+    let words: Vec<&str> = command.split(' ').skip(2).collect();
+    assert!(repo.agentloop(&words).expect(0).stdout.contains(&format!("removed {run}")), "{command}");
+    repo.git(&["config", "agentloop.mock.delay", "30000"]);
+    repo.agentloop(&["run", "live", "--backend", "mock", "-d"]).expect(0);
+    repo.agentloop(&["result", "--wait", "--timeout", "0.2s"]).expect(124);
+    repo.agentloop(&["cancel"]).expect(0);
 }

@@ -37,7 +37,10 @@ fn guidance_is_on_record_at_once_and_in_the_next_plan() {
     let refused = repo.agentloop(&["steer", &run, "too late"]).expect(2).stderr;
     // A goal that is reached is not resumed.
     assert!(refused.contains("is not running"), "{refused}");
-    assert!(refused.ends_with(&format!("hint: 'git agentloop fork {run}' starts anew from it\n")), "{refused}");
+    assert!(
+        refused.ends_with(&format!("hint: 'git agentloop fork {run} \"GOAL\"' starts anew from it\n")),
+        "{refused}"
+    );
     assert!(repo.agentloop(&["steer", &run, "  "]).expect(2).stderr.contains("the guidance is empty"));
 }
 
@@ -157,14 +160,14 @@ fn a_fork_takes_its_goal_as_a_run_does_and_tells_what_a_run_tells() {
         (&["fork", "@", "the third"], "the third"),
         (&["fork", "@1", "-"], "from stdin"),
         (&["fork", "@", "-F", "-"], "from stdin"),
-        (&["fork"], "from stdin"),
+        (&["fork", "--patience", "6"], "from stdin"),
     ] {
         let told = with_stdin(&repo, &[arguments, &["--json"]].concat(), b"from stdin\n").expect(0);
         let forked = told.json()["run_id"].as_str().unwrap().to_owned();
         assert_eq!(repo.status(&forked)["goal"], goal, "{arguments:?}");
         assert!(told.stderr.starts_with(notice), "{}", told.stderr);
     }
-    assert!(!repo.agentloop(&["fork", "-q"]).expect(0).stderr.contains(notice));
+    assert!(!repo.agentloop(&["fork", "-q", "--patience", "6"]).expect(0).stderr.contains(notice));
     let refused = repo.agentloop(&["fork", "another goal"]).expect(2).stderr;
     assert!(refused.contains("hint: the run comes before the goal") && refused.contains("fork @ GOAL"), "{refused}");
 }
@@ -195,7 +198,7 @@ fn a_fork_goes_on_from_an_iteration_and_says_so() {
     assert_eq!(repo.fingerprint(), print);
 
     // The same goal, from its end.
-    let same = repo.agentloop(&["fork", &run, "--json"]).expect(0).json();
+    let same = repo.agentloop(&["fork", &run, "--patience", "6", "--json"]).expect(0).json();
     assert_eq!(same["worktree"]["base"], repo.git(&["rev-parse", &format!("agentloop/{run}")]).as_str());
     assert!(same["run_id"].as_str().unwrap().starts_with("write-files-"));
     // From where it began, as `bisect` advises where the first iteration is what broke it.

@@ -21,6 +21,14 @@ use crate::run::goal::{ACP, AgentChoice};
 const MOCK: &str = "mock";
 /// The name that stands for whichever fits.
 const AUTO: &str = "auto";
+/// Names of agents and services, and their backends.
+const MEANT: [(&str, &str); 5] = [
+    ("claude", "claude_code"),
+    ("claude-code", "claude_code"),
+    ("anthropic", "claude_api"),
+    ("openai", "openai_api"),
+    ("gpt", "openai_api"),
+];
 /// The keys of [`Mock::new`].
 const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "delay", "fail"];
 
@@ -239,7 +247,8 @@ impl Registry {
 
     fn unknown(&self, name: &str) -> Error {
         let names: Vec<String> = self.list().into_iter().map(|view| view.name).collect();
-        let message = match alike(name, names.iter().map(String::as_str)) {
+        let known = MEANT.iter().find(|(word, _)| *word == name).map(|(_, backend)| *backend);
+        let message = match known.or_else(|| alike(name, names.iter().map(String::as_str))) {
             Some(alike) => format!("no backend '{name}': did you mean '{alike}'?"),
             None => format!("no backend '{name}': there are {}", names.join(", ")),
         };

@@ -26,7 +26,7 @@ pub struct Fork {
 pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
     let (name, number) = match from.map(|from| from.split_once('@').unwrap_or((from, ""))) {
         None => (None, ""),
-        Some((name, number)) => (Some(name).filter(|name| !name.is_empty()), number),
+        Some((name, number)) => (Some(if name.is_empty() { "@" } else { name }), number),
     };
     let id = site.repo.resolve(name)?;
     let run = replay(site, &id)?;

@@ -26,7 +26,7 @@ pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
     if is_live()? && deliver(site, &id, &Message::Guidance(text.trim().to_owned()))? {
         return Ok(id);
     }
-    let (run, anew) = (replay(site, &id)?, format!("'git agentloop fork {id}' starts anew from it"));
+    let (run, anew) = (replay(site, &id)?, format!("'git agentloop fork {id} \"GOAL\"' starts anew from it"));
     let hint = match run.ended.as_ref().map(|ended| ended.reason) {
         Some(StopReason::GoalComplete) => anew,
         reason => {

@@ -31,6 +31,8 @@ pub struct Merge {
     pub way: Way,
     /// Whether the user's editor shows the message first.
     pub edit: bool,
+    /// Whether a run is taken that is incomplete or red.
+    pub force: bool,
 }
 
 /// A run's work to be taken.
@@ -49,7 +51,7 @@ struct Work {
 /// # Errors
 /// Where there is no such run, it is running, or git cannot be started.
 pub fn merge(site: &Site, run: Option<&str>, how: Merge, tell: impl Fn(&str)) -> Result<(RunId, i32)> {
-    let work = work(site, run, how.way)?;
+    let work = work(site, run, how)?;
     let code = if work.announce(site, how, &tell)? { work.take_it(site, how)? } else { 0 };
     Ok((work.id, code))
 }
@@ -67,7 +69,7 @@ pub async fn merge_with_agent(
     cancel: CancellationToken,
     tell: impl Fn(&str),
 ) -> Result<(RunId, i32)> {
-    let work = work(site, run, how.way)?;
+    let work = work(site, run, how)?;
     if !work.announce(site, how, &tell)? {
         return Ok((work.id, 0));
     }
@@ -144,6 +146,9 @@ impl Work {
     fn announce(&self, site: &Site, how: Merge, tell: impl Fn(&str)) -> Result<bool> {
         let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
         tell(&format!("taking {}: {summary}", self.tip.name));
+        if self.run.options.checks.is_empty() {
+            tell("no checks ran on it: only its reviewer judged it");
+        }
         // A base that is not in this clone tells nothing.
         let changed = preview::differ(&site.repo, &self.run.base, &self.tip.commit).unwrap_or(true);
         let takes_history = !matches!(how.way, Way::Squash | Way::Rebase);
@@ -173,8 +178,17 @@ impl Work {
     }
 }
 
+/// The reason why the work of `run` is not fit to be taken: it is incomplete, or its last checks failed.
+///
+/// # Errors
+/// Where there is no such run.
+pub fn unfit(site: &Site, run: Option<&str>) -> Result<Option<String>> {
+    let id = site.repo.resolve(run)?;
+    Ok(replay(site, &id)?.unfit())
+}
+
 /// The work of `run`, which is not going on.
-fn work(site: &Site, run: Option<&str>, way: Way) -> Result<Work> {
+fn work(site: &Site, run: Option<&str>, how: Merge) -> Result<Work> {
     let id = site.repo.resolve(run)?;
     super::refuse_nested(site)?;
     if lock::holder(site.repo.common_dir(), &id).is_some() {
@@ -186,8 +200,14 @@ fn work(site: &Site, run: Option<&str>, way: Way) -> Result<Work> {
             .hint("merge in a clone that has a checkout"));
     }
     let run = replay(site, &id)?;
+    if let Some(why) = run.unfit().filter(|_| !how.force) {
+        let more = run.ended.as_ref().map(|ended| run.more(ended.reason)).unwrap_or_default();
+        return Err(Error::usage(format!("{id} is not ready to merge: {why}")).hint(format!(
+            "'git agentloop resume {id}{more}' goes on with it; 'git agentloop merge {id} --force' takes it as it is"
+        )));
+    }
     let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
-    let draft = match way {
+    let draft = match how.way {
         Way::Squash => message::squash(&run, &tip.commit),
         _ => message::merge(&run, &tip.name),
     };

@@ -30,7 +30,7 @@ pub use self::drive::{answer, cancel, resume, run};
 pub use self::fork::{Fork, fork};
 pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};
 pub use self::live::{change_live, steer};
-pub use self::merge::{Merge, Way, merge, merge_with_agent};
+pub use self::merge::{Merge, Way, merge, merge_with_agent, unfit};
 pub use self::nested::{refuse_nested, worker_of};
 pub use self::read::{Listed, Transcript, branch_here, list, listed, output, resolve, result, set_aside, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};

@@ -249,6 +249,7 @@ pub fn merge_preview(site: &Site, run: Option<&str>) -> Result<MergePreview> {
         let base = preview::merge_base(&site.repo, &head, &commit)?.unwrap_or_else(|| run.base.to_string());
         (preview::stat(&site.repo, &base, &commit)?, preview::try_merge(&site.repo, &head, &commit)?.conflicts)
     };
-    let command = format!("git agentloop merge {id}");
+    let force = if run.unfit().is_some() { " --force" } else { "" };
+    let command = format!("git agentloop merge {id}{force}");
     Ok(MergePreview { branch: name, into, up_to_date, files, conflicts, command, run_id: id })
 }

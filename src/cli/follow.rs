@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Mode, tell};
-use super::{ERROR, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
+use super::{TIMED_OUT, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
             say_result(&app::result(site, Some(&id))?, arguments.json)?;
             print::note(&format!("error: {id} still runs after {}", render::span(seconds)));
             print::note(&format!("hint: 'git agentloop tail -f {id}' shows what it does"));
-            return Ok(ERROR);
+            return Ok(TIMED_OUT);
         }
         std::thread::sleep(LOOK);
         if watcher.moved(site) {

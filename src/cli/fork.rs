@@ -3,7 +3,8 @@
 use super::args::{ForkArgs, SteerArgs};
 use super::{drive_here, goal, notice, print, say_status};
 use crate::app::{self, Fork, Site};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::options::Changes;
 use crate::run::goal::Asking;
 
 /// Sends guidance to a live run.
@@ -16,12 +17,26 @@ pub fn steer(site: &Site, arguments: &SteerArgs) -> Result<u8> {
     Ok(0)
 }
 
+/// Whether a fork would be its run over again.
+fn is_the_same(arguments: &ForkArgs) -> bool {
+    let has_goal = arguments.goal.is_some() || arguments.goal_file.is_some() || arguments.criteria.is_some();
+    let has_iteration =
+        arguments.run.as_deref().and_then(|run| run.split_once('@')).is_some_and(|(_, number)| !number.is_empty());
+    !has_goal && !has_iteration && arguments.options.changes == Changes::default()
+}
+
 /// Starts a run from where another one was.
 ///
 /// # Errors
 /// Where there is no such run or iteration, or the new one cannot be started.
 pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
     let driving = arguments.driving;
+    if is_the_same(arguments) {
+        let run = arguments.run.as_deref().unwrap_or("@");
+        return Err(Error::usage("a fork needs something that differs from its run").hint(format!(
+            "a goal, an iteration or an option: git agentloop fork {run} \"GOAL\", fork {run}@1, or fork {run} --max-iterations 8"
+        )));
+    }
     let goal = match (&arguments.goal, &arguments.goal_file) {
         (None, None) => None,
         (text, file) => Some(goal::goal(text.as_deref(), file.as_deref(), false)?),

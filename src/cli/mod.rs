@@ -53,6 +53,8 @@ use crate::run::view::{RunResult, Status};
 
 /// What a usage error, a failure of ours and a failed run exit with.
 const ERROR: u8 = 2;
+/// What a wait exits with that ends before its run, as timeout(1) has it.
+const TIMED_OUT: u8 = 124;
 /// What a run that the user stopped exits with.
 const CANCELLED: u8 = 4;
 

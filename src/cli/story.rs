@@ -106,7 +106,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             if let Some(id) = run.id.as_ref().filter(|_| data.stop_reason != Some(StopReason::NeedsInput)) {
                 // Told in any clone, long after: the branch may have another name by then, or none.
                 let _ = write!(text, "\nreview: git agentloop show {id}");
-                if !run.checkpoints.is_empty() {
+                if data.completed && !run.checkpoints.is_empty() {
                     let _ = write!(text, "\nmerge:  git agentloop merge {id}");
                 }
             }

@@ -32,7 +32,20 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
         std::env::var("GIT_MERGE_AUTOEDIT").map_or(true, |value| !matches!(value.as_str(), "no" | "false" | "0"));
     let person = print::person_answers() && print::person_reads();
     let edit = arguments.edit || (person && auto && !arguments.no_edit);
-    let (run, how) = (arguments.run.as_deref(), Merge { way, edit });
+    let run = arguments.run.as_deref();
+    let mut force = arguments.force;
+    if !force
+        && person
+        && let Some(why) = app::unfit(site, run)?
+    {
+        print::note(&format!("it is not ready to merge: {why}"));
+        force = print::person_agrees("merge it all the same?");
+        if !force {
+            print::note("nothing was done");
+            return Ok(ERROR);
+        }
+    }
+    let how = Merge { way, edit, force };
     let tell = |line: &str| print::note(line);
     let (_, code) = if arguments.with_agent {
         let (cancel, integrator) = (CancellationToken::new(), arguments.integrator.clone());
@@ -118,7 +131,7 @@ fn pruned(found: &[Prunable], idle: f64) -> String {
         }
     }
     if found.iter().any(|one| one.removal.is_none()) {
-        text += "'git agentloop prune --yes' removes them\n";
+        let _ = writeln!(text, "'git agentloop prune --older-than {idle}s --yes' removes them");
     }
     text
 }

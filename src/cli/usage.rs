@@ -10,6 +10,20 @@ use super::overview;
 use crate::error::{Error, alike};
 use crate::options::Wrong;
 
+/// Words of other programs, and the verbs that do the same here.
+const MEANT: [(&str, &str); 10] = [
+    ("stop", "cancel"),
+    ("kill", "cancel"),
+    ("abort", "cancel"),
+    ("watch", "tail -f"),
+    ("follow", "tail -f"),
+    ("logs", "tail"),
+    ("continue", "resume"),
+    ("start", "run"),
+    ("ls", "list"),
+    ("rm", "discard"),
+];
+
 /// A command line that asks for no verb.
 #[derive(Debug)]
 pub enum Refusal {
@@ -26,7 +40,7 @@ pub enum Refusal {
 /// # Errors
 /// Where they ask for no verb.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
-    let arguments = marked(arguments);
+    let arguments = with_help(marked(arguments));
     let command = Cli::command();
     let screen = overview::screen(&command);
     let read = command.override_help(screen).try_get_matches_from(&arguments);
@@ -38,6 +52,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refus
         }
         _ => Refusal::Wrong(reworded(&error, &arguments)),
     })
+}
+
+/// `help VERB` as what it means, `VERB -h`.
+fn with_help(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|word| word == "help") {
+        arguments.remove(1);
+        arguments.push("-h".into());
+    }
+    arguments
 }
 
 /// Marks what begins with a dash and can be no flag: a goal, a list in Markdown, a negative number; and a `--` that is
@@ -89,7 +112,9 @@ fn reworded(error: &clap::Error, arguments: &[OsString]) -> Error {
             let above = verb.and_then(|verb| command.find_subcommand(verb)).unwrap_or(&command);
             let verbs = above.get_subcommands().filter(|verb| !verb.is_hide_set()).map(clap::Command::get_name);
             let before = verb.map_or_else(String::new, |verb| format!("{verb} "));
-            let meant = alike(wrong, verbs).map(|verb| format!("did you mean 'git agentloop {before}{verb}'?"));
+            let known = MEANT.iter().find(|(word, _)| before.is_empty() && word == wrong).map(|(_, verb)| *verb);
+            let meant = known.or_else(|| alike(wrong, verbs));
+            let meant = meant.map(|verb| format!("did you mean 'git agentloop {before}{verb}'?"));
             (format!("there is no verb '{before}{wrong}'"), meant)
         }
         (ErrorKind::UnknownArgument, _) => {
@@ -145,6 +170,13 @@ mod tests {
     }
 
     #[test]
+    fn help_is_a_word_for_it_too() {
+        assert_eq!(help(&["help", "run"]), help(&["run", "-h"]));
+        assert_eq!(help(&["help"]), help(&["-h"]));
+        assert!(refusal(&["help", "frobnicate"]).contains("there is no verb 'frobnicate'"));
+    }
+
+    #[test]
     fn the_help_fits_a_screen() {
         let text = help(&["-h"]);
         assert!(text.lines().count() <= 24, "{} lines:\n{text}", text.lines().count());
@@ -169,11 +201,13 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_with_what_to_do() {
-        let cases: [(&[&str], &str, &str); 20] = [
+        let cases: [(&[&str], &str, &str); 22] = [
             (&["frobnicate"], "there is no verb 'frobnicate'", "'git agentloop -h'"),
             (&["rnu", "x"], "there is no verb 'rnu'", "did you mean 'git agentloop run'?"),
             (&["stat"], "there is no verb 'stat'", "did you mean 'git agentloop status'?"),
             (&["hooks", "instal"], "no verb 'hooks instal'", "did you mean 'git agentloop hooks install'?"),
+            (&["stop"], "there is no verb 'stop'", "did you mean 'git agentloop cancel'?"),
+            (&["watch", "x"], "there is no verb 'watch'", "did you mean 'git agentloop tail -f'?"),
             (&["statsu"], "there is no verb 'statsu'", "did you mean 'git agentloop status'?"),
             (&["run", "x", "--max-iteration", "3"], "'--max-iteration'", "did you mean '--max-iterations'?"),
             (

@@ -11,7 +11,7 @@ pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<Strin
     match reason {
         StopReason::GoalComplete if !run.steering.is_empty() => (
             summary,
-            Some(format!("guidance came after the last plan; 'git agentloop fork {id}' goes on from here with it")),
+            Some(format!("guidance came after the last plan; 'git agentloop fork {id} \"GOAL\"' goes on from here")),
         ),
         StopReason::GoalComplete => (summary, None),
         StopReason::NeedsInput

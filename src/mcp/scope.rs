@@ -120,7 +120,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 pub fn run_of(site: &Site, run_id: &str) -> Result<RunId> {
     let hint = "orchestrate_list names this repository's runs";
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if run_id.len() > RUN_ID_LENGTH || !run_id.bytes().all(sound) {
+    if run_id != "@" && (run_id.len() > RUN_ID_LENGTH || !run_id.bytes().all(sound)) {
         let shown: String = run_id.chars().take(RUN_ID_LENGTH).collect();
         let more = if shown.len() < run_id.len() { format!("… ({} bytes)", run_id.len()) } else { String::new() };
         return Err(Error::usage(format!("argument 'run_id': {shown:?}{more} is no run id: those are a-z, 0-9 and -"))

@@ -371,13 +371,16 @@ impl Iteration {
     #[must_use]
     pub fn summary(&self) -> String {
         let ok = self.tasks.iter().filter(|task| task.is_done()).count();
-        let checks = self.verification.as_ref().map_or("not run", Verification::verdict);
+        let checks = match self.verification.as_ref().map_or("not run", Verification::verdict) {
+            "none" => "no checks".to_owned(),
+            verdict => format!("checks {verdict}"),
+        };
         let verdict = match (&self.review, self.is_complete()) {
             (None, _) => "not reviewed",
             (Some(_), true) => "goal complete",
             (Some(_), false) => "goal incomplete",
         };
-        format!("{ok}/{} subgoals, checks {checks}, {verdict}", self.tasks.len())
+        format!("{ok}/{} subgoals, {checks}, {verdict}", self.tasks.len())
     }
 
     fn feedback_for_next(&self) -> String {

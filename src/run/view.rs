@@ -9,7 +9,7 @@ use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
 use super::text::count;
-use super::work::{CheckResult, Review, TaskResult, Usage};
+use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
 use super::{Iteration, Run, sanitize};
 
 /// A run in short.
@@ -231,6 +231,23 @@ impl Run {
             _ => None,
         }
         .unwrap_or_default()
+    }
+
+    /// Why the work is not ready to be merged: the goal is not reached, or the last checks failed.
+    #[must_use]
+    pub fn unfit(&self) -> Option<String> {
+        let failing = self.iterations.iter().rev().find_map(|one| one.verification.as_ref()).map(Verification::failing);
+        let failing = failing.unwrap_or_default().into_iter().collect::<Vec<_>>();
+        let reason = self.ended.as_ref().map(|ended| ended.reason);
+        let is_complete = reason == Some(StopReason::GoalComplete);
+        let why = match reason {
+            _ if is_complete => None,
+            Some(reason) => Some(format!("its goal is not reached ({reason})")),
+            None => Some("it has not ended".to_owned()),
+        };
+        let red = (!failing.is_empty()).then(|| format!("its last checks failed: {}", failing.join(", ")));
+        let all: Vec<String> = why.into_iter().chain(red).collect();
+        (!all.is_empty()).then(|| all.join("; "))
     }
 
     /// The result as it stands; `live` where a driver holds the run's lock.

@@ -72,7 +72,7 @@ Examples:
   git agentloop result fix-login-3k9vqp --wait --timeout 600 --json
 
 The exit code is the run's: 0 complete (or still running), 1 stopped by a
-limit, 2 failed, 3 questions wait, 4 cancelled.")]
+limit, 2 failed, 3 questions wait, 4 cancelled; 124 where --timeout ran out.")]
     Result(ResultArgs),
     /// A run at a glance: verdict, iterations, files, cost, what to do next
     #[command(after_help = review::SHOW_EXAMPLES)]

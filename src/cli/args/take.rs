@@ -12,6 +12,7 @@ Examples:
   git agentloop merge fix-login-3k9vqp --squash
   git agentloop merge --with-agent --integrator claude_code/opus
 
+A run is taken once its goal is reached and its checks pass; --force takes any.
 git does it, in your checkout: it stops at conflicts and before it would touch
 what you have not committed, and exits as it always does. With --with-agent,
 conflicts are resolved in a worktree apart, the run's checks are run on what
@@ -53,6 +54,9 @@ pub struct MergeArgs {
     /// Copy each checkpoint that changed something, without a merge
     #[arg(long)]
     pub rebase: bool,
+    /// Take a run that is incomplete, or whose last check failed
+    #[arg(long)]
+    pub force: bool,
     /// Have an agent resolve conflicts
     #[arg(long, conflicts_with = "edit")]
     pub with_agent: bool,

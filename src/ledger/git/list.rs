@@ -14,6 +14,8 @@ use crate::run::text::a_few;
 
 /// Runs that one thread reads as quickly as several.
 const FEW_RUNS: usize = 500;
+/// The name of the newest run.
+pub const NEWEST: &str = "@";
 /// How many runs an error names.
 const NAMED: usize = 5;
 
@@ -33,12 +35,12 @@ fn order(noted: &Noted) -> (i64, i64, Reverse<&RunId>) {
 }
 
 /// The run that a person means by `name`: its id, the start of it if no other run's starts so, or the newest run where no
-/// name is given.
+/// name is given, or [`NEWEST`].
 ///
 /// # Errors
 /// Where no run or more than one is meant, with a hint; where refs cannot be listed.
 pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
-    let Some(name) = name else {
+    let Some(name) = name.filter(|name| *name != NEWEST) else {
         let newest = list(repo)?.into_iter().next().map(|noted| noted.run);
         return newest.ok_or_else(|| {
             Error::usage("this repository has no runs").hint("'git agentloop run \"<goal>\"' starts one")

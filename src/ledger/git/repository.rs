@@ -10,7 +10,7 @@ use gix::sec::trust::Mapping;
 use gix::{ObjectId, ThreadSafeRepository};
 
 use super::command::Git;
-use super::{guard, list};
+use super::{guard, list, read};
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
@@ -285,7 +285,17 @@ impl Repository {
     /// # Errors
     /// Where it means none, or more than one.
     pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
-        list::resolve(&self.gix(), name)
+        let repo = self.gix();
+        match self.run_here().filter(|_| name.is_none()) {
+            Some(run) if read::find(&repo, &run)?.is_some() => Ok(run),
+            _ => list::resolve(&repo, name),
+        }
+    }
+
+    /// The run whose worktree this is, or that of a worker of it: both are named after it.
+    fn run_here(&self) -> Option<RunId> {
+        let work_dir = self.work_dir().filter(|_| self.git_dir != self.common_dir())?;
+        work_dir.file_name()?.to_str()?.split('.').next()?.parse().ok()
     }
 
     /// Whether the user's checkout holds changes that no commit has.
