@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::fanout::{plan, scripted};
 use crate::mcp::client::Client;
 use crate::review::run_with_files;
 use crate::support::{PROGRAM, Ran, Repo};
@@ -146,6 +147,47 @@ fn what_protects_nothing_is_refused_with_what_is_near() {
     // What is set for every project is not asked of each.
     repo.git(&["config", "agentloop.protect", "*.lock"]);
     repo.mock_run("x", &[]);
+}
+
+#[test]
+fn a_run_is_at_home_in_the_folder_that_it_was_started_in() {
+    let repo = Repo::new();
+    repo.write("services/api/test.txt", "strict\n");
+    repo.write("services/api/check.sh", "test -f test.txt\n");
+    repo.write("services/web/x", "");
+    repo.commit("services");
+    let api = repo.path().join("services/api");
+    let work = "echo weakened > test.txt; pwd > where.txt";
+    scripted(&repo, &plan(&["one"]), work, "");
+    let run = ["run", "a goal", "--backend", "scripted", "--json", "--criteria", "x"];
+    let more = ["--protect", "test.txt", "--verify", "sh ./check.sh", "--verify", "test -f ../web/x"];
+    let started = |folder: &std::path::Path, further: &[&str]| {
+        let ran = in_folder(&repo, folder, &[&run[..], &more, further].concat()).expect(0).json();
+        let (id, branch) =
+            (ran["run_id"].as_str().unwrap().to_owned(), ran["worktree"]["branch"].as_str().unwrap().to_owned());
+        assert_eq!(repo.git(&["show", &format!("{branch}:services/api/test.txt")]), "strict");
+        let stood = repo.git(&["show", &format!("{branch}:services/api/where.txt")]);
+        assert!(stood.ends_with("/services/api"), "{stood}");
+        let options = options_of(&repo, &id);
+        assert_eq!(
+            (&options["cwd"], &options["protect"][0]),
+            (&"services/api".into(), &"services/api/test.txt".into())
+        );
+        id
+    };
+    let id = started(&api, &[]);
+    started(repo.path(), &["--cwd", "services/api"]);
+    started(&repo.path().join("services/web"), &["--cwd", "../api"]);
+    // A search for what broke it stands there too.
+    let found = repo.agentloop(&["bisect", &id, "--verify", "sh ./check.sh", "--json"]).expect(1).json();
+    assert_eq!(found["broken_by"], Value::Null);
+    let top = repo.mock_run("x", &[]);
+    assert_eq!(options_of(&repo, top["run_id"].as_str().unwrap())["cwd"], Value::Null);
+    let outside = repo.home().to_str().unwrap().to_owned();
+    for wrong in [&["--cwd", &outside][..], &["--cwd", "no-such"], &["--cwd", ".git"], &["--protect", "../../../x"]] {
+        let refused = in_folder(&repo, &api, &[&run[..], wrong].concat()).expect(2).stderr;
+        assert!(refused.contains(wrong[0]), "{refused}");
+    }
 }
 
 #[test]

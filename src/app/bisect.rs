@@ -1,6 +1,6 @@
 //! Which iteration of a run broke something.
 
-use std::time::Duration;
+use std::path::Path;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use super::Site;
 use super::drive::{provisioning, replay};
 use crate::engine::Provisioning;
+use crate::engine::entering::enter;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Wanted;
 use crate::ledger::git::{Trial, preview};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::Run;
 use crate::run::amount::Seconds;
+use crate::run::folder::Folder;
 use crate::run::goal::{Check, RunId};
 
 /// What a check exits with where a commit cannot be judged, as git-bisect(1) has it.
@@ -71,7 +73,7 @@ pub async fn bisect(
     process::become_subreaper();
     let trial = Trial::make(&site.repo, &id, &site.settings().preferences()?, &commits[0].1)?;
     let clone = super::clone_of(site, &id);
-    let search = Search { trial: &trial, run: &id, clone, check, timeout, cancel: &cancel };
+    let search = Search { trial: &trial, run: &id, folder: &run.options.cwd, clone, check, timeout, cancel: &cancel };
     let searched = search.through(&provisioning(site)?, &commits, tell).await;
     let removed = trial.remove();
     let (broken_by, last_good, tried) = searched?;
@@ -100,6 +102,7 @@ type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
 struct Search<'a> {
     trial: &'a Trial<'a>,
     run: &'a RunId,
+    folder: &'a Folder,
     clone: String,
     check: &'a Check,
     /// How long the check may take.
@@ -155,7 +158,7 @@ impl Search<'_> {
 
     async fn set_up(&self, wanted: &Provisioning) -> Result<()> {
         for command in &wanted.setup {
-            let done = self.run(command, wanted.setup_timeout).await?;
+            let done = self.run(command, self.trial.path(), wanted.setup_timeout).await?;
             if done.status != Status::Exited(0) {
                 let name = &command.name;
                 return Err(Error::failed(format!("the setup command '{name}' failed where the check is to run"))
@@ -168,7 +171,7 @@ impl Search<'_> {
 
     /// Runs the check where `commit` is checked out.
     async fn judge(&self, iteration: u32, commit: &str) -> Result<Tried> {
-        let done = self.run(self.check, self.timeout).await?;
+        let done = self.run(self.check, &enter(self.trial.path(), self.folder), self.timeout).await?;
         let exit_code = match done.status {
             Status::Exited(code) => Some(code),
             Status::Signaled(_) | Status::TimedOut | Status::Cancelled => None,
@@ -178,10 +181,10 @@ impl Search<'_> {
     }
 
     /// Runs a command of the user's where commits are tried; that the search is stopped is an error.
-    async fn run(&self, command: &Check, timeout: Option<Seconds>) -> Result<process::Finished> {
+    async fn run(&self, command: &Check, cwd: &Path, timeout: Option<Seconds>) -> Result<process::Finished> {
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),
-            cwd: Some(self.trial.path().to_owned()),
+            cwd: Some(cwd.to_owned()),
             env: vec![(process::CLONE_VAR.into(), Some(self.clone.clone().into()))],
             stdin: Stdin::Null,
             timeout: timeout.map(Seconds::duration),

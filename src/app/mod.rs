@@ -17,7 +17,7 @@ mod share;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,7 @@ use crate::ledger::git::{GitLedger, Repository};
 pub use crate::options::Changes;
 use crate::options::{Settings, TABLE};
 use crate::run::event::Timestamp;
+use crate::run::folder::Folder;
 use crate::run::goal::{ACP, AgentChoice, Isolation, Options, Permissions, Role, RunId};
 
 /// The longest a verb waits for a driver that was told to stop.
@@ -61,6 +62,8 @@ const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 /// A repository and what its user has set.
 pub struct Site {
     repo: Repository,
+    /// The directory that it was opened from; `None` = the current one.
+    dir: Option<PathBuf>,
     /// Read once somebody asks: what git's hooks do needs none.
     settings: OnceLock<Settings>,
     /// The same.
@@ -75,7 +78,13 @@ impl Site {
     /// Where there is none, or git would not trust it.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let repo = Repository::open(dir)?;
-        Ok(Self { repo, settings: OnceLock::new(), registry: OnceLock::new(), own: BTreeMap::new() })
+        Ok(Self {
+            repo,
+            dir: dir.map(Path::to_owned),
+            settings: OnceLock::new(),
+            registry: OnceLock::new(),
+            own: BTreeMap::new(),
+        })
     }
 
     /// The repository.
@@ -94,6 +103,24 @@ impl Site {
     #[must_use]
     pub fn home(&self) -> &Path {
         self.repo.home()
+    }
+
+    /// The folder of the checkout that `dir`, or where it was opened from, is; the top level where that is outside of it.
+    ///
+    /// # Errors
+    /// Where `dir` is no folder of the checkout.
+    pub fn folder(&self, dir: Option<&Path>) -> Result<Folder> {
+        let from = dir.or(self.dir.as_deref()).unwrap_or(Path::new("."));
+        let inside = from.canonicalize().ok().filter(|path| path.is_dir()).and_then(|path| {
+            let below = path.strip_prefix(self.repo.work_dir()?).ok()?.to_str()?.to_owned();
+            Folder::try_from(below).ok()
+        });
+        match (inside, dir) {
+            (Some(folder), _) => Ok(folder),
+            (None, None) => Ok(Folder::default()),
+            (None, Some(dir)) => Err(Error::usage(format!("--cwd '{}' is no folder of this checkout", dir.display()))
+                .hint(format!("name one in '{}'", self.home().display()))),
+        }
     }
 
     /// Whether `other` is the same repository, seen from this or another of its worktrees.

@@ -1,7 +1,7 @@
 //! `steer` and `fork`.
 
 use super::args::{ForkArgs, SteerArgs};
-use super::{drive_here, goal, notice, print, say_status};
+use super::{drive_here, goal, notice, options, print, say_status};
 use crate::app::{self, Fork, Site};
 use crate::error::{Error, Result};
 use crate::options::Changes;
@@ -45,7 +45,7 @@ pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
         goal,
         criteria: arguments.criteria.clone(),
         name: arguments.name.clone(),
-        changes: arguments.options.changes.clone(),
+        changes: options::changes(&arguments.options, site)?,
     };
     let new = app::fork(site, arguments.run.as_deref(), fork).map_err(|error| match &arguments.run {
         Some(words) if words.contains(char::is_whitespace) => {

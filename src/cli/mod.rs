@@ -210,7 +210,8 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
         return answer(site, token, &arguments.answers, driving);
     }
     let person = print::person_answers() && !driving.non_interactive;
-    let new = options::new_run(arguments, site.settings(), person)?;
+    let folder = site.folder(arguments.cwd.as_deref())?;
+    let new = options::new_run(arguments, site.settings(), folder, person)?;
     notice(site, &new, driving)?;
     if driving.detach {
         return say_status(site, &app::run_detached(site, new)?, driving.json);
@@ -232,7 +233,8 @@ fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
     let driving = arguments.driving;
     let (isolation, take_over) = (arguments.isolation, arguments.take_over);
-    let changes = Changes { isolation, take_over, ..arguments.options.changes.clone() };
+    let given = options::changes(&arguments.options, site)?;
+    let changes = Changes { isolation, take_over, ..given };
     let run = match &arguments.run {
         Some(run) => run.clone(),
         None => app::status(site, None)?.run_id.to_string(),

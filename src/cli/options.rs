@@ -1,25 +1,26 @@
 //! From flags and settings to what a run is started or resumed with.
 
-use super::args::RunArgs;
+use super::args::{Flags, RunArgs};
 use super::goal;
-use crate::app::NewRun;
+use crate::app::{Changes, NewRun, Site};
 use crate::error::{Error, Result};
 use crate::options::Settings;
+use crate::run::folder::Folder;
 use crate::run::goal::{Asking, Options};
 
 /// The run that `arguments` ask for: a flag, or else what the user has set. `person` says whether somebody is there
-/// to be asked.
+/// to be asked; `folder` is the one that paths are seen from.
 ///
 /// # Errors
 /// Where there is no goal, or a setting is none.
-pub fn new_run(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<NewRun> {
+pub fn new_run(arguments: &RunArgs, settings: &Settings, folder: Folder, person: bool) -> Result<NewRun> {
     let is_stdin = |file: &Option<std::path::PathBuf>| file.as_deref() == Some("-".as_ref());
     let goal_is_stdin = is_stdin(&arguments.goal_file) || arguments.goal.as_deref() == Some("-");
     if goal_is_stdin && is_stdin(&arguments.criteria_file) {
         return Err(Error::usage("goal and criteria cannot both come from standard input")
             .hint("put one of them into a file: --criteria-file FILE"));
     }
-    let options = options(arguments, settings, person)?;
+    let options = options(arguments, settings, folder, person)?;
     Ok(NewRun {
         // The goal comes last: nobody types one to hear that a setting is wrong.
         criteria: goal::criteria(arguments.criteria.as_deref(), arguments.criteria_file.as_deref())?,
@@ -33,13 +34,24 @@ pub fn new_run(arguments: &RunArgs, settings: &Settings, person: bool) -> Result
     })
 }
 
-fn options(arguments: &RunArgs, settings: &Settings, person: bool) -> Result<Options> {
+fn options(arguments: &RunArgs, settings: &Settings, cwd: Folder, person: bool) -> Result<Options> {
     let asking = match (arguments.ask, person && !arguments.driving.detach) {
         (true, _) => Asking::Suspend,
         (false, true) => Asking::Console,
         (false, false) => Asking::Never,
     };
-    Ok(Options { asking, ..settings.options(&arguments.options.changes)? })
+    let given =
+        arguments.options.changes.clone().seen_from(&cwd).map_err(|wrong| Error::usage(wrong.of("--protect")))?;
+    Ok(Options { asking, cwd, ..settings.options(&given)? })
+}
+
+/// The options that are given of a run, their paths as seen from where the user stands.
+///
+/// # Errors
+/// Where a path leads out of the repository.
+pub fn changes<const START: bool>(flags: &Flags<START>, site: &Site) -> Result<Changes> {
+    let changes = flags.changes.clone().seen_from(&site.folder(None)?);
+    changes.map_err(|wrong| Error::usage(wrong.of("--protect")))
 }
 
 #[cfg(test)]
@@ -53,7 +65,7 @@ mod tests {
         let words = ["git-agentloop", "run"].iter().chain(arguments).map(std::ffi::OsString::from);
         let Verb::Run(run) = usage::parse(words).unwrap().verb else { panic!("not a run") };
         let variable = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        new_run(&run, &Settings::new(|_| Vec::new(), variable), person)
+        new_run(&run, &Settings::new(|_| Vec::new(), variable), Folder::default(), person)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::command::{PORT, variables};
+use super::entering::enter;
 use super::limits::Limits;
 use super::recorder::Recorder;
 use super::redact::Redactor;
@@ -198,7 +199,9 @@ impl Call {
     }
 
     /// Makes the call and judges its outcome; nothing is recorded yet.
-    pub(super) async fn make(self, recorder: &Arc<Recorder>, redactor: &Redactor) -> Answer {
+    pub(super) async fn make(mut self, recorder: &Arc<Recorder>, redactor: &Redactor) -> Answer {
+        let folder = recorder.with(|run| run.options.cwd.clone());
+        self.request.cwd = enter(&self.request.cwd, &folder);
         let started = std::time::Instant::now();
         let request = &self.request;
         let result = reply(&*self.agent, request, redactor).await;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{brief, passes_at, reply, spool};
 use super::command::{Commands, Job, PORT, variables};
+use super::entering::enter;
 use super::integrate::SIDE_BYTES;
 use super::limits::Limits;
 use super::on_ledger;
@@ -172,7 +173,7 @@ impl Dispute {
                 iteration: task.iteration,
                 call: format!("merge-check-{position}"),
                 subgoal: None,
-                cwd: &place,
+                cwd: &enter(&place, &self.run.options.cwd),
                 port: Some(fitted.port),
                 timeout: self.run.options.check_timeout,
             };

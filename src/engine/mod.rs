@@ -6,6 +6,7 @@
 mod call;
 mod command;
 pub mod dispute;
+pub mod entering;
 pub mod inbox;
 mod integrate;
 mod last_words;

@@ -1,6 +1,7 @@
 //! Checks: real commands on a tree that is on record before they run.
 
 use super::command::{Job, failed};
+use super::entering::enter;
 use super::{Engine, name_files};
 use crate::error::Result;
 use crate::ledger::Tree;
@@ -76,16 +77,16 @@ impl Engine {
     }
 
     async fn check(&self, check: &Check, position: usize) -> CheckResult {
-        let (run, iteration, timeout) = self.recorder.with(|run| {
+        let (run, iteration, timeout, cwd) = self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
-            (run.id.clone(), iteration, run.options.check_timeout)
+            (run.id.clone(), iteration, run.options.check_timeout, enter(&self.workspace, &run.options.cwd))
         });
         let job = Job {
             run: run.map(|id| id.to_string()).unwrap_or_default(),
             iteration,
             call: format!("check-{position}"),
             subgoal: None,
-            cwd: &self.workspace,
+            cwd: &cwd,
             port: self.port,
             timeout,
         };

@@ -23,12 +23,13 @@ const HOSTS: [(&str, &str); 5] = [
 /// # Errors
 /// Where an argument cannot be carried out, or a setting is none.
 pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRun> {
-    let mut changes = changes(given)?;
+    let cwd = site.folder(None)?;
+    let mut changes = changes(given)?.seen_from(&cwd).map_err(|wrong| Error::usage(wrong.of("argument 'protect'")))?;
     changes.isolation = Some(isolation(given, site)?);
     changes.permissions = permissions(given)?;
     changes.agent = agent(given, site, client, changes.agent)?;
     let asking = if given.flag("ask") { Asking::Suspend } else { Asking::Never };
-    let options = Options { asking, ..site.settings().options(&changes)? };
+    let options = Options { asking, cwd, ..site.settings().options(&changes)? };
     if options.isolation == Isolation::None && options.permissions == Permissions::All {
         return Err(Error::usage(
             "argument 'skip_permissions': everything would be permitted in the user's own checkout",

@@ -3,6 +3,7 @@
 //! A surface reads what it is given into [`Changes`]; [`Settings::options`] adds what the user has set, and the defaults.
 
 pub mod command;
+mod pathspec;
 mod table;
 mod value;
 
@@ -17,7 +18,23 @@ pub use self::value::{Kind, Value, Wrong};
 use crate::error::{Error, Result};
 use crate::ledger::Preferences;
 use crate::run::amount::Seconds;
+use crate::run::folder::Folder;
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Role};
+
+impl Changes {
+    /// The changes with their paths, which were given in `folder`, as they are written at the top level.
+    ///
+    /// # Errors
+    /// Where one leads out of the repository.
+    pub fn seen_from(mut self, folder: &Folder) -> Result<Self, Wrong> {
+        if let Some(protect) = &mut self.protect {
+            for pathspec in protect {
+                *pathspec = pathspec::from_top(folder, pathspec)?;
+            }
+        }
+        Ok(self)
+    }
+}
 
 /// Where a value comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

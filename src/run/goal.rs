@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 pub use super::choice::{ACP, AgentChoice, Role};
+use super::folder::Folder;
 use super::id::SessionId;
 use crate::error::one_of;
 
@@ -307,6 +308,9 @@ pub struct Options {
     pub protect: Vec<String>,
     /// Whether they may all the same; the reviewer is told.
     pub allow_protected: bool,
+    /// The folder that agents start in and checks run in.
+    #[serde(skip_serializing_if = "Folder::is_top")]
+    pub cwd: Folder,
 }
 
 impl Default for Options {
@@ -328,6 +332,7 @@ impl Default for Options {
             recheck: false,
             protect: Vec::new(),
             allow_protected: false,
+            cwd: Folder::default(),
         }
     }
 }

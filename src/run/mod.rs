@@ -8,6 +8,7 @@ mod codec;
 pub mod event;
 mod evidence;
 mod fold;
+pub mod folder;
 pub mod goal;
 pub mod id;
 pub(crate) mod message;

@@ -73,6 +73,9 @@ pub struct RunArgs {
     /// What to call the run [default: words of the goal]
     #[arg(long, value_parser = text)]
     pub name: Option<String>,
+    /// The folder that agents and checks start in [default: the current one]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cwd: Option<PathBuf>,
     /// Put the agent's questions on record and wait for 'answer'
     #[arg(long, conflicts_with = "non_interactive")]
     pub ask: bool,

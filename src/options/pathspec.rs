@@ -1,0 +1,83 @@
+//! Pathspecs as seen from a folder, turned into those that mean the same at the top level (gitglossary(7), "pathspec").
+
+use super::value::Wrong;
+use crate::run::folder::Folder;
+
+/// `pathspec`, which was given in `folder`, as it is written at the top level.
+///
+/// # Errors
+/// Where it leads out of the repository.
+pub fn from_top(folder: &Folder, pathspec: &str) -> Result<String, Wrong> {
+    let outside = || Wrong::new(pathspec, "files inside the repository");
+    let below = |path: &str, literal: bool| join(folder, path, literal).ok_or_else(outside);
+    if folder.is_top() {
+        return Ok(pathspec.to_owned());
+    }
+    let Some(magic) = pathspec.strip_prefix(':') else { return below(pathspec, false) };
+    if let Some((words, path)) = magic.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        let has = |word: &str| words.split(',').any(|one| one.trim() == word);
+        let path = if has("top") { path.to_owned() } else { below(path, has("literal"))? };
+        return Ok(format!(":({words}){path}"));
+    }
+    let end = magic.find(|character| !"/!^".contains(character)).unwrap_or(magic.len());
+    let (signs, path) = magic.split_at(end);
+    if signs.is_empty() || signs.contains('/') {
+        return Ok(pathspec.to_owned());
+    }
+    Ok(format!(":{signs}{}", below(path, false)?))
+}
+
+/// `path` below `folder`; `None` where it leads out of the top level.
+fn join(folder: &Folder, path: &str, literal: bool) -> Option<String> {
+    if path.starts_with('/') {
+        return Some(path.to_owned());
+    }
+    let escape = |part: &str| -> String {
+        let special = |character: char| !literal && "*?[\\".contains(character);
+        part.chars().flat_map(|one| special(one).then_some('\\').into_iter().chain([one])).collect()
+    };
+    let mut parts: Vec<String> = folder.as_str().split('/').map(escape).collect();
+    for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." {
+            parts.pop()?;
+        } else {
+            parts.push(part.to_owned());
+        }
+    }
+    let end = if path.ends_with('/') { "/" } else { "" };
+    Some(if parts.is_empty() { ".".to_owned() } else { parts.join("/") + end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pathspec_means_the_same_from_the_top() {
+        let at = |folder: &str, pathspec: &str| from_top(&Folder::try_from(folder.to_owned()).unwrap(), pathspec).ok();
+        for (pathspec, wanted) in [
+            ("test.txt", Some("services/api/test.txt")),
+            ("./test.txt", Some("services/api/test.txt")),
+            ("tests/", Some("services/api/tests/")),
+            (".", Some("services/api")),
+            ("..", Some("services")),
+            ("../..", Some(".")),
+            ("../web/*.ts", Some("services/web/*.ts")),
+            ("../../..", None),
+            ("*.lock", Some("services/api/*.lock")),
+            (":/ci", Some(":/ci")),
+            (":(top)ci", Some(":(top)ci")),
+            (":(glob)ci/**/*.yml", Some(":(glob)services/api/ci/**/*.yml")),
+            (":(top,glob)**/*.yml", Some(":(top,glob)**/*.yml")),
+            (":!x", Some(":!services/api/x")),
+            (":^../x", Some(":^services/x")),
+            (":!/x", Some(":!/x")),
+            (":", Some(":")),
+        ] {
+            assert_eq!(at("services/api", pathspec).as_deref(), wanted, "{pathspec}");
+            assert_eq!(at("", pathspec).as_deref(), Some(pathspec));
+        }
+        assert_eq!(at("a[b]", "x*").as_deref(), Some("a\\[b]/x*"));
+        assert_eq!(at("a[b]", ":(literal)x*").as_deref(), Some(":(literal)a[b]/x*"));
+    }
+}
