@@ -35,10 +35,12 @@ fn power_cut(child: &mut Child) {
         let _ = kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal);
     };
     signal(child.id(), Signal::STOP);
-    let mut all = tree(child.id());
-    all.iter().for_each(|pid| signal(*pid, Signal::STOP));
-    all = tree(child.id());
-    all.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    for pid in tree(child.id()) {
+        signal(pid, Signal::STOP);
+    }
+    for pid in tree(child.id()) {
+        signal(pid, Signal::KILL);
+    }
     child.wait().unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! Verbs that a worker calls, whatever it does to its environment and to its parents.
 
+use std::fmt::Write as _;
+
 use crate::fanout::{RUN, plan, scripted};
 use crate::support::{PROGRAM, Repo};
 
@@ -66,23 +68,25 @@ fn a_worker_cannot_act_for_the_user() {
         repo.path().display()
     );
     for (name, act) in ACTS {
-        work += &format!("try act-{name} $CLEAN \"$PROGRAM\" {act}\n");
+        let _ = writeln!(work, "try act-{name} $CLEAN \"$PROGRAM\" {act}");
     }
     for (name, way) in WAYS {
-        work += &format!("try way-{name} {way} steer $RUN accept-everything\n");
-        work += &format!(
-            "cd '{}'; try elsewhere-{name} {way} run nested --backend mock; cd \"$REPO\"\n",
+        let _ = writeln!(work, "try way-{name} {way} steer $RUN accept-everything");
+        let _ = writeln!(
+            work,
+            "cd '{}'; try elsewhere-{name} {way} run nested --backend mock; cd \"$REPO\"",
             elsewhere.display()
         );
     }
     for (at, read) in READS.iter().enumerate() {
-        work += &format!("try read-{at} $CLEAN \"$PROGRAM\" {read}\n");
+        let _ = writeln!(work, "try read-{at} $CLEAN \"$PROGRAM\" {read}");
     }
     // An MCP server that the worker's host starts is the worker's too. It ends once it has answered.
     let ask = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"orchestrate_cancel","arguments":{"run_id":"RUN"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"test","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}}}"#;
-    work += &format!(
+    let _ = writeln!(
+        work,
         "ask='{ask}'; (echo \"$ask\" | sed \"s/\\\"RUN\\\"/\\\"$RUN\\\"/\"; until grep -q jsonrpc \"$OUT/mcp\"; do sleep 0.05; done) | \
-         $CLEAN \"$PROGRAM\" mcp > \"$OUT/mcp\" 2>&1\n"
+         $CLEAN \"$PROGRAM\" mcp > \"$OUT/mcp\" 2>&1"
     );
     let script = repo.script("act", &work);
     scripted(&repo, &plan(&["a"]), &script, "true");
