@@ -150,8 +150,11 @@ fn a_worker_that_leaves_head_on_an_older_commit_reverts_nothing() {
     let repo = Repo::new();
     repo.write("later", "came in later\n");
     repo.commit("second");
-    let ended = run_in(&repo, repo.path().to_str().unwrap(), "git checkout -q --detach HEAD~1; echo x > made");
-    assert_eq!(ended["worktree"]["changed_files"], serde_json::json!(["made"]));
+    // Before the run's start commit, and the base.
+    let work = "[ $AGENTLOOP_SUBGOAL = one ] && git checkout -q --detach HEAD~2; echo x > made-$AGENTLOOP_SUBGOAL";
+    scripted(&repo, &plan(&["one", "two"]), work, "true");
+    let ended = repo.agentloop(&[&RUN[..], &["--criteria", "x"]].concat()).expect(0).json();
+    assert_eq!(ended["worktree"]["changed_files"], serde_json::json!(["made-one", "made-two"]));
     let run = ended["run_id"].as_str().unwrap();
     assert!(remarks(&repo, run).contains("left HEAD at the older commit"), "{}", remarks(&repo, run));
 }
@@ -179,4 +182,43 @@ fn a_tag_that_bears_the_branch_s_name_is_not_merged_in_its_place() {
     repo.git(&["tag", &format!("agentloop/{run}"), "main"]);
     repo.agentloop(&["merge", run]).expect(0);
     assert_eq!(repo.git(&["show", "HEAD:made"]), "x");
+}
+
+#[test]
+fn whoever_shares_the_repository_can_write_beside_us() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let repo = Repo::init("repo", &["--shared=group"]);
+    repo.git(&["config", "agentloop.mock.edit", "made-{subgoal}=x\n"]);
+    repo.mock_run("a goal", &["--criteria", "x"]);
+    let mut closed = Vec::new();
+    let mut folders =
+        vec![repo.path().join(".git/objects"), repo.path().join(".git/refs"), repo.path().join(".git/logs")];
+    while let Some(folder) = folders.pop() {
+        let about = folder.metadata().unwrap();
+        if about.permissions().mode() & 0o2070 != 0o2070 {
+            closed.push(folder.clone());
+        }
+        let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        folders.extend(entries.filter(|path| path.is_dir()));
+    }
+    assert_eq!(closed, Vec::<std::path::PathBuf>::new(), "folders that the group cannot write to");
+}
+
+#[test]
+fn a_protected_file_whose_name_is_no_text_stays_as_it_is() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let repo = Repo::new();
+    repo.write("guarded/plain", "kept\n");
+    std::fs::write(repo.path().join("guarded").join(OsStr::from_bytes(b"a\xff")), "kept\n").unwrap();
+    repo.commit("guarded");
+    scripted(&repo, &plan(&["one"]), "for file in guarded/*; do echo changed > \"$file\"; done; echo x > made", "true");
+    let more = ["--criteria", "x", "--protect", "guarded", "--max-iterations", "1"];
+    let ended = repo.agentloop(&[&RUN[..], &more].concat()).json();
+    let run = ended["run_id"].as_str().unwrap();
+    assert_eq!(ended["worktree"]["changed_files"], serde_json::json!(["made"]));
+    assert_eq!(
+        repo.git(&["ls-tree", &format!("agentloop/{run}"), "guarded/"]),
+        repo.git(&["ls-tree", "main", "guarded/"])
+    );
 }

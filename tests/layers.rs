@@ -140,6 +140,20 @@ fn no_file_outgrows_its_reader() {
 }
 
 #[test]
+fn git_is_started_in_one_place() {
+    let starts = ["quiet(\"git\")", "in_our_place(\"git\")", "outliving(\"git\")", "Command::new(\"git\")"];
+    let is_builder = |path: &Path| path == Path::new("ledger/git/command.rs");
+    let elsewhere: Vec<String> = sources()
+        .into_iter()
+        .filter(|(path, _)| !is_builder(path) && !path.to_string_lossy().ends_with("fixture.rs"))
+        .filter(|(path, _)| !path.to_string_lossy().ends_with("tests.rs"))
+        .filter(|(_, text)| starts.iter().any(|start| code(text).contains(start)))
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    assert_eq!(elsewhere, Vec::<String>::new(), "git is started by `Git` alone");
+}
+
+#[test]
 fn the_test_sees_an_arrow_that_points_up() {
     assert_eq!(named_after("use crate::{run::Run, cli, error::{Error, Result}};", "crate::"), ["run", "cli", "error"]);
     assert_eq!(named_after("use crate::cli::args; crate::app::run()", "crate::"), ["cli", "app"]);

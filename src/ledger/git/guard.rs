@@ -19,6 +19,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use gix::bstr::BString;
+
 pub(super) use self::refs::Keeper;
 pub(super) use self::reopen::put_back_configuration;
 
@@ -26,6 +28,7 @@ use self::files::{Found, Replaced, aside, replace};
 use self::settings::{Change, Settings, changed, in_words, is_restored, list, without};
 use self::sight::{Harmful, Held, OF_A_WORKTREE, Sight, held};
 use super::branch::stamp;
+use super::location::{FILES, leads_home};
 use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::{Isolation, RunId};
@@ -171,7 +174,7 @@ impl Guard {
             let Some(before) = before.settings.get(known).filter(|before| *before != found) else { continue };
             let is_of_a_place = name.starts_with(WORKTREES);
             let settings = if found.is_like(before) { list(found.content())? } else { None };
-            let Some(settings) = settings else {
+            let Some(mut settings) = settings else {
                 if *found == Found::Nothing && is_of_a_place {
                     continue;
                 }
@@ -181,6 +184,15 @@ impl Guard {
                 continue;
             };
             let Some(old) = list(before.content())? else { continue };
+            // A worktree that was made meanwhile may have been told where its files are.
+            let place = repo.common_dir().join(name).with_file_name("");
+            let is_own = |path: &BString| leads_home(&place, path);
+            if is_of_a_place
+                && !old.contains_key(FILES)
+                && settings.get(FILES).is_some_and(|all| all.iter().all(is_own))
+            {
+                settings.remove(FILES);
+            }
             let seen = seen.map(|seen| list(seen.settings.get(name).and_then(Found::content))).transpose()?;
             let seen = seen.map(Option::unwrap_or_default);
             let changes = restored(name, &old, &settings, seen.as_ref());

@@ -33,6 +33,31 @@ pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
     Git::in_git_dir(repo.common_dir(), "cat-file").arg("-e").id(id).output().is_ok()
 }
 
+/// Makes the folders that new objects go into, where several users share the repository: gix makes them with the modes of
+/// our umask, in which nobody else of the group could write (`core.sharedRepository`, git-config(1)).
+pub(super) fn make_shared_folders(repo: &Repository) -> Result<()> {
+    let config = repo.config_snapshot();
+    let shared = config.string("core.sharedRepository").map(|value| value.to_string().to_ascii_lowercase());
+    if shared.is_none_or(|value| ["", "0", "false", "no", "off", "umask"].contains(&value.as_str())) {
+        return Ok(());
+    }
+    let objects = repo.objects.store_ref().path();
+    let failed = || format!("'{}' cannot be prepared for all who share it", objects.display());
+    let mode = objects.metadata().context(failed())?.permissions();
+    for number in 0..=u8::MAX {
+        let folder = objects.join(format!("{number:02x}"));
+        let is_new = std::fs::create_dir(&folder).is_ok();
+        if folder.metadata().is_ok_and(|about| about.permissions() != mode) {
+            let set = std::fs::set_permissions(&folder, mode.clone());
+            // Another user's is theirs to mend.
+            if is_new {
+                set.context(failed())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Syncs loose objects, then the directories that name them. What is packed by now, its packer has synced.
 pub(super) fn sync_objects(repo: &Repository, ids: &[ObjectId]) -> Result<()> {
     let store = gix::odb::loose::Store::at(repo.objects.store_ref().path(), repo.object_hash());

@@ -11,7 +11,7 @@ use super::record::{self, Record};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::slots::Slots;
-use super::{GitLedger, Tip, branch, read, run_dir};
+use super::{GitLedger, Tip, branch, objects, read, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Durability, Preferences};
 use crate::run::goal::{Isolation, RunId};
@@ -55,6 +55,7 @@ impl GitLedger {
     pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
         let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
         let gix = repo.gix();
+        objects::make_shared_folders(&gix)?;
         let name = branch::name(&new.run);
         if branch::tip(&gix, &name).is_some() {
             return Err(Error::failed(format!("the branch '{name}' exists already")));
@@ -104,6 +105,7 @@ impl GitLedger {
     /// Where a driver works on it, or its commits cannot be read.
     pub fn open(repo: Repository, known: OnRecord) -> Result<Self> {
         let is_fetched = read::find(&repo.gix(), &known.run)?.is_some_and(|place| place.remote.is_some());
+        objects::make_shared_folders(&repo.gix())?;
         let tip = known.tip.clone();
         let ledger = Self::hold(repo, known)?;
         if is_fetched {

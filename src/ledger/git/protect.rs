@@ -1,9 +1,14 @@
 //! Files that workers may not change.
 
-use gix::bstr::ByteSlice as _;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use gix::bstr::{BStr, ByteSlice as _};
+use gix::object::tree::diff::ChangeDetached;
 
 use super::command::Git;
 use super::repository::Repository;
+use super::tree;
 use crate::error::{Context as _, Result};
 
 /// Files that `pathspecs` name and that differ between two trees or commits, sorted.
@@ -19,19 +24,22 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
 /// The tree `tree` with `paths` as they are in `from`.
 pub fn without(repo: &Repository, from: &str, tree: &str, paths: &[String]) -> Result<String> {
     let gix = repo.gix();
+    // Paths are named as text, and may be other bytes: what differs has them as they are.
+    let changes = tree::changes(&gix, Repository::id(from)?, Repository::id(tree)?)?;
+    let is_named = |location: &&BStr| paths.iter().any(|path| *path == location.to_str_lossy());
+    let named: Vec<&BStr> = changes.iter().map(ChangeDetached::location).filter(is_named).collect();
     let from = gix
         .find_object(Repository::id(from)?)
         .and_then(gix::Object::peel_to_tree)
         .context("the run's newest commit cannot be read")?;
     let mut editor = gix.edit_tree(Repository::id(tree)?).context("the tree cannot be edited")?;
-    for path in paths {
-        editor.remove(path.as_str()).context("the tree cannot be edited")?;
+    for path in &named {
+        editor.remove(*path).context("the tree cannot be edited")?;
     }
-    for path in paths {
-        if let Some(entry) = from.lookup_entry_by_path(path).context("a tree cannot be read")? {
-            editor
-                .upsert(path.as_str(), entry.mode().kind(), entry.object_id())
-                .context("the tree cannot be edited")?;
+    for path in &named {
+        let file = OsStr::from_bytes(path.as_bytes());
+        if let Some(entry) = from.lookup_entry_by_path(file).context("a tree cannot be read")? {
+            editor.upsert(*path, entry.mode().kind(), entry.object_id()).context("the tree cannot be edited")?;
         }
     }
     Ok(editor.write().context("the tree cannot be written")?.to_string())
