@@ -53,7 +53,7 @@ pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
 ];
 
 /// Settings of every git of ours, whatever the user has set for their own, and why.
-pub(super) const SETTINGS: [(&str, &str, &str); 43] = [
+pub(super) const SETTINGS: [(&str, &str, &str); 44] = [
     ("core.hooksPath", "/dev/null", "the user's hooks are not for refs and commits of ours"),
     ("hook.reference-transaction.enabled", "false", "since git 2.54 hooks are in the configuration too"),
     ("hook.post-checkout.enabled", "false", "since git 2.54 hooks are in the configuration too"),
@@ -77,6 +77,7 @@ pub(super) const SETTINGS: [(&str, &str, &str); 43] = [
     ("core.splitIndex", "false", "our indexes are read by us, whole"),
     ("core.untrackedCache", "false", "an index that a worker wrote may hold a cache that hides files"),
     ("diff.ignoreSubmodules", "none", "work in a submodule is work"),
+    ("diff.orderFile", "/dev/null", "one that cannot be read has git give up"),
     ("fetch.writeCommitGraph", "false", "workers' fetches into one clone would wait for each other's lock, and fail"),
     ("gc.auto", "0", "a run never waits for a tidying"),
     ("grep.patternType", "basic", "what git's log finds is read by us"),

@@ -199,7 +199,6 @@ const HARMLESS: [(&str, &[&str]); 10] = [
             "diff.interhunkcontext",
             "diff.mnemonicprefix",
             "diff.noprefix",
-            "diff.orderfile",
             "diff.relative",
             "diff.srcprefix",
             "diff.stat*",
