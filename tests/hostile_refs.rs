@@ -57,6 +57,26 @@ fn what_refs_had_alone_is_kept_and_named() {
         let words = format!("{name} (was {}, kept as refs/agentloop/rescue/{run}/", &old[..12]);
         assert!(said.contains(&words), "{words}: {said}");
     }
+    let shown = repo.agentloop(&["show", &run]).expect(0).stdout;
+    for old in &olds {
+        assert!(shown.contains(&format!("rescued   {} refs/agentloop/rescue/{run}/", &old[..12])), "{shown}");
+    }
+}
+
+#[test]
+fn what_the_last_checkpoint_did_not_see_is_kept_too() {
+    let repo = Repo::new();
+    repo.git(&["update-ref", "refs/heads/gone", &aside(&repo, "gone")]);
+    let old = repo.git(&["rev-parse", "refs/heads/gone"]);
+    scripted(&repo, &plan(&["bad"]), "true", "true");
+    // The one that only asks is followed by no checkpoint: the run waits for an answer.
+    let agent = repo.home().join("agent");
+    let script = std::fs::read_to_string(&agent).unwrap();
+    let asks =
+        "case \"$role\" in *clarifier*) git branch -qD gone; echo '[\"which?\"]'; exit ;; esac\ncase \"$role\" in";
+    std::fs::write(&agent, script.replacen("case \"$role\" in", asks, 1)).unwrap();
+    let run = repo.agentloop(&[&RUN[..], &["--ask"]].concat()).expect(3).json()["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(rescued(&repo, &run), [old]);
 }
 
 #[test]

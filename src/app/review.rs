@@ -92,6 +92,9 @@ pub struct Shown {
     /// Where its branch is gone, the command that brings back what was pruned with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
+    /// Refs that keep what its workers dropped or would have lost, each with its object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rescued: Vec<Rescued>,
     /// The files that it changed.
     pub files: Vec<FileStat>,
     /// The command to go on with, where there is one.
@@ -99,6 +102,15 @@ pub struct Shown {
     /// What of the log could not be read and was set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
+}
+
+/// What is kept of something that would have been lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescued {
+    /// The ref that keeps it.
+    pub name: String,
+    /// The object.
+    pub object: String,
 }
 
 /// An iteration in a line.
@@ -163,6 +175,10 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let is_gone = name == commit;
     Ok(Shown {
         undo: if is_gone { removal::undo_of_prune(&site.repo.gix(), &id)? } else { None },
+        rescued: removal::rescued(&site.repo.gix(), &id)?
+            .into_iter()
+            .map(|(name, object)| Rescued { name, object: object.to_string() })
+            .collect(),
         state: status.state,
         goal: run.goal.text.clone(),
         criteria: run.goal.criteria.clone(),

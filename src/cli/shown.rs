@@ -40,6 +40,9 @@ pub fn text(shown: &Shown) -> String {
     let merged = if shown.merged { format!(", {}", paint::good("merged")) } else { String::new() };
     let branch = branch(&app::branch(&shown.run_id), Some(&shown.branch));
     let _ = writeln!(text, "branch    {branch}{merged}");
+    for kept in &shown.rescued {
+        let _ = writeln!(text, "rescued   {} {}", kept.object.get(..12).unwrap_or_default(), kept.name);
+    }
     if let Some(undo) = &shown.undo {
         let _ = writeln!(text, "undo      {undo}");
     }

@@ -13,6 +13,8 @@ use crate::run::work::Review;
 
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
+/// The same for what was noticed: it holds names and commands that a reader needs whole.
+const NOTE: usize = 1000;
 /// How many of a review's issues are shown.
 const ISSUES: usize = 8;
 
@@ -61,7 +63,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::Verified(data) => {
             let checks: Vec<String> =
                 data.verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
-            let remarks = data.verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, WIDTH)));
+            let remarks = data.verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, NOTE)));
             let all: Vec<String> = checks.into_iter().chain(remarks).collect();
             if all.is_empty() {
                 return None;
@@ -74,7 +76,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             let partial = if data.partial { ", partial" } else { "" };
             let mut text = format!("  committed {}, {files} changed{partial}", hash(&data.commit));
             for remark in &data.remarks {
-                let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
+                let _ = write!(text, "\n  note: {}", short(remark, NOTE));
             }
             text
         }
@@ -136,7 +138,7 @@ fn finished(data: &AgentFinished) -> Option<String> {
     let failed =
         failure.map(|failure| format!("  {role} {}: {}", paint::bad("failed"), short(&failure.message, WIDTH)));
     let name = data.subgoal.as_deref().unwrap_or(role);
-    let notes = data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, WIDTH)));
+    let notes = data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, NOTE)));
     let lines: Vec<String> = failed.into_iter().chain(notes).collect();
     (!lines.is_empty()).then(|| lines.join("\n"))
 }
@@ -151,7 +153,7 @@ fn provisioned(data: &Provisioned) -> String {
     });
     let parts: Vec<String> = copied.into_iter().chain(setup).collect();
     let parts = if parts.is_empty() { "as git keeps it".to_owned() } else { parts.join(", ") };
-    let notes = data.remarks.iter().map(|remark| format!("\n  note: {}", short(remark, WIDTH)));
+    let notes = data.remarks.iter().map(|remark| format!("\n  note: {}", short(remark, NOTE)));
     format!("  worktree{whose}: {parts}{}", notes.collect::<String>())
 }
 
@@ -163,7 +165,7 @@ fn integrated(data: &Integrated) -> String {
             let at = short(&data.conflict.join(", "), WIDTH);
             let mut text = format!("  merged the work of {subgoal}: {commit}, its conflict resolved in {at}");
             for remark in &data.remarks {
-                let _ = write!(text, "\n  note: {}", short(remark, WIDTH));
+                let _ = write!(text, "\n  note: {}", short(remark, NOTE));
             }
             text
         }

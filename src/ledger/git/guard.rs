@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use gix::bstr::BString;
 
 pub(super) use self::refs::Keeper;
+use self::refs::Refs;
 pub(super) use self::reopen::put_back_configuration;
 
 use self::files::{Found, Replaced, aside, replace};
@@ -114,8 +115,18 @@ impl Guard {
         self.save()
     }
 
-    /// Nobody is at work any more: what changes from here on is the user's.
-    pub(super) fn end(self) {
+    /// Nobody is at work any more: what changes from here on is the user's. What refs lost since the last comparison, which
+    /// no checkpoint tells of, is kept.
+    pub(super) fn end(self, keeper: &Keeper<'_>) {
+        let lost = Refs::take(keeper.repo, &self.run).and_then(|now| now.since(&self.stood.refs, keeper));
+        match lost {
+            Ok(words) => {
+                for word in words {
+                    tracing::warn!("a ref was moved since the last checkpoint: {word}");
+                }
+            }
+            Err(error) => tracing::warn!("refs that were moved since the last checkpoint are not kept: {error}"),
+        }
         let _ = std::fs::remove_file(self.file);
     }
 

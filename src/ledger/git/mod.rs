@@ -291,7 +291,7 @@ impl Ledger for GitLedger {
 
     fn stand_down(&self) {
         if let Some(guard) = self.guarded().take() {
-            guard.end();
+            guard.end(&Keeper { repo: &self.repo, mover: &self.mover, run: &self.run });
         }
     }
 

@@ -211,6 +211,21 @@ pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String
     Ok(kept.into_iter().max().map(|rescue| undo("git", &rescue)))
 }
 
+/// The refs that keep what workers of `run` dropped or would have lost, each with its object.
+///
+/// # Errors
+/// Where refs cannot be read.
+pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, ObjectId)>> {
+    let prefix = format!("refs/agentloop/rescue/{run}/");
+    // What a discard keeps is one level deeper.
+    let kept = |reference: &gix::refs::Reference| {
+        let name = reference.name.as_bstr().to_str().ok()?;
+        let is_one = !name.strip_prefix(&prefix)?.contains('/');
+        is_one.then(|| Some((name.to_owned(), reference.target.try_id()?.to_owned()))).flatten()
+    };
+    read::prefixed(gix, &prefix, kept)
+}
+
 /// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
 pub(super) fn undo(git: &str, rescue: &str) -> String {
     format!(

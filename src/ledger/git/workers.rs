@@ -28,15 +28,17 @@ const LOOKS: u32 = 3;
 
 impl Workers for GitLedger {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
-        self.seat(
-            opening.task,
-            |_, _| Ok(true),
-            |place, holds| {
-                let start = self.starting_point(opening)?;
-                self.clear(place, holds, &start)?;
-                Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
-            },
-        )
+        self.unbroken(|| {
+            self.seat(
+                opening.task,
+                |_, _| Ok(true),
+                |place, holds| {
+                    let start = self.starting_point(opening)?;
+                    self.clear(place, holds, &start)?;
+                    Ok(Claim { task: opening.task.clone(), tip: opening.tip.to_owned() })
+                },
+            )
+        })
     }
 
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
@@ -47,7 +49,7 @@ impl Workers for GitLedger {
         let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
         let mut mended = self.mend()?;
         let mut seen = mends();
-        let mut left = self.keep(number, &claim, leaving.message, None)?;
+        let mut left = self.unbroken(|| self.keep(number, &claim, leaving.message, None))?;
         // Another worker may hide this one's files, or have them converted, while git looks at them.
         for _ in 0..LOOKS {
             mended.extend(self.mend()?);
@@ -55,7 +57,7 @@ impl Workers for GitLedger {
                 break;
             }
             seen = mends();
-            let more = self.keep(number, &claim, leaving.message, None)?;
+            let more = self.unbroken(|| self.keep(number, &claim, leaving.message, None))?;
             left.remarks.extend(more.remarks);
             (left.commit, left.lost) = (more.commit, more.lost);
         }
@@ -70,7 +72,7 @@ impl Workers for GitLedger {
 
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
         let ours = self.so_far(merging)?.to_string();
-        let trial = preview::try_merge(&self.repo, &ours, merging.commit)?;
+        let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
         Ok(if trial.conflicts.is_empty() { Merged::Clean(trial.tree) } else { Merged::Conflict(trial.conflicts) })
     }
 
@@ -110,6 +112,16 @@ impl Workers for GitLedger {
 }
 
 impl GitLedger {
+    /// Works with git, and once more where that failed while a worker had broken what git reads of the repository.
+    fn unbroken<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
+        let before = mends();
+        work().or_else(|error| {
+            self.guarded().as_mut().map_or(Ok(()), |guard| guard.mend(&self.repo))?;
+            if mends() == before { Err(error) } else { work() }
+        })
+    }
+
     /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready, which is
     /// told the tree that it holds where that is certain.
     pub(super) fn seat(
