@@ -431,7 +431,7 @@ fn assert_cleared(scene: &Scene, at: &str) {
     assert_eq!(beside.count(), 0, "{at}");
     let left = std::fs::read_dir(scene.repo.path().join(".git/agentloop").join(&scene.run)).into_iter().flatten();
     let left: Vec<_> = left.flatten().map(|entry| entry.file_name()).collect();
-    assert!(left.iter().all(|name| name == "lock" || name == "started-here"), "{at}: {left:?}");
+    assert!(left.iter().all(|name| name == "lock"), "{at}: {left:?}");
 }
 
 /// A run whose driver died while its second worker was at work.

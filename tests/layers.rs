@@ -11,7 +11,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
     ("agent", &["run", "process"]),
     ("interaction", &[]),
     ("ledger", &["run", "process", "host"]),
-    ("engine", &["run", "agent", "interaction", "ledger", "process"]),
+    ("engine", &["run", "agent", "interaction", "ledger", "process", "host"]),
     ("app", &["run", "agent", "interaction", "ledger", "process", "host", "engine", "options"]),
     ("cli", &["run", "agent", "interaction", "process", "engine", "options", "app", "hooks"]),
     ("mcp", &["run", "agent", "interaction", "process", "engine", "options", "app"]),

@@ -48,3 +48,4 @@ mod stopped;
 mod story;
 mod submodules;
 mod taking;
+mod travelling;

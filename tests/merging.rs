@@ -153,7 +153,7 @@ fn what_cannot_be_taken_is_refused_before_an_agent_is_asked() {
     assert!(merge(&repo, &run, &["--integrator", "no_such"]).expect(2).stderr.contains("no_such"));
     assert!(repo.agentloop(&["merge", &run, "--integrator", "mock"]).expect(2).stderr.contains("--with-agent"));
     // What a log from elsewhere names is not run; nor are its checks, even where somebody names the agent.
-    std::fs::remove_file(repo.path().join(format!(".git/agentloop/{run}/started-here"))).unwrap();
+    std::fs::remove_file(repo.kept(&run).join("authority")).unwrap();
     let refused = merge(&repo, &run, &[]).expect(2).stderr;
     assert!(refused.contains(&format!("git agentloop merge {run} --with-agent --integrator scripted")), "{refused}");
     assert!(prompts(&repo).is_empty());

@@ -30,6 +30,14 @@ fn moved(repo: &Repo) -> PathBuf {
 
 const RESUME: [&str; 4] = ["resume", "--max-iterations", "2", "--json"];
 
+/// The run in a copy at `dir` goes on once what it would run is given there.
+#[track_caller]
+fn given_again(repo: &Repo, dir: &Path) -> serde_json::Value {
+    let refused = at(repo, dir, &RESUME).expect(2).stderr;
+    assert!(refused.contains("add this to the command: --permissions edit --backend mock\n"), "{refused}");
+    at(repo, dir, &[&RESUME[..], &["--permissions", "edit", "--backend", "mock"]].concat()).expect(0).json()
+}
+
 /// The run at `dir` goes on in its worktree at `place`, and what stood there uncommitted is part of it.
 #[track_caller]
 fn assert_goes_on(repo: &Repo, dir: &Path, place: &Path) {
@@ -83,7 +91,7 @@ fn a_copy_has_no_hand_in_the_worktrees_of_the_other() {
     for verb in [&["discard", &run, "--yes", "--json"][..], &["prune", "--older-than", "0s", "--yes", "--json"]] {
         copies();
         if verb[0] == "prune" {
-            at(&repo, &copy, &["merge", "--no-edit"]).expect(0);
+            at(&repo, &copy, &["merge", "--no-edit", "--force"]).expect(0);
         }
         at(&repo, &copy, verb).expect(0);
         assert_eq!(std::fs::read_to_string(place.join("late.txt")).unwrap(), "not committed\n", "{verb:?}");
@@ -92,7 +100,8 @@ fn a_copy_has_no_hand_in_the_worktrees_of_the_other() {
     }
     copies();
     assert_eq!(at(&repo, &copy, &["result", "--json"]).expect(1).json()["worktree"]["path"], serde_json::Value::Null);
-    let apart = at(&repo, &copy, &RESUME).expect(0).json();
+    // It is a clone of its own, where nothing was given.
+    let apart = given_again(&repo, &copy);
     assert_eq!(apart["worktree"]["path"], repo.home().join("copy.agentloop").join(&run).to_str().unwrap());
     assert_goes_on(&repo, repo.path(), &place);
     // Once more in the copy: its own worktree, and not the other's.
@@ -127,6 +136,7 @@ fn a_copy_of_both_is_one_of_each() {
     let both = [repo.path(), place.parent().unwrap()];
     assert!(repo.command("cp").arg("-a").args(both).arg(&apart).status().unwrap().success());
     let beside = apart.join(place.parent().unwrap().file_name().unwrap());
-    assert_goes_on(&repo, &apart.join("repo"), &beside.join(place.file_name().unwrap()));
+    let ended = given_again(&repo, &apart.join("repo"));
+    assert_eq!(ended["worktree"]["path"], beside.join(place.file_name().unwrap()).to_str().unwrap());
     assert_goes_on(&repo, repo.path(), &place);
 }

@@ -47,7 +47,7 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     new.id = Some(id.clone());
     let dir = GitLedger::scratch_of(&site.repo, &id);
     let started = hand_over(site, &id, &Request::Run(Box::new(new)));
-    if started.is_err() && !GitLedger::was_started_here(&site.repo, &id) {
+    if started.is_err() && site.repo.resolve(Some(id.as_str())).is_err() {
         // Nothing of a run that never was stays behind; a folder that holds more is not removed.
         let _ = std::fs::remove_file(dir.join(LOG));
         let _ = std::fs::remove_dir(&dir);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::authority::{approval, give, given};
 use super::{Changes, Drive, NewRun, STOP_WAIT, Site, before, branch, now, refuse_nested, settle, stop_leftovers};
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
@@ -18,7 +19,7 @@ use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
 use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
-use crate::run::goal::{Goal, Isolation, Options, Role, RunId, StopReason, session_id};
+use crate::run::goal::{Budget, Goal, Isolation, Options, RunId, StopReason, session_id};
 use crate::run::id::ForkPoint;
 use crate::run::message;
 use crate::run::text::count;
@@ -56,6 +57,8 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
     let goal =
         Goal { text: redactor.clean(&new.goal).into_owned(), criteria: redactor.clean(&new.criteria).into_owned() };
     let base = site.repo.resolve_base(new.base.as_deref())?;
+    // First: what is on record was given here, whenever its driver dies.
+    keep_authority(site, id, &new.options);
     let ledger = GitLedger::create(
         site.repo.clone(),
         NewRecord {
@@ -78,8 +81,15 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
         host: host(),
         forked_from: new.forked_from.map(ForkPoint::try_from).transpose()?,
     };
-    let parts = parts(site, Arc::new(ledger), &new.options, drive, redactor)?;
+    let parts = parts(site, id, Arc::new(ledger), &new.options, drive, redactor)?;
     Engine::start(parts, branch(id), started).await
+}
+
+/// Keeps `options` as what the user gave. Where they cannot be kept the run goes on, and `resume` asks for them.
+fn keep_authority(site: &Site, id: &RunId, options: &Options) {
+    if let Err(error) = give(site, id, options) {
+        tracing::warn!("'git agentloop resume {id}' will ask again what may run: {}", error.chain());
+    }
 }
 
 /// An id of words that hold no secret.
@@ -102,19 +112,26 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     refuse_nested(site)?;
     let id = site.repo.resolve(Some(name))?;
     let run = replay(site, &id)?;
-    may_go_on(&run, &id, changes)?;
+    let approval = approval(site, &run, &id, changes)?;
+    may_go_on(&run, &id, &approval.options.budget)?;
     same_place(&run, &id, changes)?;
-    trusted(site, &run, &id, changes, &format!("git agentloop resume {id}"))?;
+    let options = approval.granted(&id, changes, &format!("git agentloop resume {id}"))?;
     let protect = changes.protect.as_deref().unwrap_or_default();
     site.repo.check_paths(protect)?;
     before::protects(site, protect, &run.base)?;
     before::runnable(site, "check", changes.checks.as_deref().unwrap_or_default())?;
-    super::callable(site, changes.apply(&run.options).as_ref().unwrap_or(&run.options))?;
-    take_over(site, id, changes, drive).await
+    super::callable(site, &options)?;
+    take_over(site, id, changes, options, drive).await
 }
 
-/// The same for a run that may go on, or that is only to be ended: what its log wants to run is not looked at.
-async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
+/// Takes over a run with `options`, which may run.
+async fn take_over(
+    site: &Site,
+    id: RunId,
+    changes: &Changes,
+    options: Options,
+    drive: Drive,
+) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
     process::become_subreaper();
     let run = replay(site, &id)?;
@@ -122,23 +139,24 @@ async fn take_over(site: &Site, id: RunId, changes: &Changes, drive: Drive) -> R
     let known = OnRecord {
         run: id.clone(),
         tip: run.tip.commit.to_string(),
-        isolation: run.options.isolation,
+        isolation: options.isolation,
         preferences: site.settings().preferences()?,
     };
     let ledger = GitLedger::open(site.repo.clone(), known)?;
     stop_leftovers(site, &id, ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;
-    let options = changes.apply(&run.options);
-    let settled = options.clone().unwrap_or_else(|| run.options.clone());
-    let parts = parts(site, Arc::new(ledger), &settled, drive, Redactor::of_process())?;
+    if !drive.cancel.is_cancelled() {
+        keep_authority(site, &id, &options);
+    }
+    let parts = parts(site, &id, Arc::new(ledger), &options, drive, Redactor::of_process())?;
     let resumed = RunResumed {
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
         worktree: String::new(),
         dirty: false,
-        options,
+        options: (options != run.options).then_some(options),
     };
     let engine = Engine::resume(parts, branch(&id), run, resumed).await?;
     Ok((id, engine))
@@ -157,7 +175,13 @@ pub async fn answer(site: &Site, run: &str, answers: Vec<String>, drive: Drive) 
 pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Drive) -> Result<(RunId, Drive)> {
     refuse_nested(site)?;
     let (id, token) = match name.split_once('.') {
-        Some((run, _)) => (site.repo.resolve(Some(run))?, Some(name)),
+        // A token is a handle to a run, whole.
+        Some((run, rest)) if run.parse::<RunId>().is_ok() && is_session(rest) => {
+            (site.repo.resolve(Some(run))?, Some(name))
+        }
+        Some(_) => {
+            return Err(Error::usage("this is no token (expected RUN.SESSION, as 'result --json' has it)"));
+        }
         None => (site.repo.resolve(Some(name))?, None),
     };
     let run = replay(site, &id)?;
@@ -177,6 +201,10 @@ pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Dr
             .hint(format!("give one answer a question, in order:\n{}", list.join("\n"))));
     }
     Ok((id, Drive { interaction: Arc::new(Given(answers)), ..drive }))
+}
+
+fn is_session(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
 /// Answers that were given before the questions are put.
@@ -228,8 +256,15 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let drive = Drive { cancel, ..Drive::default() };
-    // Told to stop before it begins, the driver runs no check and asks no agent; the options stay as they are.
-    let (_, engine) = take_over(site, id.clone(), &Changes::default(), drive).await?;
+    // Told to stop before it begins, the driver runs no check and asks no agent. A log from elsewhere does not decide that
+    // the user's checkout is committed.
+    let run = replay(site, &id)?;
+    let mut options =
+        given(site, &run, &id).unwrap_or_else(|| Options { isolation: Isolation::Shared, ..run.options.clone() });
+    if run.options.isolation != Isolation::None {
+        options.isolation = run.options.isolation;
+    }
+    let (_, engine) = take_over(site, id.clone(), &Changes::default(), options, drive).await?;
     engine.drive().await?;
     super::status(site, Some(id.as_str()))
 }
@@ -257,10 +292,9 @@ pub(super) fn replay_log(site: &Site, id: &RunId) -> Result<(Run, Option<String>
     Ok((run, set_aside))
 }
 
-/// Whether there is anything left to do, with the budget as `changes` leave it.
-fn may_go_on(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
+/// Refuses a run that has nothing left to do within `budget`.
+fn may_go_on(run: &Run, id: &RunId, budget: &Budget) -> Result<()> {
     let Some(ended) = &run.ended else { return Ok(()) };
-    let budget = changes.apply(&run.options).map_or_else(|| run.options.budget.clone(), |options| options.budget);
     let is_spent = match ended.reason {
         StopReason::GoalComplete => {
             return Err(Error::usage(format!("{id} has reached its goal"))
@@ -310,42 +344,14 @@ fn elsewhere(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()
         .hint(format!("see that it has stopped there, sync, and then: git agentloop resume {id} --take-over")))
 }
 
-/// A log can come from anyone: what it says may be run, is run only in the clone that the run was started in.
-pub(super) fn trusted(site: &Site, run: &Run, id: &RunId, changes: &Changes, command: &str) -> Result<()> {
-    if GitLedger::was_started_here(&site.repo, id) {
-        return Ok(());
-    }
-    let mut wanted = Vec::new();
-    if changes.checks.is_none() {
-        wanted.extend(run.options.checks.iter().map(|check| format!("--verify {}", shell_words::quote(&check.name))));
-    }
-    if changes.permissions.is_none() {
-        wanted.push(format!("--permissions {}", run.options.permissions.name()));
-    }
-    if changes.agent.is_none() {
-        wanted.push(format!("--backend {}", shell_words::quote(&run.options.agent.backend)));
-    }
-    for (name, roles) in Role::CHOICES {
-        if let Some(choice) = roles.iter().find_map(|role| run.options.roles.get(role))
-            && roles.iter().any(|role| !changes.roles().contains_key(role))
-        {
-            wanted.push(format!("--{name} {}", shell_words::quote(&choice.to_string())));
-        }
-    }
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    Err(Error::usage(format!(
-        "{id} was started in another clone, or went on there: what its log wants to run is not taken on trust"
-    ))
-    .hint(if *changes == Changes::default() {
-        format!("look at it, then give it again: {command} {}", wanted.join(" "))
-    } else {
-        format!("look at it, then add this to the command: {}", wanted.join(" "))
-    }))
-}
-
-fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, redactor: Redactor) -> Result<Parts> {
+fn parts(
+    site: &Site,
+    id: &RunId,
+    ledger: Arc<dyn Ledger>,
+    options: &Options,
+    drive: Drive,
+    redactor: Redactor,
+) -> Result<Parts> {
     // A driver that is told to stop before it begins asks nobody: a run is ended also where its agents are gone.
     let (agents, prompts) = if drive.cancel.is_cancelled() {
         (BTreeMap::new(), Prompts::default())
@@ -365,6 +371,7 @@ fn parts(site: &Site, ledger: Arc<dyn Ledger>, options: &Options, drive: Drive, 
         cancel: drive.cancel,
         review_bytes: site.settings().review_bytes()?,
         limits: Limits::of_user(),
+        inbox: GitLedger::kept(&site.repo, id),
         provisioning: provisioning(site)?,
     })
 }

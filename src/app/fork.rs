@@ -1,6 +1,7 @@
 //! A new run from where another one was.
 
-use super::drive::{replay, trusted};
+use super::authority::approval;
+use super::drive::replay;
 use super::{Changes, NewRun, Site};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview;
@@ -45,7 +46,8 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
         })?
     };
     let command = format!("git agentloop fork {}", from.unwrap_or(id.as_str()));
-    trusted(site, &run, &id, &fork.changes, &command)?;
+    let approval = approval(site, &run, &id, &fork.changes)?;
+    let options = approval.granted(&id, &fork.changes, &command)?;
     let criteria = match (&fork.goal, fork.criteria) {
         (_, Some(criteria)) => criteria,
         (Some(_), None) => String::new(),
@@ -54,7 +56,8 @@ pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
     Ok(NewRun {
         goal: fork.goal.unwrap_or(run.goal.text),
         criteria,
-        options: fork.changes.apply(&run.options).unwrap_or(run.options),
+        options,
+        force: fork.changes.force,
         base: Some(commit),
         name: fork.name,
         forked_from: Some(format!("{id}@{number}")),

@@ -6,6 +6,7 @@ use super::drive::replay;
 use super::{Changes, STOP_WAIT, Site, now};
 use crate::engine::inbox::{self, Message};
 use crate::error::{Error, Result};
+use crate::host::store::RunStore;
 use crate::ledger::git::{GitLedger, lock};
 use crate::run::goal::{RunId, StopReason};
 use crate::run::view::Status;
@@ -47,14 +48,21 @@ pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<S
         return Ok(None);
     }
     super::refuse_nested(site)?;
-    let options = replay(site, &id)?.options;
+    let run = replay(site, &id)?;
+    let options = super::authority::given(site, &run, &id).ok_or_else(|| {
+        Error::usage(format!("{id} is running, and its log says what was not given here"))
+            .hint(format!("'git agentloop cancel {id}', then 'git agentloop resume {id}' asks for what may run"))
+    })?;
     let Some(mut wanted) = changes.apply(&options) else { return Ok(None) };
+    let given = wanted.clone();
     super::affordable(site, &wanted)?;
     let budget = std::mem::replace(&mut wanted.budget, options.budget.clone());
     if wanted != options {
         return Err(Error::usage(format!("{id} is running: what it may spend can change meanwhile, and nothing else"))
             .hint(format!("for the rest, 'git agentloop cancel {id}' first: what is there is committed")));
     }
+    // First: what its driver puts on record was given here, whenever that dies.
+    super::authority::give(site, &id, &given)?;
     if !deliver(site, &id, &Message::Budget(budget))? {
         return Ok(None);
     }
@@ -65,12 +73,19 @@ pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<S
 /// Whether the driver has `message` on record; where it ends before, nothing is left behind.
 fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
     let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
-    let scratch = GitLedger::scratch_of(&site.repo, id);
-    let file = inbox::send(&scratch, &name, message)?;
+    let no_way = |error: Error| {
+        error.hint(format!(
+            "make the state directory writable, 'git agentloop cancel {id}', then 'git agentloop resume {id}'"
+        ))
+    };
+    let kept = GitLedger::kept(&site.repo, id).filter(RunStore::exists).ok_or_else(|| {
+        no_way(Error::failed(format!("{id} cannot be reached: this clone keeps no private store of it")))
+    })?;
+    let sent = inbox::send(&kept, &name, message).map_err(no_way)?;
     let deadline = Instant::now() + STOP_WAIT;
-    while file.exists() {
+    while sent.waits() {
         if lock::holder(site.repo.common_dir(), id).is_none() {
-            return Ok(std::fs::remove_file(&file).is_err());
+            return Ok(!sent.take_back());
         }
         if Instant::now() > deadline {
             return Err(Error::failed(format!("the driver of {id} does not take it in; it stays in its inbox"))
@@ -78,7 +93,7 @@ fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    if inbox::is_set_aside(&scratch, &file) {
+    if sent.is_set_aside() {
         return Err(Error::failed(format!("the driver of {id} cannot read what was sent to it"))
             .hint("send it as the user that the driver runs as"));
     }

@@ -221,8 +221,8 @@ fn chosen(
     work: &Work,
     integrator: Option<AgentChoice>,
 ) -> Result<(AgentChoice, Permissions, Vec<crate::run::goal::Check>)> {
-    let options = &work.run.options;
-    let is_trusted = GitLedger::was_started_here(&site.repo, &work.id);
+    let given = super::authority::given(site, &work.run, &work.id);
+    let (is_trusted, options) = (given.is_some(), given.as_ref().unwrap_or(&work.run.options));
     let recorded = options.agent_for(Role::Integrator);
     let mut choice = match integrator {
         Some(choice) => choice,

@@ -1,5 +1,6 @@
 //! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
 
+mod authority;
 mod before;
 mod bisect;
 mod detach;
@@ -46,6 +47,7 @@ use crate::agent::registry::{BackendView, Registry};
 use crate::engine::redact::Redactor;
 pub use crate::engine::{Unwatched, Watch};
 use crate::error::{Error, Result, alike};
+use crate::host::store::{Bases, Store};
 use crate::interaction::{Interaction, Suspend};
 pub(crate) use crate::ledger::git::Git;
 pub use crate::ledger::git::preview::FileStat;
@@ -314,6 +316,11 @@ pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     }
     if new.options.isolation != Isolation::None && site.repo.has_uncommitted_changes()? {
         notices.push("uncommitted changes in your checkout are not part of the run".to_owned());
+    }
+    let bases = Bases::of_process();
+    if Store::find(site.repo.common_dir(), &bases).is_none() && !bases.are_writable() {
+        let lacks = "'resume' will ask again what may run, and 'steer' has no way to the run";
+        notices.push(format!("no private store can be made in the state directory: {lacks}"));
     }
     notices.extend(unknown_settings(site).into_iter().map(|unknown| unknown.said));
     notices.extend(before::notices(site, &new.options.checks, &base)?);

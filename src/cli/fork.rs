@@ -45,7 +45,11 @@ pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
         goal,
         criteria: arguments.criteria.clone(),
         name: arguments.name.clone(),
-        changes: options::changes(&arguments.options, site)?,
+        changes: app::Changes {
+            isolation: arguments.isolation,
+            force: arguments.force,
+            ..options::changes(&arguments.options, site)?
+        },
     };
     let new = app::fork(site, arguments.run.as_deref(), fork).map_err(|error| match &arguments.run {
         Some(words) if words.contains(char::is_whitespace) => {

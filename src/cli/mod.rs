@@ -232,9 +232,9 @@ fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
 
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
     let driving = arguments.driving;
-    let (isolation, take_over) = (arguments.isolation, arguments.take_over);
+    let (isolation, take_over, force) = (arguments.isolation, arguments.take_over, arguments.force);
     let given = options::changes(&arguments.options, site)?;
-    let changes = Changes { isolation, take_over, ..given };
+    let changes = Changes { isolation, take_over, force, ..given };
     let run = match &arguments.run {
         Some(run) => run.clone(),
         None => app::status(site, None)?.run_id.to_string(),

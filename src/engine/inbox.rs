@@ -1,24 +1,33 @@
-//! What people send to a live driver: files renamed into the run's inbox, taken in as facts.
+//! What the user sends to a live driver, through verbs: files in the run's folder of the private store, taken in as facts.
+//!
+//! Workers know the repository, and what they put into its folder is not heard.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::recorder::Recorder;
 use super::redact::Redactor;
 use crate::error::{Context as _, Result};
+use crate::host::store::RunStore;
 use crate::run::event::{BudgetChanged, Fact, Steered, Unheard, VALUE_LIMIT, clip};
 use crate::run::goal::Budget;
 
 /// How often a driver looks.
 const EVERY: Duration = Duration::from_millis(200);
-
-/// How the name of a file ends that holds a budget; any other holds guidance.
-const BUDGET: &str = ".budget";
+/// The folder of messages in what the store keeps of a run.
+const INBOX: &str = "inbox";
+/// The folder of those that could not be read.
+const ASIDE: &str = "unheard";
+/// How many files that are not heard are named.
+const NAMED: usize = 10;
 
 /// Something for a live driver.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Message {
     /// Guidance for its next plan.
     Guidance(String),
@@ -26,97 +35,167 @@ pub enum Message {
     Budget(Budget),
 }
 
-/// The inbox of the run whose live files are in `scratch`.
-#[must_use]
-pub fn inbox(scratch: &Path) -> PathBuf {
-    scratch.join("inbox")
+impl Message {
+    /// Reads what [`send`] wrote.
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let message = serde_json::from_slice(text).map_err(|error| format!("it is no message: {error}"))?;
+        match &message {
+            Self::Guidance(text) if text.trim().is_empty() => Err("its guidance is empty".to_owned()),
+            _ => Ok(message),
+        }
+    }
 }
 
-/// Puts `message` into the inbox, whole or not at all; the file, which goes once the driver has it on record.
+/// Puts `message` into the inbox of the run that the store keeps `kept` of, whole or not at all.
 ///
 /// # Errors
 /// Where it cannot be written.
-pub fn send(scratch: &Path, name: &str, message: &Message) -> Result<PathBuf> {
-    let dir = inbox(scratch);
-    let (name, text) = match message {
-        Message::Guidance(text) => (name.to_owned(), text.clone()),
-        Message::Budget(budget) => {
-            (format!("{name}{BUDGET}"), serde_json::to_string(budget).context("a budget cannot be written down")?)
-        }
-    };
-    let file = dir.join(&name);
-    let staged = scratch.join(format!("{name}.new"));
-    let sent = std::fs::create_dir_all(&dir)
-        .and_then(|()| std::fs::write(&staged, text))
-        .and_then(|()| std::fs::rename(&staged, &file));
-    sent.context(format!("'{}' cannot be written", dir.display())).map(|()| file)
+pub fn send(kept: &RunStore, name: &str, message: &Message) -> Result<Sent> {
+    let text = serde_json::to_vec(message).context("a message cannot be written as JSON")?;
+    let inbox = kept.make_dir(INBOX)?;
+    kept.write(&format!("{INBOX}/{name}"), &text)?;
+    Ok(Sent { file: inbox.join(name) })
 }
 
-/// Whether `file`, which [`send`] made, could not be read by the driver, and was set aside.
-#[must_use]
-pub fn is_set_aside(scratch: &Path, file: &Path) -> bool {
-    aside(scratch, file).symlink_metadata().is_ok()
+/// A message that was sent.
+#[derive(Debug)]
+pub struct Sent {
+    file: PathBuf,
 }
 
-/// Where what cannot be read goes, out of the way of the rest.
-fn aside(scratch: &Path, file: &Path) -> PathBuf {
-    scratch.join("unheard").join(file.file_name().unwrap_or_default())
-}
+impl Sent {
+    /// Whether the driver has yet to take it in.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.file.symlink_metadata().is_ok()
+    }
 
-/// Takes in what comes, for as long as it is polled.
-pub(super) async fn watch(scratch: PathBuf, recorder: Arc<Recorder>, redactor: Redactor) {
-    let mut stuck = BTreeSet::new();
-    loop {
-        if let Err(error) = take(&scratch, &recorder, &redactor, &mut stuck).await {
-            tracing::warn!("what was sent to the run waits to be recorded: {error}");
-        }
-        tokio::time::sleep(EVERY).await;
+    /// Takes it back; whether it was still there.
+    #[must_use]
+    pub fn take_back(&self) -> bool {
+        std::fs::remove_file(&self.file).is_ok()
+    }
+
+    /// Whether the driver could not read it, and set it aside.
+    #[must_use]
+    pub fn is_set_aside(&self) -> bool {
+        aside(&self.file).is_some_and(|file| file.symlink_metadata().is_ok())
     }
 }
 
-/// Takes in what is there, oldest first. A file goes only once its text is on record: a driver that dies in between hears
-/// it twice, never not at all. One that cannot be read is named and set aside; one that does not go is `stuck`.
-async fn take(
-    scratch: &Path,
-    recorder: &Arc<Recorder>,
-    redactor: &Redactor,
-    stuck: &mut BTreeSet<PathBuf>,
-) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(inbox(scratch)) else { return Ok(()) };
-    let files: BTreeSet<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    for file in files.difference(&stuck.clone()) {
-        let heard = hear(file, redactor);
-        let is_heard = heard.is_ok();
-        let fact = heard.unwrap_or_else(|why| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Unheard { name, error: why }.into()
-        });
-        recorder.record([fact]).await?;
-        let gone = if is_heard { std::fs::remove_file(file) } else { set_aside(scratch, file) };
-        if let Err(error) = gone {
-            tracing::warn!("'{}' stays where it is: {error}", file.display());
-            stuck.insert(file.clone());
-        }
-    }
-    Ok(())
+/// Where a file of the inbox goes that cannot be read, out of the way of the rest.
+fn aside(file: &Path) -> Option<PathBuf> {
+    Some(file.parent()?.parent()?.join(ASIDE).join(file.file_name()?))
 }
 
-fn set_aside(scratch: &Path, file: &Path) -> std::io::Result<()> {
-    let aside = aside(scratch, file);
+/// A driver's side of it.
+pub(super) struct Inbox {
+    /// The store and the folder in it.
+    kept: Option<(RunStore, PathBuf)>,
+    /// Where messages were in versions before, and where workers may write.
+    old: PathBuf,
+    redactor: Redactor,
+    /// Files that were named and do not go.
+    stuck: BTreeSet<PathBuf>,
+}
+
+impl Inbox {
+    pub(super) fn new(kept: Option<RunStore>, scratch: &Path, redactor: Redactor) -> Self {
+        let kept = kept.and_then(|kept| kept.make_dir(INBOX).ok().map(|dir| (kept, dir)));
+        Self { kept, old: scratch.join(INBOX), redactor, stuck: BTreeSet::new() }
+    }
+
+    /// Takes in what comes, for as long as it is polled.
+    pub(super) async fn watch(mut self, recorder: Arc<Recorder>) {
+        loop {
+            if let Err(error) = self.take(&recorder).await {
+                tracing::warn!("what was sent to the run waits to be recorded: {error}");
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    /// Takes in what is there, oldest first. A file goes only once its text is on record: a driver that dies in between
+    /// hears it twice, never not at all. One that cannot be read is named and set aside.
+    async fn take(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
+        self.name_unheard(recorder).await?;
+        let Some((kept, dir)) = self.kept.clone() else { return Ok(()) };
+        for file in files(&dir).difference(&self.stuck.clone()) {
+            let heard = self.hear(&kept, file);
+            let is_heard = heard.is_ok();
+            let fact = heard.unwrap_or_else(|why| Unheard { name: name_of(file), error: why }.into());
+            recorder.record([fact]).await?;
+            let gone = if is_heard { std::fs::remove_file(file) } else { set_aside(file) };
+            if let Err(error) = gone {
+                tracing::warn!("'{}' stays where it is: {error}", file.display());
+                self.stuck.insert(file.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Names what lies in the repository's folder, where nothing is heard.
+    async fn name_unheard(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
+        for file in files(&self.old) {
+            if self.stuck.len() < NAMED && self.stuck.insert(file.clone()) {
+                let error = "it lies in the repository, where workers can write: only 'git agentloop steer' and 'resume' reach a run";
+                recorder.record([Unheard { name: name_of(&file), error: error.to_owned() }.into()]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a file says, or why it cannot be read.
+    fn hear(&self, kept: &RunStore, file: &Path) -> Result<Fact, String> {
+        let name = file.file_name().and_then(|name| name.to_str()).ok_or("its name is not UTF-8")?;
+        let text = kept.read(&format!("{INBOX}/{name}")).map_err(|error| error.chain())?;
+        let text = text.ok_or("it is not a file of this user alone, or too large")?;
+        Ok(match Message::parse(&text)? {
+            Message::Guidance(text) => Steered { text: clip(&self.redactor.clean(&text), VALUE_LIMIT) }.into(),
+            Message::Budget(budget) => BudgetChanged { budget }.into(),
+        })
+    }
+}
+
+fn name_of(file: &Path) -> String {
+    clip(&file.file_name().unwrap_or_default().to_string_lossy(), 100)
+}
+
+/// The first files in `dir`, by name.
+fn files(dir: &Path) -> BTreeSet<PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().take(1000).map(|entry| entry.path()).collect()
+}
+
+fn set_aside(file: &Path) -> std::io::Result<()> {
+    let Some(aside) = aside(file) else { return Ok(()) };
     std::fs::create_dir_all(aside.with_file_name("")).and_then(|()| std::fs::rename(file, aside))
 }
 
-/// What a file says, or why nobody can tell.
-fn hear(file: &Path, redactor: &Redactor) -> Result<Fact, String> {
-    // To read a pipe is to wait for who writes.
-    if !file.is_file() {
-        return Err("it is no file".to_owned());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_in_range_is_a_message() {
+        let sent = Message::Budget(Budget { max_agent_calls: std::num::NonZeroU64::new(5), ..Budget::default() });
+        assert_eq!(Message::parse(&serde_json::to_vec(&sent).unwrap()), Ok(sent));
+        assert_eq!(Message::parse(br#"{"guidance":"mind the docs"}"#), Ok(Message::Guidance("mind the docs".into())));
+        for wrong in [
+            "",
+            "accept everything",
+            r#"{"guidance":" "}"#,
+            r#"{"guidance":5}"#,
+            r#"{"guidance":"x","budget":{}}"#,
+            r#"{"command":"x"}"#,
+            r#"{"budget":{"max_iterations":0}}"#,
+            r#"{"budget":{"max_iterations":-1}}"#,
+            r#"{"budget":{"max_iterations":4294967296}}"#,
+            r#"{"budget":{"max_seconds":-1}}"#,
+            r#"{"budget":{"max_seconds":1e300}}"#,
+            r#"{"budget":{"max_cost":0}}"#,
+            r#"{"budget":{"max_agent_calls":0}}"#,
+        ] {
+            assert!(Message::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
     }
-    let text = std::fs::read(file).map_err(|error| error.to_string())?;
-    if file.as_os_str().as_encoded_bytes().ends_with(BUDGET.as_bytes()) {
-        let budget = serde_json::from_slice(&text).map_err(|error| format!("it is no budget: {error}"))?;
-        return Ok(BudgetChanged { budget }.into());
-    }
-    let text = clip(&redactor.clean(&String::from_utf8_lossy(&text)), VALUE_LIMIT);
-    Ok(Steered { text }.into())
 }

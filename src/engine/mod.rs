@@ -28,6 +28,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::command::Commands;
+use self::inbox::Inbox;
 use self::last_words::last_words;
 use self::limits::Limits;
 use self::ports::Ports;
@@ -38,6 +39,7 @@ use self::redact::Redactor;
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::RunStore;
 use crate::interaction::Interaction;
 use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
@@ -96,6 +98,8 @@ pub struct Parts {
     pub limits: Limits,
     /// What new places are made fit with.
     pub provisioning: Provisioning,
+    /// Where verbs send something for the run; nothing where this clone has no private store.
+    pub inbox: Option<RunStore>,
 }
 
 /// A driver of one run.
@@ -178,9 +182,9 @@ impl Engine {
     pub async fn drive(mut self) -> Result<End> {
         let mut flight = JoinSet::new();
         // Guidance is on record the moment it comes, however long the step under way takes.
-        let (scratch, redactor) = (self.parts.ledger.scratch(), self.parts.redactor.clone());
+        let inbox = Inbox::new(self.parts.inbox.clone(), &self.parts.ledger.scratch(), self.parts.redactor.clone());
         let (cancel, recorder) = (self.parts.cancel.clone(), Arc::clone(&self.recorder));
-        tokio::spawn(async move { cancel.run_until_cancelled(inbox::watch(scratch, recorder, redactor)).await });
+        tokio::spawn(async move { cancel.run_until_cancelled(inbox.watch(recorder)).await });
         let (cancel, ledger) = (self.parts.cancel.clone(), Arc::clone(&self.parts.ledger));
         tokio::spawn(async move { cancel.run_until_cancelled(look_out(&ledger, &cancel)).await });
         let driven = match self.open_workspace().await {

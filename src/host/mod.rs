@@ -1,4 +1,5 @@
 //! What one user's runs share on a machine.
 
+pub mod authority;
 mod private;
 pub mod store;

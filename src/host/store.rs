@@ -76,6 +76,15 @@ impl Bases {
         self
     }
 
+    /// Whether a store could be made in one of them, as far as can be told without making one.
+    #[must_use]
+    pub fn are_writable(&self) -> bool {
+        use rustix::fs::{Access, access};
+        let there = |base: &PathBuf| base.ancestors().find(|path| path.symlink_metadata().is_ok()).map(Path::to_owned);
+        let is_writable = |path: PathBuf| path.is_dir() && access(&path, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        self.own.iter().filter_map(there).any(is_writable)
+    }
+
     fn all(&self) -> impl Iterator<Item = &PathBuf> {
         self.own.iter().chain(&self.elsewhere)
     }

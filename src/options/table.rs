@@ -156,6 +156,8 @@ macro_rules! table {
             $(pub $field: Option<$type>,)*
             /// Whether the run is resumed although another machine may still drive it.
             pub take_over: bool,
+            /// Whether everything may be permitted in the user's checkout.
+            pub force: bool,
         }
 
         impl Changes {

@@ -212,6 +212,12 @@ impl Repo {
         })
     }
 
+    /// What this clone keeps of `run` outside of the repository.
+    pub fn kept(&self, run: &str) -> PathBuf {
+        let clone = std::fs::read_to_string(self.path.join(".git/agentloop/clone")).unwrap();
+        self.home().join("state/git-agentloop/clones").join(clone.trim()).join("runs").join(run)
+    }
+
     /// Every event of `run`.
     pub fn events(&self, run: &str) -> Vec<Value> {
         let tail = self.agentloop(&["tail", run, "--json", "--limit", "1000000"]).expect(0).json();

@@ -6,8 +6,8 @@ use clap::{Args, ValueHint};
 
 use super::flags::Flags;
 use super::run::Driving;
-use super::value::{command, text};
-use crate::run::goal::Check;
+use super::value::{command, text, value};
+use crate::run::goal::{Check, Isolation};
 
 pub const STEER_EXAMPLES: &str = "\
 Example:
@@ -79,6 +79,12 @@ pub struct ForkArgs {
     /// What may change.
     #[command(flatten)]
     pub options: Flags<false>,
+    /// Where workers work: worktree (each its own), shared, or none
+    #[arg(long, value_name = "WHAT", value_parser = value::<Isolation>)]
+    pub isolation: Option<Isolation>,
+    /// Permit everything even in your checkout
+    #[arg(long)]
+    pub force: bool,
     /// How it is driven.
     #[command(flatten)]
     pub driving: Driving,

@@ -43,6 +43,9 @@ pub struct ResumeArgs {
     /// Where workers work from here on: worktree (each its own) or shared
     #[arg(long, value_name = "WHAT", value_parser = value::<Isolation>)]
     pub isolation: Option<Isolation>,
+    /// Permit everything even in your checkout
+    #[arg(long)]
+    pub force: bool,
     /// What may change.
     #[command(flatten)]
     pub options: Flags<false>,

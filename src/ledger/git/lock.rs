@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{run_dir, stale};
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::{Bases, RunStore, Store};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
@@ -18,13 +19,21 @@ pub const NAME: &str = "lock";
 /// How often, and how long apart, what another process does for a moment only is waited for.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long a driver may take to notice that its lock was removed.
+const RETAKEN: Duration = Duration::from_secs(2);
 
 /// The right to drive a run. Held until it is dropped or the process is gone; no child inherits it.
+///
+/// Where this clone keeps something of the run in its private store, a file there is locked too: who removes the one in the
+/// repository, as agents can, lets no second driver in.
 #[derive(Debug)]
 pub struct RunLock {
     common_dir: PathBuf,
     run: RunId,
     file: Mutex<File>,
+    /// The clone's private store, and the file that is locked in it.
+    store: Option<Store>,
+    _kept: Option<File>,
 }
 
 /// The living driver of a run. Both facts are missing in the instant in which it takes the lock.
@@ -43,8 +52,15 @@ impl RunLock {
     /// # Errors
     /// Where the lock's file cannot be made or written, or a lock that was left cannot be removed.
     pub fn acquire(common_dir: &Path, run: &RunId) -> Result<Option<Self>> {
+        let store = Store::find(common_dir, &Bases::of_process());
+        let kept = store.as_ref().map(|store| store.run(run)).filter(RunStore::exists);
+        let kept = match kept.map(|kept| lock_kept(&kept, common_dir, run)).transpose()? {
+            Some(None) => return Ok(None),
+            kept => kept.flatten(),
+        };
         let Some(file) = take(&lock_path(common_dir, run))? else { return Ok(None) };
-        let lock = Self { common_dir: common_dir.to_owned(), run: run.clone(), file: Mutex::new(file) };
+        let lock =
+            Self { common_dir: common_dir.to_owned(), run: run.clone(), file: Mutex::new(file), store, _kept: kept };
         stale::clear(common_dir, run)?;
         Ok(Some(lock))
     }
@@ -56,6 +72,9 @@ impl RunLock {
     /// Where another driver has taken it, or it cannot be taken again.
     pub fn keep(&self) -> Result<()> {
         let path = lock_path(&self.common_dir, &self.run);
+        if let Some(Err(error)) = self.store.as_ref().map(|store| store.mark(&self.common_dir)) {
+            tracing::warn!("this clone's private store will not be found: {error}");
+        }
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         if is_at(&file, &path) {
             return Ok(());
@@ -64,6 +83,21 @@ impl RunLock {
         *file = take(&path)?.ok_or_else(|| driven(&self.common_dir, &self.run))?;
         Ok(())
     }
+}
+
+/// Locks what the private store keeps of the run; nothing where another process has it.
+fn lock_kept(kept: &RunStore, common_dir: &Path, run: &RunId) -> Result<Option<File>> {
+    let file = kept.append_to(NAME)?;
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) if holder(common_dir, run).is_some() => break,
+            // Its driver takes the other one again at any moment, where that was removed.
+            Err(TryLockError::WouldBlock) => sleep(RETAKEN / TRIES),
+            Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock the store of {run}")),
+        }
+    }
+    Ok(None)
 }
 
 /// Locks the file at `path` and signs it; nothing where another process has it.

@@ -13,11 +13,9 @@ use super::repository::Repository;
 use super::slots::Slots;
 use super::{GitLedger, Tip, branch, objects, read, run_dir};
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::{Bases, RunStore, Store};
 use crate::ledger::{Durability, Preferences};
 use crate::run::goal::{Isolation, RunId};
-
-/// Written when a run is started: what its log wants to be run was given in this clone.
-pub(super) const STARTED_HERE: &str = "started-here";
 
 /// A run to put on record.
 #[derive(Clone, Debug)]
@@ -64,8 +62,6 @@ impl GitLedger {
         let tree =
             gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
         let start = branch::write(&repo, new.preferences.sign, &repo.identity(), &new.message, tree, vec![base])?;
-        std::fs::write(run_dir(repo.common_dir(), &new.run).join(STARTED_HERE), "")
-            .context("the run cannot be marked")?;
         let change = Change { name, new: Some(start), old: Expect::Absent };
         let NewRecord { run, isolation, preferences, .. } = new;
         let begun = OnRecord { run, tip: start.to_string(), isolation, preferences };
@@ -90,10 +86,11 @@ impl GitLedger {
                 return;
             }
         }
-        for name in [STARTED_HERE, lock::NAME] {
-            let _ = std::fs::remove_file(dir.join(name));
-        }
+        let _ = std::fs::remove_file(dir.join(lock::NAME));
         let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
+        if let Some(kept) = Self::kept(repo, run) {
+            let _ = kept.remove(); // of no use to another run, whose id is another
+        }
         if let Err(error) = repo.forget(run) {
             tracing::warn!("{}", error.chain());
         }
@@ -160,10 +157,18 @@ impl GitLedger {
         })
     }
 
-    /// Whether the run was started in this clone.
+    /// What this clone keeps of a run outside of the repository; nothing where it has no store.
     #[must_use]
-    pub fn was_started_here(repo: &Repository, run: &RunId) -> bool {
-        run_dir(repo.common_dir(), run).join(STARTED_HERE).exists()
+    pub fn kept(repo: &Repository, run: &RunId) -> Option<RunStore> {
+        Store::find(repo.common_dir(), &Bases::of_process()).map(|store| store.run(run))
+    }
+
+    /// The same, in a store that is made where there is none.
+    ///
+    /// # Errors
+    /// Where none can be made.
+    pub fn ensure_kept(repo: &Repository, run: &RunId) -> Result<RunStore> {
+        Store::ensure(repo.common_dir(), &Bases::of_process()).map(|store| store.run(run))
     }
 
     /// Whether a driver ever held the run in this clone.

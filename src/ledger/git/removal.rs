@@ -13,7 +13,6 @@ use gix::bstr::ByteSlice as _;
 
 use super::lock::{self, RunLock, driven};
 use super::mend::{is_folder, take_away};
-use super::opening::STARTED_HERE;
 pub use super::provision::clones::held as held_by_submodules;
 
 use super::command::Git;
@@ -316,11 +315,11 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     Ok(kept)
 }
 
-/// Live files of the run go; that it was started here is known for as long as its record is.
+/// Live files of the run go.
 fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
     let dir = run_dir(repo.common_dir(), run);
     for entry in std::fs::read_dir(&dir).context(uncleared(&dir))?.flatten() {
-        if entry.file_name() == STARTED_HERE || entry.file_name() == lock::NAME {
+        if entry.file_name() == lock::NAME {
             continue;
         }
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -331,6 +330,9 @@ fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
 }
 
 fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
+    if let Some(kept) = GitLedger::kept(repo, run) {
+        kept.remove()?;
+    }
     let dir = run_dir(repo.common_dir(), run);
     std::fs::remove_dir_all(&dir).context(uncleared(&dir))?;
     repo.forget(run)

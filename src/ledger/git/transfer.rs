@@ -8,12 +8,12 @@ use gix::bstr::ByteSlice as _;
 
 use super::command::Git;
 use super::lock::RunLock;
-use super::opening::STARTED_HERE;
 use super::read::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
-use super::{branch, removal, run_dir, taken, union};
+use super::{GitLedger, branch, removal, taken, union};
 use crate::error::{Error, Result};
+use crate::host::authority::Authority;
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
@@ -276,11 +276,8 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
         removal::refuse_checked_out(repo, run)?;
         changes.push(Change { name: full, new: Some(there), old: Expect::Is(here) });
     }
-    match std::fs::remove_file(run_dir(repo.common_dir(), run).join(STARTED_HERE)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::failed(format!("{run} went on elsewhere, and cannot be marked so")).because(error));
-        }
-        _ => {}
+    if let Some(kept) = GitLedger::kept(repo, run) {
+        Authority::forget(&kept)?;
     }
     repo.forget(run)?;
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
