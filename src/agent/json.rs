@@ -16,6 +16,8 @@ const DEEPEST: usize = 127;
 const PASSES: usize = 32;
 /// What a search may cost however short the text is, in bytes.
 const LEAST_BUDGET: usize = 1 << 20;
+/// How many times less a lenient search may cost: it is slower, and one that is needed finds its answer early.
+const LENIENT: usize = 8;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +34,12 @@ pub enum Shape {
 #[must_use]
 pub fn find(text: &str, shape: Shape) -> Option<Value> {
     let text = without_thoughts(text);
-    let strict = best(Candidates::of(&text, strictly), shape);
+    let strict = best(Candidates::of(&text, strictly, 1), shape);
     if strict.as_ref().is_some_and(|(rank, _)| *rank > 0) {
         return strict.map(|(_, value)| value);
     }
     // Line breaks and control sequences inside of strings, quotes of the other kind, a comma too many.
-    let mended = best(Candidates::of(&sanitize::lines(&text), leniently), shape);
+    let mended = best(Candidates::of(&sanitize::lines(&text), leniently, LENIENT), shape);
     mended.filter(|(rank, _)| *rank > 0).or(strict).map(|(_, value)| value)
 }
 
@@ -121,8 +123,8 @@ struct Candidates<'a> {
 type Read = fn(&str) -> (usize, Option<Value>);
 
 impl<'a> Candidates<'a> {
-    fn of(text: &'a str, read: Read) -> Self {
-        Self { text, at: 0, read, budget: text.len().saturating_mul(PASSES).max(LEAST_BUDGET) }
+    fn of(text: &'a str, read: Read, share: usize) -> Self {
+        Self { text, at: 0, read, budget: text.len().saturating_mul(PASSES).max(LEAST_BUDGET) / share }
     }
 }
 
