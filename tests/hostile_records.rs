@@ -363,3 +363,106 @@ fn by_program_itself(repo: &Repo, run: &RunId, forged: &Forged) {
         assert_eq!((raw(&stdout), raw(&stderr)), (None, None), "{verb:?} {forged:?}");
     }
 }
+
+/// Runs `verb`, which may refuse, and holds what it prints against what a terminal may be shown.
+fn look(repo: &Repo, verb: &[&str], what: &str) {
+    let Ran { code, stdout, stderr } = repo.agentloop(verb);
+    assert!((0..=4).contains(&code), "{verb:?} {what}: {code}\n{stderr}");
+    assert!(!stderr.contains("panicked"), "{verb:?} {what}: {stderr}");
+    assert_eq!((raw(&stdout), raw(&stderr)), (None, None), "{verb:?} {what}");
+}
+
+#[test]
+fn names_of_refs_are_not_believed() {
+    let repo = Repo::new();
+    let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();
+    let names =
+        ["-rf-000000", "--output=x-000000", "a$(touch x)-000000", "\u{9b}31m-000000", "\u{202e}x-000000", "UP-000000"];
+    let before = outside(&repo);
+    let mut made = 0;
+    for name in names {
+        for (at, to) in
+            [("refs/notes/agentloop/", name.to_owned()), ("refs/notes/agentloop-remote/", format!("{name}/{run}"))]
+        {
+            // Git itself refuses some.
+            let log = format!("refs/notes/agentloop/{run}");
+            made += u32::from(repo.try_git(&["update-ref", &format!("{at}{to}"), &log]).code == 0);
+        }
+    }
+    assert!(made > 6, "{made}");
+    for verb in
+        [["list"].as_slice(), &["list", "--json"], &["list", "--porcelain"], &["status"], &["show", &run], &["prune"]]
+    {
+        look(&repo, verb, "");
+    }
+    repo.git(&["update-ref", "-d", &format!("refs/notes/agentloop/{run}")]);
+    look(&repo, &["list"], "fetched");
+    look(&repo, &["result", &run], "fetched");
+    assert_eq!(outside(&repo), before);
+}
+
+#[test]
+fn files_of_state_are_not_believed() {
+    fn below(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => below(&entry.path(), found),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    let repo = Repo::new();
+    repo.git(&["config", "agentloop.mock.questions", r#"["which one?"]"#]);
+    let run = repo.agentloop(&["run", "--backend", "mock", "--json", "--ask", "ask me"]).expect(3).json();
+    let run = run["run_id"].as_str().unwrap();
+    let mut files = Vec::new();
+    below(&repo.path().join(".git/agentloop"), &mut files);
+    below(&repo.home().join("state"), &mut files);
+    assert!(!files.is_empty());
+    let values = ["", "\u{1b}[2J\u{202e}--output=x ../../../x\n", "{\"a\":", "-1 18446744073709551615 ../x\n"];
+    let before = outside(&repo);
+    for file in files {
+        let held = std::fs::read(&file).unwrap_or_default();
+        for value in values.map(ToOwned::to_owned).into_iter().chain(["[".repeat(1 << 20)]) {
+            std::fs::write(&file, value).unwrap();
+            for verb in [["status", run].as_slice(), &["list"], &["show", run], &["resume", run]] {
+                look(&repo, verb, &file.display().to_string());
+            }
+        }
+        std::fs::write(&file, held).unwrap();
+    }
+    assert_eq!(outside(&repo), before);
+}
+
+#[test]
+fn one_place_prints() {
+    fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    // The others write to a program; one cleans what it prints.
+    let others = ["print.rs", "wire.rs", "detach.rs", "act.rs", "build.rs"];
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    for path in found {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if others.contains(&name.as_str()) || name.ends_with("tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let prints = |line: &&str| {
+            let line = line.trim_start();
+            !line.starts_with("//")
+                && !line.contains("is_terminal")
+                && ["println!", "print!(", "io::stdout()", "io::stderr()"].iter().any(|word| line.contains(word))
+        };
+        assert_eq!(text.lines().find(prints), None, "{}", path.display());
+    }
+}

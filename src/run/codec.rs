@@ -361,7 +361,10 @@ mod tests {
     #[test]
     fn what_is_out_of_its_range_is_set_aside_and_named() {
         let cases = [
-            (r#"{"seq":7,"ts":1,"session":"a","kind":"review","data":{"issues":7}}"#, "seq 7 review: invalid type"),
+            (
+                r#"{"seq":7,"ts":1,"session":"a","kind":"review","data":{"issues":7}}"#,
+                "seq 7 review: issues: invalid type",
+            ),
             (
                 r#"{"seq":7,"ts":1,"session":"a","kind":"run_started","data":{"base":"--output=x"}}"#,
                 "seq 7 run_started: base: expected an object id",

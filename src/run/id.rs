@@ -164,6 +164,12 @@ pub fn is_subgoal_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
 }
 
+/// Whether `path` is relative and leads nowhere but down.
+#[must_use]
+pub fn is_inside(path: &str) -> bool {
+    !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
 fn is_session_id(text: &str) -> bool {
     (1..=SESSION_LENGTH).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
@@ -216,6 +222,11 @@ mod tests {
         }
         for path in ["iter1/../1.out", "iter1/s1/x", "/iter1/s1/1.out", "iter1/s1/s1/1.out", "iter1/.git/1.out"] {
             assert!(path.parse::<TranscriptPath>().is_err(), "{path}");
+        }
+        for (path, inside) in
+            [("a/b", true), ("..a", true), ("", false), ("/a", false), ("a/../b", false), ("a//b", false)]
+        {
+            assert_eq!(is_inside(path), inside, "{path}");
         }
         for text in HOSTILE {
             assert!(text.parse::<Oid>().is_err() && text.parse::<SessionId>().is_err(), "{text:?}");

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::amount::Seconds;
+use super::id::is_inside;
 
 /// The newest number that an event can have. A driver numbers without gaps, so that no run comes near.
 pub const LAST_SEQ: u64 = 1 << 53;
@@ -67,6 +68,6 @@ pub(super) fn subgoals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 
 /// Files of a repository, relative to its top level.
 pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    let is_clean = |path: &String| !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-    within(deserializer, |paths: &Vec<String>| paths.iter().all(is_clean), "paths inside the repository")
+    let fits = |paths: &Vec<String>| paths.iter().all(|path| is_inside(path));
+    within(deserializer, fits, "paths inside the repository")
 }

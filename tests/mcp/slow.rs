@@ -86,7 +86,7 @@ fn a_server_outside_of_a_repository_greets_and_says_how_to_name_one() {
     let mut child = command.current_dir("/").arg("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     for message in
-        greeting().iter().chain([&call(1, "orchestrate_status", &json!({})), &call(2, "list_backends", &json!({}))])
+        greeting().iter().chain([&call(1, "orchestrate_list", &json!({})), &call(2, "list_backends", &json!({}))])
     {
         writeln!(input, "{message}").unwrap();
     }

@@ -17,7 +17,7 @@ mod sight;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use gix::bstr::BString;
 
@@ -312,7 +312,13 @@ impl Guard {
 
 /// What a driver before left in `file`.
 fn load(file: &Path) -> Option<Kept> {
-    std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok())
+    let kept: Kept = std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok())?;
+    // A worker can write the file, and what it names is written to: nothing of it may lead out of the git directory.
+    let leads_down = |name: &String| {
+        Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    };
+    let is_inside = |harmful: &Harmful| harmful.settings.keys().chain(harmful.rules.keys()).all(leads_down);
+    (is_inside(&kept.0.harmful) && is_inside(&kept.1)).then_some(kept)
 }
 
 fn save(file: &Path, kept: (&Sight, &Harmful, &[String])) -> Result<()> {

@@ -136,8 +136,7 @@ fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
 
 fn noted(repo: &Repository, places: Vec<(RunId, Place)>) -> Result<Vec<Noted>> {
     let read = |repo: &Repository, places: Vec<(RunId, Place)>| -> Vec<Noted> {
-        let noted = |(run, place): (RunId, Place)| read::noted(repo, run, &place.name, place.tip, place.remote);
-        places.into_iter().filter_map(noted).collect()
+        places.into_iter().filter_map(|(run, place)| read::state(repo, run, place)).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.len().div_ceil(FEW_RUNS));
     let mut runs = if threads < 2 { read(repo, places) } else { in_parallel(repo, places, threads, &read)? };

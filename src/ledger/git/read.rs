@@ -57,14 +57,17 @@ pub fn log(repo: &Repository, run: &RunId) -> Result<Option<event::Log>> {
 /// # Errors
 /// Where the log cannot be read.
 pub fn snapshot(repo: &Repository, run: &RunId) -> Result<Option<Noted>> {
-    let Some(place) = find(repo, run)? else { return Ok(None) };
-    if let Some(noted) = noted(repo, run.clone(), &place.name, place.tip, place.remote.clone()) {
-        return Ok(Some(noted));
-    }
-    // No commit there carries a state that a driver writes: the events tell it.
-    let state = Run::replay(&log(repo, run)?.unwrap_or_default().events);
-    let Some(run) = state.id.is_some().then(|| run.clone()) else { return Ok(None) };
-    Ok(Some(Noted { run, snapshot: state.snapshot(), updated: state.now, remote: place.remote }))
+    Ok(find(repo, run)?.and_then(|place| state(repo, run.clone(), place)))
+}
+
+/// Where the run at `place` stands: as its newest commit tells, or, where none carries a state that a driver writes, as the
+/// events do.
+pub(super) fn state(repo: &Repository, run: RunId, place: Place) -> Option<Noted> {
+    noted(repo, run.clone(), &place.name, place.tip, place.remote.clone()).or_else(|| {
+        let log = union::load(repo, &place.name).ok().flatten()?;
+        let told = Run::replay(&parse(repo, &log).ok()?.events);
+        told.id.is_some().then(|| Noted { run, snapshot: told.snapshot(), updated: told.now, remote: place.remote })
+    })
 }
 
 /// The notes ref that holds the log of `run`; nothing where there is no such run.
