@@ -81,7 +81,10 @@ fn guidance_in_an_iteration_that_reaches_the_goal_is_heard_by_one_more() {
     std::fs::write(&gate, "").unwrap();
     repo.await_status(&run, |status| status["running"] == false);
     let told = repo.agentloop(&["result", &run]).expect(0).stdout;
-    assert!(told.contains(&format!("guidance came after the last plan; 'git agentloop fork {run}'")), "{told}");
+    assert!(
+        told.contains(&format!("guidance came after the last plan; 'git agentloop fork {run} \"GOAL\"'")),
+        "{told}"
+    );
 }
 
 #[test]

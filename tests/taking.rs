@@ -235,7 +235,10 @@ fn prune_says_first_and_takes_only_merged_runs() {
     assert!(repo.agentloop(&["prune"]).expect(0).stdout.starts_with("nothing to prune"));
     let before = repo.git(&["for-each-ref"]);
     let said = repo.agentloop(&["prune", "--older-than", "0s"]).expect(0).stdout;
-    assert!(said.contains(&format!("would remove {merged}\n")) && said.contains("prune --yes"), "{said}");
+    assert!(
+        said.contains(&format!("would remove {merged}\n")) && said.contains("prune --older-than 0s --yes"),
+        "{said}"
+    );
     assert!(!said.contains(&open) && !said.contains("live-"), "{said}");
     assert_eq!(repo.git(&["for-each-ref"]), before);
 

@@ -310,6 +310,8 @@ pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
 pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     site.repo.check_for_runs()?;
     let base = site.repo.resolve_base(new.base.as_deref())?;
+    // What is refused is refused first.
+    settle(site, &mut new.clone())?;
     let mut notices = Vec::new();
     if site.repo.identity().is_fallback {
         notices.push("git does not know your name: commits are by git-agentloop <agentloop@localhost>".to_owned());

@@ -31,7 +31,8 @@ fn is_the_same(arguments: &ForkArgs) -> bool {
 /// Where there is no such run or iteration, or the new one cannot be started.
 pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
     let driving = arguments.driving;
-    if is_the_same(arguments) {
+    let is_goal = arguments.run.as_deref().is_some_and(|run| run.contains(char::is_whitespace));
+    if is_the_same(arguments) && !is_goal {
         let run = arguments.run.as_deref().unwrap_or("@");
         return Err(Error::usage("a fork needs something that differs from its run").hint(format!(
             "a goal, an iteration or an option: git agentloop fork {run} \"GOAL\", fork {run}@1, or fork {run} --max-iterations 8"

@@ -90,10 +90,11 @@ fn every_tool_answers_in_every_revision() {
 fn what_the_user_should_know_is_told_with_the_start() {
     let repo = repo(1);
     let mut client = Client::start(&repo);
-    let plain = client.call("orchestrate", json!({ "goal": "a goal", "backend": "mock" }));
+    let checked = json!({ "goal": "a goal", "backend": "mock", "verify_commands": ["true"] });
+    let plain = client.call("orchestrate", checked.clone());
     assert_eq!(plain["notices"], Value::Null, "{plain}");
     repo.write("README", "changed\n");
-    let told = client.call("orchestrate", json!({ "goal": "a goal", "backend": "mock" }));
+    let told = client.call("orchestrate", checked);
     assert_eq!(told["notices"], json!(["uncommitted changes in your checkout are not part of the run"]), "{told}");
     for run in [plain, told] {
         repo.await_status(run["run_id"].as_str().unwrap(), |status| status["running"] == false);
