@@ -13,6 +13,7 @@ mod evidence;
 mod fanout;
 mod file_systems;
 mod fold;
+mod forging;
 mod help;
 mod hooks;
 mod hostile_alone;

@@ -15,6 +15,8 @@ use crate::engine::{Engine, Parts, Provisioning};
 use crate::error::{Error, Result};
 use crate::interaction::{Answers, Interaction};
 use crate::ledger::Ledger;
+use crate::ledger::git::read::Reading;
+use crate::ledger::git::record::Adoption;
 use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
 use crate::process;
 use crate::run::Run;
@@ -35,8 +37,14 @@ pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult> {
     settle(site, &mut new)?;
     let (id, engine) = open(site, new, drive).await?;
-    engine.drive().await?;
-    super::result(site, Some(id.as_str()))
+    let (_, run) = engine.drive().await?;
+    driven(site, id, &run)
+}
+
+/// What a run came to that was driven in this process: its driver knows, whatever was done to its record.
+fn driven(site: &Site, id: RunId, run: &Run) -> Result<RunResult> {
+    let noted = read::snapshot(&site.repo.gix(), site.repo.store().as_deref(), &id)?;
+    super::read::result_of(site, id, run, false, noted.is_some_and(|noted| noted.verified))
 }
 
 /// Puts a new run on record and returns its driver.
@@ -57,6 +65,7 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
     let goal =
         Goal { text: redactor.clean(&new.goal).into_owned(), criteria: redactor.clean(&new.criteria).into_owned() };
     let base = site.repo.resolve_base(new.base.as_deref())?;
+    ensure_store(site);
     // First: what is on record was given here, whenever its driver dies.
     keep_authority(site, id, &new.options);
     let ledger = GitLedger::create(
@@ -103,15 +112,15 @@ pub(super) fn new_id(new: &NewRun, redactor: &Redactor) -> RunId {
 /// Where the run cannot go on, and what to do about it.
 pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> Result<RunResult> {
     let (id, engine) = reopen(site, run, &changes, drive).await?;
-    engine.drive().await?;
-    super::result(site, Some(id.as_str()))
+    let (_, run) = engine.drive().await?;
+    driven(site, id, &run)
 }
 
 /// Takes over a run's record and returns its driver.
 pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Drive) -> Result<(RunId, Engine)> {
     refuse_nested(site)?;
     let id = site.repo.resolve(Some(name))?;
-    let run = replay(site, &id)?;
+    let (run, _) = replay_with(site, &id, changes.take_over)?;
     let approval = approval(site, &run, &id, changes)?;
     may_go_on(&run, &id, &approval.options.budget)?;
     same_place(&run, &id, changes)?;
@@ -134,18 +143,21 @@ async fn take_over(
 ) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
     process::become_subreaper();
-    let run = replay(site, &id)?;
+    let (run, _) = replay_with(site, &id, changes.take_over)?;
     elsewhere(site, &run, &id, changes)?;
+    ensure_store(site);
     let known = OnRecord {
         run: id.clone(),
         tip: run.tip.commit.to_string(),
         isolation: options.isolation,
         preferences: site.settings().preferences()?,
     };
-    let ledger = GitLedger::open(site.repo.clone(), known)?;
+    let adoption = if changes.take_over { Adoption::Everything } else { Adoption::Unsealed };
+    let ledger = GitLedger::take_over(site.repo.clone(), known, adoption)?;
     stop_leftovers(site, &id, ORPHAN_GRACE).await;
     // The lock is ours now, and the driver before may have written until it was.
     let run = replay(site, &id)?;
+    let unproven = ledger.is_unproven();
     if !drive.cancel.is_cancelled() {
         keep_authority(site, &id, &options);
     }
@@ -157,6 +169,7 @@ async fn take_over(
         worktree: String::new(),
         dirty: false,
         options: (options != run.options).then_some(options),
+        unproven,
     };
     let engine = Engine::resume(parts, branch(&id), run, resumed).await?;
     Ok((id, engine))
@@ -270,13 +283,13 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
 }
 
 pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
-    replay_log(site, id).map(|(run, _)| run)
+    replay_with(site, id, false).map(|(run, _)| run)
 }
 
-/// The run, and what of its log was set aside, in a sentence.
-pub(super) fn replay_log(site: &Site, id: &RunId) -> Result<(Run, Option<String>)> {
-    let log = read::log(&site.repo.gix(), id)?.unwrap_or_default();
-    let (run, set_aside) = (Run::replay(&log.events), log.notice());
+/// The run, and what is known of its log; with `adopting` as it will be once lines from elsewhere are taken over.
+pub(super) fn replay_with(site: &Site, id: &RunId, adopting: bool) -> Result<(Run, Reading)> {
+    let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), id, adopting)?.unwrap_or_default();
+    let (run, set_aside) = (Run::replay(&reading.log.events), reading.log.notice());
     if run.id.is_none() {
         let why = set_aside.map_or_else(String::new, |notice| format!(": {notice}"));
         return Err(Error::failed(format!("the record of {id} has no beginning{why}"))
@@ -289,7 +302,14 @@ pub(super) fn replay_log(site: &Site, id: &RunId) -> Result<(Run, Option<String>
         ))
         .hint("update git-agentloop; 'git agentloop tail' still reads it"));
     }
-    Ok((run, set_aside))
+    Ok((run, reading))
+}
+
+/// Makes the clone's private store, where that can be; without one a run goes on, and the user was told.
+fn ensure_store(site: &Site) {
+    if let Err(error) = site.repo.ensure_store() {
+        tracing::warn!("{}", error.chain());
+    }
 }
 
 /// Refuses a run that has nothing left to do within `budget`.

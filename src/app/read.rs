@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::drive::{in_checkout, replay_log};
+use super::drive::{in_checkout, replay_with};
 use super::{Site, branch};
 use crate::error::{Error, Result};
 use crate::ledger::git::read::{self, Noted};
 use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts, preview};
-use crate::run::Snapshot;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 use crate::run::view::{RunResult, Status, Tail, WorktreeView};
+use crate::run::{Run, Snapshot};
 
 /// A run in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,8 +28,8 @@ pub struct Listed {
 
 impl Listed {
     fn of(noted: Noted, live: bool, merged: bool) -> Self {
-        let branch = branch(&noted.run);
-        Self { status: Status::of(noted.run, branch, noted.snapshot, live), updated_at: noted.updated, merged }
+        let (branch, updated_at) = (branch(&noted.run), noted.updated);
+        Self { status: Status::of(noted.run, branch, noted.snapshot, live, noted.verified), updated_at, merged }
     }
 }
 
@@ -59,7 +59,7 @@ pub fn resolve(site: &Site, name: &str) -> Result<RunId> {
 pub fn status(site: &Site, run: Option<&str>) -> Result<Status> {
     let id = site.repo.resolve(run)?;
     let (noted, live) = noted(site, &id)?;
-    Ok(Status::of(id.clone(), branch(&id), noted.snapshot, live))
+    Ok(Status::of(id.clone(), branch(&id), noted.snapshot, live, noted.verified))
 }
 
 /// What git calls the run's branch here: as it is, or as it was fetched; nothing where it is neither.
@@ -84,7 +84,8 @@ pub fn listed(site: &Site, run: Option<&str>) -> Result<Listed> {
 /// The two cannot be read at one instant. A driver takes its lock before it writes and writes before it lets go, so
 /// a record that says `running` between two looks at a free lock, and has not moved, has no driver.
 fn noted(site: &Site, id: &RunId) -> Result<(Noted, bool)> {
-    let look = || read::snapshot(&site.repo.gix(), id)?.ok_or_else(|| gone(id));
+    let store = site.repo.store();
+    let look = || read::snapshot(&site.repo.gix(), store.as_deref(), id)?.ok_or_else(|| gone(id));
     let alive = || lock::holder(site.repo.common_dir(), id).is_some();
     let mut live = alive();
     let mut seen = look()?;
@@ -105,7 +106,7 @@ fn noted(site: &Site, id: &RunId) -> Result<(Noted, bool)> {
 /// # Errors
 /// Where the repository cannot be read.
 pub fn list(site: &Site) -> Result<Vec<Listed>> {
-    let runs = records::list(&site.repo.gix())?;
+    let runs = records::list(&site.repo.gix(), site.repo.store().as_deref())?;
     let stand: Vec<(&RunId, &Snapshot)> = runs.iter().map(|noted| (&noted.run, &noted.snapshot)).collect();
     let merged = merged::merged(&site.repo, &stand)?;
     let listed = runs.into_iter().map(|noted| {
@@ -125,8 +126,8 @@ pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result
     let id = site.repo.resolve(run)?;
     // Before the events: what does not run any more has written all of them.
     let live = lock::holder(site.repo.common_dir(), &id).is_some();
-    let log = read::log(&site.repo.gix(), &id)?.ok_or_else(|| gone(&id))?;
-    Ok(Tail::of(id, log, cursor, limit, live))
+    let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), &id, false)?.ok_or_else(|| gone(&id))?;
+    Ok(Tail::of(id, reading.log, cursor, limit, live))
 }
 
 /// What of a run's log could not be read and was set aside, in a sentence; nothing where all of it was read.
@@ -135,7 +136,8 @@ pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result
 /// Where there is no such run.
 pub fn set_aside(site: &Site, run: Option<&str>) -> Result<Option<String>> {
     let id = site.repo.resolve(run)?;
-    Ok(read::log(&site.repo.gix(), &id)?.and_then(|log| log.notice()))
+    let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), &id, false)?;
+    Ok(reading.and_then(|reading| reading.log.notice()))
 }
 
 /// The result as it stands.
@@ -145,7 +147,13 @@ pub fn set_aside(site: &Site, run: Option<&str>) -> Result<Option<String>> {
 pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     let id = site.repo.resolve(run)?;
     let (_, live) = noted(site, &id)?;
-    let (run, set_aside) = replay_log(site, &id)?;
+    let (run, reading) = replay_with(site, &id, false)?;
+    let set_aside = reading.log.notice();
+    Ok(RunResult { set_aside, ..result_of(site, id, &run, live, reading.verified)? })
+}
+
+/// The result of a run that is known already.
+pub(super) fn result_of(site: &Site, id: RunId, run: &Run, live: bool, verified: bool) -> Result<RunResult> {
     let path = if in_checkout(&run.options) {
         site.repo.work_dir().map(std::path::Path::to_path_buf)
     } else {
@@ -159,7 +167,7 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
         changed_files: GitLedger::changed_files(&site.repo, &run.base, &run.tip.commit)?,
         checkpoints: run.checkpoints.iter().map(|checkpoint| checkpoint.commit.to_string()).collect(),
     };
-    Ok(RunResult { set_aside, ..run.result(id, live, Some(worktree)) })
+    Ok(run.result(id, live, verified, Some(worktree)))
 }
 
 /// A worker's transcript: `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`.

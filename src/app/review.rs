@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use super::drive::{replay, replay_log};
+use super::drive::{replay, replay_with};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
 use crate::ledger::git::{GitLedger, merged, read, removal};
@@ -102,6 +102,20 @@ pub struct Shown {
     /// What of the log could not be read and was set aside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
+    /// Whether drivers of this clone recorded all of it.
+    #[serde(default)]
+    pub verified: bool,
+    /// Events in its log that no driver of this clone recorded, and that do not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elsewhere: usize,
+    /// Events that a driver of this clone recorded, and that cannot be found any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// What is kept of something that would have been lost.
@@ -155,7 +169,7 @@ pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
 pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
-    let (run, set_aside) = replay_log(site, &id)?;
+    let (run, reading) = replay_with(site, &id, false)?;
     let BranchTip { name, commit, .. } = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let merged = merged::merged(&site.repo, &[(&id, &run.snapshot())])?.contains(&id);
     let base = preview::started_from(&site.repo, &id, &commit, &run)?;
@@ -195,7 +209,10 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
         merged,
         files,
         next,
-        set_aside,
+        set_aside: reading.log.notice(),
+        verified: reading.verified,
+        elsewhere: reading.elsewhere,
+        missing: reading.missing,
         run_id: id,
     })
 }

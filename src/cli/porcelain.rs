@@ -35,6 +35,7 @@ pub fn status(status: &Status) -> String {
     }
     fact("branch", &status.branch);
     fact("goal", &line(&status.goal));
+    fact("verified", if status.verified { "1" } else { "0" });
     text
 }
 

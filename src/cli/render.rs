@@ -19,6 +19,8 @@ use crate::run::work::CheckResult;
 const GOAL_WIDTH: usize = 50;
 /// Longest line that an agent's words make, in characters.
 const LINE_WIDTH: usize = 200;
+/// Why nothing is known of who recorded a run.
+const UNVERIFIED: &str = "unverified: another clone recorded it, or a version without seals";
 /// How many lines of a red check's output are shown.
 const CHECK_LINES: usize = 10;
 
@@ -48,6 +50,9 @@ pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     if status.tokens > 0 {
         let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
         let _ = writeln!(text, "used:    {}{cost}", count(status.tokens, "token"));
+    }
+    if !status.verified {
+        let _ = writeln!(text, "record:  {UNVERIFIED}");
     }
     let next = match status.state.as_str() {
         "running" | "waiting" => format!("'git agentloop tail -f {id}' follows it"),
@@ -86,10 +91,10 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
         let status = &listed.status;
         vec![
             status.run_id.to_string(),
-            if listed.merged {
-                paint::state("merged", "merged")
-            } else {
-                paint::state(&status.state, &status.state.replace('_', " "))
+            {
+                let state = if listed.merged { "merged" } else { status.state.as_str() };
+                let unverified = if status.verified { "" } else { ", unverified" };
+                paint::state(state, &format!("{}{unverified}", state.replace('_', " ")))
             },
             format!("{}/{}", status.iteration, status.max_iterations),
             span(now.since(status.started_at)),
@@ -141,6 +146,9 @@ pub fn result(result: &RunResult) -> String {
                 let _ = writeln!(text, "hint: its commits are not in this clone: 'git agentloop sync' fetches them");
             }
         }
+    }
+    if !result.verified {
+        let _ = writeln!(text, "record: {UNVERIFIED}");
     }
     if let Some(hint) = &result.hint {
         let _ = writeln!(text, "hint: {}", lines(hint));

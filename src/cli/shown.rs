@@ -43,6 +43,20 @@ pub fn text(shown: &Shown) -> String {
     for kept in &shown.rescued {
         let _ = writeln!(text, "rescued   {} {}", kept.object.get(..12).unwrap_or_default(), kept.name);
     }
+    if !shown.verified {
+        text += "record    unverified: another clone recorded it, or a version without seals\n";
+    }
+    if shown.elsewhere > 0 {
+        let events = count(shown.elsewhere, "event");
+        let id = &shown.run_id;
+        let _ = writeln!(
+            text,
+            "elsewhere {events}, unverified and not counted: 'git agentloop resume {id} --take-over' adopts them"
+        );
+    }
+    if shown.missing > 0 {
+        let _ = writeln!(text, "missing   {} that was recorded here", count(shown.missing, "event"));
+    }
     if let Some(undo) = &shown.undo {
         let _ = writeln!(text, "undo      {undo}");
     }

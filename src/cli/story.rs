@@ -94,6 +94,11 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         Fact::Steered(data) => format!("  guidance: {}", short(&data.text, WIDTH)),
         Fact::BudgetChanged(data) => format!("  budget: {}", budget(&data.budget)),
         Fact::Unheard(data) => unheard(data),
+        Fact::Tampered(data) => {
+            let notes =
+                data.remarks.iter().map(|remark| format!("  {}: {}", paint::notable("warning"), short(remark, WIDTH)));
+            notes.collect::<Vec<String>>().join("\n")
+        }
         Fact::Waiting(data) => {
             let left = span(data.until.since(event.ts));
             format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))

@@ -175,11 +175,11 @@ impl Engine {
         Self { parts, recorder, provisioner, workspace: PathBuf::new(), port: None, branch }
     }
 
-    /// Drives the run to its end, or to questions for the user.
+    /// Drives the run to its end, or to questions for the user; and the run as this driver knows it.
     ///
     /// # Errors
     /// Where the record can no longer be written; the run is then as its record says, and can be resumed.
-    pub async fn drive(mut self) -> Result<End> {
+    pub async fn drive(mut self) -> Result<(End, Run)> {
         let mut flight = JoinSet::new();
         // Guidance is on record the moment it comes, however long the step under way takes.
         let inbox = Inbox::new(self.parts.inbox.clone(), &self.parts.ledger.scratch(), self.parts.redactor.clone());
@@ -199,14 +199,15 @@ impl Engine {
         while flight.join_next().await.is_some() {}
         self.parts.ledger.stand_down();
         let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // none of them is left
-        self.recorder.flush().await?;
-        end.map_err(|error| {
+        self.recorder.close().await?;
+        let end = end.map_err(|error| {
             if error.hint_text().is_some() {
                 return error;
             }
             let id = self.recorder.with(|run| run.id.as_ref().map(ToString::to_string).unwrap_or_default());
             error.hint(format!("what is on record stays: 'git agentloop resume {id}' goes on from it"))
-        })
+        })?;
+        Ok((end, self.recorder.with(Run::clone)))
     }
 
     /// Makes a new run's workspace stand, as a resumed one's does already, and either's fit to work in.

@@ -9,7 +9,7 @@ use super::Watch;
 use crate::error::{Error, Result};
 use crate::ledger::{Batch, Ledger};
 use crate::run::Run;
-use crate::run::event::{Event, Fact, SessionId, Timestamp};
+use crate::run::event::{Event, Fact, SessionId, Tampered, Timestamp};
 
 /// How long a fact that nothing waits for may stay off the record.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -152,12 +152,43 @@ impl Recorder {
         (heaviest, value)
     }
 
+    /// Ends the recording: everything is on record, and the record is what was recorded, whatever was done to it.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn close(self: &Arc<Self>) -> Result<()> {
+        let recorder = Arc::clone(self);
+        let closed = tokio::task::spawn_blocking(move || {
+            recorder.flush_now()?;
+            recorder.ledger.settle()?;
+            recorder.report_tampering();
+            recorder.flush_now()
+        });
+        closed.await.map_err(|error| Error::failed("the event log's writer died").because(error))?
+    }
+
+    /// Puts on record what other programs did to it.
+    fn report_tampering(&self) {
+        let remarks = self.ledger.tampering();
+        if !remarks.is_empty() {
+            self.stamp(|_| (vec![Tampered { remarks }.into()], ()));
+        }
+    }
+
     fn flush_now(&self) -> Result<()> {
         let _order = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.flush_pending()? {
+            self.report_tampering();
+        }
+        Ok(())
+    }
+
+    /// Flushes what is waiting; whether anything was.
+    fn flush_pending(&self) -> Result<bool> {
         let (events, snapshot) = {
             let mut state = self.state();
             if state.pending.is_empty() {
-                return Ok(());
+                return Ok(false);
             }
             (std::mem::take(&mut state.pending), state.run.snapshot())
         };
@@ -168,7 +199,7 @@ impl Recorder {
             let newer = std::mem::replace(&mut state.pending, events);
             state.pending.extend(newer);
         }
-        written
+        written.map(|()| true)
     }
 
     fn state(&self) -> MutexGuard<'_, Recorded> {
@@ -187,7 +218,8 @@ fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
         | Fact::RunCancelled(_)
         | Fact::Steered(_)
         | Fact::BudgetChanged(_)
-        | Fact::Unheard(_) => None,
+        | Fact::Unheard(_)
+        | Fact::Tampered(_) => None,
         _ => current,
     }
 }

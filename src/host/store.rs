@@ -66,6 +66,12 @@ impl Bases {
         Self { own, elsewhere: Vec::new() }
     }
 
+    /// A single one, for tests.
+    #[cfg(test)]
+    pub(crate) fn below(state: PathBuf) -> Self {
+        Self::of(Some(state), None)
+    }
+
     fn with_elsewhere(mut self) -> Self {
         let Some(home) = self.own.last().filter(|home| private::is_own_dir(home)) else { return self };
         if let Ok(Some(list)) = private::read(&home.join(ELSEWHERE), LIMIT) {
@@ -271,7 +277,8 @@ impl Store {
         if !private::read(&self.dir.join(SECRET), LIMIT).is_ok_and(|text| text == Some(self.secret.to_line().into())) {
             self.write_secret()?;
         }
-        if CloneId::read(common).as_ref() == Some(&self.id) {
+        // One that belongs to another store of this clone was made while this one's was away.
+        if CloneId::read(common).as_ref() == Some(&self.id) || Self::find(common, &Bases::of_process()).is_some() {
             return Ok(());
         }
         let path = common.join(ID);
@@ -370,6 +377,15 @@ impl RunStore {
         let file = private::open(&path, OpenOptions::new().read(true).append(true).create(true));
         file.context(failed.as_str())?
             .ok_or_else(|| Error::failed(failed).because("it is not a file of this user alone"))
+    }
+
+    /// Opens the file `name` to be read; nothing where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub fn open(&self, name: &str) -> Result<Option<File>> {
+        let path = self.dir.join(name);
+        private::open(&path, OpenOptions::new().read(true)).context(format!("cannot read '{}'", path.display()))
     }
 
     /// Whether anything is kept of the run.

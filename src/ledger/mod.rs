@@ -36,6 +36,19 @@ pub trait Ledger: Workers + Provision {
     /// Where the record cannot be read.
     fn events(&self) -> Result<Vec<Event>>;
 
+    /// What other programs did to the record since the last call, in words: what they removed is back on it.
+    fn tampering(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Makes the record what this driver appended, should another program have changed it since: to be called at the end.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Begins to watch what agents have no business with: the repository's settings, hooks and refs, and the user's checkout
     /// where that is not the workspace. Where the driver before was killed, what it saw change of what could harm is put
     /// back. Called again, nobody was at work since the last [`Ledger::mend`]: what could harm and has changed is the

@@ -62,6 +62,7 @@ fn status_properties() -> Value {
         "cost_usd": number("What that cost in US dollars, where known."),
         "completed": flag("Whether the goal is reached; absent while that is open."),
         "stop_reason": text("Why it ended, or waits for the user."),
+        "verified": flag("Whether drivers of this clone recorded all of it."),
     })
 }
 
@@ -157,6 +158,7 @@ pub fn result() -> Value {
             "usage_by_role": json!({ "type": "object", "description": "The same for each role." }),
             "worktree": or_null(worktree),
             "set_aside": text("What of the log could not be read and was set aside."),
+            "verified": flag("Whether drivers of this clone recorded all of it."),
         }),
     )
 }

@@ -132,6 +132,9 @@ facts! {
         dirty: bool,
         /// The options from here on, where they changed.
         options: Option<Options>,
+        /// Whether events before are from elsewhere: what checks and reviewers said there proves nothing here.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        unproven: bool,
     }
     /// Intake began.
     "intake_started" IntakeStarted {}
@@ -370,6 +373,11 @@ facts! {
         name: String,
         /// Why.
         error: String,
+    }
+    /// Another program changed the run's log while a driver lived; what was recorded is back on it.
+    "tampered" Tampered {
+        /// What was done to it, in words.
+        remarks: Vec<String>,
     }
     /// The loop pauses.
     "waiting" Waiting {

@@ -91,7 +91,8 @@ impl Run {
     /// What `check` said of `tree` when it passed on it in this run.
     #[must_use]
     pub fn evidence(&self, tree: &str, check: &str) -> Option<&CheckResult> {
-        let verifications = self.iterations.iter().rev().filter_map(|iteration| iteration.verification.as_ref());
+        let proven = self.iterations.iter().rev().filter(|iteration| !iteration.unproven);
+        let verifications = proven.filter_map(|iteration| iteration.verification.as_ref());
         let mut checks = verifications.filter(|seen| seen.tree == tree).flat_map(|seen| &seen.checks);
         checks.find(|seen| seen.ok && seen.name == check)
     }

@@ -113,6 +113,15 @@ impl Run {
         self.patience_from = self.iterations.len();
         let lost = data.worktree == "rebuilt" && self.touched;
         self.touched = data.dirty || (self.touched && !lost);
+        if data.unproven {
+            for iteration in &mut self.iterations {
+                iteration.unproven = iteration.checkpoint.is_some();
+                if !iteration.unproven {
+                    iteration.verification = None;
+                    iteration.review = None;
+                }
+            }
+        }
         let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) else {
             return;
         };

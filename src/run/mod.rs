@@ -142,6 +142,8 @@ pub struct Iteration {
     pub integration: Option<Integration>,
     /// What its agents used.
     pub usage: Usage,
+    /// Whether what its checks and its reviewer said was recorded elsewhere: it is read, and proves nothing.
+    pub unproven: bool,
 }
 
 /// A subgoal's state.
@@ -363,7 +365,8 @@ impl Iteration {
     /// subgoal failed, a review that accepts has nothing to go by.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.tasks.iter().any(Task::is_done)
+        !self.unproven
+            && self.tasks.iter().any(Task::is_done)
             && self.review.as_ref().is_some_and(Review::accepts)
             && self.verification.as_ref().is_some_and(Verification::passed)
     }

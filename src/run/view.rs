@@ -47,12 +47,15 @@ pub struct Status {
     /// Why it ended, or waits for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<String>,
+    /// Whether drivers of this clone recorded all of it: of what others say nothing is known.
+    #[serde(default)]
+    pub verified: bool,
 }
 
 impl Status {
     /// The run that `snapshot` tells of; `live` where a driver holds its lock.
     #[must_use]
-    pub fn of(run_id: RunId, branch: String, snapshot: Snapshot, live: bool) -> Self {
+    pub fn of(run_id: RunId, branch: String, snapshot: Snapshot, live: bool, verified: bool) -> Self {
         let state = match snapshot.state {
             State::Running | State::Waiting if !live => "interrupted".to_owned(),
             state => state.name().to_owned(),
@@ -72,6 +75,7 @@ impl Status {
             tokens: snapshot.tokens,
             cost_usd: snapshot.cost_usd,
             stop_reason: snapshot.stop_reason,
+            verified,
         }
     }
 }
@@ -167,6 +171,8 @@ pub struct RunResult {
     /// What of the log could not be read and was set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
+    /// Whether drivers of this clone recorded all of it.
+    pub verified: bool,
 }
 
 /// One pass of a run.
@@ -252,10 +258,10 @@ impl Run {
 
     /// The result as it stands; `live` where a driver holds the run's lock.
     #[must_use]
-    pub fn result(&self, run_id: RunId, live: bool, worktree: Option<WorktreeView>) -> RunResult {
+    pub fn result(&self, run_id: RunId, live: bool, verified: bool, worktree: Option<WorktreeView>) -> RunResult {
         let snapshot = self.snapshot();
         let waits = self.is_waiting_for_answers();
-        let status = Status::of(run_id.clone(), String::new(), snapshot, live);
+        let status = Status::of(run_id.clone(), String::new(), snapshot, live, verified);
         let last = self.iterations.iter().rev().find(|iteration| iteration.plan.is_some());
         RunResult {
             run_id,
@@ -276,6 +282,7 @@ impl Run {
             usage_by_role: self.usage_by_role.clone(),
             worktree,
             set_aside: None,
+            verified,
             status: status.state,
         }
     }

@@ -21,6 +21,7 @@ fn a_status(state: &str, running: bool) -> Status {
         cost_usd: None,
         completed: None,
         stop_reason: None,
+        verified: true,
     }
 }
 
@@ -56,6 +57,7 @@ fn a_result(status: &str) -> RunResult {
         usage: Usage::default(),
         usage_by_role: std::collections::BTreeMap::new(),
         set_aside: None,
+        verified: true,
         worktree: Some(WorktreeView {
             name: Some(BRANCH.into()),
             branch: BRANCH.to_owned(),

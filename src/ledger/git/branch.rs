@@ -109,6 +109,12 @@ pub fn checked_out(repo: &Repository, run: &RunId) -> Vec<String> {
     places.filter(|(admin, _)| stands_on(admin)).map(in_words).collect()
 }
 
+/// Makes the branch again at `tip`, where a driver has seen it and it is gone. Whether it was.
+pub fn make_again(mover: &RefMover, run: &RunId, tip: &str) -> Result<bool> {
+    let back = Change { name: name(run), new: Some(Repository::id(tip)?), old: Expect::Absent };
+    Ok(mover.swap(&[back])? == Swap::Done)
+}
+
 /// What the branch holds above `tip`.
 pub fn ahead(repo: &Repository, run: &RunId, tip: &str) -> Result<Option<Adopted>> {
     let gix = repo.gix();

@@ -9,6 +9,7 @@ use gix::{Repository, ThreadSafeRepository};
 use super::read::{self, LOCAL, Noted, Place, REMOTE};
 use super::removal::undo;
 use crate::error::{Error, Result};
+use crate::host::store::Store;
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
 
@@ -19,12 +20,13 @@ pub const NEWEST: &str = "@";
 /// How many runs an error names.
 const NAMED: usize = 5;
 
-/// Every run, newest first: this repository's own, and those that were only fetched.
+/// Every run, newest first: this repository's own, and those that were only fetched. Those that were driven in the clone
+/// that `store` belongs to are verified.
 ///
 /// # Errors
 /// Where refs cannot be listed. A run whose log cannot be read is left out.
-pub fn list(repo: &Repository) -> Result<Vec<Noted>> {
-    let mut runs = noted(repo, places(repo)?)?;
+pub fn list(repo: &Repository, store: Option<&Store>) -> Result<Vec<Noted>> {
+    let mut runs = noted(repo, store, places(repo)?)?;
     runs.sort_unstable_by(|a, b| order(b).cmp(&order(a)));
     Ok(runs)
 }
@@ -41,7 +43,7 @@ fn order(noted: &Noted) -> (i64, i64, Reverse<&RunId>) {
 /// Where no run or more than one is meant, with a hint; where refs cannot be listed.
 pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     let Some(name) = name.filter(|name| *name != NEWEST) else {
-        let newest = list(repo)?.into_iter().next().map(|noted| noted.run);
+        let newest = list(repo, None)?.into_iter().next().map(|noted| noted.run);
         return newest.ok_or_else(|| {
             Error::usage("this repository has no runs").hint("'git agentloop run \"<goal>\"' starts one")
         });
@@ -134,9 +136,10 @@ fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
     Ok(all)
 }
 
-fn noted(repo: &Repository, places: Vec<(RunId, Place)>) -> Result<Vec<Noted>> {
+fn noted(repo: &Repository, store: Option<&Store>, places: Vec<(RunId, Place)>) -> Result<Vec<Noted>> {
     let read = |repo: &Repository, places: Vec<(RunId, Place)>| -> Vec<Noted> {
-        places.into_iter().filter_map(|(run, place)| read::state(repo, run, place)).collect()
+        let noted = |(run, place): (RunId, Place)| read::noted(repo, store, run, &place);
+        places.into_iter().filter_map(noted).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.len().div_ceil(FEW_RUNS));
     let mut runs = if threads < 2 { read(repo, places) } else { in_parallel(repo, places, threads, &read)? };
@@ -189,7 +192,7 @@ mod tests {
     fn runs_are_listed_newest_first_wherever_they_are() {
         let fixture = Fixture::new();
         let repo = fixture.repo();
-        assert_eq!(list(&repo).unwrap(), []);
+        assert_eq!(list(&repo, None).unwrap(), []);
         let none = "error: this repository has no runs\nhint: 'git agentloop run \"<goal>\"' starts one";
         assert_eq!(error(&repo, None), none);
         let (old, new, far) = (run_id("old"), run_id("new"), run_id("far"));
@@ -201,7 +204,7 @@ mod tests {
         fixture.git(["update-ref", &to, &at]);
         fixture.git(["update-ref", &format!("{REMOTE}other/{far}"), &at]);
         let listed = |repo: &Repository| -> Vec<(RunId, Option<String>)> {
-            list(repo).unwrap().into_iter().map(|noted| (noted.run, noted.remote)).collect()
+            list(repo, None).unwrap().into_iter().map(|noted| (noted.run, noted.remote)).collect()
         };
         let home = [(far.clone(), None), (new.clone(), None), (old.clone(), None)];
         assert_eq!(listed(&repo), home);

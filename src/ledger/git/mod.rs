@@ -23,6 +23,7 @@ mod notes;
 mod objects;
 mod opening;
 pub(crate) mod output;
+mod own;
 pub(crate) mod preview;
 mod protect;
 mod provision;
@@ -33,6 +34,7 @@ pub mod refs;
 pub(crate) mod removal;
 mod repository;
 pub(crate) mod rewrite;
+mod seal;
 mod slots;
 mod stale;
 mod stat;
@@ -42,11 +44,12 @@ mod tree;
 mod trial;
 mod union;
 mod unseen;
+mod verify;
 mod workers;
 mod worktree;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
@@ -65,7 +68,7 @@ use self::slots::Slots;
 use self::tree::Tracked;
 use self::worktree::Worktree;
 use super::{Adopted, Batch, Cleanup, Committed, Draft, Durability, Found, Ledger, Preferences, Tree, Workspace};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::run::event::Event;
 use crate::run::goal::{Isolation, RunId};
 
@@ -88,6 +91,10 @@ pub struct GitLedger {
     making: AtomicUsize,
     /// Watches what agents have no business with, while there are any.
     guard: Mutex<Option<Guard>>,
+    /// Whether this driver has seen the run's branch: it began it, or found it.
+    seen_branch: AtomicBool,
+    /// Whether something of its log is from elsewhere, so that nothing there proves anything.
+    unproven: bool,
     /// Lets go of the run with the ledger.
     lock: RunLock,
 }
@@ -157,6 +164,12 @@ impl GitLedger {
         diff::patch(repo, from, to, &[], limit)
     }
 
+    /// Whether the evidence in its log is another clone's, or nobody's: then it is not taken for proof.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        self.unproven
+    }
+
     fn tip(&self) -> Tip {
         self.tip.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -189,8 +202,13 @@ impl GitLedger {
     /// Moves the branch from `old` to `new`, and notes what comes from here on it.
     fn move_branch(&self, old: &str, new: ObjectId, tree: &str) -> Result<()> {
         let change = Change { name: branch::name(&self.run), new: Some(new), old: Expect::Is(Repository::id(old)?) };
-        match self.mover.swap(&[change])? {
+        let mut swap = self.mover.swap(std::slice::from_ref(&change))?;
+        if swap == Swap::Lost && self.branch_is_back(old)? {
+            swap = self.mover.swap(&[change])?;
+        }
+        match swap {
             Swap::Done => {
+                self.seen_branch.store(true, Ordering::Relaxed);
                 self.set_tip(&new.to_string(), tree);
                 self.record.turn_page(new);
                 Ok(())
@@ -198,6 +216,16 @@ impl GitLedger {
             Swap::Lost => Err(Error::failed(format!("somebody moved '{}' meanwhile", branch::name(&self.run)))
                 .hint(format!("'git agentloop resume {}' takes in what was added", self.run))),
         }
+    }
+
+    /// Makes the run's branch again, should another program have deleted it since this driver saw it. Whether it had.
+    fn branch_is_back(&self, tip: &str) -> Result<bool> {
+        let is_gone = branch::tip(&self.repo.gix(), &branch::name(&self.run)).is_none();
+        if !is_gone || !self.seen_branch.load(Ordering::Relaxed) || !branch::make_again(&self.mover, &self.run, tip)? {
+            return Ok(false);
+        }
+        self.record.report(format!("the branch 'agentloop/{}' was deleted: it is made again", self.run));
+        Ok(true)
     }
 
     /// Commits what stands uncommitted in the user's checkout, apart and before anything else.
@@ -235,6 +263,12 @@ impl GitLedger {
         objects::sync_objects(&self.repo.gix(), ids)
     }
 
+    /// Sees that the clone is known by its id, which an agent may have removed.
+    fn mark(&self) -> Result<()> {
+        let Some(store) = self.repo.store() else { return Ok(()) };
+        store.mark(self.repo.common_dir()).context("the clone's id cannot be written")
+    }
+
     fn guarded(&self) -> MutexGuard<'_, Option<Guard>> {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,6 +297,15 @@ impl Ledger for GitLedger {
         self.record.events()
     }
 
+    fn tampering(&self) -> Vec<String> {
+        self.record.tampering()
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.record.settle()?;
+        self.mark()
+    }
+
     fn guard(&self) -> Result<()> {
         let mut guard = self.guarded();
         match guard.as_mut() {
@@ -279,6 +322,7 @@ impl Ledger for GitLedger {
     }
 
     fn notice(&self) -> Result<()> {
+        self.mark()?;
         self.guarded().as_mut().map_or(Ok(()), |guard| guard.notice(&self.repo))
     }
 
@@ -312,7 +356,10 @@ impl Ledger for GitLedger {
     }
 
     fn adopt(&self, tip: &str) -> Result<Option<Adopted>> {
-        let Some(adopted) = branch::ahead(&self.repo, &self.run, tip)? else { return Ok(None) };
+        self.branch_is_back(tip)?;
+        let adopted = branch::ahead(&self.repo, &self.run, tip)?;
+        self.seen_branch.store(true, Ordering::Relaxed);
+        let Some(adopted) = adopted else { return Ok(None) };
         if let Some(worktree) = self.worktree() {
             if branch::is_ours(&adopted.message, &self.run) {
                 // A commit of ours whose event was never written: its files are the worktree's.

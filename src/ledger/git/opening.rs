@@ -1,15 +1,16 @@
 //! How a driver comes to hold a run: a new one, one that its driver left, or one that nobody is to go on with meanwhile.
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use gix::ObjectId;
 
 use super::lock::{self, RunLock, driven};
 use super::output::Output;
-use super::record::{self, Record};
+use super::record::{self, Adoption, Record};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
+use super::seal::Seals;
 use super::slots::Slots;
 use super::{GitLedger, Tip, branch, objects, read, run_dir};
 use crate::error::{Context as _, Error, Result};
@@ -65,8 +66,13 @@ impl GitLedger {
         let change = Change { name, new: Some(start), old: Expect::Absent };
         let NewRecord { run, isolation, preferences, .. } = new;
         let begun = OnRecord { run, tip: start.to_string(), isolation, preferences };
-        let ledger = Self::assemble(repo, begun, lock, Record::create)?;
+        let seals = seals(&repo, &begun.run);
+        let create = |repo: &gix::Repository, mover, run, page| {
+            Record::create(repo, mover, run, page).and_then(|record| record.sealed(seals)).map(|record| (record, false))
+        };
+        let ledger = Self::assemble(repo, begun, lock, create)?;
         ledger.record.begin_with(change);
+        ledger.seen_branch.store(true, Ordering::Relaxed);
         Ok(ledger)
     }
 
@@ -101,10 +107,18 @@ impl GitLedger {
     /// # Errors
     /// Where a driver works on it, or its commits cannot be read.
     pub fn open(repo: Repository, known: OnRecord) -> Result<Self> {
+        Self::take_over(repo, known, Adoption::Unsealed)
+    }
+
+    /// Takes a run over, with what others wrote on its log as `adoption` says.
+    ///
+    /// # Errors
+    /// Where a driver works on it, its commits cannot be read, or events of it are gone.
+    pub fn take_over(repo: Repository, known: OnRecord, adoption: Adoption) -> Result<Self> {
         let is_fetched = read::find(&repo.gix(), &known.run)?.is_some_and(|place| place.remote.is_some());
         objects::make_shared_folders(&repo.gix())?;
         let tip = known.tip.clone();
-        let ledger = Self::hold(repo, known)?;
+        let ledger = Self::locked(repo, known, adoption)?;
         if is_fetched {
             branch::establish(&ledger.repo, &ledger.mover, &ledger.run, &tip)?;
         }
@@ -116,16 +130,23 @@ impl GitLedger {
     /// # Errors
     /// Where a driver works on it, or its commits cannot be read.
     pub fn hold(repo: Repository, known: OnRecord) -> Result<Self> {
+        Self::locked(repo, known, Adoption::Never)
+    }
+
+    fn locked(repo: Repository, known: OnRecord, adoption: Adoption) -> Result<Self> {
         let busy = || driven(repo.common_dir(), &known.run);
         let lock = RunLock::acquire(repo.common_dir(), &known.run)?.ok_or_else(busy)?;
-        Self::assemble(repo, known, lock, Record::open)
+        let seals = seals(&repo, &known.run);
+        let open =
+            |repo: &gix::Repository, mover, run, page| Record::open_sealed(repo, mover, run, page, seals, adoption);
+        Self::assemble(repo, known, lock, open)
     }
 
     fn assemble(
         repo: Repository,
         known: OnRecord,
         lock: RunLock,
-        record: fn(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<Record>,
+        record: impl FnOnce(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<(Record, bool)>,
     ) -> Result<Self> {
         let OnRecord { run, tip, isolation, preferences } = known;
         let (identity, durability) = (repo.identity(), preferences.durability);
@@ -135,7 +156,7 @@ impl GitLedger {
         let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
         let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
         let (name, email) = identity.committer.clone();
-        let record = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
+        let (record, unproven) = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
         let record = record.by(record::Identity { name, email }).durability(durability);
         let slots = Slots::new(run_dir(repo.common_dir(), &run));
         let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
@@ -153,6 +174,8 @@ impl GitLedger {
             slots,
             making: AtomicUsize::new(0),
             guard: Mutex::new(None),
+            seen_branch: AtomicBool::new(false),
+            unproven,
             lock,
         })
     }
@@ -176,4 +199,9 @@ impl GitLedger {
     pub fn was_driven_here(repo: &Repository, run: &RunId) -> bool {
         run_dir(repo.common_dir(), run).join(lock::NAME).exists()
     }
+}
+
+/// The seals of `run`, where this clone has a private store.
+fn seals(repo: &Repository, run: &RunId) -> Option<Seals> {
+    repo.store().map(|store| Seals::of(&store, run))
 }

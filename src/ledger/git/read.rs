@@ -4,8 +4,12 @@ use gix::{ObjectId, Repository, ThreadSafeRepository};
 
 use super::notes::{self, Note};
 use super::objects::blob;
+use super::seal::Seals;
 use super::union::{self, Log};
+use super::verify;
+pub use super::verify::Reading;
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::Store;
 use crate::run::event::{self, Aside, Event, Timestamp};
 use crate::run::goal::RunId;
 use crate::run::{Run, Snapshot};
@@ -30,43 +34,64 @@ pub struct Noted {
     pub updated: Timestamp,
     /// The remote it was fetched from; none where it is this repository's own.
     pub remote: Option<String>,
+    /// Whether drivers of this clone wrote all of it.
+    pub verified: bool,
 }
 
-/// Every event of `run`, in order; nothing where there is no such run. Where this repository has no log of its own for
-/// it, a fetched one is read.
+/// Every event of `run`, whoever wrote it, in order; nothing where there is no such run. Where this repository has no log
+/// of its own for it, a fetched one is read.
 ///
 /// # Errors
 /// Where the log cannot be read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
-    Ok(log(repo, run)?.map(|log| log.events))
-}
-
-/// The log of `run` with what was set aside of it, as [`events`] finds it.
-///
-/// # Errors
-/// Where the log cannot be read.
-pub fn log(repo: &Repository, run: &RunId) -> Result<Option<event::Log>> {
     match find(repo, run)? {
-        Some(place) => union::load(repo, &place.name)?.map(|log| parse(repo, &log)).transpose(),
+        Some(place) => union::load(repo, &place.name)?.map(|log| Ok(parse(repo, &log)?.events)).transpose(),
         None => Ok(None),
     }
 }
 
-/// Where `run` stands; nothing where there is no such run. One commit is read, unless other hands made the newest one.
+/// The log of `run`; nothing where there is no such run. Of a run that was driven in the clone that `store` belongs to,
+/// what its drivers wrote counts, and with `adopting` everything else as well; of any other all events do, unverified.
 ///
 /// # Errors
 /// Where the log cannot be read.
-pub fn snapshot(repo: &Repository, run: &RunId) -> Result<Option<Noted>> {
-    Ok(find(repo, run)?.and_then(|place| state(repo, run.clone(), place)))
+pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool) -> Result<Option<Reading>> {
+    let place = find(repo, run)?;
+    let seals = store.map(|store| Seals::of(store, run));
+    if let Some(seals) = seals
+        && let Some(acks) = seals.read()?
+    {
+        let own = place.filter(|place| place.remote.is_none());
+        let log = verify::loaded(repo, own.as_ref().map(|place| place.name.as_str()))?;
+        return Reading::of(repo, &seals, &acks, log.as_ref(), adopting).map(Some);
+    }
+    let Some(log) = place.map(|place| union::load(repo, &place.name)).transpose()?.flatten() else { return Ok(None) };
+    Ok(Some(Reading { log: parse(repo, &log)?, ..Reading::default() }))
 }
 
-/// Where the run at `place` stands: as its newest commit tells, or, where none carries a state that a driver writes, as the
-/// events do.
-pub(super) fn state(repo: &Repository, run: RunId, place: Place) -> Option<Noted> {
-    noted(repo, run.clone(), &place.name, place.tip, place.remote.clone()).or_else(|| {
+/// Where `run` stands; nothing where there is no such run. One commit is read, unless other hands made the newest one or
+/// put back an older one.
+///
+/// # Errors
+/// Where the log cannot be read.
+pub fn snapshot(repo: &Repository, store: Option<&Store>, run: &RunId) -> Result<Option<Noted>> {
+    let Some(place) = find(repo, run)? else { return Ok(None) };
+    if let Some(seals) = store.filter(|_| place.remote.is_none()).map(|store| Seals::of(store, run))
+        && let Some(newest) = seals.newest()?
+    {
+        return verify::standing(repo, run, &seals, &newest, &place);
+    }
+    Ok(state(repo, run.clone(), &place))
+}
+
+/// Where the run at `place` stands, whoever recorded it: as its newest commit tells, or, where none carries a state that a
+/// driver writes, as the events do.
+fn state(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
+    unverified(repo, run.clone(), place).or_else(|| {
         let log = union::load(repo, &place.name).ok().flatten()?;
         let told = Run::replay(&parse(repo, &log).ok()?.events);
-        told.id.is_some().then(|| Noted { run, snapshot: told.snapshot(), updated: told.now, remote: place.remote })
+        let (snapshot, updated, remote) = (told.snapshot(), told.now, place.remote.clone());
+        told.id.is_some().then_some(Noted { run, snapshot, updated, remote, verified: false })
     })
 }
 
@@ -92,8 +117,7 @@ pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
         return Ok(Some(Place { name, tip, remote: None }));
     }
     let fetched = places(repo, REMOTE)?.into_iter().filter(|(found, _)| found == run).map(|(_, place)| place);
-    let seq =
-        |place: &Place| noted(repo, run.clone(), &place.name, place.tip, None).map_or(0, |noted| noted.snapshot.seq);
+    let seq = |place: &Place| unverified(repo, run.clone(), place).map_or(0, |noted| noted.snapshot.seq);
     Ok(fetched.max_by_key(seq))
 }
 
@@ -126,24 +150,49 @@ fn place(reference: &gix::refs::Reference) -> Option<(RunId, Place)> {
     Some((run.parse().ok()?, Place { name: name.to_owned(), tip, remote }))
 }
 
-/// The state that the newest commit of ours under `name` carries; nothing where none of them is ours.
-pub(super) fn noted(repo: &Repository, run: RunId, name: &str, tip: ObjectId, remote: Option<String>) -> Option<Noted> {
+/// Where the run whose log is at `place` stands, read from one commit where a driver of ours made that; nothing where no
+/// commit there is ours.
+pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place: &Place) -> Option<Noted> {
+    if let Some(store) = store.filter(|_| place.remote.is_none()) {
+        let seals = Seals::of(store, &run);
+        if let Some(tip) = union::commit(repo, place.tip)
+            && let Some(sealed) = seals.sealed(&tip.message)
+        {
+            let (updated, verified) = (tip.time, !sealed.is_mixed);
+            return Some(Noted { run, snapshot: sealed.snapshot, updated, remote: None, verified });
+        }
+        if let Some(newest) = seals.newest().ok().flatten() {
+            return verify::standing(repo, &run, &seals, &newest, place).ok().flatten();
+        }
+    }
+    state(repo, run, place)
+}
+
+/// The state that the newest commit of ours at `place` carries, whoever made it.
+fn unverified(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
+    let newest = newest(repo, None, &place.name, place.tip)?;
+    let (snapshot, updated) = (newest.snapshot?, newest.time);
+    Some(Noted { run, snapshot, updated, remote: place.remote.clone(), verified: false })
+}
+
+/// The newest commit of ours under `name`; where there are seals, one that they vouch for, if any.
+pub(super) fn newest(repo: &Repository, seals: Option<&Seals>, name: &str, tip: ObjectId) -> Option<union::Commit> {
+    let is_vouched = |commit: &union::Commit| seals.is_none_or(|seals| seals.sealed(&commit.message).is_some());
     let found = union::commit(repo, tip);
-    let (snapshot, updated) = match found {
-        Some(union::Commit { snapshot: Some(snapshot), time, .. }) => (snapshot, time),
-        _ => union::others(repo, name, tip, found.as_ref())
-            .into_iter()
-            .filter_map(|commit| commit.snapshot.map(|snapshot| (snapshot, commit.time)))
-            .max_by_key(|(snapshot, _)| snapshot.seq)?,
-    };
-    Some(Noted { run, snapshot, updated, remote })
+    if let Some(tip) = found.as_ref().filter(|tip| tip.snapshot.is_some() && is_vouched(tip)) {
+        return Some(tip.clone());
+    }
+    let all = union::others(repo, name, tip, found.as_ref()).into_iter().chain(found);
+    let ours: Vec<union::Commit> = all.filter(|commit| commit.snapshot.is_some()).collect();
+    let rank = |commit: &union::Commit| (is_vouched(commit), commit.snapshot.as_ref().map(|snapshot| snapshot.seq));
+    ours.into_iter().max_by_key(rank)
 }
 
 /// The events in a log, its gaps filled.
 pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
     let mut pages = notes::all(repo, &log.root)?;
     pages.retain(|page| !log.mended.contains_key(&page.on));
-    let mut parts = read_pages(repo, &pages)?;
+    let mut parts = in_parallel(repo, &pages, &read_page)?;
     parts.extend(log.mended.values().map(|text| parse_page(text)));
     Ok(event::Log::join(parts))
 }
@@ -153,34 +202,44 @@ fn parse_page(text: &[u8]) -> event::Log {
 }
 
 fn read_page(repo: &Repository, page: &Note) -> Result<event::Log> {
-    match repo.find_header(page.blob) {
-        Ok(header) if header.size() > PAGE_LIMIT => {
-            let aside = vec![Aside::page(header.size())];
-            Ok(event::Log { aside, ..event::Log::default() })
-        }
-        _ => blob(repo, page.blob).map(|text| parse_page(&text)),
+    match too_long(repo, page) {
+        Some(aside) => Ok(event::Log { aside: vec![aside], ..event::Log::default() }),
+        None => blob(repo, page.blob).map(|text| parse_page(&text)),
     }
 }
 
-/// The events of each page. Inflating and parsing is all the work there is, so all cores do it.
-fn read_pages(repo: &Repository, pages: &[Note]) -> Result<Vec<event::Log>> {
-    let read = |repo: &Repository, pages: &[Note]| -> Result<Vec<event::Log>> {
-        pages.iter().map(|page| read_page(repo, page)).collect()
-    };
+/// That a page is longer than any that is read.
+pub(super) fn too_long(repo: &Repository, page: &Note) -> Option<Aside> {
+    let length = repo.find_header(page.blob).ok()?.size();
+    (length > PAGE_LIMIT).then(|| Aside::page(length))
+}
+
+/// What `read` makes of each page. Inflating and parsing is all the work there is, so all cores do it.
+pub(super) fn in_parallel<T: Send>(
+    repo: &Repository,
+    pages: &[Note],
+    read: &(dyn Fn(&Repository, &Note) -> Result<T> + Sync),
+) -> Result<Vec<T>> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pages.len().div_ceil(FEW_PAGES));
     if threads < 2 {
-        return read(repo, pages);
+        return pages.iter().map(|page| read(repo, page)).collect();
     }
     let shared: ThreadSafeRepository = repo.clone().into_sync();
     std::thread::scope(|scope| {
         let parts: Vec<_> = pages
             .chunks(pages.len().div_ceil(threads))
-            .map(|pages| scope.spawn(|| read(&shared.to_thread_local(), pages)))
+            .map(|pages| {
+                let shared = &shared;
+                scope.spawn(move || {
+                    let repo = shared.to_thread_local();
+                    pages.iter().map(|page| read(&repo, page)).collect::<Result<Vec<T>>>()
+                })
+            })
             .collect();
-        let mut events = Vec::with_capacity(pages.len());
+        let mut all = Vec::with_capacity(pages.len());
         for part in parts {
-            events.extend(part.join().map_err(|_| Error::failed("a thread that read the log died"))??);
+            all.extend(part.join().map_err(|_| Error::failed("a thread that read the log died"))??);
         }
-        Ok(events)
+        Ok(all)
     })
 }

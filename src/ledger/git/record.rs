@@ -1,6 +1,7 @@
 //! Writing a run's record: events into pages, pages into notes, the state after them into the commit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use gix::actor::Signature;
 use gix::bstr::BString;
@@ -9,14 +10,20 @@ use gix::{ObjectId, Repository};
 
 use super::notes::{self, Note};
 use super::objects::{self, blob};
-use super::read::{self, LOCAL, Place};
+use super::own::Own;
+use super::read::{self, LOCAL, Reading};
 use super::refs::{Change, Expect, RefMover, Swap};
+use super::seal::{Keeper, Kind, Seals};
 use super::union::{self, Log};
+use super::verify;
 use crate::error::{Context as _, Error, Result};
+use crate::host::store::Mac;
 use crate::ledger::{Batch, Durability};
 use crate::run::event::Event;
 use crate::run::goal::RunId;
 use crate::run::text::count;
+
+pub use self::again::Adoption;
 
 /// A page that is longer, in bytes, is closed.
 pub const PAGE_LIMIT: usize = 64 * 1024;
@@ -74,6 +81,18 @@ struct State {
     unsynced: Vec<ObjectId>,
     /// What comes into being with the first events, or not at all.
     beside: Option<Change>,
+    /// All that this driver and those before it have recorded.
+    own: Own,
+    /// Acknowledges what is recorded, where this clone has a private store.
+    keeper: Option<Keeper>,
+    /// Events in the log that are not among its own.
+    foreign: usize,
+    /// What other programs did to the log, in words.
+    tampering: Vec<String>,
+    /// When git packed objects last, as this driver began.
+    packed: Option<SystemTime>,
+    /// The message and the time of the newest commit.
+    newest: Option<(String, i64)>,
 }
 
 impl Record {
@@ -95,15 +114,16 @@ impl Record {
     /// # Errors
     /// Where there is no such log, or it cannot be read.
     pub fn open(repo: &Repository, mover: Arc<RefMover>, run: RunId, page: ObjectId) -> Result<Self> {
-        let missing = || Error::failed(format!("run {run} has no log"));
-        let Place { name, remote, .. } = read::find(repo, &run)?.ok_or_else(missing)?;
-        let log = union::load(repo, &name)?.ok_or_else(missing)?;
-        let mut state = State::new(repo, page);
-        state.take_in(log)?;
-        if remote.is_some() {
-            state.at = Expect::Absent;
-        }
-        Ok(Self::with(state, mover, run))
+        Self::open_sealed(repo, mover, run, page, None, Adoption::Never).map(|(record, _)| record)
+    }
+
+    /// Has what is recorded acknowledged, from the first event of a new run on.
+    ///
+    /// # Errors
+    /// Where the private store cannot be written.
+    pub fn sealed(self, seals: Option<Seals>) -> Result<Self> {
+        self.state().keeper = seals.map(|seals| Keeper::open(seals).map(|(keeper, _)| keeper)).transpose()?;
+        Ok(self)
     }
 
     fn with(state: State, mover: Arc<RefMover>, run: RunId) -> Self {
@@ -144,9 +164,12 @@ impl Record {
     /// Where it could not be written; then none of the batch is on the record.
     pub fn append(&self, batch: &Batch<'_>) -> Result<()> {
         let mut state = self.state();
+        let sync = self.durability.wants(batch.durable);
         for _ in 0..TRIES {
-            let flush = self.write(&mut state, batch)?;
-            let sync = self.durability.wants(batch.durable);
+            let flush = match self.write(&mut state, batch) {
+                Err(_) if !state.parent_is_whole()? => continue,
+                flush => flush?,
+            };
             if self.durability == Durability::Never {
                 state.unsynced.clear();
             }
@@ -154,37 +177,54 @@ impl Record {
                 objects::sync_objects(&state.repo, &state.unsynced)?;
                 state.unsynced.clear();
             }
-            let change = Change { name: self.name.clone(), new: Some(flush.commit), old: state.at };
-            let changes: Vec<Change> = std::iter::once(change).chain(state.beside.clone()).collect();
-            let swap = match self.mover.swap(&changes) {
-                // A `git gc --prune=now` beside us took what no ref named yet.
-                Err(_) if !state.repo.has_object(flush.commit) => continue,
-                swap => swap?,
-            };
-            match swap {
-                Swap::Done => {
-                    state.at = Expect::Is(flush.commit);
+            if let Some(keeper) = &mut state.keeper {
+                let kind = if sync { Kind::Durable } else { Kind::Later };
+                keeper.acknowledge(flush.commit, batch.snapshot.seq, kind, &flush.codes)?;
+            }
+            let swap = self.move_ref(&mut state, flush.commit);
+            if !matches!(swap, Ok(Some(Swap::Done)))
+                && let Some(keeper) = &mut state.keeper
+            {
+                keeper.retract()?;
+            }
+            match swap? {
+                None => {}
+                Some(Swap::Done) => {
                     state.beside = None;
-                    state.parent = Some(flush.commit);
                     state.root = flush.root;
                     state.page = flush.page;
                     state.text = Some(flush.text);
+                    state.newest = Some((flush.message, flush.seconds));
+                    for line in &flush.lines {
+                        state.own.add(flush.page, line.as_bytes());
+                    }
                     return if sync { objects::sync_ref(self.mover.common_dir(), &self.name) } else { Ok(()) };
                 }
-                Swap::Lost if state.beside.is_some() => {
+                Some(Swap::Lost) if state.beside.is_some() => {
                     return Err(Error::failed(format!(
                         "the branch or the log of {} came into being meanwhile",
                         self.run
                     )));
                 }
-                Swap::Lost => match union::load(&state.repo, &self.name)? {
-                    Some(log) => state.take_in(log)?,
-                    // Deleted under us. All we know is in memory.
-                    None => state.at = Expect::Absent,
-                },
+                Some(Swap::Lost) => state.look_again(&self.mover, &self.name)?,
             }
         }
         Err(Error::failed(format!("cannot append to {}", self.name)).hint("another process changes it all the time"))
+    }
+
+    /// Moves the ref to `commit`; nothing where that is gone: a `git gc --prune=now` beside us took what no ref named yet.
+    fn move_ref(&self, state: &mut State, commit: ObjectId) -> Result<Option<Swap>> {
+        let change = Change { name: self.name.clone(), new: Some(commit), old: state.at };
+        let changes: Vec<Change> = std::iter::once(change).chain(state.beside.clone()).collect();
+        let swap = match self.mover.swap(&changes) {
+            Err(_) if !state.repo.has_object(commit) => return Ok(None),
+            swap => swap?,
+        };
+        if swap == Swap::Done {
+            state.at = Expect::Is(commit);
+            state.parent = Some(commit);
+        }
+        Ok(Some(swap))
     }
 
     fn write(&self, state: &mut State, batch: &Batch<'_>) -> Result<Flush> {
@@ -192,10 +232,17 @@ impl Record {
         if !text.is_empty() && !text.ends_with(b"\n") {
             text.push(b'\n');
         }
-        for event in batch.events {
-            text.extend_from_slice(event.to_line().as_bytes());
+        let lines: Vec<String> = batch.events.iter().map(Event::to_line).collect();
+        for line in &lines {
+            text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
+        let codes = |keeper: &Keeper| lines.iter().map(|line| keeper.line(line.as_bytes())).collect::<Vec<Mac>>();
+        let codes = state.keeper.as_ref().map(codes).unwrap_or_default();
+        let trailers = match &state.keeper {
+            Some(keeper) => keeper.trailers(batch.snapshot, &codes),
+            None => batch.snapshot.to_trailers(),
+        };
         let repo = &state.repo;
         let failed = "cannot write the run's log";
         let note = Note { on: page, blob: repo.write_blob(&text).context(failed)?.detach() };
@@ -203,9 +250,15 @@ impl Record {
         let below = notes::put(repo, &mut root, note)?;
         let tree = repo.write_object(&root).context(failed)?.detach();
         let seconds = batch.events.last().map_or(batch.snapshot.started, |event| event.ts).0.div_euclid(1000);
+        let message = format!("agentloop: {}\n\n{trailers}", count(batch.events.len(), "event"));
+        let commit = self.commit(state, tree, message.clone(), seconds)?;
+        state.unsynced.extend(below);
+        state.unsynced.extend([note.blob, tree, commit]);
+        Ok(Flush { commit, root, page, text, lines, codes, message, seconds })
+    }
+
+    fn commit(&self, state: &State, tree: ObjectId, message: String, seconds: i64) -> Result<ObjectId> {
         let signature = self.identity.at(seconds);
-        let events = count(batch.events.len(), "event");
-        let message = format!("agentloop: {events}\n\n{}", batch.snapshot.to_trailers());
         let commit = gix::objs::Commit {
             tree,
             parents: state.parent.into_iter().collect(),
@@ -215,10 +268,7 @@ impl Record {
             message: message.into(),
             extra_headers: Vec::new(),
         };
-        let commit = repo.write_object(&commit).context(failed)?.detach();
-        state.unsynced.extend(below);
-        state.unsynced.extend([note.blob, tree, commit]);
-        Ok(Flush { commit, root, page, text })
+        Ok(state.repo.write_object(&commit).context("cannot write the run's log")?.detach())
     }
 
     /// Has later events noted on `commit`.
@@ -233,7 +283,13 @@ impl Record {
     /// # Errors
     /// Where the log cannot be read.
     pub fn events(&self) -> Result<Vec<Event>> {
-        Ok(read::events(&self.state().repo, &self.run)?.unwrap_or_default())
+        let state = self.state();
+        let Some(seals) = state.keeper.as_ref().map(Keeper::seals) else {
+            return Ok(read::events(&state.repo, &self.run)?.unwrap_or_default());
+        };
+        let Some(acks) = seals.read()? else { return Ok(Vec::new()) };
+        let log = verify::loaded(&state.repo, Some(&self.name))?;
+        Ok(Reading::of(&state.repo, seals, &acks, log.as_ref(), false)?.log.events)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -247,14 +303,32 @@ struct Flush {
     root: Tree,
     page: ObjectId,
     text: Vec<u8>,
+    lines: Vec<String>,
+    codes: Vec<Mac>,
+    message: String,
+    seconds: i64,
 }
 
 impl State {
     /// That of a log that nothing is on.
     fn new(repo: &Repository, page: ObjectId) -> Self {
         let root = Tree { entries: Vec::new() };
-        let (parent, text, unsynced) = (None, None, Vec::new());
-        Self { repo: repo.clone(), at: Expect::Absent, parent, root, page, text, unsynced, beside: None }
+        Self {
+            repo: repo.clone(),
+            at: Expect::Absent,
+            parent: None,
+            root,
+            page,
+            text: None,
+            unsynced: Vec::new(),
+            beside: None,
+            own: Own::default(),
+            keeper: None,
+            foreign: 0,
+            tampering: Vec::new(),
+            packed: again::packed(repo),
+            newest: None,
+        }
     }
 
     /// The page that takes the next events, and what is on it.
@@ -294,5 +368,6 @@ impl State {
     }
 }
 
+mod again;
 #[cfg(test)]
 mod tests;

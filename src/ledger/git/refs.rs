@@ -101,7 +101,7 @@ impl RefMover {
                 Err(reason) => reason,
             };
             // Git says in prose why it refused; where the refs stand says it reliably.
-            match self.standing(changes)? {
+            match self.standing(changes) {
                 Standing::Moved => return Ok(Swap::Done),
                 Standing::Elsewhere => {
                     // The next try is near: it must not wait for a process to start while others are quick.
@@ -139,13 +139,18 @@ impl RefMover {
         }
     }
 
-    fn standing(&self, changes: &[Change]) -> Result<Standing> {
+    fn standing(&self, changes: &[Change]) -> Standing {
         let (mut all_new, mut all_expected) = (true, true);
         for change in changes {
             let kind = change.new.map_or(gix::hash::Kind::Sha1, |id| id.kind());
             let kind = if let Expect::Is(old) = change.old { old.kind() } else { kind };
             let store = gix::refs::file::Store::at(self.common_dir.clone(), kind);
-            let found = store.try_find(change.name.as_str()).context(format!("cannot read {}", change.name))?;
+            // One that cannot be read is not where it was.
+            let Ok(found) = store.try_find(change.name.as_str()) else {
+                all_new = false;
+                all_expected &= change.old == Expect::Any;
+                continue;
+            };
             let now = found.and_then(|found| found.target.try_id().map(ToOwned::to_owned));
             all_new &= now == change.new;
             all_expected &= match change.old {
@@ -154,11 +159,28 @@ impl RefMover {
                 Expect::Any => true,
             };
         }
-        Ok(match (all_new, all_expected) {
+        match (all_new, all_expected) {
             (true, _) => Standing::Moved,
             (false, true) => Standing::Expected,
             (false, false) => Standing::Elsewhere,
-        })
+        }
+    }
+
+    /// Removes a loose ref that holds neither an object's name nor another ref's: git moves none of that kind.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub(super) fn remove_broken(&self, name: &str) -> Result<()> {
+        let file = self.common_dir.join(name);
+        let is_broken = std::fs::read(&file).is_ok_and(|content| {
+            let content = content.trim_ascii();
+            !content.starts_with(b"ref:") && ObjectId::from_hex(content).is_err()
+        });
+        if is_broken {
+            std::fs::remove_file(&file).context(format!("cannot remove the broken ref {name}"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::objects::blob;
 use super::read::{self, LOCAL};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
+use super::seal::Seals;
 use super::{taken, union};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
@@ -82,7 +83,10 @@ fn carry_run(repo: &Repository, run: &RunId, pairs: &[(ObjectId, ObjectId)]) -> 
     for _ in 0..TRIES {
         // Fetched logs are other people's.
         let Some(log) = union::load(&gix, &name)? else { return Ok(()) };
-        let Some(stands) = read::noted(&gix, run.clone(), &name, log.tip, None) else { return Ok(()) };
+        // What its newest commit says is said again, with the seal over it.
+        let seals = repo.store().map(|store| Seals::of(&store, run));
+        let Some(newest) = read::newest(&gix, seals.as_ref(), &name, log.tip) else { return Ok(()) };
+        let trailers = newest.message.split_once("\n\n").map_or("", |(_, trailers)| trailers);
         let mut root = log.root;
         for (on, text) in &log.mended {
             let blob = write(&gix, text)?;
@@ -108,7 +112,7 @@ fn carry_run(repo: &Repository, run: &RunId, pairs: &[(ObjectId, ObjectId)]) -> 
             author: repo.identity().author_now(),
             committer: repo.identity().committer_now(),
             encoding: None,
-            message: format!("agentloop: {carried} rewritten\n\n{}", stands.snapshot.to_trailers()).into(),
+            message: format!("agentloop: {carried} rewritten\n\n{trailers}").into(),
             extra_headers: Vec::new(),
         };
         let commit = gix.write_object(&commit).context(failed)?.detach();

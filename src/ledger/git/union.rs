@@ -27,18 +27,23 @@ pub(super) struct Commit {
     pub time: Timestamp,
     /// Ours have one.
     pub snapshot: Option<Snapshot>,
+    /// The message of one of ours.
+    pub message: String,
 }
 
 /// The commit `id`; nothing where it cannot be read, as past a shallow clone's boundary.
 pub(super) fn commit(repo: &Repository, id: ObjectId) -> Option<Commit> {
     let object = repo.try_find_object(id).ok()??;
     let commit = gix::objs::CommitRef::from_bytes(&object.data, repo.object_hash()).ok()?;
+    let message = commit.message.to_str_lossy();
+    let snapshot = Snapshot::from_message(&message);
     Some(Commit {
         id,
         tree: commit.tree(),
         parents: commit.parents().collect(),
         time: Timestamp(commit.committer().ok()?.seconds().saturating_mul(1000)),
-        snapshot: Snapshot::from_message(&commit.message.to_str_lossy()),
+        message: if snapshot.is_some() { message.into_owned() } else { String::new() },
+        snapshot,
     })
 }
 
@@ -77,6 +82,12 @@ pub(super) fn load(repo: &Repository, name: &str) -> Result<Option<Log>> {
     let root = notes::read(repo, base.tree)?;
     let mended = if others.is_empty() { BTreeMap::new() } else { mend(repo, &root, &others)? };
     Ok(Some(Log { tip: id, base: base.id, root, mended }))
+}
+
+/// The log as `commit` has it.
+pub(super) fn at(repo: &Repository, commit: &Commit) -> Result<Log> {
+    let root = notes::read(repo, commit.tree)?;
+    Ok(Log { tip: commit.id, base: commit.id, root, mended: BTreeMap::new() })
 }
 
 /// The commits that may hold what the tip does not, oldest first.

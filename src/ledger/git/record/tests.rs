@@ -22,7 +22,7 @@ fn what_is_appended_is_read_back_and_plain_git_reads_it_too() {
         let fixture = Fixture::of_kind(kind);
         let run = run_id("goal");
         assert_eq!(read::events(&fixture.repo(), &run).unwrap(), None);
-        assert_eq!(noted(&fixture.repo(), &run).unwrap(), None);
+        assert_eq!(noted(&fixture.repo(), None, &run).unwrap(), None);
         let identity = Identity { name: "Bo <b>\n".into(), email: "b@example.com".into() };
         let record = fixture.record(&run).by(identity);
         append(&record, 1..=3);
@@ -30,8 +30,8 @@ fn what_is_appended_is_read_back_and_plain_git_reads_it_too() {
         assert_eq!(read_back(&fixture, &run), events(1..=4));
         assert_eq!(record.events().unwrap(), events(1..=4));
         let updated = Timestamp(event(4).ts.0 / 1000 * 1000);
-        let expected = Noted { run: run.clone(), snapshot: snapshot(4), updated, remote: None };
-        assert_eq!(noted(&fixture.repo(), &run).unwrap(), Some(expected));
+        let expected = Noted { run: run.clone(), snapshot: snapshot(4), updated, remote: None, verified: false };
+        assert_eq!(noted(&fixture.repo(), None, &run).unwrap(), Some(expected));
         let log =
             fixture.git(["log", "--format=%an <%ae> %s%n%(trailers:key=Agentloop-Seq)", &format!("{LOCAL}{run}")]);
         assert_eq!(
@@ -101,7 +101,7 @@ fn writers_from_outside_lose_nothing_and_neither_do_we() {
         }
     });
     assert_eq!(seqs(&read_back(&fixture, &run)), (1..=500).collect::<Vec<_>>());
-    assert_eq!(noted(&fixture.repo(), &run).unwrap().unwrap().snapshot.seq, 500);
+    assert_eq!(noted(&fixture.repo(), None, &run).unwrap().unwrap().snapshot.seq, 500);
     append(&fixture.reopened(&run), 501..=501);
     let body = fixture.git(["notes", &notes_ref(&run), "show", "HEAD"]);
     for person in 0..8 {
@@ -142,14 +142,14 @@ fn an_editor_left_open_takes_nothing_with_it() {
     let now = fixture.git(["notes", &notes_ref(&run), "show", "HEAD"]);
     assert_eq!(now.lines().count(), 7, "the tip lacks events: {now}");
     assert_eq!(read_back(&fixture, &run), events(1..=25));
-    assert_eq!(noted(&fixture.repo(), &run).unwrap().unwrap().snapshot, snapshot(25));
+    assert_eq!(noted(&fixture.repo(), None, &run).unwrap().unwrap().snapshot, snapshot(25));
     // A clone gets the history, and no reflog: ancestry suffices there.
     let clone = fixture.path().with_file_name("clone");
     fixture.git(["clone", "-q", ".", clone.to_str().unwrap()]);
     fixture.git_in(&clone, ["fetch", "-q", "origin", &format!("{name}:refs/notes/agentloop-remote/o/r/{run}")]);
     let there = fixture::open(&clone);
     assert_eq!(read::events(&there, &run).unwrap().unwrap(), events(1..=25));
-    assert_eq!(noted(&there, &run).unwrap().unwrap().remote.as_deref(), Some("o/r"));
+    assert_eq!(noted(&there, None, &run).unwrap().unwrap().remote.as_deref(), Some("o/r"));
     // The next driver puts it back.
     append(&fixture.reopened(&run), 26..=26);
     let now = fixture.git(["notes", &notes_ref(&run), "show", "HEAD"]);
