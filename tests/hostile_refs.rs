@@ -95,17 +95,17 @@ fn a_ref_that_goes_on_is_named_and_nothing_is_kept() {
 }
 
 #[test]
-fn another_run_s_log_and_branch_are_kept() {
+fn another_run_s_log_and_branch_are_put_back() {
     let repo = Repo::new();
     let other = repo.mock_run("another goal", &[])["run_id"].as_str().unwrap().to_owned();
     let [log, branch] = ["notes", "heads"].map(|kind| format!("refs/{kind}/agentloop/{other}"));
     let olds = [&log, &branch].map(|name| repo.git(&["rev-parse", name]));
     let (run, said) = run_with(&repo, &format!("git update-ref -d {log}; git update-ref -d {branch}"));
-    let kept = rescued(&repo, &run);
     for (name, old) in [log, branch].iter().zip(olds) {
-        assert!(kept.contains(&old), "{name}: {kept:?}");
-        assert!(said.contains(&format!("{name} (was {}, kept as", &old[..12])), "{said}");
+        assert_eq!(repo.git(&["rev-parse", name]), old);
+        assert!(said.contains(&format!("{name} (was {}, put back)", &old[..12])), "{said}");
     }
+    assert_eq!(rescued(&repo, &run), Vec::<String>::new());
 }
 
 #[test]

@@ -237,8 +237,10 @@ impl Guard {
     /// Has it said what else has changed, which is taken as it is from here on, and keeps what no ref has any more.
     pub(super) fn compare(&mut self, keeper: &Keeper<'_>) -> Result<()> {
         self.mend(keeper.repo)?;
-        let now = Sight::take(keeper.repo, &self.run, self.isolation, Some(&self.stood))?;
+        let mut now = Sight::take(keeper.repo, &self.run, self.isolation, Some(&self.stood))?;
+        let restored = now.refs.put_back_runs(&self.stood.refs, keeper)?;
         let words = self.changes(&now, keeper)?;
+        self.unsaid.extend(self.say(restored, "refs of other runs were removed"));
         self.unsaid.extend(words);
         self.seen = now.harmful.clone();
         self.stood = now;

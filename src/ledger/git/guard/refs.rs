@@ -65,11 +65,32 @@ impl Refs {
         Ok(Self { at, stashed })
     }
 
+    /// Puts back refs of other runs that were removed, and that nothing else keeps: which, in words. A ref that its own
+    /// driver has made again meanwhile stays as that has it.
+    pub(super) fn put_back_runs(&mut self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
+        let (gix, standing) = (keeper.repo.gix(), self.standing());
+        let mut words = Vec::new();
+        for (name, target) in before.at.iter().filter(|(name, _)| is_of_a_run(name)) {
+            let Some(old) = id(Some(target)).filter(|old| !self.at.contains_key(name) && !standing.contains(old))
+            else {
+                continue;
+            };
+            let change = Change { name: name.clone(), new: Some(old), old: Expect::Absent };
+            if gix.has_object(old) && keeper.mover.swap(&[change])? == Swap::Done {
+                words.push(format!("{name} (was {}, put back)", &old.to_string()[..12]));
+                self.at.insert(name.clone(), target.clone());
+            }
+        }
+        Ok(words)
+    }
+
     /// The refs that are not where they were `before`, in words; what no ref has any more is kept on one of the run's.
     pub(super) fn since(&self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
         let gix = keeper.repo.gix();
         let mut moved: Vec<(&str, Option<ObjectId>)> = Vec::new();
         let mut lost: Vec<(&str, ObjectId)> = Vec::new();
+        let was = |old: ObjectId| format!("was {}", &old.to_string()[..12]);
+        let mut words = Vec::new();
         let standing = self.standing();
         let names: BTreeSet<&String> = before.at.keys().chain(self.at.keys()).collect();
         for name in names.into_iter().filter(|name| before.at.get(*name) != self.at.get(*name) && *name != STASH) {
@@ -92,15 +113,12 @@ impl Refs {
         if before.at.get(STASH) != self.at.get(STASH) && lost.iter().all(|(name, _)| *name != STASH) {
             moved.push((STASH, None));
         }
-        let was = |old: ObjectId| format!("was {}", &old.to_string()[..12]);
-        let mut words: Vec<String> = moved
-            .into_iter()
-            .map(|(name, old)| match (old, before.at.get(HEAD)) {
-                (Some(old), _) => format!("{name} ({})", was(old)),
-                (None, Some(head)) if name == HEAD => format!("{name} (was {})", head.trim_start_matches("ref: ")),
-                (None, _) => name.to_owned(),
-            })
-            .collect();
+        let moved = moved.into_iter().map(|(name, old)| match (old, before.at.get(HEAD)) {
+            (Some(old), _) => format!("{name} ({})", was(old)),
+            (None, Some(head)) if name == HEAD => format!("{name} (was {})", head.trim_start_matches("ref: ")),
+            (None, _) => name.to_owned(),
+        });
+        words.extend(moved);
         let kept = self.keep(&gix, &lost, keeper)?;
         words.extend(lost.into_iter().map(|(name, old)| {
             let what = match kept.get(&old) {
