@@ -239,19 +239,18 @@ fn events_from_elsewhere_count_once_they_are_adopted() {
     let repo = prepared("true");
     let ended = repo.agentloop(&[&RUN[..], &RED].concat()).expect(1).json();
     let run = ended["run_id"].as_str().unwrap();
-    let deed = repo.script(
-        "deed",
-        &format!("{PRELUDE}\nappend \"$(event 900 budget_changed '{{\"budget\":{{\"max_iterations\":3}}}}')\""),
-    );
+    let guidance = "append \"$(event 900 steered '{\"text\":\"mind the API\"}')\"";
+    let deed = repo.script("deed", &format!("{PRELUDE}\n{guidance}"));
     assert!(repo.command("sh").args([&deed, run]).status().unwrap().success());
     let shown = repo.agentloop(&["show", run]).expect(0).stdout;
     assert!(shown.contains("1 event, unverified and not counted"), "{shown}");
     assert_eq!(repo.status(run)["verified"], true);
-    let spent = repo.agentloop(&["resume", run]).expect(2).stderr;
-    assert!(spent.contains("has spent its budget"), "{spent}");
-    repo.agentloop(&["resume", run, "--take-over"]).expect(1);
-    let status = repo.status(run);
-    assert_eq!((&status["max_iterations"], &status["verified"]), (&3.into(), &Value::Bool(false)));
+    assert!(!repo.kinds(run).contains(&"steered".to_owned()));
+    // What may run is asked for again.
+    let given = ["--max-iterations", "2", "--verify", "false", "--permissions", "edit", "--backend", "scripted"];
+    repo.agentloop(&[&["resume", run, "--take-over"][..], &given].concat()).expect(1);
+    assert!(repo.kinds(run).contains(&"steered".to_owned()));
+    assert_eq!(repo.status(run)["verified"], false);
     assert!(repo.agentloop(&["status", run]).expect(0).stdout.contains("unverified"));
     assert!(repo.agentloop(&["list"]).expect(0).stdout.contains("stopped, unverified"));
     assert!(repo.agentloop(&["result", run]).expect(1).stdout.contains("unverified"));
