@@ -27,6 +27,7 @@ fn the_iteration_that_broke_it_is_found() {
     let commit = |number: u32| {
         repo.git(&[
             "log",
+            "--first-parent",
             "--format=%H",
             &format!("--grep=^Agentloop-Iteration: {number}$"),
             &format!("agentloop/{run}"),

@@ -186,12 +186,12 @@ fn partial_work_is_kept_unmerged_and_the_same_subgoal_starts_from_it() {
 }
 
 #[test]
-fn one_subgoal_and_one_that_edits_nothing_need_no_worktree_of_their_own() {
+fn one_subgoal_has_a_place_of_its_own_and_one_that_edits_nothing_no_commit() {
     let repo = Repo::new();
     scripted(&repo, &plan(&["alone"]), "pwd > where; echo x > made", "true");
     let result = repo.agentloop(&RUN).expect(0).json();
     let run = result["run_id"].as_str().unwrap();
-    assert!(repo.git(&["show", &format!("agentloop/{run}:where")]).ends_with(run));
+    assert!(repo.git(&["show", &format!("agentloop/{run}:where")]).ends_with(&format!("{run}.w1")));
     scripted(&repo, &plan(&["idle", "busy"]), "if [ $AGENTLOOP_SUBGOAL = busy ]; then echo x > made; fi", "true");
     let result = repo.agentloop(&RUN).expect(0).json();
     let run = result["run_id"].as_str().unwrap();

@@ -97,7 +97,9 @@ fn a_place_is_set_up_once<L: Ledger>(fresh: &Fresh<L>) {
         let outfit = fresh.ledger.provision(&place, &wanted).unwrap();
         assert_eq!(outfit, Outfit { set_up, ..Outfit::default() }, "there is nothing to bring");
         assert!(fresh.ledger.uncommitted(&place).unwrap().is_empty());
-        fresh.ledger.set_up(&place).unwrap();
+        let tree = fresh.ledger.write_tree().unwrap().id;
+        fresh.ledger.set_up(&place, Some(&tree)).unwrap();
+        assert_eq!(fresh.ledger.set_up_on(&place).unwrap(), Some(tree));
     }
 }
 

@@ -22,6 +22,7 @@ mod hostile_records;
 mod hostile_refs;
 mod hostile_settings;
 mod hostile_workers;
+mod judged;
 mod killed;
 mod killed_together;
 mod killed_verbs;

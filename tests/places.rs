@@ -171,6 +171,54 @@ fn a_sparse_checkout_is_one_in_the_places_too() {
     assert_like_git_s(&repo, &place, &tip);
 }
 
+#[test]
+fn what_an_older_version_s_worker_left_in_the_run_s_worktree_is_where_its_place_begins() {
+    let repo = special(false);
+    let ledger = ledger(&repo);
+    let (tip, own) = (ledger.start(), ledger.workspace().unwrap().path);
+    std::fs::write(own.join("many/7"), "half\n").unwrap();
+    std::fs::write(own.join("new"), "half\n").unwrap();
+    let one = task(1, "one");
+    // A driver that is killed right after does it again.
+    for _ in 0..2 {
+        ledger.hand_over(&one, &tip).unwrap();
+        assert_like_git_s(&repo, &own, &tip);
+    }
+    let place = open(&ledger, &one, &tip);
+    assert_eq!(std::fs::read_to_string(place.join("many/7")).unwrap(), "half\n");
+    assert_eq!(std::fs::read_to_string(place.join("new")).unwrap(), "half\n");
+}
+
+#[test]
+fn a_workspace_is_restored_to_its_tree_whatever_was_done_in_it() {
+    let repo = special(false);
+    let ledger = ledger(&repo);
+    let own = ledger.workspace().unwrap().path;
+    let tree = ledger.write_tree().unwrap().id;
+    assert_eq!(ledger.restore(&tree).unwrap(), [""; 0]);
+    let deeds: [(&str, &[&str]); 5] = [
+        (
+            "echo changed > many/7; rm many/8; touch many/new; mkdir -p fresh; touch fresh/file",
+            &["fresh/", "many/7", "many/8", "many/new"],
+        ),
+        ("git update-index --skip-worktree many/7; echo changed > many/7", &["many/7"]),
+        ("git update-index --assume-unchanged many/7; echo changed > many/7; git commit -qam own", &["many/7"]),
+        ("touch -r many/7 t; printf '9\n' > many/7; touch -r t many/7; rm t", &["many/7"]),
+        ("git init -q nested; touch nested/file", &["nested/"]),
+    ];
+    for (deed, changed) in deeds {
+        let done = repo.command("sh").current_dir(&own).args(["-c", deed]).status().unwrap();
+        assert!(done.success() || deed.contains("commit"), "{deed}");
+        assert_eq!(ledger.restore(&tree).unwrap(), changed, "{deed}");
+        assert_eq!(ledger.write_tree().unwrap().id, tree, "{deed}");
+        assert_eq!(std::fs::read_to_string(own.join("many/7")).unwrap(), "7\n", "{deed}");
+    }
+    std::fs::create_dir_all(own.join("build")).unwrap();
+    std::fs::write(own.join("build/cache"), "x\n").unwrap();
+    assert_eq!(ledger.restore(&tree).unwrap(), [""; 0]);
+    assert!(own.join("build/cache").exists(), "what git ignores stays");
+}
+
 /// What is done in a place of a repository.
 type Act = fn(&Repo, &Path);
 

@@ -211,13 +211,16 @@ fn a_setup_command_is_run_once_in_each_new_worktree() {
     assert!(worked.iter().all(|line| ports.contains(&line.split_once(' ').unwrap())), "{worked:?} {ports:?}");
     let checked = told(&repo, "check.log");
     let port = words[0][4];
-    assert_eq!(checked[1], format!("{} {run} 2 none {port}", words[0][0]));
+    let wanted: Vec<String> =
+        (0..3).map(|iteration| format!("{} {run} {iteration} none {port}", words[0][0])).collect();
+    assert_eq!(checked, wanted, "on the base, and after each iteration");
     // Its output is on record, and what it left that git does not ignore is said.
     let events = provisioned(&repo, run);
     assert_eq!(events.len(), 3);
     assert_eq!(events[0]["setup"][0]["stdout"], "out of setup\n");
     assert_eq!(events[0]["setup"][0]["ok"], true);
-    assert!(events[0]["remarks"][0].as_str().unwrap().ends_with("part of the work: untracked"), "{}", events[0]);
+    assert!(events[0]["remarks"][0].as_str().unwrap().ends_with("and it was restored: untracked"), "{}", events[0]);
+    assert!(events[1]["remarks"][0].as_str().unwrap().ends_with("part of the work: untracked"), "{}", events[1]);
     let story = repo.agentloop(&["tail", run]).expect(0).stdout;
     assert!(story.contains("worktree of one: "), "{story}");
 }
@@ -244,7 +247,7 @@ fn a_setup_command_that_fails_says_so_and_is_run_again() {
     assert_eq!(repo.fingerprint(), before);
     std::fs::write(repo.home().join("mended"), "").unwrap();
     repo.agentloop(&["resume", run, "--json"]).expect(0);
-    assert_eq!(told(&repo, "setup.log").len(), 2);
+    assert_eq!(told(&repo, "setup.log").len(), 3, "in the run's worktree again, and in its worker's");
     assert_cleared(&repo, run);
     repo.assert_sound();
 }
@@ -285,7 +288,7 @@ fn a_setup_command_is_stopped_in_time_and_with_the_run() {
     // It never came to its end there: whoever goes on begins with it.
     std::fs::write(repo.home().join("mended"), "").unwrap();
     repo.agentloop(&["resume", &run, "--json"]).expect(0);
-    assert_eq!(told(&repo, "setup.log").len(), 3);
+    assert_eq!(told(&repo, "setup.log").len(), 4, "in the run's worktree again, and in its worker's");
 }
 
 #[test]
@@ -297,7 +300,7 @@ fn setup_is_never_taken_from_a_log() {
     let check = repo.script("check", "false");
     let arguments = [&RUN[..], &["--verify", &check, "--max-iterations", "1"]].concat();
     let run = repo.agentloop(&arguments).expect(1).json()["run_id"].as_str().unwrap().to_owned();
-    assert_eq!(told(&repo, "setup.log").len(), 1);
+    assert_eq!(told(&repo, "setup.log").len(), 2);
     let clone = repo.home().join("clone");
     repo.git(&["clone", "-q", "--no-local", ".", clone.to_str().unwrap()]);
     let refs = ["+refs/heads/agentloop/*:refs/heads/agentloop/*", "+refs/notes/agentloop/*:refs/notes/agentloop/*"];
@@ -309,7 +312,7 @@ fn setup_is_never_taken_from_a_log() {
     let mut command = repo.command(PROGRAM);
     let output = command.current_dir(&clone).args(resume).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(told(&repo, "setup.log").len(), 1, "the other clone's configuration names no setup");
+    assert_eq!(told(&repo, "setup.log").len(), 2, "the other clone's configuration names no setup");
 }
 
 #[test]

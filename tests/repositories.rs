@@ -150,7 +150,8 @@ fn commits_are_signed_where_that_is_set() {
     for set in ["false", "true"] {
         let ended = repo.agentloop_with(&run, &[("AGENTLOOP_SIGN", set)]).expect(1).json();
         let signed = are_signed(ended["run_id"].as_str().unwrap());
-        assert!(signed.len() == 2 && signed.iter().all(|signed| signed.to_string() == set), "{signed:?}");
+        // Where the run started, what its worker left, and the checkpoint.
+        assert!(signed.len() == 3 && signed.iter().all(|signed| signed.to_string() == set), "{signed:?}");
     }
     // One that cannot sign says so before anybody works, and leaves nothing.
     repo.git(&["config", "gpg.program", "false"]);

@@ -65,13 +65,15 @@ fn what_a_reviewer_changes_is_taken_back_and_said() {
     for name in ["README", "planted.txt", "work.txt", "taken back"] {
         assert!(remarks.contains(name), "{remarks}");
     }
-    assert!(remarks.contains("not in this checkpoint: checked"), "{remarks}");
     let worktree = std::path::Path::new(result["worktree"]["path"].as_str().unwrap());
     let read = |name: &str| std::fs::read_to_string(worktree.join(name)).ok();
     assert_eq!(read("work.txt").as_deref(), Some("work\n"), "a worker's work is not lost");
     assert_eq!((read("README").as_deref(), read("planted.txt")), (Some("hello\n"), None));
-    assert!(read("checked").is_some());
+    assert_eq!(read("checked"), None, "what a check leaves is not work");
     let run = result["run_id"].as_str().unwrap();
+    let verification = repo.events(run).into_iter().find(|event| event["kind"] == "verification").unwrap();
+    let restored = "[\"the checks changed files that are not ignored, and they were restored: checked\"]";
+    assert_eq!(verification["data"]["remarks"].to_string(), restored);
     assert_eq!(repo.git(&["show", &format!("agentloop/{run}:work.txt")]), "work");
     let checkpoint = repo.events(run).into_iter().find(|event| event["kind"] == "checkpoint").unwrap();
     assert!(checkpoint["data"]["remarks"].to_string().contains("the reviewer changed files"), "{checkpoint:#}");

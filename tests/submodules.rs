@@ -70,7 +70,8 @@ fn workers_find_them_filled_and_what_they_do_there_is_kept() {
         assert_eq!(told(&format!("seen-{worker}")), seen, "{worker}");
     }
     assert!(told("url").ends_with("origins/lib\n"), "{}", told("url"));
-    assert_eq!(told("checked"), "lib\nedited\ninner\ndeep\nlib\nedited\nagain\ninner\ndeep\n");
+    // First on the base.
+    assert_eq!(told("checked"), "lib\ninner\nlib\nedited\ninner\ndeep\nlib\nedited\nagain\ninner\ndeep\n");
     assert!(remarks(&repo, run).contains("the submodule 'lib/inner' is "), "{}", remarks(&repo, run));
     assert_eq!((repo.fingerprint(), clones(&repo)), (before, theirs), "the user's own was touched");
     assert_cleared(&repo, run);

@@ -324,6 +324,10 @@ fn checks(verification: &Verification) -> String {
     for remark in &verification.remarks {
         let _ = writeln!(text, "Note: {remark}");
     }
+    if !verification.shadows.is_empty() {
+        let named = verification.shadows.join("\n  ");
+        let _ = writeln!(text, "Look closely: these changed files can change what a check says.\n  {named}");
+    }
     text
 }
 

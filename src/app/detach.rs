@@ -133,7 +133,7 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
 pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
     // A session of its own: neither a hangup of the terminal nor a signal to the starter's group reaches it.
     let _ = rustix::process::setsid();
-    let (opened, engine) = match begin(&request, cancel).await {
+    let (opened, engine) = match Box::pin(begin(&request, cancel)).await {
         Ok((id, engine)) => (Opened::Run(id), Ok(engine)),
         Err(error) => {
             let hint = error.hint_text().map(ToOwned::to_owned);

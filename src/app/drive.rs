@@ -11,13 +11,13 @@ use super::{Changes, Drive, NewRun, STOP_WAIT, Site, before, branch, now, refuse
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
 use crate::engine::redact::Redactor;
-use crate::engine::{Engine, Parts, Provisioning};
+use crate::engine::{Engine, Parts, Provisioning, SETUP_ON};
 use crate::error::{Error, Result};
 use crate::interaction::{Answers, Interaction};
-use crate::ledger::Ledger;
 use crate::ledger::git::read::Reading;
 use crate::ledger::git::record::Adoption;
 use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
+use crate::ledger::{Home, Ledger};
 use crate::process;
 use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
@@ -400,7 +400,13 @@ fn parts(
 pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
     let settings = site.settings();
     let (setup, setup_timeout) = (settings.setup()?, settings.setup_timeout()?);
-    Ok(Provisioning { copy: settings.copy(), setup, setup_timeout })
+    let (check_clean, home) = settings.checks_alone()?;
+    let private_home = home == Home::Private;
+    let mut setup_on = settings.setup_on();
+    if setup_on.is_empty() {
+        setup_on = SETUP_ON.map(ToOwned::to_owned).to_vec();
+    }
+    Ok(Provisioning { copy: settings.copy(), setup, setup_timeout, setup_on, check_clean, private_home })
 }
 
 /// A label of this host: enough to tell two machines apart, no more.

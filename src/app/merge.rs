@@ -17,12 +17,17 @@ use crate::process;
 use crate::run::Run;
 use crate::run::goal::{AgentChoice, Permissions, Role, RunId, session_id};
 use crate::run::message;
+use crate::run::shadow;
+use crate::run::text::a_few;
 use crate::run::work::Subgoal;
 
 pub use crate::ledger::git::merge::Way;
 
 /// Commits of one side of a conflict that the integrator is told of.
 const TOLD_COMMITS: usize = 50;
+
+/// Files that configure agents, of those that a run changed, that are named.
+const NAMED: usize = 10;
 
 /// How to take a run's work.
 #[derive(Clone, Copy, Debug, Default)]
@@ -160,6 +165,11 @@ impl Work {
             let again = format!("git merge --squash {}", self.tip.name);
             tell(&format!("its work is in your branch already; '{again}' would take it once more"));
             return Ok(false);
+        }
+        let files = GitLedger::changed_files(&site.repo, &self.run.base, &self.tip.commit).unwrap_or_default();
+        let agents: Vec<String> = files.into_iter().filter(|file| shadow::configures_agents(file)).collect();
+        if !agents.is_empty() {
+            tell(&format!("it changes files that configure agents: {}", a_few(&agents, NAMED)));
         }
         match (changed, takes_history) {
             (true, _) => {}

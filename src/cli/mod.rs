@@ -264,7 +264,7 @@ fn drive() -> Result<u8> {
     let cancel = CancellationToken::new();
     with_runtime(async {
         stop_on_signals(cancel.clone(), |_| {})?;
-        app::drive(request, cancel).await
+        Box::pin(app::drive(request, cancel)).await
     })?;
     Ok(0)
 }

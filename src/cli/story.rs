@@ -9,7 +9,7 @@ use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Unheard};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
 use crate::run::text::count;
-use crate::run::work::Review;
+use crate::run::work::{CheckResult, Review, Verification};
 
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
@@ -32,7 +32,11 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
             format!("{}: {}", paint::head(&format!("run {id} goes on")), short(&run.goal.text, WIDTH))
         }
-        Fact::WorktreeReady(data) => format!("branch {}, from {}", data.branch, hash(&data.base)),
+        Fact::WorktreeReady(data) => {
+            let notes = data.remarks.iter().map(|remark| format!("\nnote: {}", lines(remark)));
+            format!("branch {}, from {}{}", data.branch, hash(&data.base), notes.collect::<String>())
+        }
+        Fact::BaselineTaken(data) => baseline(&data.verification),
         Fact::Provisioned(data) => provisioned(data),
         Fact::CriteriaProposed(data) => format!("criteria: {}", short(&data.criteria, WIDTH)),
         Fact::NeedsInput(data) if run.options.asking != Asking::Console => questions(run, &data.questions),
@@ -60,16 +64,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             format!("  {} {failed}, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
         Fact::AgentFinished(data) => finished(data)?,
-        Fact::Verified(data) => {
-            let checks: Vec<String> =
-                data.verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
-            let remarks = data.verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, NOTE)));
-            let all: Vec<String> = checks.into_iter().chain(remarks).collect();
-            if all.is_empty() {
-                return None;
-            }
-            all.join("\n")
-        }
+        Fact::Verified(data) => verified(&data.verification)?,
         Fact::Reviewed(data) => reviewed(&data.review),
         Fact::Checkpointed(data) => {
             let files = count(data.changed, "file");
@@ -121,6 +116,29 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
         }
         _ => return None,
     })
+}
+
+/// What the checks said, and what was noticed; nothing where there is nothing.
+fn verified(verification: &Verification) -> Option<String> {
+    let mut all: Vec<String> = verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
+    all.extend(verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, NOTE))));
+    let shadows = verification.shadows.iter();
+    all.extend(shadows.map(|file| format!("  can change what a check says: {}", short(file, NOTE))));
+    (!all.is_empty()).then(|| all.join("\n"))
+}
+
+/// What the checks said before any work.
+fn baseline(verification: &Verification) -> String {
+    let line = |check: &CheckResult| {
+        let name = short(&check.name, WIDTH);
+        if check.ok {
+            format!("  {} {name}: passes before any work, so it proves little", paint::notable("baseline"))
+        } else {
+            format!("  baseline {name}: {}, before any work", short(&check.ended(), WIDTH))
+        }
+    };
+    let notes = verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, WIDTH)));
+    verification.checks.iter().map(line).chain(notes).collect::<Vec<_>>().join("\n")
 }
 
 /// What the reviewer said.

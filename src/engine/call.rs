@@ -104,11 +104,20 @@ impl Engine {
         prompt: String,
         settle: impl FnOnce(&Run, Result<&Response, &Failure>) -> Vec<Fact>,
     ) -> Result<()> {
+        let reader = self.open_reader(role, None).await?;
         let call = self.begin(role, prompt, None, 1, None, |run| {
             let first = !run.intake.started && matches!(role, Role::Criteria | Role::Clarifier);
             if first { vec![IntakeStarted {}.into()] } else { Vec::new() }
         });
-        let Answer { result, finished } = call.await?.make(&self.recorder, &self.parts.redactor).await;
+        let mut call = call.await?;
+        if let Some(reader) = &reader {
+            call.request.cwd.clone_from(&reader.path);
+        }
+        let looks = call.agent.only_reads(role);
+        let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
+        if let Some(reader) = reader.filter(|_| !looks) {
+            finished.remarks.extend(self.close_reader(role, reader).await?);
+        }
         self.recorder
             .record_with(|run| {
                 let mut facts = vec![finished.into()];

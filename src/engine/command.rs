@@ -37,6 +37,8 @@ pub(super) struct Job<'a> {
     pub(super) port: Option<u16>,
     /// How long it may take.
     pub(super) timeout: Option<Seconds>,
+    /// Its HOME, where that is not the user's.
+    pub(super) home: Option<&'a Path>,
 }
 
 impl Commands {
@@ -44,12 +46,16 @@ impl Commands {
     pub(super) async fn run(&self, command: &Check, job: Job<'_>) -> CheckResult {
         let own = variables(&job.run, &self.clone, job.iteration, job.subgoal, job.port);
         let env = own.iter().map(|(name, value)| (name.into(), Some(value.into())));
+        let home = job.home.into_iter().flat_map(|home| {
+            let below = ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
+            std::iter::once(("HOME".into(), Some(home.into()))).chain(below.map(|name| (name.into(), None)))
+        });
         // Whoever started this driver may itself work on a subgoal.
         let none = job.subgoal.is_none().then(|| (SUBGOAL.into(), None));
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),
             cwd: Some(job.cwd.to_owned()),
-            env: env.chain(none).collect(),
+            env: env.chain(none).chain(home).collect(),
             stdin: Stdin::Null,
             timeout: job.timeout.map(Seconds::duration),
             keep: KEEP,

@@ -139,7 +139,7 @@ impl Dispute {
         let task = self.task();
         let place = self.blocking(|ledger, task, merging| ledger.open_conflict(task, merging)).await?.path;
         let provisioner = self.provisioner();
-        let fitted = provisioner.fit(&place, &self.run_id(), task.iteration, Some(&task.subgoal)).await?;
+        let fitted = provisioner.fit(&place, &self.run_id(), task.iteration, Some(&task.subgoal), true).await?;
         if let Some(failure) = fitted.failure {
             return Err(failure
                 .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup; then merge again"));
@@ -169,6 +169,7 @@ impl Dispute {
         }
         for (position, check) in self.checks.iter().enumerate() {
             let job = Job {
+                home: None,
                 run: self.run_id(),
                 iteration: task.iteration,
                 call: format!("merge-check-{position}"),

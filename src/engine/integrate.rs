@@ -9,7 +9,7 @@ use crate::agent::prompts::{self, Between, Side};
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Merged, Merging, Resolving, Task};
 use crate::run::event::{Conflicted, Fact, Integrated};
-use crate::run::goal::{AgentChoice, Role};
+use crate::run::goal::{AgentChoice, Isolation, Role};
 use crate::run::id::Oid;
 use crate::run::message::{self, Work};
 use crate::run::work::Subgoal;
@@ -78,6 +78,37 @@ impl Engine {
             }
         };
         self.recorder.record([fact]).await
+    }
+
+    /// Merges what a single worker was stopped in, where that goes without a conflict: it is part of a partial checkpoint. Of
+    /// several workers, such work could break what others did, and it stays on their refs.
+    pub(super) async fn integrate_stopped(&self) -> Result<()> {
+        let edits_files = self.edits_files(Role::Subagent);
+        let stopped = self.recorder.with(|run| {
+            let iteration = run.iteration()?;
+            let [task] = &iteration.tasks[..] else { return None };
+            let is_apart = edits_files && run.options.isolation == Isolation::Worktree;
+            let is_open = task.begun && !task.running && task.output.is_none() && !task.merged;
+            let of = Task { iteration: iteration.number, subgoal: task.id.to_string() };
+            let known = (task.id.clone(), of, run.tip.commit.to_string());
+            let so_far = iteration.integration.as_ref().map(|so_far| so_far.tree.to_string());
+            (is_apart && is_open && task.conflict.is_none()).then_some((known, so_far))
+        });
+        let Some(((subgoal, task, tip), so_far)) = stopped else { return Ok(()) };
+        let merged = self.blocking(move |ledger| {
+            let Some(commit) = ledger.left_behind(&task, &tip)? else { return Ok(None) };
+            let onto = so_far.map_or_else(|| ledger.write_tree().map(|written| written.id), Ok)?;
+            let merging = Merging { tip: &tip, merged: &[], tree: &onto, commit: &commit };
+            Ok(match ledger.merge(&merging)? {
+                Merged::Clean(tree) => Some((commit, onto, tree)),
+                Merged::Conflict(_) => None,
+            })
+        });
+        let Some((commit, onto, tree)) = merged.await? else { return Ok(()) };
+        let (commit, tree, onto) = (commit.parse()?, tree.parse()?, Some(onto.parse()?));
+        self.recorder
+            .record([Integrated { commit, tree, subgoal: Some(subgoal), onto, ..Integrated::default() }.into()])
+            .await
     }
 
     /// Has the integrator resolve the conflict of subgoal `id`.

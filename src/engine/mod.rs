@@ -3,6 +3,7 @@
 //! The whole engine is `while let Some(step) = run.next_step(now) { perform(step) }`. Nothing here decides what comes
 //! next; a driver that resumes a run is the same code after a replay.
 
+mod baseline;
 mod call;
 mod command;
 pub mod dispute;
@@ -13,27 +14,30 @@ mod last_words;
 pub mod limits;
 mod ports;
 mod provision;
+mod reader;
 mod recorder;
 pub mod redact;
 mod review;
 mod shared;
 mod verify;
+mod waiting;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::baseline::Baseline;
 use self::command::Commands;
 use self::inbox::Inbox;
 use self::last_words::last_words;
 use self::limits::Limits;
 use self::ports::Ports;
 use self::provision::Provisioner;
-pub use self::provision::Provisioning;
+pub use self::provision::{Provisioning, SETUP_ON};
 pub use self::recorder::{Clock, Recorder};
 use self::redact::Redactor;
 use crate::agent::Agent;
@@ -45,9 +49,9 @@ use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
 use crate::run::event::{
     AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
-    PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, Timestamp, Waiting, WorktreeReady,
+    PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
 };
-use crate::run::goal::{Role, StopReason};
+use crate::run::goal::StopReason;
 use crate::run::id::SessionId;
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
 use crate::run::text::a_few;
@@ -112,6 +116,7 @@ pub struct Engine {
     port: Option<u16>,
     /// The branch's name, for the record.
     branch: String,
+    baseline: Baseline,
 }
 
 /// Where a driver left a run.
@@ -148,6 +153,9 @@ impl Engine {
         let found = engine.blocking(|ledger| ledger.write_tree()).await?;
         resumed.dirty = engine.recorder.with(|run| run.tip.tree != found.id);
         engine.recorder.record([resumed.into()]).await?;
+        if let Some((task, tip)) = engine.worked_in_workspace() {
+            engine.blocking(move |ledger| ledger.hand_over(&task, &tip)).await?;
+        }
         engine.adopt().await?;
         Ok(engine)
     }
@@ -172,7 +180,15 @@ impl Engine {
             wanted: parts.provisioning.clone(),
             ports: Ports::of_user(),
         };
-        Self { parts, recorder, provisioner, workspace: PathBuf::new(), port: None, branch }
+        Self {
+            parts,
+            recorder,
+            provisioner,
+            workspace: PathBuf::new(),
+            port: None,
+            branch,
+            baseline: Baseline::default(),
+        }
     }
 
     /// Drives the run to its end, or to questions for the user; and the run as this driver knows it.
@@ -196,6 +212,8 @@ impl Engine {
             driven => driven,
         };
         self.parts.cancel.cancel();
+        let settled = self.settle_baseline(true).await;
+        let end = end.and_then(|end| settled.map(|()| end));
         while flight.join_next().await.is_some() {}
         self.parts.ledger.stand_down();
         let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // none of them is left
@@ -218,13 +236,14 @@ impl Engine {
             let (workspace, guard) = tokio::join!(self.blocking(|ledger| ledger.workspace()), guard);
             let workspace = guard.and(workspace)?;
             self.workspace = workspace.path;
-            let base = self.recorder.with(|run| run.base.clone());
-            let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base }.into()];
+            let (base, isolation) = self.recorder.with(|run| (run.base.clone(), run.options.isolation));
+            let remarks = isolation.unpromised().map(ToOwned::to_owned).into_iter().collect();
+            let mut facts = vec![WorktreeReady { branch: self.branch.clone(), base, remarks }.into()];
             facts.extend(workspace.before.as_ref().map(integrated).transpose()?);
             self.recorder.record(facts).await?;
         }
         self.port = Some(self.provisioner.provision(&self.recorder, &self.workspace, None).await?);
-        Ok(())
+        self.start_baseline().await
     }
 
     /// Puts a failure of ours on record, so that the run winds down; `false` where it had failed before.
@@ -265,6 +284,9 @@ impl Engine {
     }
 
     async fn perform(&self, step: Step, flight: &mut JoinSet<Result<()>>) -> Result<()> {
+        if self.changes_workspace(&step) {
+            self.settle_baseline(matches!(step, Step::Stop(_) | Step::Checkpoint { partial: true })).await?;
+        }
         match step {
             Step::Intake(Intake::Criteria) => self.propose_criteria().await,
             Step::Intake(Intake::Questions) => self.find_questions().await,
@@ -303,47 +325,13 @@ impl Engine {
         self.recorder.record_with(close).await
     }
 
-    /// Puts on record what other runs of this user have told of limits since.
-    async fn heed_limits(&self) -> Result<()> {
-        let now = self.recorder.now();
-        let told = self.recorder.with(|run| {
-            let over = run.ended.is_some() || run.cancelled;
-            let backends: BTreeSet<&str> =
-                Role::ALL.iter().filter(|_| !over).map(|role| run.options.agent_for(*role).backend.as_str()).collect();
-            let news = backends.into_iter().filter_map(|backend| {
-                let until = self.parts.limits.reset_of(backend, now)?;
-                let known = run.pauses.get(backend).is_some_and(|pause| pause.until >= until);
-                let reason = "another run met a usage limit".to_owned();
-                (!known).then(|| Waiting { until, backend: backend.to_owned(), reason, shared: true }.into())
-            });
-            news.collect::<Vec<Fact>>()
-        });
-        if told.is_empty() { Ok(()) } else { self.recorder.record(told).await }
-    }
-
-    /// Does nothing until `until`, or until work in flight comes to an end, or the run is stopped.
-    async fn wait(&self, until: Timestamp, backend: &str, flight: &mut JoinSet<Result<()>>) -> Result<()> {
-        let announce = |run: &Run| {
-            let pause = run.pauses.get(backend);
-            let known = pause.is_some_and(|pause| pause.announced == Some(until));
-            let reason = pause.map(|pause| pause.reason.clone()).unwrap_or_default();
-            let fact = Waiting { until, backend: backend.to_owned(), reason, shared: false }.into();
-            (if known { Vec::new() } else { vec![fact] }, ())
-        };
-        self.recorder.record_with(announce).await?;
-        let left = std::time::Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0));
-        let is_quiet = flight.is_empty();
-        tokio::select! {
-            () = tokio::time::sleep(left) => if is_quiet { self.blocking(|ledger| ledger.guard()).await } else { Ok(()) },
-            () = self.parts.cancel.cancelled() => Ok(()),
-            Some(landed) = flight.join_next() => landed.context("a worker's task died")?,
-        }
-    }
-
     /// Begins an iteration, unless the newest one still wants its plan, and asks for the plan.
     async fn plan(&self) -> Result<()> {
         if self.recorder.with(|run| run.iteration().is_none_or(|iteration| iteration.checkpoint.is_some())) {
-            self.adopt().await?;
+            // What a person commits meanwhile is taken in before the checkpoint.
+            if !self.is_taking_baseline().await {
+                self.adopt().await?;
+            }
             let begin = |run: &Run| {
                 let max_iterations = run.budget().max_iterations.get();
                 (vec![Fact::from(IterationStarted { max_iterations, feedback: run.feedback() })], ())
@@ -377,6 +365,9 @@ impl Engine {
     async fn checkpoint(&self, partial: bool) -> Result<()> {
         if !partial && self.adopt().await? {
             return Ok(());
+        }
+        if partial {
+            self.integrate_stopped().await?;
         }
         let verified = self.recorder.with(|run| run.iteration().and_then(|one| one.verification.clone()));
         let (tree, captured) = match verified.filter(|_| !partial) {

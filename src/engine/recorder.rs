@@ -216,6 +216,7 @@ fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
         | Fact::RunResumed(_)
         | Fact::RunFinished(_)
         | Fact::RunCancelled(_)
+        | Fact::BaselineTaken(_)
         | Fact::Steered(_)
         | Fact::BudgetChanged(_)
         | Fact::Unheard(_)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::call::Answer;
+use super::verify::EVERYTHING;
 use super::{Engine, changed_later, name_files};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts;
@@ -11,8 +12,6 @@ use crate::run::event::{Fact, Reviewed, clip};
 use crate::run::goal::{Isolation, Role};
 use crate::run::work::{Failure, FailureKind, Review};
 
-/// The git pathspec that every file fits.
-const EVERYTHING: &str = "*";
 /// Longest answer that could not be read and is shown again, in bytes.
 const UNREAD: usize = 8 * 1024;
 
@@ -24,6 +23,11 @@ impl Engine {
             let aggregate = iteration.aggregate();
             let mut merging = iteration.noticed();
             merging.extend(iteration.integration.unwrap_or_default().remarks);
+            merging.extend(
+                run.green_before()
+                    .iter()
+                    .map(|name| format!("the check '{name}' passed before any work, so that it passes proves little")),
+            );
             (run.tip.tree.to_string(), iteration.verification.unwrap_or_default(), aggregate, merging)
         });
         let (to, limit) = (verification.tree.to_string(), self.parts.review_bytes);
@@ -39,17 +43,23 @@ impl Engine {
         if let Some(unread) = unread {
             let _ = write!(prompt, "\n\n{unread}\n\nAnswer again, with the JSON object alone.");
         }
-        let call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
+        let reader = self.open_reader(Role::Reviewer, Some(verification.tree.to_string())).await?;
+        let mut call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
+        if let Some(reader) = &reader {
+            call.request.cwd.clone_from(&reader.path);
+        }
         let looks = call.agent.only_reads(Role::Reviewer);
         // What the checks have changed by now is not the reviewer's.
-        let (before, mut remarks) = if verification.checks.is_empty() || looks {
+        let (before, mut remarks) = if verification.checks.is_empty() || looks || reader.is_some() {
             (verification.tree.to_string(), Vec::new())
         } else {
             self.after_checks(verification.tree.to_string()).await?
         };
         let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
-        if !looks {
-            remarks.extend(self.undo_review(before).await?);
+        match reader {
+            _ if looks => {}
+            Some(reader) => remarks.extend(self.close_reader(Role::Reviewer, reader).await?),
+            None => remarks.extend(self.undo_review(before).await?),
         }
         if let Some(failure) = finished.error.as_mut().filter(|_| !remarks.is_empty()) {
             failure.message = format!("{} ({})", failure.message, remarks.join("; "));

@@ -1,13 +1,23 @@
 //! Checks: real commands on a tree that is on record before they run.
 
-use super::command::{Job, failed};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::command::{Commands, Job, failed};
 use super::entering::enter;
+use super::recorder::Recorder;
 use super::{Engine, name_files};
-use crate::error::Result;
+use crate::error::{Context as _, Result};
 use crate::ledger::Tree;
 use crate::run::event::Verified;
-use crate::run::goal::Check;
+use crate::run::goal::{Check, Isolation};
+use crate::run::shadow;
 use crate::run::work::{CheckResult, Verification};
+
+/// The git pathspec that every file fits.
+pub(super) const EVERYTHING: &str = "*";
 
 /// The workspace as it goes on record.
 pub(super) struct Captured {
@@ -21,27 +31,74 @@ impl Engine {
     /// Writes the tree, runs every check, records the results. A run that is stopped meanwhile records nothing.
     pub(super) async fn verify(&self) -> Result<()> {
         let Captured { mut tree, protected } = self.capture().await?;
-        let (checks, recheck) = self.recorder.with(|run| (run.options.checks.clone(), run.options.recheck));
+        let shadows = self.find_shadows(&mut tree).await?;
+        let (checks, recheck, isolation) =
+            self.recorder.with(|run| (run.options.checks.clone(), run.options.recheck, run.options.isolation));
+        let known = |check: &Check| self.recorder.with(|run| run.evidence(&tree.id, &check.name).cloned());
+        let reused: Vec<Option<CheckResult>> = checks.iter().map(|check| known(check).filter(|_| !recheck)).collect();
+        let runs = reused.iter().any(Option::is_none);
+        let unfit = if runs && isolation == Isolation::Worktree {
+            self.provisioner.renew(&self.recorder, &self.workspace, self.port, &tree.id).await?
+        } else {
+            None
+        };
+        let checker = self.checker()?;
         let mut results = Vec::with_capacity(checks.len());
-        for (position, check) in checks.iter().enumerate() {
+        for (position, (check, reused)) in checks.iter().zip(reused).enumerate() {
             let now = self.recorder.now();
-            let known = self.recorder.with(|run| run.evidence(&tree.id, &check.name).filter(|_| !recheck).cloned());
-            let result = if let Some(known) = known {
+            let result = if let Some(known) = reused {
                 CheckResult { reused: true, ..known }
+            } else if let Some(setup) = &unfit {
+                let why = format!("not run: the setup command '{}' failed: {}", setup.name, setup.ended());
+                CheckResult { stdout: setup.stdout.clone(), stderr: setup.stderr.clone(), ..failed(check, why) }
             } else if self.recorder.with(|run| run.out_of_time(now)) {
                 failed(check, "not run: the run's seconds are spent".to_owned())
             } else {
-                self.check(check, position).await
+                checker.run(check, format!("check-{position}")).await
             };
             if self.parts.cancel.is_cancelled() {
-                return Ok(());
+                checker.close();
+                return self.clean_up_after("the checks", &tree.id).await.map(|_| ());
             }
             results.push(result);
         }
+        checker.close();
         // They run what workers wrote.
         tree.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
-        let verification = Verification { tree: tree.id.parse()?, checks: results, protected, remarks: tree.remarks };
+        if runs {
+            tree.remarks.extend(self.clean_up_after("the checks", &tree.id).await?);
+        }
+        let (id, remarks) = (tree.id.parse()?, tree.remarks);
+        let verification = Verification { tree: id, checks: results, protected, remarks, shadows };
         self.recorder.record([Verified { verification }.into()]).await
+    }
+
+    /// The files that the run changed and that can change what a check says; those that configure agents are named in the
+    /// tree's remarks.
+    async fn find_shadows(&self, tree: &mut Tree) -> Result<Vec<String>> {
+        let (base, checks) =
+            self.recorder.with(|run| (run.start_tree.as_ref().map(ToString::to_string), run.options.checks.clone()));
+        let to = tree.id.clone();
+        let Some(base) = base.filter(|base| *base != to) else { return Ok(Vec::new()) };
+        let changed = self
+            .blocking(move |ledger| {
+                let paths = ledger.protected(&base, &to, &[EVERYTHING.to_owned()])?;
+                let content = |tree: &str, path: &str| {
+                    if shadow::wants_content(path) { ledger.content(tree, path) } else { Ok(None) }
+                };
+                let read = |path: String| {
+                    let (before, after) = (content(&base, &path)?, content(&to, &path)?);
+                    Ok(shadow::Changed { path, before, after })
+                };
+                paths.into_iter().map(read).collect::<Result<Vec<_>>>()
+            })
+            .await?;
+        let paths = changed.iter().map(|file| file.path.clone());
+        let agents: Vec<String> = paths.filter(|path| shadow::configures_agents(path)).collect();
+        if !agents.is_empty() {
+            tree.remarks.push(format!("files that configure agents were changed: {}", name_files(&agents)));
+        }
+        Ok(shadow::shadows(&changed, &checks))
     }
 
     /// Writes the workspace as a tree, without what workers did to protected files.
@@ -76,7 +133,66 @@ impl Engine {
         Ok(Captured { tree, protected })
     }
 
-    async fn check(&self, check: &Check, position: usize) -> CheckResult {
+    /// Restores the run's worktree to `tree`, on which `who` ran; what they had changed, in words. Elsewhere agents work where
+    /// checks run, and it cannot be told whose change it is.
+    pub(super) async fn clean_up_after(&self, who: &str, tree: &str) -> Result<Vec<String>> {
+        if self.recorder.with(|run| run.options.isolation != Isolation::Worktree) {
+            return Ok(Vec::new());
+        }
+        let tree = tree.to_owned();
+        let changed = self.blocking(move |ledger| ledger.restore(&tree)).await?;
+        let remark =
+            format!("{who} changed files that are not ignored, and they were restored: {}", name_files(&changed));
+        Ok(if changed.is_empty() { Vec::new() } else { vec![remark] })
+    }
+
+    /// What runs checks in the run's workspace.
+    pub(super) fn checker(&self) -> Result<Checker> {
+        let home = self.provisioner.wanted.private_home.then(|| self.parts.ledger.scratch().join("check-home"));
+        if let Some(home) = &home {
+            let made = match std::fs::remove_dir_all(home) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => std::fs::create_dir_all(home),
+            };
+            made.context(format!("the checks' HOME '{}' cannot be made", home.display()))?;
+        }
+        Ok(Checker {
+            commands: self.provisioner.commands.clone(),
+            recorder: Arc::clone(&self.recorder),
+            workspace: self.workspace.clone(),
+            port: self.port,
+            home,
+        })
+    }
+}
+
+/// Runs checks in the workspace of a run.
+#[derive(Clone)]
+pub(super) struct Checker {
+    commands: Commands,
+    recorder: Arc<Recorder>,
+    workspace: PathBuf,
+    port: Option<u16>,
+    /// Their HOME, where that is not the user's.
+    home: Option<PathBuf>,
+}
+
+impl Checker {
+    /// The same, whose checks are stopped by `cancel`.
+    pub(super) fn stopped_by(mut self, cancel: &CancellationToken) -> Self {
+        self.commands.cancel = cancel.clone();
+        self
+    }
+
+    /// Removes their HOME, where that is not the user's; what is left of it goes with the run's folder.
+    pub(super) fn close(&self) {
+        if let Some(Err(error)) = self.home.as_ref().map(std::fs::remove_dir_all) {
+            tracing::warn!("the checks' HOME was not removed: {error}");
+        }
+    }
+
+    /// Runs one, which is `call` among the driver's commands.
+    pub(super) async fn run(&self, check: &Check, call: String) -> CheckResult {
         let (run, iteration, timeout, cwd) = self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
             (run.id.clone(), iteration, run.options.check_timeout, enter(&self.workspace, &run.options.cwd))
@@ -84,12 +200,13 @@ impl Engine {
         let job = Job {
             run: run.map(|id| id.to_string()).unwrap_or_default(),
             iteration,
-            call: format!("check-{position}"),
+            call,
             subgoal: None,
             cwd: &cwd,
             port: self.port,
             timeout,
+            home: self.home.as_deref(),
         };
-        self.provisioner.commands.run(check, job).await
+        self.commands.run(check, job).await
     }
 }

@@ -48,6 +48,21 @@ impl Engine {
         Ok(())
     }
 
+    /// The task whose worker was stopped in the run's own worktree, as a single one worked there in older versions, and the
+    /// run's newest commit.
+    pub(super) fn worked_in_workspace(&self) -> Option<(Task, String)> {
+        let edits_files = self.edits_files(Role::Subagent);
+        self.recorder.with(|run| {
+            let iteration = run.iteration().filter(|iteration| iteration.checkpoint.is_none())?;
+            let [task] = &iteration.tasks[..] else { return None };
+            let apart = edits_files && run.options.isolation == Isolation::Worktree;
+            let is_left =
+                task.begun && task.output.is_none() && task.commit.is_none() && iteration.integration.is_none();
+            let task = Task { iteration: iteration.number, subgoal: task.id.to_string() };
+            (apart && run.touched && is_left).then(|| (task, run.tip.commit.to_string()))
+        })
+    }
+
     /// Puts an attempt at the subgoal on record as begun.
     async fn hire(&self, id: &str) -> Result<Worker> {
         let Job { subgoal, prompt, attempt, path, bench } = self.brief_worker(id)?;
@@ -76,7 +91,7 @@ impl Engine {
             let plan = iteration.plan.as_ref()?;
             let subgoal = plan.subgoals.iter().find(|subgoal| subgoal.id == id)?.clone();
             let task = iteration.tasks.iter().find(|task| task.id == id)?.clone();
-            let apart = edits_files && plan.subgoals.len() > 1 && run.options.isolation == Isolation::Worktree;
+            let apart = edits_files && run.options.isolation == Isolation::Worktree;
             let bench = apart.then(|| Bench {
                 task: Task { iteration: iteration.number, subgoal: id.to_owned() },
                 tip: run.tip.commit.to_string(),

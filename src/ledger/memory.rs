@@ -40,8 +40,8 @@ struct Kept {
     written: Files,
     found: bool,
     closed: bool,
-    /// Places that were set up.
-    set_up: BTreeSet<PathBuf>,
+    /// Places that were set up, and the tree that they held then.
+    set_up: BTreeMap<PathBuf, String>,
 }
 
 /// A commit that a [`Memory`] holds.
@@ -118,16 +118,29 @@ impl Kept {
 impl Provision for Memory {
     /// There is no checkout to bring anything from.
     fn provision(&self, place: &Path, _: &Wanted<'_>) -> Result<Outfit> {
-        Ok(Outfit { set_up: self.kept().set_up.contains(place), ..Outfit::default() })
+        Ok(Outfit { set_up: self.kept().set_up.contains_key(place), ..Outfit::default() })
     }
 
     fn uncommitted(&self, _: &Path) -> Result<BTreeSet<String>> {
         Ok(BTreeSet::new())
     }
 
-    fn set_up(&self, place: &Path) -> Result<()> {
-        self.kept().set_up.insert(place.to_owned());
+    fn set_up(&self, place: &Path, tree: Option<&str>) -> Result<()> {
+        let mut kept = self.kept();
+        match tree {
+            Some(tree) => kept.set_up.insert(place.to_owned(), tree.to_owned()),
+            None => kept.set_up.remove(place),
+        };
         Ok(())
+    }
+
+    fn set_up_on(&self, place: &Path) -> Result<Option<String>> {
+        Ok(self.kept().set_up.get(place).cloned())
+    }
+
+    /// Nothing is ignored in memory.
+    fn strip(&self, place: &Path) -> Result<()> {
+        self.set_up(place, None)
     }
 }
 
@@ -183,6 +196,16 @@ impl Ledger for Memory {
         Ok(Tree { id: kept.keep_tree(files), remarks: Vec::new() })
     }
 
+    fn restore(&self, tree: &str) -> Result<Vec<String>> {
+        let now = self.write_tree()?.id;
+        let mut kept = self.kept();
+        let files = |id: &str| kept.trees.get(id).cloned().unwrap_or_default();
+        let (now, wanted) = (files(&now), files(tree));
+        rewrite(&self.directory, &now, &wanted).context("the workspace cannot be written")?;
+        kept.written.clone_from(&wanted);
+        Ok(changes(&now, &wanted).into_iter().map(|path| path.to_string_lossy().into_owned()).collect())
+    }
+
     fn changed_since_tree(&self) -> Result<Vec<String>> {
         let mut files = Files::new();
         collect(&self.directory, Path::new(""), &mut files).context("cannot read the workspace")?;
@@ -196,6 +219,10 @@ impl Ledger for Memory {
         let files = |id: &str| kept.trees.get(id).unwrap_or(&empty);
         let names = changes(files(from), files(tree)).into_iter().map(|path| path.to_string_lossy().into_owned());
         Ok(names.filter(|name| pathspecs.iter().any(|pathspec| is_named(name, pathspec))).collect())
+    }
+
+    fn content(&self, tree: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        Ok(self.kept().trees.get(tree).and_then(|files| files.get(Path::new(path)).cloned()))
     }
 
     fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree> {

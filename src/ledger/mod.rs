@@ -10,9 +10,11 @@ mod workers;
 
 use std::path::PathBuf;
 
-pub use self::preferences::{Cleanup, Durability, Preferences};
+pub use self::preferences::{Cleanup, Durability, Home, Preferences};
 pub use self::provision::{Outfit, Provision, Wanted};
-pub use self::workers::{Leaving, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Workers};
+pub use self::workers::{
+    Leaving, Left, Merged, Merging, Opening, Place, Reader, Reading, Resolution, Resolving, Task, Workers,
+};
 
 use crate::error::Result;
 use crate::run::Snapshot;
@@ -125,12 +127,25 @@ pub trait Ledger: Workers + Provision {
     /// Where a tree cannot be read.
     fn protected(&self, from: &str, tree: &str, pathspecs: &[String]) -> Result<Vec<String>>;
 
+    /// What the file at `path` holds in a tree; none where there is no file.
+    ///
+    /// # Errors
+    /// Where the tree cannot be read.
+    fn content(&self, tree: &str, path: &str) -> Result<Option<Vec<u8>>>;
+
     /// Brings `paths` of the workspace, whose tree was just written as `tree`, back to what they are in `from`; what they
     /// were stays reachable. The workspace as it is then.
     ///
     /// # Errors
     /// Where the workspace cannot be changed.
     fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree>;
+
+    /// Restores the workspace, ignored files left out, to the tree that was written of it last: what set-up and checks change
+    /// is not work. The paths that differed; a folder of new files ends with a slash.
+    ///
+    /// # Errors
+    /// Where the workspace cannot be changed.
+    fn restore(&self, tree: &str) -> Result<Vec<String>>;
 
     /// Files that changed in the workspace after the newest [`Ledger::write_tree`].
     ///

@@ -65,3 +65,21 @@ impl FromStr for Cleanup {
         one_of(text, &[("auto", Self::Auto), ("always", Self::Always), ("never", Self::Never)])
     }
 }
+
+/// The HOME of checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Home {
+    /// The user's.
+    #[default]
+    Shared,
+    /// An empty one, which goes after the checks.
+    Private,
+}
+
+impl FromStr for Home {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, &[("shared", Self::Shared), ("private", Self::Private)])
+    }
+}

@@ -20,11 +20,24 @@ pub trait Provision {
     /// Where the place cannot be looked at.
     fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>>;
 
-    /// Puts down that every setup command of the user's was through in `place`.
+    /// Puts down that every setup command of the user's was through in `place` when it held `tree`; without a tree, that
+    /// they are about to run.
     ///
     /// # Errors
     /// Where it cannot be put down.
-    fn set_up(&self, place: &Path) -> Result<()>;
+    fn set_up(&self, place: &Path, tree: Option<&str>) -> Result<()>;
+
+    /// The tree that `place` held when it was last set up; empty where an older version set it up.
+    ///
+    /// # Errors
+    /// Where the place is gone.
+    fn set_up_on(&self, place: &Path) -> Result<Option<String>>;
+
+    /// Removes from `place` every file that git ignores, with the knowledge of what it was made fit with.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    fn strip(&self, place: &Path) -> Result<()>;
 }
 
 /// What a place is to get.

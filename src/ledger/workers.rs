@@ -22,6 +22,13 @@ pub trait Workers: Send + Sync {
     /// Where it cannot be committed; it is then still in its place.
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left>;
 
+    /// Commits what a task's worker left in its place, where nobody works any more; the commit that holds its work, where that
+    /// is not in the history of `tip`.
+    ///
+    /// # Errors
+    /// Where it cannot be committed; it is then still in its place.
+    fn left_behind(&self, task: &Task, tip: &str) -> Result<Option<String>>;
+
     /// Merges a worker's commit into what is integrated so far. No file is touched.
     ///
     /// # Errors
@@ -40,6 +47,25 @@ pub trait Workers: Send + Sync {
     /// # Errors
     /// Where it cannot be committed.
     fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution>;
+
+    /// Makes a place in which an agent is to read: it holds no file that git ignores, and nothing that the reader before left.
+    ///
+    /// # Errors
+    /// Where no place can be made.
+    fn open_reader(&self, reading: &Reading<'_>) -> Result<Reader>;
+
+    /// Files that a reader changed in its place, and what was noticed; what it left stays reachable.
+    ///
+    /// # Errors
+    /// Where the place cannot be read.
+    fn close_reader(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)>;
+
+    /// Makes what `task`'s worker left uncommitted in the run's own workspace, as workers of older versions did, the start of
+    /// its place, and restores the workspace to `tip`.
+    ///
+    /// # Errors
+    /// Where it cannot be committed; it is then still there.
+    fn hand_over(&self, task: &Task, tip: &str) -> Result<()>;
 
     /// Brings the run's own workspace, which held `from`, to `to`. What else has changed in it since stays; where it
     /// cannot, it is kept apart and named in the remarks.
@@ -62,6 +88,26 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "iter{}/{}", self.iteration, self.subgoal)
     }
+}
+
+/// What a reader is to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// The run's newest commit.
+    pub tip: &'a str,
+    /// The tree.
+    pub tree: &'a str,
+    /// Files of it that are shown as they are in another tree.
+    pub shown_from: Option<(&'a str, &'a [String])>,
+}
+
+/// Where a reader reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reader {
+    /// Its directory.
+    pub path: PathBuf,
+    /// The tree that it holds.
+    pub tree: String,
 }
 
 /// A place to open.

@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use self::table::{Argument, Changes, Entry, Flag, Id, TABLE, When};
 pub use self::value::{Kind, Value, Wrong};
 use crate::error::{Error, Result};
-use crate::ledger::Preferences;
+use crate::ledger::{Home, Preferences};
 use crate::run::amount::Seconds;
 use crate::run::folder::Folder;
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Role};
@@ -207,6 +207,20 @@ impl Settings {
     /// Where the value is no duration.
     pub fn setup_timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::SetupTimeout)
+    }
+
+    /// Files whose change has the setup run again before checks, as globs; empty where that is left to us.
+    #[must_use]
+    pub fn setup_on(&self) -> Vec<String> {
+        self.of(Id::SetupOn).values.clone()
+    }
+
+    /// Whether ignored files are removed before checks, and the HOME that checks have.
+    ///
+    /// # Errors
+    /// Where a value is none of its words.
+    pub fn checks_alone(&self) -> Result<(bool, Home)> {
+        Ok((self.get(Id::CheckClean)?.unwrap_or(false), self.get(Id::CheckHome)?.unwrap_or_default()))
     }
 
     /// How runs are kept.

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Kind, Value, Wrong};
-use crate::ledger::{Cleanup, Durability};
+use crate::ledger::{Cleanup, Durability, Home};
 use crate::run::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role};
 
@@ -333,6 +333,12 @@ table! {
                 .flag(LIMITS, "S", "Seconds one check may take")
                 .argument("verify_timeout", "The most seconds that one verify command may take.")
                 .changes(When::Start);
+        Baseline baseline: bool, |options, baseline| options.baseline = baseline,
+            Entry::new("baseline", "AGENTLOOP_BASELINE", "agentloop.baseline", "true", "whether the checks are run on the base too, before any work")
+                .flag(LIMITS, "", "Run the checks on the base too, before any work; the default")
+                .switch("no-baseline", "false", "Do not run the checks on the base")
+                .argument("baseline", "Whether the verify commands run on the base too, before any work.")
+                .changes(When::Start);
         Playwright playwright: bool, |options, playwright| options.set_playwright(playwright),
             Entry::new("playwright", "AGENTLOOP_PLAYWRIGHT", "agentloop.playwright", "false", "whether to test in a browser: adds the check 'npx playwright test'")
                 .flag(LIMITS, "", "Test in a browser: adds the check 'npx playwright test'")
@@ -346,6 +352,12 @@ table! {
             Entry::new("setup", "AGENTLOOP_SETUP", "agentloop.setup", "", "a command that is run once in each new worktree; may be set several times");
         SetupTimeout: Seconds,
             Entry::new("setup-timeout", "AGENTLOOP_SETUP_TIMEOUT", "agentloop.setupTimeout", "", "seconds one setup command may take; empty = no limit");
+        SetupOn: Vec<String>,
+            Entry::new("setup-on", "AGENTLOOP_SETUP_ON", "agentloop.setupOn", "", "files whose change has the setup run again before checks, as globs; several; empty = manifests and lock files");
+        CheckClean: bool,
+            Entry::new("check-clean", "AGENTLOOP_CHECK_CLEAN", "agentloop.checkClean", "false", "whether ignored files are removed, and the setup run, before checks");
+        CheckHome: Home,
+            Entry::new("check-home", "AGENTLOOP_CHECK_HOME", "agentloop.checkHome", "shared", "the HOME of checks: shared (yours) or private (a new one)");
         Durable: Durability,
             Entry::new("durable", "AGENTLOOP_DURABLE", "agentloop.durable", "answers", "what is synced to disk at once: answers, always or never");
         Cleanup: Cleanup,

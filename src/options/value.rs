@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use super::command;
-use crate::ledger::{Cleanup, Durability};
+use crate::ledger::{Cleanup, Durability, Home};
 use crate::run::amount::{Count, Dollars, Seconds};
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
 
@@ -208,4 +208,5 @@ words! {
     Isolation: "worktree" "shared" "none";
     Durability: "answers" "always" "never";
     Cleanup: "auto" "always" "never";
+    Home: "shared" "private";
 }

@@ -170,6 +170,9 @@ facts! {
         branch: String,
         /// The commit it starts from.
         base: Oid,
+        /// What the run cannot promise there.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        remarks: Vec<String>,
     }
     /// A worktree was made fit to work in.
     "provisioned" Provisioned {
@@ -184,6 +187,12 @@ facts! {
         /// What was noticed.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
+    }
+    /// The checks ran on the base, before any work.
+    "baseline" BaselineTaken {
+        /// The tree and the results.
+        #[serde(flatten)]
+        verification: Verification,
     }
     /// A pass began.
     "iteration_started" IterationStarted {

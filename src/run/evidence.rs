@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::id::Oid;
+use super::text::{a_few, one_line};
 use super::{Run, range};
+
+/// Characters of a check's name that a summary shows.
+const NAMED: usize = 60;
 
 /// What one check said.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -61,6 +65,9 @@ pub struct Verification {
     /// What could not be captured as it stands, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// Files that the run added or changed and that can change what a check says, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shadows: Vec<String>,
 }
 
 impl Verification {
@@ -88,11 +95,32 @@ impl Verification {
 }
 
 impl Run {
+    /// The checks of the run that passed on the base, before any work: that they pass proves little.
+    #[must_use]
+    pub fn green_before(&self) -> Vec<&str> {
+        let checks = self.baseline.iter().flat_map(|baseline| &baseline.checks);
+        checks.filter(|check| check.ok).map(|check| check.name.as_str()).collect()
+    }
+
+    /// What the run's checks cannot show of its work, in words.
+    #[must_use]
+    pub fn proves_little(&self) -> Option<String> {
+        if self.options.checks.is_empty() {
+            return Some("no checks configured".to_owned());
+        }
+        let green = self.green_before();
+        if green.is_empty() {
+            return None;
+        }
+        let named: Vec<String> = green.iter().map(|name| format!("'{}'", one_line(name, NAMED))).collect();
+        Some(format!("passed before any work, so it proves little: {}", a_few(&named, 3)))
+    }
+
     /// What `check` said of `tree` when it passed on it in this run.
     #[must_use]
     pub fn evidence(&self, tree: &str, check: &str) -> Option<&CheckResult> {
         let proven = self.iterations.iter().rev().filter(|iteration| !iteration.unproven);
-        let verifications = proven.filter_map(|iteration| iteration.verification.as_ref());
+        let verifications = proven.filter_map(|iteration| iteration.verification.as_ref()).chain(&self.baseline);
         let mut checks = verifications.filter(|seen| seen.tree == tree).flat_map(|seen| &seen.checks);
         checks.find(|seen| seen.ok && seen.name == check)
     }

@@ -46,6 +46,7 @@ impl Run {
                     }
                 }
             }
+            Fact::BaselineTaken(data) => self.baseline = Some(data.verification.clone()),
             Fact::BudgetChanged(data) => self.options.budget = data.budget.clone(),
             Fact::Steered(data) => self.steering.push(data.text.clone()),
             Fact::RunCancelled(_) => self.cancelled = true,
@@ -96,6 +97,7 @@ impl Run {
         self.goal = data.goal.clone();
         self.options = data.options.clone();
         self.base.clone_from(&data.base);
+        self.start_tree = Some(data.tree.clone());
         self.tip = Checkpoint { commit: data.start.clone(), tree: data.tree.clone() };
     }
 
@@ -114,6 +116,7 @@ impl Run {
         let lost = data.worktree == "rebuilt" && self.touched;
         self.touched = data.dirty || (self.touched && !lost);
         if data.unproven {
+            self.baseline = None;
             for iteration in &mut self.iterations {
                 iteration.unproven = iteration.checkpoint.is_some();
                 if !iteration.unproven {
@@ -187,6 +190,8 @@ impl Run {
         if let Some(task) =
             data.subgoal.as_deref().filter(|_| data.role == Some(Role::Subagent)).and_then(|id| self.task_mut(id))
         {
+            // Work that was merged before its worker had finished is merged again where there is more of it.
+            task.merged &= data.commit.is_none() || data.commit == task.commit;
             task.commit = data.commit.clone().or(task.commit.take());
             task.remarks.clone_from(&data.remarks);
         }

@@ -245,7 +245,7 @@ pub enum Asking {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A worktree of the run's own, and one for each worker where an iteration has several.
+    /// A worktree for each worker, and one of the run's own that set-up and checks alone work in.
     #[default]
     Worktree,
     /// A worktree of the run's own; its workers share it.
@@ -258,6 +258,20 @@ impl Isolation {
     /// The words that users say, and what they mean.
     pub const WORDS: [(&'static str, Self); 3] =
         [("worktree", Self::Worktree), ("shared", Self::Shared), ("none", Self::None)];
+
+    /// What cannot be promised of checks where workers are not apart, in words.
+    #[must_use]
+    pub fn unpromised(self) -> Option<&'static str> {
+        let shared = "workers share the worktree in which checks run: files that they leave uncommitted (ignored ones, caches) \
+                      can change what a check says";
+        let none = "agents work in your checkout, where checks run: files that they leave uncommitted (ignored ones, caches) can \
+                    change what a check says";
+        match self {
+            Self::Worktree => None,
+            Self::Shared => Some(shared),
+            Self::None => Some(none),
+        }
+    }
 }
 
 impl FromStr for Isolation {
@@ -311,6 +325,14 @@ pub struct Options {
     /// The folder that agents start in and checks run in.
     #[serde(skip_serializing_if = "Folder::is_top")]
     pub cwd: Folder,
+    /// Whether the checks are run on the base too, before any work.
+    #[serde(skip_serializing_if = "is_true")]
+    pub baseline: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it in so
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl Default for Options {
@@ -333,6 +355,7 @@ impl Default for Options {
             protect: Vec::new(),
             allow_protected: false,
             cwd: Folder::default(),
+            baseline: true,
         }
     }
 }

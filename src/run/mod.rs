@@ -15,6 +15,7 @@ pub(crate) mod message;
 mod plan;
 mod range;
 pub mod sanitize;
+pub mod shadow;
 mod snapshot;
 mod step;
 pub mod text;
@@ -49,12 +50,16 @@ pub struct Run {
     pub options: Options,
     /// The commit that the run starts from.
     pub base: Oid,
+    /// Its tree; none before `run_started`.
+    pub start_tree: Option<Oid>,
     /// Its driver processes, in order.
     pub sessions: Vec<Session>,
     /// The newest event's number.
     pub seq: u64,
     /// The newest event's time.
     pub now: Timestamp,
+    /// What the checks said of the base, before any work.
+    pub baseline: Option<Verification>,
     /// What intake has found out.
     pub intake: IntakeFacts,
     /// Its passes, in order.

@@ -256,6 +256,12 @@ impl Run {
         (!all.is_empty()).then(|| all.join("; "))
     }
 
+    /// What a completed run's completion does not rest on.
+    fn caveats(&self) -> impl Iterator<Item = String> {
+        let is_unchanged = self.start_tree.as_ref().is_some_and(|start| *start == self.tip.tree);
+        is_unchanged.then(|| "no files changed".to_owned()).into_iter().chain(self.proves_little())
+    }
+
     /// The result as it stands; `live` where a driver holds the run's lock.
     #[must_use]
     pub fn result(&self, run_id: RunId, live: bool, verified: bool, worktree: Option<WorktreeView>) -> RunResult {
@@ -295,7 +301,10 @@ impl Run {
         let verdict = last.map_or_else(|| "nothing planned yet".to_owned(), Iteration::summary);
         let passes = count(passes, "iteration");
         match reason {
-            Some(StopReason::GoalComplete) => format!("goal complete after {passes}: {verdict}"),
+            Some(StopReason::GoalComplete) => {
+                let caveats = self.caveats().map(|caveat| format!("; {caveat}"));
+                format!("goal complete after {passes}: {verdict}{}", caveats.collect::<String>())
+            }
             Some(reason) => format!("stopped ({reason}) after {passes}: {verdict}"),
             None => format!("{passes} so far: {verdict}"),
         }

@@ -263,6 +263,7 @@ fn end_at(end: End, phase: &str) {
     repo.git(&["config", "agentloop.mock.delay", "150"]);
     if phase == "verify" {
         repo.git(&["config", "agentloop.verify", "sleep 0.3"]);
+        repo.git(&["config", "agentloop.baseline", "false"]);
     }
     if phase == "needs_input" {
         repo.git(&["config", "agentloop.mock.questions", r#"["Which?"]"#]);

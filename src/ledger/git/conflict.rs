@@ -11,7 +11,7 @@ use super::workers::tree_of;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, command};
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::{Merging, Place, Resolution, Resolving, Task};
+use crate::ledger::{Merging, Place, Provision as _, Resolution, Resolving, Task};
 use crate::run::message::RUN_TRAILER;
 
 /// What the conflict of a task is called beside it: no subgoal's id holds a dot.
@@ -27,6 +27,8 @@ impl GitLedger {
         self.seat(&task, is_this, |place, holds| {
             let ours = self.so_far(merging)?.to_string();
             self.clear(place, holds, &ours)?;
+            // What a worker left that git ignores is not the integrator's to read.
+            self.strip(place)?;
             // Labels that no file has by chance, and the common ancestor between the two sides.
             let git = self.git_at(place, "merge")?.setting("merge.conflictStyle", "zdiff3").arg("--no-commit");
             let output = git.args(["--no-ff", "-q"]).id(Repository::id(merging.commit)?).output()?;

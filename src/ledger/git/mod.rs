@@ -29,6 +29,7 @@ mod protect;
 mod provision;
 pub(crate) mod pulse;
 pub mod read;
+mod reader;
 pub mod record;
 pub mod refs;
 pub(crate) mod removal;
@@ -385,6 +386,10 @@ impl Ledger for GitLedger {
         protect::changed(&self.repo, from, tree, pathspecs)
     }
 
+    fn content(&self, tree: &str, path: &str) -> Result<Option<Vec<u8>>> {
+        protect::content(&self.repo, tree, path)
+    }
+
     fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree> {
         let id = protect::without(&self.repo, from, tree, paths)?;
         let message = format!("agentloop: changes to protected files in {}, taken back\n", self.run);
@@ -399,6 +404,11 @@ impl Ledger for GitLedger {
         let worktree = self.worktree();
         self.tracked(worktree.as_ref())?.advance(tree, &id)?;
         Ok(Tree { id, remarks: remarks.into_iter().collect() })
+    }
+
+    fn restore(&self, tree: &str) -> Result<Vec<String>> {
+        let worktree = self.worktree();
+        self.tracked(worktree.as_ref())?.restore(tree)
     }
 
     fn changed_since_tree(&self) -> Result<Vec<String>> {
@@ -456,6 +466,7 @@ impl Ledger for GitLedger {
 
     fn close(&self) -> Result<()> {
         self.close_places()?;
+        self.close_reader_place()?;
         let Some(worktree) = self.worktree() else { return Ok(()) };
         let base_tree = {
             let gix = self.repo.gix();

@@ -21,6 +21,15 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
     Ok(names.iter().map(|name| name.to_str_lossy().into_owned()).collect())
 }
 
+/// What the file at `path` holds in a tree.
+pub fn content(repo: &Repository, tree: &str, path: &str) -> Result<Option<Vec<u8>>> {
+    let gix = repo.gix();
+    let tree = gix.find_tree(Repository::id(tree)?).context("a tree cannot be read")?;
+    let entry = tree.lookup_entry_by_path(path).context("a tree cannot be read")?;
+    let Some(entry) = entry.filter(|entry| entry.mode().is_blob()) else { return Ok(None) };
+    Ok(Some(entry.object().context("a file cannot be read from the repository")?.detach().data))
+}
+
 /// The tree `tree` with `paths` as they are in `from`.
 pub fn without(repo: &Repository, from: &str, tree: &str, paths: &[String]) -> Result<String> {
     let gix = repo.gix();

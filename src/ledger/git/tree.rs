@@ -27,6 +27,8 @@ use crate::run::text::{a_few, count};
 
 /// Lines of git's complaints that a remark repeats.
 const COMPLAINTS: usize = 5;
+/// Paths that one command of git is given.
+const ARGUMENTS: usize = 1000;
 /// Files of a nested repository that are captured; the rest is only counted.
 const MOST_NESTED: usize = 10_000;
 
@@ -181,6 +183,43 @@ impl Tracked<'_> {
             self.git("clean").arg("-ffdq").run().map(|_| ())
         };
         self.unhindered(reset).map(|_| ())
+    }
+
+    /// Restores the files to `tree`, those that git ignores left out; the paths that differed.
+    pub fn restore(&self, tree: &str) -> Result<Vec<String>> {
+        let expected = Repository::id(tree)?;
+        self.prepare()?;
+        if self.untouched()? == Some(expected) {
+            return Ok(Vec::new());
+        }
+        let ((changed, others), _) = self.unhindered(|| {
+            // Git knows by content what differs once the stat data was refreshed; it says so by its status too.
+            self.git("update-index").args(["-q", "--really-refresh"]).output()?;
+            let differing = self.git("diff-index").args(["--name-only", "--ignore-submodules=none"]);
+            let list = ["--others", "--directory", "--exclude-standard"];
+            Ok((differing.id(expected).records()?, self.git("ls-files").args(list).records()?))
+        })?;
+        let brought = Brought::read(&self.git_dir);
+        let is_ours = |name: &&BString| {
+            let name = name.strip_suffix(b"/").unwrap_or(name.as_slice());
+            !brought.holds(Path::new(OsStr::from_bytes(name)))
+        };
+        let new: Vec<&BString> = others.iter().filter(is_ours).collect();
+        if !changed.is_empty() {
+            let submodules = Standing::of(self)?;
+            let git = self.git("read-tree").setting("checkout.workers", "0").args(["-u", "--reset"]);
+            git.id(expected).run()?;
+            submodules.follow(self)?;
+        }
+        for some in new.chunks(ARGUMENTS) {
+            // Twice forced: also repositories that somebody made.
+            let git = self.git("clean").env("GIT_LITERAL_PATHSPECS", "1").arg("-ffdq");
+            git.paths(some.iter().map(|name| OsStr::from_bytes(name))).run()?;
+        }
+        let named = changed.iter().chain(new).map(|name| name.to_str_lossy().into_owned());
+        let mut named: Vec<String> = named.collect();
+        named.sort();
+        Ok(named)
     }
 
     /// git in the workspace, with our index.

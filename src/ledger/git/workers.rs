@@ -20,7 +20,8 @@ use super::worktree::Worktree;
 use super::{GitLedger, branch, preview, protect, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{
-    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
+    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Reader, Reading, Resolution, Resolving, Task, Tree,
+    Workers,
 };
 
 /// How often a place is looked at again where what git sees was changed meanwhile.
@@ -70,6 +71,17 @@ impl Workers for GitLedger {
         Ok(left)
     }
 
+    fn left_behind(&self, task: &Task, tip: &str) -> Result<Option<String>> {
+        let is_its = |taken: &Taken| taken.claim.as_ref().is_some_and(|claim| claim.task == *task);
+        if let Some(Taken { number, claim: Some(claim) }) = self.slots.all(|| self.standing()).into_iter().find(is_its)
+        {
+            self.keep(number, &claim, &format!("agentloop: what {task} left uncommitted\n"), None)?;
+        }
+        let tip = Repository::id(tip)?;
+        let commit = self.task_ref(task)?.filter(|commit| !branch::contains(&self.repo.gix(), tip, *commit));
+        Ok(commit.map(|commit| commit.to_string()))
+    }
+
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
         let ours = self.so_far(merging)?.to_string();
         let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
@@ -82,6 +94,29 @@ impl Workers for GitLedger {
 
     fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
         self.take_resolution(resolving)
+    }
+
+    fn open_reader(&self, reading: &Reading<'_>) -> Result<Reader> {
+        self.prepare_reader(reading)
+    }
+
+    fn close_reader(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)> {
+        self.look_at_reader(reader, tip)
+    }
+
+    fn hand_over(&self, task: &Task, tip: &str) -> Result<()> {
+        let (worktree, gix) = (self.worktree(), self.repo.gix());
+        let tip = Repository::id(tip)?;
+        let tracked = self.tracked(worktree.as_ref())?;
+        let tree = Repository::id(&tracked.write(&self.tip().tree)?.id)?;
+        if self.task_ref(task)?.is_none() && tree != tree_of(&gix, tip)? {
+            let message = format!("agentloop: what {task} left in the worktree of its run\n");
+            let head = worktree.as_ref().and_then(|worktree| worktree.head(&gix)).unwrap_or(tip);
+            let parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
+            self.keep_on(task, self.write_commit(&message, tree, parents)?)?;
+        }
+        tracked.reset(&tip.to_string())?;
+        worktree.map_or(Ok(()), |worktree| worktree.settle(&self.mover, tip, &self.index()))
     }
 
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {
@@ -159,20 +194,23 @@ impl GitLedger {
 
     /// The commit that a task begins at.
     fn starting_point(&self, opening: &Opening<'_>) -> Result<String> {
-        if let Some(begun) = self.task_ref(opening.task)? {
+        let gix = self.repo.gix();
+        let tip = Repository::id(opening.tip)?;
+        let begun = self.task_ref(opening.task)?;
+        if let Some(begun) = begun.filter(|begun| branch::contains(&gix, *begun, tip)) {
             return Ok(begun.to_string());
         }
-        let Some(earlier) = opening.earlier else { return Ok(opening.tip.to_owned()) };
-        let gix = self.repo.gix();
-        let (tip, work) = (Repository::id(opening.tip)?, Repository::id(earlier)?);
+        let begun = begun.map(|begun| begun.to_string());
+        let Some(earlier) = begun.as_deref().or(opening.earlier) else { return Ok(opening.tip.to_owned()) };
+        let work = Repository::id(earlier)?;
         if !gix.has_object(work) || branch::contains(&gix, tip, work) {
             return Ok(opening.tip.to_owned());
         }
         let trial = preview::try_merge(&self.repo, opening.tip, earlier)?;
         if !trial.conflicts.is_empty() {
-            return Ok(opening.tip.to_owned());
+            return Ok(begun.unwrap_or_else(|| opening.tip.to_owned()));
         }
-        let message = format!("agentloop: {} begins with the work of an iteration before\n", opening.task);
+        let message = format!("agentloop: {} begins with the work that was done for it before\n", opening.task);
         let merge = self.write_commit(&message, Repository::id(&trial.tree)?, vec![tip, work])?;
         self.keep_on(opening.task, merge)?;
         Ok(merge.to_string())
@@ -338,7 +376,7 @@ impl GitLedger {
     }
 
     /// The worktree at `path`, with the link to its git directory put back where it is gone.
-    fn repaired(&self, path: &Path) -> Option<Worktree> {
+    pub(super) fn repaired(&self, path: &Path) -> Option<Worktree> {
         let number = path.extension().unwrap_or_default().to_string_lossy();
         let aside = run_dir(self.repo.common_dir(), &self.run).join(format!("replaced-git.{number}"));
         let found = self.linked_at(path).or_else(|| Worktree::relink(&self.repo, path, &aside));
@@ -364,7 +402,7 @@ impl GitLedger {
     }
 
     /// Our index of a place.
-    fn index_of(&self, path: &Path) -> PathBuf {
+    pub(super) fn index_of(&self, path: &Path) -> PathBuf {
         let number = path.extension().unwrap_or_default().to_string_lossy().into_owned();
         run_dir(self.repo.common_dir(), &self.run).join(format!("index.{number}"))
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::{Files, Kept, Memory, changes, collect, hash, rewrite};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{
-    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Resolution, Resolving, Task, Tree, Workers,
+    Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Reader, Reading, Resolution, Resolving, Task, Tree,
+    Workers,
 };
 
 /// What begins the lines that mark a conflict in a file.
@@ -67,6 +68,10 @@ impl Workers for Memory {
         Ok(Left { commit, ..Left::default() })
     }
 
+    fn left_behind(&self, task: &Task, _tip: &str) -> Result<Option<String>> {
+        Ok(self.kept().refs.get(&task.to_string()).cloned())
+    }
+
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
         let mut kept = self.kept();
         let (files, conflicts) = kept.merge(merging.tree, merging.commit);
@@ -116,6 +121,20 @@ impl Workers for Memory {
         };
         let commit = kept.commit_work(&name, tree.clone(), standing.base, message);
         Ok(Resolution { commit, tree, open, remarks: Vec::new() })
+    }
+
+    /// A reader reads in the run's own directory.
+    fn open_reader(&self, reading: &Reading<'_>) -> Result<Reader> {
+        Ok(Reader { path: self.directory.clone(), tree: reading.tree.to_owned() })
+    }
+
+    fn close_reader(&self, _reader: &Reader, _tip: &str) -> Result<(Vec<String>, Vec<String>)> {
+        Ok((Vec::new(), Vec::new()))
+    }
+
+    /// No older version worked in memory.
+    fn hand_over(&self, _task: &Task, _tip: &str) -> Result<()> {
+        Ok(())
     }
 
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {

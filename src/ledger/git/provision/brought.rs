@@ -10,7 +10,7 @@ use super::super::command::{nul_separated, nul_terminated};
 use crate::error::{Context as _, Result};
 
 /// The list's name in the worktree's git directory.
-const NAME: &str = "agentloop-copied";
+pub(super) const NAME: &str = "agentloop-copied";
 
 /// The files that were copied into a worktree; of a nested repository its folder.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use crate::run::goal::{Isolation, RunId};
 
 /// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
 const PROVISIONED: &str = "agentloop-provisioned";
-/// Written there once the user's setup commands were through.
+/// Written there once the user's setup commands were through: the tree that was there.
 const SET_UP: &str = "agentloop-set-up";
 
 impl Provision for GitLedger {
@@ -39,12 +39,36 @@ impl Provision for GitLedger {
         Ok(paths.iter().map(|path| path.to_str_lossy().into_owned()).collect())
     }
 
-    fn set_up(&self, place: &Path) -> Result<()> {
+    fn set_up(&self, place: &Path, tree: Option<&str>) -> Result<()> {
         if self.isolation == Isolation::None {
             return Ok(());
         }
         let mark = self.worktree_at(place)?.admin.join(SET_UP);
-        std::fs::write(mark, "").context("the worktree cannot be marked as set up")
+        let marked = match tree {
+            Some(tree) => std::fs::write(mark, tree),
+            None => forget(&mark),
+        };
+        marked.context("the worktree cannot be marked as set up")
+    }
+
+    fn set_up_on(&self, place: &Path) -> Result<Option<String>> {
+        if self.isolation == Isolation::None {
+            return Ok(None);
+        }
+        let mark = std::fs::read_to_string(self.worktree_at(place)?.admin.join(SET_UP)).ok();
+        Ok(mark.map(|tree| Repository::id(tree.trim()).map_or_else(|_| String::new(), |id| id.to_string())))
+    }
+
+    fn strip(&self, place: &Path) -> Result<()> {
+        if self.isolation == Isolation::None {
+            return Ok(());
+        }
+        let worktree = self.worktree_at(place)?;
+        for mark in [SET_UP, PROVISIONED, brought::NAME] {
+            forget(&worktree.admin.join(mark)).context("the worktree cannot be marked as stripped")?;
+        }
+        // Twice forced: also repositories that somebody made.
+        worktree.git("clean").arg("-ffdXq").works_for(&self.repo, &self.run).run().map(|_| ())
     }
 }
 
@@ -86,4 +110,16 @@ pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted:
         std::fs::write(&done, "").context("the worktree cannot be marked as provisioned")?;
     }
     Ok(outfit)
+}
+
+/// Fills the submodules of a worktree that the user's checkout has.
+pub(super) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
+    submodules::fill(repo, run, worktree)
+}
+
+fn forget(mark: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
