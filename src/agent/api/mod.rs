@@ -193,7 +193,9 @@ pub(super) fn check(dialect: Dialect, configured: Option<(&str, &str)>) -> Resul
     }
     let name = dialect.key_variable();
     match variable(name).map(|key| http::key_header(dialect, &key)) {
-        Some(Err(why)) => Err(Error::usage(format!("{name} {why}")).hint("set it to the key of your account alone")),
+        Some(Err(why)) => {
+            Err(Error::usage(format!("{name} {why}")).hint(format!("set {name} to the key of your account alone")))
+        }
         _ => Ok(()),
     }
 }
