@@ -88,6 +88,7 @@
 //! | [`host`] | what one user's runs share on a machine: the private store of a clone | what is kept outside the record |
 //! | `options` | one table of options and settings; flag > environment > `git config agentloop.*` > default | an option, a setting |
 //! | `process` | the only place that starts processes, and that stops them with all their descendants | limits, signals |
+//! | `redact` | keeps secrets off the record: the table of their shapes, texts, streams | a shape of a secret |
 //! | [`run`] | the pure core: events, the fold, the decision, the views | what the loop decides, what is on record |
 //! | [`error`] | what went wrong, why, and what to do next | |
 //!
@@ -112,4 +113,5 @@ pub mod ledger;
 pub mod mcp;
 mod options;
 mod process;
+mod redact;
 pub mod run;

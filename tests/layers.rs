@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 
 /// What a layer may name of this crate. `error` and the layer itself go without saying.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("run", &[]),
     ("options", &["run", "ledger"]),
-    ("process", &[]),
+    ("process", &["redact"]),
+    ("redact", &[]),
     ("host", &["run"]),
-    ("agent", &["run", "process"]),
+    ("agent", &["run", "process", "redact"]),
     ("interaction", &[]),
     ("ledger", &["run", "process", "host"]),
-    ("engine", &["run", "agent", "interaction", "ledger", "process", "host"]),
-    ("app", &["run", "agent", "interaction", "ledger", "process", "host", "engine", "options"]),
+    ("engine", &["run", "agent", "interaction", "ledger", "process", "host", "redact"]),
+    ("app", &["run", "agent", "interaction", "ledger", "process", "host", "engine", "options", "redact"]),
     ("cli", &["run", "agent", "interaction", "process", "engine", "options", "app", "hooks"]),
     ("mcp", &["run", "agent", "interaction", "process", "engine", "options", "app"]),
     ("hooks", &["run", "ledger", "process", "options", "app"]),

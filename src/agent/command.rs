@@ -74,7 +74,9 @@ impl Agent for Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::Transcript;
     use crate::agent::tests::{request, script};
+    use crate::redact::Redactor;
     use crate::run::goal::Role;
     use std::time::Duration;
 
@@ -126,7 +128,7 @@ mod tests {
         let transcript = dir.path().join("out");
         let request = Request {
             env: vec![("EXTRA".into(), "more".into())],
-            transcript: Some(transcript.clone()),
+            transcript: Some(Transcript { path: transcript.clone(), redactor: Redactor::default() }),
             ..request(Role::Reviewer, dir.path())
         };
         let answer = agent.run(&request).await.unwrap().text;

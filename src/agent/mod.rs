@@ -31,6 +31,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use self::known::Can;
+pub use crate::process::Transcript;
 use crate::run::goal::{Permissions, Role};
 use crate::run::work::{Failure, Usage};
 
@@ -87,8 +88,8 @@ pub struct Request {
     pub subgoal: Option<String>,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// Where everything that the agent prints is streamed to, as it comes.
-    pub transcript: Option<PathBuf>,
+    /// Where everything that the agent prints is streamed to, line by line and without its secrets.
+    pub transcript: Option<Transcript>,
     /// Cancelled when the call must stop.
     pub cancel: CancellationToken,
 }

@@ -1,8 +1,6 @@
 //! The transcript of a call that we hold ourselves: what the agent says and does, as it comes, for whoever follows it.
 
-use std::path::Path;
-
-use crate::process::Spool;
+use crate::process::{Source, Spool, Transcript};
 
 /// What stood last in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +21,12 @@ pub(super) struct Story {
 }
 
 impl Story {
-    pub(super) fn new(path: Option<&Path>) -> Self {
-        Self { spool: path.and_then(|path| Spool::create(path).ok()), voice: Voice::Line, at_start: true }
+    pub(super) fn new(transcript: Option<&Transcript>) -> Self {
+        Self {
+            spool: transcript.and_then(|transcript| Spool::create(transcript).ok()),
+            voice: Voice::Line,
+            at_start: true,
+        }
     }
 
     /// A piece of what is said or thought.
@@ -67,7 +69,7 @@ impl Story {
 
     fn push(&mut self, bytes: &[u8]) {
         if let (Some(spool), Some(last)) = (&mut self.spool, bytes.last()) {
-            spool.push(bytes);
+            spool.push(Source::Stdout, bytes);
             self.at_start = *last == b'\n';
         }
     }

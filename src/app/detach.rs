@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::drive::{answering, new_id, open, reopen};
 use super::{Changes, Drive, NewRun, Site, change_live, settle};
 use crate::engine::Engine;
-use crate::engine::redact::Redactor;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::GitLedger;
 use crate::process;
+use crate::redact::Redactor;
 use crate::run::goal::RunId;
 use crate::run::view::Status;
 

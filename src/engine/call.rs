@@ -10,13 +10,13 @@ use super::command::{PORT, variables};
 use super::entering::enter;
 use super::limits::Limits;
 use super::recorder::Recorder;
-use super::redact::Redactor;
 use super::{Engine, on_ledger};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
-use crate::agent::{Agent, Request, Response};
+use crate::agent::{Agent, Request, Response, Transcript};
 use crate::error::{Error, Result};
 use crate::ledger::Ledger;
+use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::amount::Seconds;
 use crate::run::event::{
@@ -134,7 +134,7 @@ impl Engine {
         prompt: String,
         subgoal: Option<SubgoalId>,
         attempt: u32,
-        transcript: Option<std::path::PathBuf>,
+        transcript: Option<Transcript>,
         before: impl FnOnce(&Run) -> Vec<Fact>,
     ) -> Result<Call> {
         let begin = |run: &Run| {
@@ -312,10 +312,13 @@ pub(super) async fn reply(
 }
 
 /// Where a call's output is streamed to until it is on record as `path`; none where no such file can be made.
-pub(super) fn spool(ledger: &dyn Ledger, path: &str) -> Option<PathBuf> {
-    let spool = ledger.scratch().join(path);
-    let made = spool.parent().map(std::fs::create_dir_all);
-    made.is_some_and(|made| made.is_ok()).then_some(spool)
+pub(super) fn spool(ledger: &dyn Ledger, redactor: &Redactor, path: &str) -> Option<Transcript> {
+    if !ledger.keeps_output() {
+        return None;
+    }
+    let path = ledger.scratch().join(path);
+    let made = path.parent().map(std::fs::create_dir_all);
+    made.is_some_and(|made| made.is_ok()).then(|| Transcript { path, redactor: redactor.clone() })
 }
 
 /// What every prompt about `run` begins with, whatever iteration it is about.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use super::redact::Redactor;
 use crate::process::{self, Captured, Mark, Spec, Status, Stdin};
+use crate::redact::Redactor;
 use crate::run::amount::Seconds;
 use crate::run::event::{VALUE_LIMIT, clip};
 use crate::run::goal::Check;

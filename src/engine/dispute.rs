@@ -16,13 +16,13 @@ use super::limits::Limits;
 use super::on_ledger;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
-use super::redact::Redactor;
 use super::work::store;
 use crate::agent::prompts::{self, Between, Prompts, Side};
 use crate::agent::{Agent, Request};
 use crate::error::Result;
 use crate::ledger::{Ledger, Merging, Resolution, Resolving, Task};
 use crate::process;
+use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::amount::Seconds;
 use crate::run::event::{Timestamp, span};
@@ -242,7 +242,7 @@ impl Dispute {
             iteration,
             subgoal: Some(subgoal),
             attempt,
-            transcript: spool(&*self.ledger, transcript),
+            transcript: spool(&*self.ledger, &self.redactor, transcript),
             cancel: self.cancel.clone(),
         }
     }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::recorder::Recorder;
-use super::redact::Redactor;
 use crate::error::{Context as _, Result};
 use crate::host::store::RunStore;
+use crate::redact::Redactor;
 use crate::run::event::{BudgetChanged, Fact, Steered, Unheard, VALUE_LIMIT, clip};
 use crate::run::goal::Budget;
 

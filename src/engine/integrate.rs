@@ -134,7 +134,7 @@ impl Engine {
         let port = self.provisioner.provision(&self.recorder, &place.path, Some(id)).await?;
         let prompt = self.brief_integrator(&due, &onto).await?;
         let path = format!("{}.merge/{attempt}.out", due.task);
-        let transcript = spool(&*self.parts.ledger, &path);
+        let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
         let subgoal = Some(due.subgoal.id.clone());
         let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
         call.set_place(place.path, port);

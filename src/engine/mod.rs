@@ -16,7 +16,6 @@ mod ports;
 mod provision;
 mod reader;
 mod recorder;
-pub mod redact;
 mod review;
 mod shared;
 mod verify;
@@ -39,7 +38,6 @@ use self::ports::Ports;
 use self::provision::Provisioner;
 pub use self::provision::{Provisioning, SETUP_ON};
 pub use self::recorder::{Clock, Recorder};
-use self::redact::Redactor;
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::error::{Context as _, Error, Result};
@@ -47,6 +45,7 @@ use crate::host::store::RunStore;
 use crate::interaction::Interaction;
 use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
+use crate::redact::Redactor;
 use crate::run::event::{
     AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
     PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
@@ -165,6 +164,7 @@ impl Engine {
             Arc::clone(&parts.ledger),
             run,
             parts.session.clone(),
+            parts.redactor.clone(),
             Arc::clone(&parts.clock),
             Arc::clone(&parts.watch),
         );

@@ -1,5 +1,6 @@
-//! Puts facts on record: stamps them, folds them, flushes them as a group.
+//! Puts facts on record: takes secrets out of them, stamps them, folds them, flushes them as a group.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::sync::Notify;
 use super::Watch;
 use crate::error::{Error, Result};
 use crate::ledger::{Batch, Ledger};
+use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::event::{Event, Fact, SessionId, Tampered, Timestamp};
 
@@ -24,6 +26,7 @@ pub struct Recorder {
     /// Seconds that the record was ahead of the clock when it was opened.
     ahead: f64,
     session: SessionId,
+    redactor: Redactor,
     watch: Arc<dyn Watch>,
     state: Mutex<Recorded>,
     /// Held over a whole flush: batches reach the ledger in order.
@@ -69,6 +72,7 @@ impl Recorder {
         ledger: Arc<dyn Ledger>,
         run: Run,
         session: SessionId,
+        redactor: Redactor,
         clock: Clock,
         watch: Arc<dyn Watch>,
     ) -> Arc<Self> {
@@ -80,6 +84,7 @@ impl Recorder {
             clock,
             ahead,
             session,
+            redactor,
             watch,
             state: Mutex::new(Recorded { run, pending: Vec::new() }),
             flushing: Mutex::new(()),
@@ -138,6 +143,7 @@ impl Recorder {
         let (facts, value) = decide(&state.run);
         let heaviest = facts.iter().map(weight).max();
         for fact in facts {
+            let fact = self.without_secrets(fact);
             let event = Event {
                 seq: state.run.seq + 1,
                 ts: self.now().max(state.run.now),
@@ -173,6 +179,17 @@ impl Recorder {
         if !remarks.is_empty() {
             self.stamp(|_| (vec![Tampered { remarks }.into()], ()));
         }
+    }
+
+    /// The fact as it may be on the record. A run's options stay as they were given: it is resumed with them.
+    fn without_secrets(&self, fact: Fact) -> Fact {
+        if matches!(fact, Fact::RunStarted(_) | Fact::RunResumed(_)) {
+            return fact;
+        }
+        fact.with_texts(&|text| match self.redactor.clean(text) {
+            Cow::Owned(clean) => Some(clean),
+            Cow::Borrowed(_) => None,
+        })
     }
 
     fn flush_now(&self) -> Result<()> {

@@ -7,12 +7,12 @@ use tokio::task::JoinSet;
 use super::call::{Answer, Call, spool};
 use super::provision::Provisioner;
 use super::recorder::Recorder;
-use super::redact::Redactor;
 use super::{Engine, on_ledger};
-use crate::agent::Response;
 use crate::agent::prompts::{self, Attempt};
+use crate::agent::{Response, Transcript};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Leaving, Ledger, Left, Opening, Task};
+use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Aggregated, Fact, SubagentFailed, SubagentFinished, SubagentStarted};
 use crate::run::goal::{AgentChoice, Isolation, Role};
@@ -66,7 +66,7 @@ impl Engine {
     /// Puts an attempt at the subgoal on record as begun.
     async fn hire(&self, id: &str) -> Result<Worker> {
         let Job { subgoal, prompt, attempt, path, bench } = self.brief_worker(id)?;
-        let transcript = spool(&*self.parts.ledger, &path);
+        let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
         let (started, of) = (SubagentStarted { id: subgoal.clone(), attempt }, Some(subgoal.clone()));
         let started = |_: &Run| vec![Fact::from(started)];
         let call = self.begin(Role::Subagent, prompt, of, attempt, transcript, started).await?;
@@ -274,16 +274,19 @@ fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
 pub(super) async fn store(
     ledger: Arc<dyn Ledger>,
     path: String,
-    spool: Option<std::path::PathBuf>,
+    spool: Option<Transcript>,
     report: String,
     redactor: Redactor,
 ) -> Option<String> {
+    if !ledger.keeps_output() {
+        return None;
+    }
     let kept = tokio::task::spawn_blocking(move || {
-        let printed = spool.as_ref().and_then(|spool| std::fs::read(spool).ok()).filter(|text| !text.is_empty());
+        let printed = spool.as_ref().and_then(|spool| std::fs::read(&spool.path).ok()).filter(|text| !text.is_empty());
         let transcript = printed.unwrap_or_else(|| report.into_bytes());
         ledger.store_output(&path, &redactor.clean_bytes(&transcript))?;
         if let Some(spool) = spool {
-            let _ = std::fs::remove_file(spool); // it is on record; a leftover goes with the run's folder
+            let _ = std::fs::remove_file(spool.path); // it is on record; a leftover goes with the run's folder
         }
         Ok::<_, Error>(path)
     });

@@ -10,7 +10,7 @@ mod workers;
 
 use std::path::PathBuf;
 
-pub use self::preferences::{Cleanup, Durability, Home, Preferences};
+pub use self::preferences::{Cleanup, Durability, Home, Output, Preferences};
 pub use self::provision::{Outfit, Provision, Wanted};
 pub use self::workers::{
     Leaving, Left, Merged, Merging, Opening, Place, Reader, Reading, Resolution, Resolving, Task, Workers,

@@ -14,6 +14,8 @@ pub struct Preferences {
     pub cleanup: Cleanup,
     /// Whether git signs our commits.
     pub sign: bool,
+    /// Whether transcripts of calls are kept.
+    pub output: Output,
     /// The folder that worktrees go into; none is one beside the repository.
     pub worktree_dir: Option<PathBuf>,
 }
@@ -43,6 +45,24 @@ impl FromStr for Durability {
 
     fn from_str(text: &str) -> Result<Self, String> {
         one_of(text, &[("answers", Self::Answers), ("always", Self::Always), ("never", Self::Never)])
+    }
+}
+
+/// What is kept of what agents print.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// All of it, without secrets.
+    #[default]
+    Redacted,
+    /// Nothing but their reports.
+    None,
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        one_of(text, &[("redacted", Self::Redacted), ("none", Self::None)])
     }
 }
 

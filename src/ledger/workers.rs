@@ -9,6 +9,11 @@ use crate::error::Result;
 /// The part of a run's workspace in which workers are kept from each other. Called from several threads at once; a task
 /// has one worker at a time.
 pub trait Workers: Send + Sync {
+    /// Whether transcripts of calls are kept, while they are written and afterwards.
+    fn keeps_output(&self) -> bool {
+        true
+    }
+
     /// Makes a place for a task's worker stand. A task that was begun goes on where it was left, edits included; any
     /// other begins at `opening.tip`, with `opening.earlier` merged into it where that goes without a conflict.
     ///

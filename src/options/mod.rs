@@ -231,6 +231,7 @@ impl Settings {
         Ok(Preferences {
             durability: self.get(Id::Durable)?.unwrap_or_default(),
             cleanup: self.get(Id::Cleanup)?.unwrap_or_default(),
+            output: self.get(Id::Output)?.unwrap_or_default(),
             sign: self.get(Id::Sign)?.unwrap_or(false),
             worktree_dir: self.path(Id::WorktreeDir)?,
         })

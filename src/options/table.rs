@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Kind, Value, Wrong};
-use crate::ledger::{Cleanup, Durability, Home};
+use crate::ledger::{Cleanup, Durability, Home, Output};
 use crate::run::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role};
 
@@ -370,6 +370,8 @@ table! {
             Entry::new("allow-nested", "AGENTLOOP_ALLOW_NESTED", "agentloop.allowNested", "false", "whether a worker may start runs of its own");
         PushNotes: bool,
             Entry::new("push-notes", "AGENTLOOP_PUSH_NOTES", "agentloop.pushNotes", "true", "whether the pre-push hook sends the records of what is pushed");
+        Output: Output,
+            Entry::new("output", "AGENTLOOP_OUTPUT", "agentloop.output", "redacted", "what is kept of what workers print: redacted (all but secrets) or none");
         OutputRemote: String,
             Entry::new("output-remote", "AGENTLOOP_OUTPUT_REMOTE", "agentloop.outputRemote", "", "where 'sync --output' sends transcripts; empty = where the runs go");
         Prompts: String,

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use super::command;
-use crate::ledger::{Cleanup, Durability, Home};
+use crate::ledger::{Cleanup, Durability, Home, Output};
 use crate::run::amount::{Count, Dollars, Seconds};
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
 
@@ -209,4 +209,5 @@ words! {
     Durability: "answers" "always" "never";
     Cleanup: "auto" "always" "never";
     Home: "shared" "private";
+    Output: "redacted" "none";
 }

@@ -3,7 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
+
+use super::Source;
+use crate::redact::{Redactor, Stream};
 
 /// Bytes of a spool file's head, and as many again of its tail.
 const SPOOL_HALF: u64 = 8 << 20;
@@ -86,13 +89,25 @@ impl Capture {
     }
 }
 
-/// A file that follows a process's output while it runs. Up to 16 MiB it is a plain copy; what is longer keeps its
+/// Where a call's output is streamed to while it runs, and what keeps secrets out of it.
+#[derive(Clone, Debug)]
+pub struct Transcript {
+    /// The file.
+    pub path: PathBuf,
+    /// What its text goes through.
+    pub redactor: Redactor,
+}
+
+/// A file that follows a process's output while it runs, without its secrets. Up to 16 MiB it is a plain copy; what is longer keeps its
 /// first 8 MiB, and its last 8 MiB in a region that is written round and round until [`Spool::finish`] puts it in order.
 pub struct Spool {
     file: File,
     half: u64,
     total: u64,
     failed: Option<io::Error>,
+    /// Of stdout and stderr: a secret in the one is not broken by what the other prints meanwhile.
+    streams: [Stream; 2],
+    clean: Vec<u8>,
 }
 
 impl Spool {
@@ -100,17 +115,27 @@ impl Spool {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn create(path: &Path) -> io::Result<Self> {
-        Self::with_half(path, SPOOL_HALF)
+    pub fn create(transcript: &Transcript) -> io::Result<Self> {
+        Self::with_half(transcript, SPOOL_HALF)
     }
 
-    fn with_half(path: &Path, half: u64) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
-        Ok(Self { file, half, total: 0, failed: None })
+    fn with_half(transcript: &Transcript, half: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&transcript.path)?;
+        let streams = [transcript.redactor.stream(), transcript.redactor.stream()];
+        Ok(Self { file, half, total: 0, failed: None, streams, clean: Vec::new() })
     }
 
-    /// Appends. After a failed write (a full disk) the rest is dropped: a log that stops early must not stop the work.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    /// Appends what is complete of what `source` printed: whole lines, as a secret ends with its line.
+    pub fn push(&mut self, source: Source, bytes: &[u8]) {
+        let mut clean = std::mem::take(&mut self.clean);
+        self.streams[source as usize].push(bytes, &mut clean);
+        self.write(&clean);
+        clean.clear();
+        self.clean = clean;
+    }
+
+    /// Writes. After a failed write (a full disk) the rest is dropped: a log that stops early must not stop the work.
+    fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failed.is_none() {
             let (at, room) = self.place();
             let (now, later) = bytes.split_at(bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
@@ -129,11 +154,16 @@ impl Spool {
         (self.half + turn, self.half - turn)
     }
 
-    /// Puts a tail that went round in order, after a line that says how many bytes were cut before it.
+    /// Writes what was held back, and puts a tail that went round in order, after a line that says how many bytes were cut before it.
     ///
     /// # Errors
     /// The first write that failed, or a failure to put the tail in order.
-    pub fn finish(self) -> io::Result<()> {
+    pub fn finish(mut self) -> io::Result<()> {
+        for source in [Source::Stdout, Source::Stderr] {
+            let mut clean = Vec::new();
+            self.streams[source as usize].finish(&mut clean);
+            self.write(&clean);
+        }
         if let Some(error) = self.failed {
             return Err(error);
         }
@@ -188,11 +218,12 @@ mod tests {
     fn a_spool_holds_head_marker_and_ordered_tail() {
         let scratch = tempfile::tempdir().unwrap();
         let path = scratch.path().join("spool");
+        let transcript = Transcript { path: path.clone(), redactor: Redactor::default() };
         let bytes: Vec<u8> = (b'a'..=b'z').collect();
         for chunk in 1..=bytes.len() {
             for half in 1..30 {
-                let mut spool = Spool::with_half(&path, half as u64).unwrap();
-                bytes.chunks(chunk).for_each(|chunk| spool.push(chunk));
+                let mut spool = Spool::with_half(&transcript, half as u64).unwrap();
+                bytes.chunks(chunk).for_each(|chunk| spool.push(Source::Stdout, chunk));
                 spool.finish().unwrap();
                 let expected = match bytes.len().checked_sub(2 * half) {
                     None | Some(0) => bytes.clone(),

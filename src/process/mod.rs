@@ -15,7 +15,7 @@ mod tree;
 mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
-pub use capture::{Captured, Spool};
+pub use capture::{Captured, Spool, Transcript};
 pub use descent::{ancestors, is_open, is_our_program, locked_files};
 pub use environment::{clone_of, git_env_to_remove, global_config, state_dir};
 pub use os::hangup_ends_us;
@@ -68,9 +68,9 @@ pub struct Spec {
     pub timeout: Option<Duration>,
     /// Bytes of stdout, and as many of stderr, that are kept in memory: half from the head, half from the tail.
     pub keep: usize,
-    /// A file that gets stdout and stderr as they come. It is emptied first. Longer output than 16 MiB is cut in the
-    /// middle; until the call ends the later 8 MiB of the file are then in no order.
-    pub spool: Option<PathBuf>,
+    /// A file that gets stdout and stderr line by line, without their secrets. It is emptied first. Longer output than
+    /// 16 MiB is cut in the middle; until the call ends the later 8 MiB of the file are then in no order.
+    pub spool: Option<Transcript>,
     /// Whose process it is. Without a mark, a daemon that it leaves behind is stopped only once no older call is in
     /// flight; whatever runs code of others should carry one.
     pub mark: Option<Mark>,
@@ -213,7 +213,7 @@ async fn attend(
         return Ok(Finished { status: Status::Cancelled, stdout, stderr, seconds: 0.0 });
     }
     let begun = Instant::now();
-    let spool = spec.spool.as_deref().map(Spool::create).transpose().map_err(SpawnError::Other)?;
+    let spool = spec.spool.as_ref().map(Spool::create).transpose().map_err(SpawnError::Other)?;
     let (mut child, mut tree) = start(&spec, said.is_some()).await?;
     let mut output = Output {
         stdout: Stream::new(child.stdout.take(), spec.keep),
@@ -436,7 +436,7 @@ impl Output<'_, '_> {
             };
             (self.hear)(from, bytes);
             if let Some(spool) = &mut self.spool {
-                spool.push(bytes);
+                spool.push(from, bytes);
             }
         }
     }

@@ -259,12 +259,16 @@ async fn stopping_one_call_leaves_the_others_alone() {
     assert!(!second_child.runs());
 }
 
+fn transcript(path: &Path) -> Transcript {
+    Transcript { path: path.to_owned(), redactor: crate::redact::Redactor::default() }
+}
+
 #[tokio::test]
 async fn much_output_costs_little() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("spool");
     let script = "echo first; head -c 209715200 /dev/zero; echo last";
-    let finished = ends(Spec { spool: Some(path.clone()), ..sh(script) }).await;
+    let finished = ends(Spec { spool: Some(transcript(&path)), ..sh(script) }).await;
     let total = 200 * MIB as u64 + 11;
     assert_eq!((finished.stdout.total, finished.stdout.kept.len()), (total, 4096));
     let text = finished.stdout.text();
@@ -279,7 +283,7 @@ async fn much_output_costs_little() {
 async fn a_long_spool_is_in_order() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("spool");
-    ends(Spec { spool: Some(path.clone()), ..spec(&["seq", "1", "3000000"]) }).await;
+    ends(Spec { spool: Some(transcript(&path)), ..spec(&["seq", "1", "3000000"]) }).await;
     let text = std::fs::read_to_string(path).unwrap();
     let (head, tail) = text.split_once("\n[").unwrap();
     let (cut, tail) = tail.split_once(" bytes left out]\n").unwrap();
@@ -293,7 +297,7 @@ async fn a_spool_can_be_read_while_the_call_runs() {
     let report = Report::new();
     let path = report.0.path().join("spool");
     let script = "echo out; echo err >&2; sleep 1000 & echo $! > $FIFO; wait";
-    let (cancel, call, _) = begun(Spec { spool: Some(path.clone()), ..report.sh(script) }, &report).await;
+    let (cancel, call, _) = begun(Spec { spool: Some(transcript(&path)), ..report.sh(script) }, &report).await;
     until("both lines are there", async || std::fs::read_to_string(&path).unwrap().len() == 8).await;
     cancel.cancel();
     call.await.unwrap().unwrap();

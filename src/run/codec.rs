@@ -298,6 +298,30 @@ impl Event {
     }
 }
 
+impl Fact {
+    /// The fact with the texts in it that `change` returns another text for replaced by that.
+    #[must_use]
+    pub fn with_texts(self, change: &dyn Fn(&str) -> Option<String>) -> Self {
+        let Ok(mut data) = serde_json::to_value(Data(&self)) else { return self };
+        if !change_texts(&mut data, change) {
+            return self;
+        }
+        // An id or a path has a narrow form, which a changed text may not have.
+        Self::parse(self.kind(), &data.to_string()).unwrap_or(self)
+    }
+}
+
+/// Changes the texts in `value`; whether there was one to change.
+fn change_texts(value: &mut Value, change: &dyn Fn(&str) -> Option<String>) -> bool {
+    match value {
+        Value::String(text) => change(text).map(|new| *text = new).is_some(),
+        // Not `any`, which would end at the first.
+        Value::Array(items) => items.iter_mut().map(|item| change_texts(item, change)).max().unwrap_or_default(),
+        Value::Object(fields) => fields.values_mut().map(|item| change_texts(item, change)).max().unwrap_or_default(),
+        _ => false,
+    }
+}
+
 /// The events in a log's text, in order: what is not an event is skipped, what is there twice is taken once.
 #[must_use]
 pub fn parse_log<'a>(pages: impl IntoIterator<Item = &'a str>) -> Vec<Event> {

@@ -111,7 +111,7 @@ impl<'r> Conversation<'r> {
             closed: false,
             interrupted: None,
             outcome: None,
-            story: Story::new(request.transcript.as_deref()),
+            story: Story::new(request.transcript.as_ref()),
         }
     }
 

@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::agent::Transcript;
 use crate::agent::tests::request;
+use crate::redact::Redactor;
 use crate::run::goal::{Permissions, Role};
 use crate::run::work::Usage;
 
@@ -33,7 +35,7 @@ impl Scene {
 
     fn request(&self) -> Request {
         let run = format!("acp-{:06}", fastrand::u32(..1_000_000));
-        let transcript = Some(self.transcript());
+        let transcript = Some(Transcript { path: self.transcript(), redactor: Redactor::default() });
         Request { run, transcript, ..request(Role::Subagent, &self.tree()) }
     }
 

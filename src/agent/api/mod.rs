@@ -130,7 +130,7 @@ impl Api {
         let tools = toolbox.offered();
         let task = Task { model, system: &request.system, tools: &tools };
         let deadline = request.timeout.map(|limit| Instant::now() + limit);
-        let mut story = Story::new(request.transcript.as_deref());
+        let mut story = Story::new(request.transcript.as_ref());
         let mut messages = vec![serde_json::json!({"role": "user", "content": request.prompt})];
         for _ in 0..MOST_TURNS {
             let body = self.dialect.body(&task, &messages);

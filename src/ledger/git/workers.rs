@@ -28,6 +28,10 @@ use crate::ledger::{
 const LOOKS: u32 = 3;
 
 impl Workers for GitLedger {
+    fn keeps_output(&self) -> bool {
+        self.preferences.output == crate::ledger::Output::Redacted
+    }
+
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
         self.unbroken(|| {
             self.seat(

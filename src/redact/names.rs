@@ -1,0 +1,310 @@
+//! Secrets that are known by the name of what holds them: `DB_PASSWORD=…`, `"api_key": "…"`, `Authorization: Bearer …`.
+
+use std::ops::Range;
+
+use super::find::run;
+use super::shapes::Alphabet;
+
+/// How names end that hold secrets; in texts, where a word is looked at again.
+pub(super) const STEMS: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "_pass",
+    "_pwd",
+    "secret",
+    "token",
+    "key",
+    "_pat",
+    "auth",
+    "credential",
+    "credentials",
+    "authorization",
+];
+
+/// Longest name, and longest value.
+const LONGEST_NAME: usize = 64;
+const LONGEST: usize = 4096;
+/// Length of the shortest secret: what is shorter is a word.
+const SHORTEST: usize = 8;
+/// Length from which a value in code or data is taken for a token or a key.
+const SHORTEST_TOKEN: usize = 16;
+
+/// What a name promises of its value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Something a person may have chosen.
+    Password,
+    /// Something that was generated.
+    Token,
+    /// Something that was generated, or what a map or a table is ordered by.
+    Key,
+    /// A URL, which may hold a password.
+    Url,
+}
+
+/// What `name` promises, in whatever case and style it is written.
+fn kind(name: &str) -> Option<Kind> {
+    let name = name.to_ascii_uppercase();
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    if ends(&["PASSWORD", "PASSWD", "PASSPHRASE", "_PASS", "_PWD"]) {
+        Some(Kind::Password)
+    } else if ends(&["TOKEN", "SECRET", "_PAT", "AUTH", "CREDENTIAL", "CREDENTIALS", "AUTHORIZATION"]) {
+        Some(Kind::Token)
+    } else if ends(&["KEY"]) {
+        Some(Kind::Key)
+    } else {
+        ends(&["_URL", "_URI", "_DSN", "CONNECTION_STRING"]).then_some(Kind::Url)
+    }
+}
+
+/// What of an environment variable is secret: its value and, where that is a URL, the password in it.
+pub(super) fn secrets_of(name: &str, value: &str) -> Vec<Vec<u8>> {
+    let Some(kind) = kind(name) else { return Vec::new() };
+    let value = value.trim();
+    if let Some(at) = value.find("://") {
+        let password = super::url::password(value.as_bytes(), at, at + 3);
+        let password = password.map(|part| value.as_bytes()[part].to_vec());
+        return password.filter(|password| password.len() >= SHORTEST).into_iter().collect();
+    }
+    let is_database = name.to_ascii_uppercase().ends_with("DATABASE_URL");
+    let is_secret = match kind {
+        Kind::Url => is_database && is_random(value.as_bytes()),
+        // A password of small letters alone may be as short as words that stand everywhere: "postgres".
+        Kind::Password => value.bytes().any(|byte| !byte.is_ascii_lowercase()) || value.len() >= 12,
+        Kind::Token | Kind::Key => !is_identifier(value.as_bytes()),
+    };
+    if value.len() < SHORTEST || !is_secret || is_path(value) || is_placeholder(value.as_bytes()) {
+        return Vec::new();
+    }
+    // Line by line, as a text may break it elsewhere; a line that is no secret by itself, such as a brace, is none.
+    let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST);
+    let is_one = value.lines().count() == 1;
+    let lines = lines.filter(|line| is_one || is_random(line.as_bytes()) && !line.contains("-----"));
+    lines
+        .flat_map(|line| line.as_bytes().chunks(1024).map(<[u8]>::to_vec))
+        .filter(|part| part.len() >= SHORTEST)
+        .collect()
+}
+
+/// The value that is assigned to the name which ends with `text[at..end]`.
+pub(super) fn assigned(text: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
+    let holds = |byte: u8| Alphabet::Word.holds(byte);
+    let first = end.saturating_sub(LONGEST_NAME);
+    let mut before = text[first..at].iter().rev().take_while(|byte| holds(**byte)).count();
+    if before > 0 && text[..at - before].last() == Some(&b'\\') {
+        before -= 1; // of an escape such as \n
+    }
+    let start = at - before;
+    let name = std::str::from_utf8(&text[start..end]).ok()?;
+    let is_variable = name.bytes().all(|byte| !byte.is_ascii_lowercase());
+    let begins_line = start == 0 || matches!(text[start - 1], b'\n' | b'\\');
+    let snake = snake(name);
+    let kind = kind(&snake)?;
+    if kind == Kind::Key && !is_key(&snake, is_variable) {
+        return None;
+    }
+    let mut from = end + run(&text[end..], |byte| matches!(byte, b'\\' | b'"' | b'\''));
+    let spaces = |from: usize| run(&text[from..], |byte| matches!(byte, b' ' | b'\t')).min(8);
+    let gap = spaces(from);
+    from += gap;
+    let separator = separator(&text[from..]);
+    let is_flag = name.contains("--") && gap == 1;
+    if separator == 0 && !is_flag {
+        return None;
+    }
+    let is_plain = (is_variable || begins_line) && text.get(end) == Some(&b'=');
+    from += separator;
+    from += spaces(from);
+    if kind == Kind::Token && snake.ends_with("AUTHORIZATION") {
+        from += open_quote(&text[from..]);
+        let scheme = run(&text[from..], |byte| byte.is_ascii_alphabetic());
+        let gap = spaces(from + scheme);
+        from += if gap > 0 && scheme < 16 { scheme + gap } else { 0 };
+        let length = run(&text[from..], |byte| Alphabet::Base64.holds(byte) || byte == b':');
+        return (length >= SHORTEST && !is_identifier(&text[from..from + length])).then(|| from..from + length);
+    }
+    let quotes = open_quote(&text[from..]);
+    from += quotes;
+    let rest = &text[from..text.len().min(from + LONGEST)];
+    let length = match quotes {
+        0 => unquoted(rest, is_plain)?,
+        _ => quoted(rest, text[from - 1], quotes > 1),
+    };
+    let value = &rest[..length];
+    let is_word = value.len() < 12 && value.iter().all(u8::is_ascii_lowercase);
+    let is_secret = match kind {
+        Kind::Password if is_plain => value.len() >= SHORTEST && !is_word,
+        Kind::Password => value.len() >= SHORTEST && is_random(value),
+        Kind::Token if is_plain => value.len() >= SHORTEST && is_random(value),
+        Kind::Token => value.len() >= SHORTEST_TOKEN && is_random(value),
+        Kind::Key => value.len() >= SHORTEST_TOKEN && is_random(value) && !is_uuid(value),
+        Kind::Url => false,
+    };
+    let repeats = value.len() >= name.len() && value[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+    let is_secret = is_secret && !repeats && !is_placeholder(value) && !value.iter().any(u8::is_ascii_whitespace);
+    (is_secret && (quotes > 0 || is_plain || !is_expression(value))).then(|| from..from + length)
+}
+
+/// The credential that begins at `from`, behind the scheme of HTTP's `Authorization` (RFC 9110, section 11).
+pub(super) fn credential(text: &[u8], from: usize) -> Option<Range<usize>> {
+    let rest = text.get(from..)?;
+    let length = run(rest, |byte| Alphabet::Base64.holds(byte) || byte == b':');
+    let value = &rest[..length];
+    let is_credential = length >= SHORTEST_TOKEN && (is_random(value) || length >= 40 && !is_identifier(value));
+    is_credential.then(|| from..from + length)
+}
+
+/// `name` in capitals, with `_` between its words: `accessToken`, `x-api-key`.
+fn snake(name: &str) -> String {
+    let mut snake = String::with_capacity(name.len() + 4);
+    let mut was_lower = false;
+    for letter in name.chars() {
+        if was_lower && letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        was_lower = letter.is_ascii_lowercase();
+        snake.push(if letter == '-' { '_' } else { letter.to_ascii_uppercase() });
+    }
+    snake
+}
+
+/// Whether a key of this name is one that opens something.
+fn is_key(snake: &str, is_variable: bool) -> bool {
+    let before = snake.trim_end_matches("KEY").trim_end_matches('_');
+    let last = before.rsplit('_').next().unwrap_or_default();
+    let opens = [
+        "API",
+        "SECRET",
+        "ACCESS",
+        "PRIVATE",
+        "AUTH",
+        "ENCRYPTION",
+        "SIGNING",
+        "ACCOUNT",
+        "MASTER",
+        "SERVICE",
+        "APP",
+        "LICENSE",
+        "DEPLOY",
+        "SUBSCRIPTION",
+        "STORAGE",
+    ];
+    let orders = [
+        "PRIMARY",
+        "FOREIGN",
+        "PUBLIC",
+        "CACHE",
+        "SORT",
+        "PARTITION",
+        "HOST",
+        "UNIQUE",
+        "INDEX",
+        "IDEMPOTENCY",
+        "RESTORE",
+        "GPG",
+        "",
+        "HOT",
+        "MON",
+        "TUR",
+    ];
+    opens.iter().any(|word| last.ends_with(word)) || (is_variable && before != snake && !orders.contains(&last))
+}
+
+/// The length of what stands between a name and its value.
+fn separator(text: &[u8]) -> usize {
+    match text {
+        [b'=', b'>', ..] | [b':', b'=', ..] => 2,
+        [b'=', b'=' | b'~', ..] | [b':', b':', ..] => 0,
+        [b'=' | b':', ..] => 1,
+        [b'%', b'3', b'D' | b'd' | b'A' | b'a', ..] => 3,
+        _ => 0,
+    }
+}
+
+/// The length of the quote that opens a value, with the backslashes before it.
+fn open_quote(text: &[u8]) -> usize {
+    let slashes = run(text, |byte| byte == b'\\').min(8);
+    match text.get(slashes) {
+        Some(b'"' | b'\'' | b'`') => slashes + 1,
+        _ => 0,
+    }
+}
+
+/// The length of a value up to its quote.
+fn quoted(rest: &[u8], quote: u8, is_escaped: bool) -> usize {
+    let mut at = 0;
+    while let Some(byte) = rest.get(at) {
+        match byte {
+            b'\n' => break,
+            b'\\' if is_escaped => break,
+            b'\\' => at += 1,
+            byte if *byte == quote => break,
+            _ => {}
+        }
+        at += 1;
+    }
+    at.min(rest.len())
+}
+
+/// The length of a value without quotes; none where it is the beginning of an expression.
+fn unquoted(rest: &[u8], is_plain: bool) -> Option<usize> {
+    let ends = |byte: u8| {
+        byte.is_ascii_whitespace() || b"\"'`\\".contains(&byte) || (!is_plain && b"<>|;,&()[]{}".contains(&byte))
+    };
+    let length = run(rest, |byte| !ends(byte));
+    (is_plain || !matches!(rest.get(length), Some(b'(' | b'[' | b'{'))).then_some(length)
+}
+
+/// Whether `value` stands for a secret and is none.
+pub(super) fn is_placeholder(value: &[u8]) -> bool {
+    matches!(value.first(), Some(b'$' | b'<' | b'{'))
+        || value == b"%s"
+        || value.iter().all(|byte| matches!(byte, b'*' | b'x' | b'X' | b'.'))
+        || value.starts_with(super::REDACTED.as_bytes())
+}
+
+/// Whether digits and letters are mixed in `value` as they are in what was generated.
+pub(super) fn is_random(value: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    for byte in value {
+        seen[usize::from(*byte)] = true;
+    }
+    let distinct = seen.iter().filter(|seen| **seen).count();
+    let has = |is: fn(&u8) -> bool| value.iter().any(is);
+    distinct >= 6 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
+}
+
+/// Whether `value` is a name of something: small letters, or capitals, and what joins them.
+fn is_identifier(value: &[u8]) -> bool {
+    let joined = |byte: &u8| matches!(byte, b'_' | b'-' | b'.' | b' ' | b':');
+    value.iter().all(|byte| byte.is_ascii_lowercase() || joined(byte))
+        || value.iter().all(|byte| byte.is_ascii_uppercase() || joined(byte))
+}
+
+/// Whether `value` is an expression of a program: names joined by dots.
+fn is_expression(value: &[u8]) -> bool {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    value.contains(&b'.')
+        && value
+            .split(|byte| *byte == b'.')
+            .all(|part| part.first().is_some_and(u8::is_ascii_alphabetic) && part.iter().all(is_name))
+}
+
+fn is_path(value: &str) -> bool {
+    let is_name = |part: &str| {
+        part.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'-' | b'_') || byte.is_ascii_digit())
+    };
+    let below = value.strip_prefix("~/").or_else(|| value.strip_prefix("./")).or_else(|| value.strip_prefix('/'));
+    below.is_some_and(|below| below.split('/').filter(|part| is_name(part)).count() * 2 >= below.split('/').count())
+}
+
+/// RFC 9562.
+fn is_uuid(value: &[u8]) -> bool {
+    value.len() == 36
+        && value
+            .iter()
+            .enumerate()
+            .all(|(at, byte)| if matches!(at, 8 | 13 | 18 | 23) { *byte == b'-' } else { byte.is_ascii_hexdigit() })
+}
