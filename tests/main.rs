@@ -43,6 +43,7 @@ mod reading;
 mod repositories;
 mod review;
 mod reviewing;
+mod scaffolded;
 mod secrets;
 mod settings;
 mod sharing;

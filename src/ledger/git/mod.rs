@@ -19,6 +19,7 @@ mod mend;
 pub(crate) mod merge;
 pub(crate) mod merged;
 mod moved;
+mod nested;
 mod notes;
 mod objects;
 mod opening;

@@ -4,7 +4,7 @@
 //! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
 use super::command::{self, Git, nul_terminated};
+use super::nested::{self, Nested};
 use super::provision::Brought;
 use super::provision::submodules::{self, Standing};
 use super::repository::Repository;
@@ -29,8 +30,8 @@ use crate::run::text::{a_few, count};
 const COMPLAINTS: usize = 5;
 /// Paths that one command of git is given.
 const ARGUMENTS: usize = 1000;
-/// Files of a nested repository that are captured; the rest is only counted.
-const MOST_NESTED: usize = 10_000;
+/// Files that are added one by one where git refuses one of them.
+const MOST_SINGLY: usize = 10_000;
 
 /// The index and the place that it describes.
 pub struct Tracked<'a> {
@@ -78,35 +79,40 @@ impl Tracked<'_> {
     fn write_what_git_sees(&self, before: &str) -> Result<Tree> {
         self.fill_in()?;
         let mut remarks = submodules::keep(self)?;
-        let mut nested = Vec::new();
-        let added = self.git("add").args(["-A", "--sparse"]).output()?;
-        if !added.status.success() {
-            // One nested repository without commits and nothing is staged; one unreadable file likewise.
-            nested = self.nested()?;
-            let excluded = nested.iter().map(|path| {
-                let mut pathspec = OsString::from(":(top,exclude,literal)");
-                pathspec.push(OsString::from_vec(path.to_vec()));
-                pathspec
-            });
-            let again =
-                self.git("add").args(["-A", "--sparse", "--ignore-errors"]).path(".").paths(excluded).output()?;
-            if !again.status.success() {
-                let said = String::from_utf8_lossy(&again.stderr).into_owned();
-                if said.contains("No space left on device") || said.contains("unable to write") {
-                    return Err(command::failure("git add", again.status, &said));
-                }
-                let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
-                let as_they_are = match self.add_as_they_are()? {
-                    0 => String::new(),
-                    files => format!(" (captured byte for byte instead: {})", count(files, "file")),
-                };
-                remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
+        let old = Repository::id(before)?;
+        let mut nested = Nested::default();
+        // One unreadable file and nothing is staged; the second time git passes over what it cannot take.
+        let mut is_lenient = false;
+        let complaint = loop {
+            let mut add = self.git("add").args(["-A", "--sparse"]);
+            if is_lenient {
+                add = add.arg("--ignore-errors");
             }
+            let added = add.path(".").paths(nested.excluded()).output()?;
+            let has_more = nested.find(self, old, added.status.success())?;
+            match (added.status.success(), has_more) {
+                (_, true) => {}
+                (true, false) => break None,
+                (false, false) if is_lenient => break Some(added),
+                (false, false) => is_lenient = true,
+            }
+        };
+        if let Some(again) = complaint {
+            let said = String::from_utf8_lossy(&again.stderr).into_owned();
+            if said.contains("No space left on device") || said.contains("unable to write") {
+                return Err(command::failure("git add", again.status, &said));
+            }
+            let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
+            let as_they_are = match self.add_as_they_are()? {
+                0 => String::new(),
+                files => format!(" (captured byte for byte instead: {})", count(files, "file")),
+            };
+            remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
         }
+        nested.settle(self, old)?;
         let tree = self.git("write-tree").word()?;
-        let tree = self.withhold(tree, before, &mut remarks)?;
-        let (id, more) = self.unnest(&tree, before, nested)?;
-        remarks.extend(more);
+        let id = self.withhold(tree, before, &mut remarks)?;
+        remarks.extend(nested.remarks(self)?);
         Ok(Tree { id, remarks })
     }
 
@@ -133,12 +139,19 @@ impl Tracked<'_> {
 
     /// Files that git could not take into the tree that was written last, work though they are.
     pub fn uncaptured(&self) -> Result<Vec<String>> {
-        let others = self.others()?;
         let brought = Brought::read(&self.git_dir);
-        // By a trailing slash git names repositories, whose files are captured.
-        let names = others.iter().filter(|name| !name.ends_with(b"/"));
-        let own = names.filter(|name| !brought.holds(Path::new(OsStr::from_bytes(name))));
-        Ok(own.map(|name| name.to_str_lossy().into_owned()).collect())
+        let mut names = Vec::new();
+        for name in self.others()? {
+            // By a trailing slash git names repositories from which nothing was captured.
+            let is_uncaptured = match name.strip_suffix(b"/") {
+                Some(root) => nested::holds_more(self, root.into())?,
+                None => !brought.holds(Path::new(OsStr::from_bytes(&name))),
+            };
+            if is_uncaptured {
+                names.push(name.to_str_lossy().into_owned());
+            }
+        }
+        Ok(names)
     }
 
     /// Brings the files from `from`, the tree that was written last, to `to`: only what differs is touched.
@@ -277,7 +290,7 @@ impl Tracked<'_> {
         let add =
             |lines: &[Vec<u8>]| self.git("update-index").args(["-z", "--index-info"]).input(lines.concat()).succeeds();
         if !add(&lines)? {
-            for line in lines.iter().take(MOST_NESTED) {
+            for line in lines.iter().take(MOST_SINGLY) {
                 add(std::slice::from_ref(line))?;
             }
         }
@@ -288,7 +301,7 @@ impl Tracked<'_> {
     }
 
     /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
-    fn nested(&self) -> Result<Vec<BString>> {
+    pub(super) fn nested(&self) -> Result<Vec<BString>> {
         Ok(self.others()?.iter().filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
     }
 
@@ -318,54 +331,10 @@ impl Tracked<'_> {
         git.input(nul_terminated(held.iter().map(|file| file.as_bytes()))).run()?;
         self.git("write-tree").word()
     }
-
-    /// Puts the files of nested repositories into the tree, in the place of links to commits that nobody else has.
-    fn unnest(&self, tree: &str, before: &str, unborn: Vec<BString>) -> Result<(String, Vec<String>)> {
-        let gix = self.repo.gix();
-        let (new, old) = (Repository::id(tree)?, Repository::id(before)?);
-        let mut nested = unborn;
-        if new != old {
-            nested.extend(new_links(&gix, old, new)?);
-        }
-        nested.retain(|path| !is_submodule(&gix, new, path));
-        if nested.is_empty() {
-            return Ok((tree.to_owned(), Vec::new()));
-        }
-        let mut editor = gix.edit_tree(new).context("the tree cannot be edited")?;
-        let mut remarks = Vec::new();
-        for path in nested {
-            let root = self.path.join(OsStr::from_bytes(&path));
-            let files = files_below(&root);
-            editor.remove(path.as_bstr()).context("the tree cannot be edited")?;
-            let mut captured = 0;
-            for file in files.iter().take(MOST_NESTED) {
-                let Some((kind, content)) = content(file) else { continue };
-                let Ok(relative) = file.strip_prefix(self.path) else { continue };
-                if !is_nameable(relative, kind) {
-                    continue;
-                }
-                captured += 1;
-                let blob = gix.write_blob(content).context("a file cannot be written to the repository")?;
-                let name: &gix::bstr::BStr = relative.as_os_str().as_bytes().as_bstr();
-                editor.upsert(name, kind, blob).context("the tree cannot be edited")?;
-            }
-            let left = files.len() - captured;
-            let rest = if left > 0 { format!("; {left} more are left out") } else { String::new() };
-            remarks.push(format!("'{path}' is a repository of its own: captured as {}{rest}", count(captured, "file")));
-        }
-        let written = editor.write().context("the tree cannot be written")?;
-        Ok((written.to_string(), remarks))
-    }
-}
-
-/// Paths that `new` has as links to commits and `old` has not.
-fn new_links(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<BString>> {
-    let links = added(gix, old, new)?.into_iter().filter(|change| change.entry_mode().is_commit());
-    Ok(links.map(|change| change.location().to_owned()).collect())
 }
 
 /// What `new` has and `old` has not.
-fn added(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
+pub(super) fn added(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
     let mut changes = changes(gix, old, new)?;
     changes.retain(|change| matches!(change, ChangeDetached::Addition { .. }));
     Ok(changes)
@@ -380,7 +349,7 @@ pub(super) fn changes(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Re
 }
 
 /// Whether the tree's `.gitmodules` names `path`.
-fn is_submodule(gix: &gix::Repository, tree: ObjectId, path: &BString) -> bool {
+pub(super) fn is_submodule(gix: &gix::Repository, tree: ObjectId, path: &BString) -> bool {
     let modules = || {
         let entry = gix.find_tree(tree).ok()?.lookup_entry_by_path(".gitmodules").ok()??;
         Some(entry.object().ok()?.detach().data)
@@ -390,36 +359,6 @@ fn is_submodule(gix: &gix::Repository, tree: ObjectId, path: &BString) -> bool {
         let (key, value) = line.split_once_str("=").unwrap_or((line, b""));
         key.trim() == b"path" && value.trim() == path.as_slice()
     })
-}
-
-/// Every file below a nested repository, without its `.git`.
-fn files_below(root: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name() == ".git" {
-                continue;
-            }
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
-                Ok(kind) if kind.is_file() || kind.is_symlink() => found.push(entry.path()),
-                _ => {}
-            }
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Whether git takes these names for files of its user's, on every file system: `.GIT` and `git~1` it does not, and a tree
-/// with them could not be checked out.
-fn is_nameable(path: &Path, kind: EntryKind) -> bool {
-    use gix::validate::path::component::{Mode, Options};
-    let everywhere = Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
-    let mode = (kind == EntryKind::Link).then_some(Mode::Symlink);
-    let mut parts = path.components().map(|part| part.as_os_str().as_bytes().as_bstr());
-    parts.all(|part| gix::validate::path::component(part, mode, everywhere).is_ok())
 }
 
 fn content(file: &Path) -> Option<(EntryKind, Vec<u8>)> {
