@@ -163,7 +163,9 @@ fn during(deed: &str, what: &str) {
     let ends: Vec<_> = events.iter().filter(|event| event["kind"] == "run_finished").collect();
     assert!(ends.len() == 1 && ends[0]["data"]["stop_reason"] == "max_iterations", "{deed}");
     // And it goes on, as red as it was.
-    let again = repo.agentloop(&["resume", run, "--max-iterations", "2", "--json"]).expect(1).json();
+    // With what may run given again: it went with the store, where that was removed.
+    let given = ["--max-iterations", "2", "--verify", "false", "--permissions", "edit", "--backend", "scripted"];
+    let again = repo.agentloop(&[&["resume", run, "--json"][..], &given].concat()).expect(1).json();
     assert_eq!(again["stop_reason"], "max_iterations", "{deed}");
 }
 

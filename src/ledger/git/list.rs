@@ -138,7 +138,8 @@ fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
 
 fn noted(repo: &Repository, store: Option<&Store>, places: Vec<(RunId, Place)>) -> Result<Vec<Noted>> {
     let read = |repo: &Repository, places: Vec<(RunId, Place)>| -> Vec<Noted> {
-        let noted = |(run, place): (RunId, Place)| read::noted(repo, store, run, &place);
+        let repo = read::as_written(repo);
+        let noted = |(run, place): (RunId, Place)| read::noted(&repo, store, run, &place);
         places.into_iter().filter_map(noted).collect()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(places.len().div_ceil(FEW_RUNS));

@@ -44,6 +44,7 @@ pub struct Noted {
 /// # Errors
 /// Where the log cannot be read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
+    let repo = &as_written(repo);
     match find(repo, run)? {
         Some(place) => union::load(repo, &place.name)?.map(|log| Ok(parse(repo, &log)?.events)).transpose(),
         None => Ok(None),
@@ -56,6 +57,7 @@ pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
 /// # Errors
 /// Where the log cannot be read.
 pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool) -> Result<Option<Reading>> {
+    let repo = &as_written(repo);
     let place = find(repo, run)?;
     let seals = store.map(|store| Seals::of(store, run));
     if let Some(seals) = seals
@@ -75,6 +77,7 @@ pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool
 /// # Errors
 /// Where the log cannot be read.
 pub fn snapshot(repo: &Repository, store: Option<&Store>, run: &RunId) -> Result<Option<Noted>> {
+    let repo = &as_written(repo);
     let Some(place) = find(repo, run)? else { return Ok(None) };
     if let Some(seals) = store.filter(|_| place.remote.is_none()).map(|store| Seals::of(store, run))
         && let Some(newest) = seals.newest()?
@@ -101,6 +104,14 @@ fn state(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
 /// Where refs cannot be read.
 pub fn notes_ref(repo: &Repository, run: &RunId) -> Result<Option<String>> {
     Ok(find(repo, run)?.map(|place| place.name))
+}
+
+/// The repository with its objects as they were written, whatever `git replace` puts in their place: a record is what a
+/// driver recorded.
+pub(super) fn as_written(repo: &Repository) -> Repository {
+    let mut repo = repo.clone();
+    repo.objects.ignore_replacements = true;
+    repo
 }
 
 /// Where a run's log is.
@@ -229,9 +240,10 @@ pub(super) fn in_parallel<T: Send>(
         let parts: Vec<_> = pages
             .chunks(pages.len().div_ceil(threads))
             .map(|pages| {
-                let shared = &shared;
+                let (shared, as_written) = (&shared, repo.objects.ignore_replacements);
                 scope.spawn(move || {
-                    let repo = shared.to_thread_local();
+                    let mut repo = shared.to_thread_local();
+                    repo.objects.ignore_replacements = as_written;
                     pages.iter().map(|page| read(&repo, page)).collect::<Result<Vec<T>>>()
                 })
             })

@@ -314,7 +314,7 @@ impl State {
     fn new(repo: &Repository, page: ObjectId) -> Self {
         let root = Tree { entries: Vec::new() };
         Self {
-            repo: repo.clone(),
+            repo: read::as_written(repo),
             at: Expect::Absent,
             parent: None,
             root,

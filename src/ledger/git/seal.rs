@@ -282,6 +282,8 @@ pub struct Keeper {
     file: File,
     last: Mac,
     is_mixed: bool,
+    /// The number of the newest event that was acknowledged.
+    seq: u64,
     /// Where the newest record begins, and the code of the one before it.
     before: Option<(u64, Mac)>,
 }
@@ -292,7 +294,7 @@ impl Keeper {
         let mut file = seals.store.append_to(FILE)?;
         let acks = seals.read_all(&mut file)?;
         let last = acks.all.last().map_or(Mac::default(), |ack| ack.mac);
-        let keeper = Self { last, seals, file, is_mixed: acks.are_mixed(), before: None };
+        let keeper = Self { last, seals, file, is_mixed: acks.are_mixed(), seq: acks.seq(), before: None };
         let end = acks.all.last().map_or(0, |ack| ack.end);
         keeper.file.set_len(end).context("cannot mend the run's seals")?;
         Ok((keeper, acks))
@@ -320,6 +322,7 @@ impl Keeper {
         // One write: a driver that is killed leaves the whole record or a torn one, which is not read.
         self.file.write_all(text.as_bytes()).context("cannot acknowledge what is recorded")?;
         self.last = mac;
+        self.seq = self.seq.max(seq);
         self.is_mixed |= kind == Kind::Adopted;
         Ok(())
     }
@@ -351,8 +354,14 @@ impl Keeper {
         self.cut(0, Mac::default())
     }
 
+    /// Ends the acknowledgements of a driver, whose log is at `tip`: its last flush reached the ref too.
+    pub fn close(&mut self, tip: ObjectId) -> Result<()> {
+        self.acknowledge(tip, self.seq, Kind::Later, &[])?;
+        self.restore()
+    }
+
     /// Puts the file back where it belongs, should somebody have removed or changed it.
-    pub fn restore(&mut self) -> Result<()> {
+    fn restore(&mut self) -> Result<()> {
         let unreadable = "cannot read the run's seals";
         let mut own = Vec::new();
         self.file.seek(SeekFrom::Start(0)).context(unreadable)?;

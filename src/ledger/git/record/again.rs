@@ -122,7 +122,8 @@ impl Record {
                 break;
             }
         }
-        state.keeper.as_mut().map_or(Ok(()), Keeper::restore)
+        let Expect::Is(tip) = state.at else { return Ok(()) };
+        state.keeper.as_mut().map_or(Ok(()), |keeper| keeper.close(tip))
     }
 
     /// Adds to what other programs did.
@@ -204,8 +205,8 @@ impl State {
     /// recorded on it again.
     pub(super) fn parent_is_whole(&mut self) -> Result<bool> {
         // Objects that were pruned must not be taken for those that are there.
-        self.repo = gix::open_opts(self.repo.git_dir(), self.repo.open_options().clone())
-            .context("cannot open the repository again")?;
+        let again = gix::open_opts(self.repo.git_dir(), self.repo.open_options().clone());
+        self.repo = read::as_written(&again.context("cannot open the repository again")?);
         let mut broken = None;
         let mut next = self.parent;
         let mut seen = HashSet::new();
