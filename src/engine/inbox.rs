@@ -191,7 +191,7 @@ mod tests {
             r#"{"budget":{"max_iterations":-1}}"#,
             r#"{"budget":{"max_seconds":-1}}"#,
             r#"{"budget":{"max_seconds":1e300}}"#,
-            r#"{"budget":{"max_cost":0}}"#,
+            r#"{"budget":{"max_cost":-1}}"#,
             r#"{"budget":{"max_agent_calls":0}}"#,
         ] {
             assert!(Message::parse(wrong.as_bytes()).is_err(), "{wrong}");

@@ -353,7 +353,7 @@ table! {
         SetupTimeout: Seconds,
             Entry::new("setup-timeout", "AGENTLOOP_SETUP_TIMEOUT", "agentloop.setupTimeout", "", "seconds one setup command may take; empty = no limit");
         SetupOn: Vec<String>,
-            Entry::new("setup-on", "AGENTLOOP_SETUP_ON", "agentloop.setupOn", "", "files whose change has the setup run again before checks, as globs; several; empty = manifests and lock files");
+            Entry::new("setup-on", "AGENTLOOP_SETUP_ON", "agentloop.setupOn", "", "files whose change runs the setup again; several; empty = manifests, lock files");
         CheckClean: bool,
             Entry::new("check-clean", "AGENTLOOP_CHECK_CLEAN", "agentloop.checkClean", "false", "whether ignored files are removed, and the setup run, before checks");
         CheckHome: Home,

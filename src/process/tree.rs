@@ -10,7 +10,7 @@
 //! run's folders that it works in.
 
 use super::os::{self, Process, Row};
-use super::{CALL_VAR, CLONE_VAR, Leftovers, Mark, RUN_VAR};
+use super::{CALL_VAR, CLONE_VAR, Leftovers, Mark, RUN_VAR, environment};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process_group, test_kill_process_group, waitpid,
 };
@@ -121,7 +121,7 @@ pub(super) fn kill_calls() {
 /// Writes down in `file` who descends from us, but for those that are meant to outlive us. Nothing is written where that is
 /// as it was.
 pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
-    let (Some(boot), Some(mut children)) = (os::boot(), os::children()) else { return Ok(()) };
+    let (Some(head), Some(mut children)) = (list_head(file), os::children()) else { return Ok(()) };
     {
         let flight = flight();
         children.retain(|pid| flight.detached.iter().all(|process| process.pid != *pid));
@@ -129,7 +129,7 @@ pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<(
     let mut found = os::descendants(children);
     found.sort_unstable();
     let lines: Vec<String> = found.iter().map(|Process { pid, started }| format!("{pid} {started}")).collect();
-    let text = format!("{boot}\n{}\n", lines.join("\n")).into_bytes();
+    let text = format!("{head}\n{}\n", lines.join("\n")).into_bytes();
     if text != *known {
         let staged = file.with_added_extension("new");
         std::fs::write(&staged, &text)?;
@@ -139,11 +139,17 @@ pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// The processes that a driver wrote down since this boot.
+/// The first line of a list in `file`: it holds until the machine starts again, and in this folder alone, since a copy of the
+/// repository has processes of its own.
+pub(super) fn list_head(file: &Path) -> Option<String> {
+    Some(format!("{} {}", os::boot()?, environment::clone_of(file.parent()?)))
+}
+
+/// The processes that a driver of this clone wrote down since this boot.
 fn read_list(file: &Path) -> HashSet<Process> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let mut lines = text.lines();
-    if lines.next().map(ToOwned::to_owned) != os::boot() {
+    if lines.next().map(ToOwned::to_owned) != list_head(file) {
         return HashSet::new();
     }
     let process = |line: &str| {

@@ -220,7 +220,7 @@ fn overloaded(agent @ (_, name): Agent, status: u16, kind: &str) {
     scene.assert_nothing_left();
 }
 
-/// Nobody has logged in: the run ends at once and says what to do.
+/// Without a login a run ends at once, or does not begin, and says what to do.
 fn logged_out(agent @ (_, name): Agent) {
     let refuse = |turn: &Turn| turn.api_key.is_none().then(|| Reply::error(401));
     let Some(mut scene) = Scene::new(agent, Brain::loop_roles(story()).first(refuse)) else { return };
@@ -231,6 +231,13 @@ fn logged_out(agent @ (_, name): Agent) {
         std::fs::write(&config, text.replace("{env:TEST_API_KEY}", "")).unwrap();
     }
     let ran = scene.ran(&["--timeout", CALL]).expect(2);
+    if name == "claude_code" {
+        // Its program can tell without a call, so that there is no run.
+        assert_eq!(ran.json()["error"], "claude_code is not logged in");
+        assert!(ran.json()["hint"].is_string(), "{}", ran.stdout);
+        assert_eq!(scene.repo.git(&["for-each-ref", "refs/notes/agentloop"]), "");
+        return;
+    }
     let failed = scene.assert_failed("not_logged_in", &ran);
     assert!(failed["error"]["hint"].is_string(), "{name}: {failed:#}");
     assert_eq!(scene.calls().len(), 1, "{name}");
