@@ -345,10 +345,11 @@ fn foreign_torn_and_future_lines_in_the_notes_harm_nobody() {
     for line in ["a remark", r#"{"seq":12,"ts"#, r#"{"seq":"x"}"#, future] {
         repo.git(&["notes", &format!("--ref=agentloop/{run}"), "append", "-m", line, &format!("agentloop/{run}")]);
     }
-    let after = repo.kinds(&run);
-    assert_eq!(after[..before.len()], before);
-    assert_eq!(after[before.len()..], ["from_the_future"]);
+    // An event that no driver of this clone recorded is a remark.
+    assert_eq!(repo.kinds(&run), before);
     assert_eq!(repo.status(&run)["state"], "completed");
+    let shown = repo.agentloop(&["show", &run]).expect(0).stdout;
+    assert!(shown.contains("1 event, unverified and not counted"), "{shown}");
 }
 
 #[test]

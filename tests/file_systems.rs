@@ -2,6 +2,9 @@
 
 use std::process::Stdio;
 
+use serde_json::json;
+
+use crate::mcp::client::Client;
 use crate::support::{PROGRAM, Ran, Repo};
 
 /// Runs `script` where it may mount what nobody else sees; `$1` is the program under test, `$2` the repository's home.
@@ -40,7 +43,7 @@ esac
 #[test]
 fn a_disk_that_is_full_at_the_start_is_left_as_it_was() {
     let repo = Repo::new();
-    // Less and less room, down to none: wherever the start gives out, nothing of it stays.
+    // Less and less room, down to none: wherever the start gives out, nothing of it stays. The clone has its id from then on.
     let script = r#"
         mkdir "$2/small"
         mount -t tmpfs -o size=2m none "$2/small"
@@ -58,7 +61,7 @@ fn a_disk_that_is_full_at_the_start_is_left_as_it_was() {
                 fi
                 [ -n "$("$1" list --json | sed -n 's/.*run_id.*/x/p')" ] && continue
                 cat ../said
-                echo "left: $(git for-each-ref refs/heads/agentloop refs/notes refs/agentloop) $(ls -A .git/agentloop)"
+                echo "left: $(git for-each-ref refs/heads/agentloop refs/notes refs/agentloop) $(ls -A .git/agentloop | grep -v '^clone$')"
             done
             head -c $((pages * 4096)) /dev/zero >> ../fill 2> /dev/null || true
         done
@@ -192,12 +195,17 @@ fn somebody_elses_repository_is_not_trusted_until_its_user_says_so() {
         eprintln!("left out: only root can give a repository to somebody else");
         return;
     }
-    for verb in [&["run", "x", "--backend", "mock"][..], &["run", "x", "-d", "--backend", "mock"], &["list"], &["mcp"]]
-    {
+    for verb in [&["run", "x", "--backend", "mock"][..], &["run", "x", "-d", "--backend", "mock"], &["list"]] {
         let refused = repo.agentloop(verb).expect(2);
         assert!(refused.stderr.contains(&format!("'{path}' belongs to somebody else")), "{verb:?}: {}", refused.stderr);
         assert!(refused.stderr.contains(&format!("safe.directory {path}")), "{verb:?}: {}", refused.stderr);
     }
+    // A server greets its host anyway, and says so at each call.
+    let mut server = Client::start(&repo);
+    let refused = server.refused("orchestrate_list", json!({}));
+    assert!(refused.contains(&format!("'{path}' belongs to somebody else")), "{refused}");
+    assert!(refused.contains(&format!("safe.directory {path}")), "{refused}");
+    server.close();
     repo.git(&["config", "--global", "--add", "safe.directory", path]);
     repo.agentloop(&["run", "x", "--backend", "mock"]).expect(0);
 }

@@ -258,7 +258,7 @@ fn formats_for_scripts_and_prompts() {
     let porcelain = repo.agentloop(&["status", "--porcelain"]).expect(0).stdout;
     let expected = format!(
         "run_id {run}\nstate completed\nrunning 0\nphase done\niteration 2\nmax_iterations 4\nevents {}\nstarted_at {}\n\
-         stop_reason goal_complete\nbranch agentloop/{run}\ngoal write files\n",
+         stop_reason goal_complete\nbranch agentloop/{run}\ngoal write files\nverified 1\n",
         json["events"], json["started_at"]
     );
     assert_eq!(porcelain, expected);

@@ -101,8 +101,9 @@ impl Scope {
 fn outside(error: &Error) -> Error {
     let dir =
         std::env::current_dir().map_or_else(|_| "a removed directory".to_owned(), |dir| dir.display().to_string());
-    Error::usage(format!("the server was started in '{dir}': {}", error.chain()))
-        .hint("start it inside a repository, or name one: git agentloop mcp --repo DIR")
+    let name = "start the server in a repository, or name one: git agentloop mcp --repo DIR";
+    let hint = error.hint_text().map_or_else(|| name.to_owned(), |hint| format!("{hint}; or {name}"));
+    Error::usage(format!("the server was started in '{dir}': {}", error.chain())).hint(hint)
 }
 
 /// Does what takes a while where it holds no other call up.
