@@ -101,6 +101,20 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
+/// Removes what is in `folder`. The folder `kept` is emptied instead: another in its place would be another clone.
+fn clear(folder: &Path, kept: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if kept.starts_with(&path) {
+            clear(&path, kept);
+        } else if entry.file_type().unwrap().is_dir() {
+            std::fs::remove_dir_all(path).unwrap();
+        } else {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
 impl Scene {
     fn new(repo: Repo, run: &str, verb: &[&str]) -> Self {
         let tools = tempfile::tempdir().unwrap();
@@ -146,15 +160,7 @@ impl Scene {
     }
 
     fn restore(&self) {
-        for entry in std::fs::read_dir(self.repo.home()).unwrap().flatten() {
-            let path = entry.path();
-            if entry.file_type().unwrap().is_dir() {
-                std::fs::remove_dir_all(path)
-            } else {
-                std::fs::remove_file(path)
-            }
-            .unwrap();
-        }
+        clear(self.repo.home(), &self.repo.path().join(".git"));
         copy(&self.tools.path().join("before"), self.repo.home());
     }
 

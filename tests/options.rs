@@ -60,6 +60,8 @@ fn a_check_is_what_the_user_meant() {
 #[test]
 fn a_setup_command_is_what_the_user_meant() {
     let repo = Repo::new();
+    repo.write(".gitignore", "made\n");
+    repo.commit("what the set-up makes");
     repo.git(&["config", "agentloop.setup", "echo one > made && echo two >> made"]);
     repo.git(&["config", "agentloop.verify", "test \"$(cat made)\" = 'one\ntwo'"]);
     let ran = repo.mock_run("x", &[]);

@@ -15,8 +15,16 @@ const REWRITE: &str = "AGENTLOOP_TEST_REWRITE_PICTURE";
 const COMMAND: &str = "git agentloop run \"mend quote()\" --verify \"sh test.sh\"";
 /// What takes the place of a run's random end, of its commits and of the time that things took.
 const SUFFIX: &str = "7x2kq9";
-const COMMITS: [&str; 6] =
-    ["5441685c9c6b", "93be0d4c1f72", "c7a2e1905d3f", "1c8a1680bf37", "e05b7c64a1d9", "7fd3912b80ce"];
+const COMMITS: [&str; 8] = [
+    "5441685c9c6b",
+    "93be0d4c1f72",
+    "c7a2e1905d3f",
+    "1c8a1680bf37",
+    "e05b7c64a1d9",
+    "7fd3912b80ce",
+    "a90c13fe2d58",
+    "2b6e70d4915a",
+];
 const TIMES: [&str; 6] = ["41s", "63s", "1.2s", "38s", "1.3s", "1.3s"];
 
 /// Agents and a project that a run has something to do in.
@@ -55,6 +63,8 @@ esac"#,
     repo.git(&["config", "agentloop.backend", "scripted"]);
     // In the order of the plan, so that the picture is always the same.
     repo.git(&["config", "agentloop.jobs", "1"]);
+    // It ends before or after an agent's answer, as it happens.
+    repo.git(&["config", "agentloop.baseline", "false"]);
     repo
 }
 

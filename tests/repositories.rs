@@ -178,7 +178,17 @@ fn a_folder_of_the_repository_even_one_that_goes() {
     let folder = repo.path().join("below/here");
     let removes = format!("rm -rf '{}'", folder.display());
     let mut command = repo.command(PROGRAM);
-    command.args(["run", "a goal", "--backend", "mock", "--verify", "test -f .env", "--verify", &removes, "--json"]);
+    command.args([
+        "run",
+        "a goal",
+        "--backend",
+        "mock",
+        "--verify",
+        "test -f ../../.env",
+        "--verify",
+        &removes,
+        "--json",
+    ]);
     let ran = Ran::of(&command.current_dir(&folder).stdin(std::process::Stdio::null()).output().unwrap()).expect(0);
     assert_eq!(ran.json()["worktree"]["changed_files"].as_array().unwrap().len(), 3);
     assert!(!folder.exists());

@@ -88,7 +88,8 @@ impl Engine {
             let iteration = run.iteration()?;
             let [task] = &iteration.tasks[..] else { return None };
             let is_apart = edits_files && run.options.isolation == Isolation::Worktree;
-            let is_open = task.begun && !task.running && task.output.is_none() && !task.merged;
+            // Its place tells whether it began: a driver that was killed may have recorded nothing of that.
+            let is_open = !task.running && task.output.is_none() && !task.merged;
             let of = Task { iteration: iteration.number, subgoal: task.id.to_string() };
             let known = (task.id.clone(), of, run.tip.commit.to_string());
             let so_far = iteration.integration.as_ref().map(|so_far| so_far.tree.to_string());

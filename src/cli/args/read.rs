@@ -61,7 +61,7 @@ pub struct TailArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub cursor: u64,
     /// Print at most this many events
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<usize>)]
     pub limit: Option<usize>,
     /// Print JSON; with -f, one event a line
     #[arg(long)]

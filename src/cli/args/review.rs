@@ -52,7 +52,7 @@ pub struct LogArgs {
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     /// Only what this iteration changed
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u32>)]
     pub iteration: Option<u32>,
     /// The run's id or its beginning, and what git diff takes
     #[arg(value_name = "RUN|ARG", trailing_var_arg = true, allow_hyphen_values = true, value_parser = text)]

@@ -32,7 +32,7 @@ pub fn duration(text: &str) -> Result<Seconds, Wrong> {
     text.parse().map_err(|error: crate::run::amount::OutOfRange| Wrong { value: text.to_owned(), expected: error.0 })
 }
 
-pub fn at_least_one(text: &str) -> Result<usize, Wrong> {
-    let number = unmarked(text).parse().ok().filter(|number| *number > 0);
+pub fn at_least_one<T: std::str::FromStr + Default + PartialOrd>(text: &str) -> Result<T, Wrong> {
+    let number = unmarked(text).parse().ok().filter(|number| *number > T::default());
     number.ok_or_else(|| Wrong { value: text.to_owned(), expected: "a whole number of at least 1".to_owned() })
 }

@@ -64,8 +64,16 @@ pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool
         && let Some(acks) = seals.read()?
     {
         let own = place.filter(|place| place.remote.is_none());
-        let log = verify::loaded(repo, own.as_ref().map(|place| place.name.as_str()))?;
-        return Reading::of(repo, &seals, &acks, log.as_ref(), adopting).map(Some);
+        let (log, unreadable) = match own.map(|place| union::load(repo, &place.name)).transpose() {
+            Ok(log) => (log.flatten(), None),
+            Err(error) => (None, Some(error)),
+        };
+        let reading = Reading::of(repo, &seals, &acks, log.as_ref(), adopting)?;
+        // What was acknowledged is found without the ref, but for a repository whose objects are gone.
+        return match unreadable.filter(|_| reading.log.events.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(Some(reading)),
+        };
     }
     let Some(log) = place.map(|place| union::load(repo, &place.name)).transpose()?.flatten() else { return Ok(None) };
     Ok(Some(Reading { log: parse(repo, &log)?, ..Reading::default() }))

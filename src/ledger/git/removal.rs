@@ -333,9 +333,9 @@ fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
     if let Some(kept) = GitLedger::kept(repo, run) {
         kept.remove()?;
     }
+    // What the private store knows of the run stays: a discard is undone whole, and the run is still this clone's then.
     let dir = run_dir(repo.common_dir(), run);
-    std::fs::remove_dir_all(&dir).context(uncleared(&dir))?;
-    repo.forget(run)
+    std::fs::remove_dir_all(&dir).context(uncleared(&dir))
 }
 
 fn uncleared(dir: &Path) -> String {
