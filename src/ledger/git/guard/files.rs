@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
@@ -156,6 +156,7 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
         Err(_) => {
             if let Some(aside) = aside.filter(|_| path.symlink_metadata().is_ok()) {
                 std::fs::rename(path, aside)?;
+                release_readers(aside);
             } else if path.is_dir() {
                 take_away(path)?;
             }
@@ -164,10 +165,22 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
         }
     }
     match aside {
-        Some(aside) => std::fs::rename(&staged, aside)?,
+        Some(aside) => {
+            std::fs::rename(&staged, aside)?;
+            release_readers(aside);
+        }
         None => take_away(&staged)?,
     }
     Ok(Replaced::Done)
+}
+
+/// Ends the wait of who reads from the pipe at `path`, if it is one: a git that read its configuration while a pipe was in its
+/// place would wait for a writer for ever.
+fn release_readers(path: &Path) {
+    if path.symlink_metadata().is_ok_and(|about| about.file_type().is_fifo()) {
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        drop(File::options().write(true).custom_flags(nonblocking).open(path)); // fails where none reads
+    }
 }
 
 /// Makes the folder of `path` where there is none, and moves aside what is in its place.
