@@ -384,6 +384,17 @@ fn a_key_in_the_environment_is_nowhere_in_the_repository() {
 }
 
 #[test]
+fn a_directory_for_temporary_files_that_is_gone_is_named() {
+    let repo = Repo::new();
+    let agent = repo.script("agent", "cat > /dev/null; echo '[]'");
+    repo.git(&["config", "agentloop.backend.scripted.command", &agent]);
+    let gone = repo.home().join("gone").to_str().unwrap().to_owned();
+    let ran = repo.agentloop_with(&["run", "x", "--backend", "scripted"], &[("TMPDIR", &gone)]);
+    assert_ne!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains(&format!("no temporary file can be made in '{gone}': set TMPDIR")), "{}", ran.stderr);
+}
+
+#[test]
 fn an_environment_that_is_not_utf_8_is_no_reason_to_fail() {
     use std::os::unix::ffi::OsStrExt as _;
     let repo = Repo::new();

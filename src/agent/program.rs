@@ -159,7 +159,7 @@ pub(super) fn unstarted(error: &SpawnError) -> Failure {
         SpawnError::TooLong => Failure::new(FailureKind::Crashed, error.to_string())
             .hint("a command without {prompt}, {combined} and {system} gets the text on its standard input instead"),
         SpawnError::Other(source) => Failure::new(FailureKind::Crashed, format!("{error}: {source}")),
-        SpawnError::BadCwd(_) => Failure::new(FailureKind::Crashed, error.to_string()),
+        SpawnError::BadCwd(_) | SpawnError::NoInput(..) => Failure::new(FailureKind::Crashed, error.to_string()),
     }
 }
 

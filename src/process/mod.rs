@@ -144,6 +144,8 @@ pub enum SpawnError {
     BadCwd(PathBuf),
     /// The arguments and the environment are longer than the system takes.
     TooLong,
+    /// Its input could not be kept in this directory for temporary files.
+    NoInput(PathBuf, io::Error),
     /// Anything else.
     Other(io::Error),
 }
@@ -155,6 +157,11 @@ impl fmt::Display for SpawnError {
             Self::NotExecutable(program) => write!(f, "program '{}' cannot be executed", program.display()),
             Self::BadCwd(path) => write!(f, "'{}' is not a directory that can be entered", path.display()),
             Self::TooLong => f.write_str("the arguments and the environment are longer than the system allows"),
+            Self::NoInput(dir, _) => write!(
+                f,
+                "no temporary file can be made in '{}': set TMPDIR to a directory that can be written",
+                dir.display()
+            ),
             Self::Other(_) => f.write_str("the program could not be run"),
         }
     }
@@ -163,7 +170,7 @@ impl fmt::Display for SpawnError {
 impl std::error::Error for SpawnError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Other(error) => Some(error),
+            Self::NoInput(_, error) | Self::Other(error) => Some(error),
             _ => None,
         }
     }
@@ -314,7 +321,7 @@ async fn start(spec: &Spec, talks: bool) -> Result<(Child, Tree), SpawnError> {
     command.stdin(match &spec.stdin {
         _ if talks => Stdio::piped(),
         Stdin::Null => Stdio::null(),
-        Stdin::Bytes(bytes) => whole(bytes).map_err(SpawnError::Other)?,
+        Stdin::Bytes(bytes) => whole(bytes).map_err(|error| SpawnError::NoInput(std::env::temp_dir(), error))?,
     });
     if let Some(mark) = &spec.mark {
         command.env(RUN_VAR, &mark.run).env(CALL_VAR, &mark.call);
