@@ -217,7 +217,8 @@ impl Engine {
         while flight.join_next().await.is_some() {}
         self.parts.ledger.stand_down();
         let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // none of them is left
-        self.recorder.close().await?;
+        let closed = self.recorder.close().await;
+        // What failed first is the reason, also of what fails in the end.
         let end = end.map_err(|error| {
             if error.hint_text().is_some() {
                 return error;
@@ -225,6 +226,7 @@ impl Engine {
             let id = self.recorder.with(|run| run.id.as_ref().map(ToString::to_string).unwrap_or_default());
             error.hint(format!("what is on record stays: 'git agentloop resume {id}' goes on from it"))
         })?;
+        closed?;
         Ok((end, self.recorder.with(Run::clone)))
     }
 
