@@ -8,7 +8,7 @@ pub(super) const SAID: usize = 2 << 10;
 
 /// Words that tell how a call failed, most telling first; all of a row's must occur. They were seen in the answers of
 /// the agents under `tests/captures`, or are those of the errors of Node.js that they pass on (`errno(3)` names).
-const WORDS: [(FailureKind, &[&str]); 35] = [
+const WORDS: [(FailureKind, &[&str]); 37] = [
     (FailureKind::NotLoggedIn, &["not logged in"]),
     (FailureKind::NotLoggedIn, &["please run /login"]),
     (FailureKind::NotLoggedIn, &["invalid api key"]),
@@ -30,7 +30,10 @@ const WORDS: [(FailureKind, &[&str]); 35] = [
     (FailureKind::RateLimited, &["rate_limit"]),
     (FailureKind::RateLimited, &["ratelimiterror"]),
     (FailureKind::RateLimited, &["usage limit"]),
-    (FailureKind::RateLimited, &["hit your limit"]),
+    // "You've hit your session limit · resets 8pm (Europe/Berlin)", "weekly limit", "Opus limit", "monthly spend limit".
+    (FailureKind::RateLimited, &["hit your", "limit"]),
+    (FailureKind::RateLimited, &["monthly spend limit"]),
+    (FailureKind::RateLimited, &["spending cap reached"]),
     (FailureKind::RateLimited, &["limit reached"]),
     (FailureKind::RateLimited, &["too many requests"]),
     (FailureKind::Overloaded, &["overloaded"]),
@@ -100,6 +103,9 @@ mod tests {
             (Some(400), "stub error", FailureKind::Crashed),
             (Some(400), "The model x does not exist", FailureKind::UnknownModel),
             (None, "Not logged in · Please run /login", FailureKind::NotLoggedIn),
+            (None, "You've hit your session limit · resets 8pm (America/Indianapolis)", FailureKind::RateLimited),
+            (None, "You've hit your weekly limit · resets Dec 3, 5pm (UTC)", FailureKind::RateLimited),
+            (None, "Spending cap reached resets 6pm", FailureKind::RateLimited),
             (None, "connect ECONNREFUSED 127.0.0.1:1", FailureKind::Network),
             (None, "out of cheese", FailureKind::Crashed),
         ] {
