@@ -184,7 +184,9 @@ fn settings_of_single_worktrees_are_put_back_too() {
     assert_eq!(outcome.files(), "README bad.txt good.txt");
     let remarks = outcome.remarks();
     for name in ["core.editor", "core.fsmonitor", "core.hookspath"] {
-        assert_eq!(remarks.matches(&format!("{name} (in config.worktree)")).count(), 1, "{name}: {remarks}");
+        // Once a mend: a git that was writing the file meanwhile brings the change back, which is then mended again.
+        let times = remarks.lines().map(|line| line.matches(&format!("{name} (in config.worktree)")).count());
+        assert!(times.clone().all(|times| times <= 1) && times.sum::<usize>() >= 1, "{name}: {remarks}");
     }
     assert!(remarks.contains("left its worktree): column.ui (in config.worktree)"), "{remarks}");
     let stands = outcome.repo.git(&["config", "--worktree", "--list"]);
