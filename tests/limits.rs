@@ -72,7 +72,7 @@ fn two_runs_and_six_workers_wait_once_and_go_on_by_themselves() {
 
 #[test]
 fn six_workers_of_two_runs_meet_one_limit_together() {
-    const RESET: u32 = 5;
+    const RESET: u32 = 10;
     const WORKERS: usize = 6;
     let met = AtomicUsize::new(0);
     let all_at_work = Gate::closed();

@@ -58,7 +58,6 @@ fn weight(fact: &Fact) -> Weight {
         | Fact::Provisioned(_)
         | Fact::IterationStarted(_)
         | Fact::AgentStarted(_)
-        | Fact::SubagentStarted(_)
         | Fact::Aggregated(_)
         | Fact::IterationFinished(_) => Weight::Later,
         Fact::AgentFinished(_) | Fact::Verified(_) | Fact::Checkpointed(_) | Fact::RunFinished(_) => Weight::Durable,
