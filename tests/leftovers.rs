@@ -58,6 +58,10 @@ fn a_place_that_was_half_cleared_goes_with_its_run() {
     for name in ["w1", "index.w1"] {
         std::fs::remove_file(folder.join(name)).unwrap();
     }
+    // Another that was killed while it copied, filled and examined an index.
+    for name in ["index.w2.new", "index.w2.lock", "index.w2.nested", "index.w2.linked"] {
+        std::fs::write(folder.join(name), "").unwrap();
+    }
     assert!(repo.git(&["worktree", "list"]).contains(&format!("{run}.w1")));
     repo.agentloop(&["cancel", &run]).expect(0);
     assert_cleared(&repo, &run);

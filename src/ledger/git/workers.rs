@@ -411,6 +411,15 @@ impl GitLedger {
         run_dir(self.repo.common_dir(), &self.run).join(format!("index.{number}"))
     }
 
+    /// Removes our index of a place, and what a killed driver left beside it: a copy that was being made, or a lock.
+    fn forget_index(&self, path: &Path) {
+        let index = self.index_of(path);
+        for made in ["new", "lock", "nested", "linked"] {
+            let _ = std::fs::remove_file(index.with_added_extension(made));
+        }
+        let _ = std::fs::remove_file(index);
+    }
+
     /// The numbers of the places that there are, half-made ones too.
     fn standing(&self) -> Vec<u32> {
         let Ok(base) = self.place() else { return Vec::new() };
@@ -446,7 +455,7 @@ impl GitLedger {
             self.slots.claim(number, None)?;
         }
         // Before the place: what is left of a place without one is not found again.
-        let _ = std::fs::remove_file(self.index_of(&path));
+        self.forget_index(&path);
         if Worktree::registered(&self.repo, &path).is_some() {
             // Its files first: git ends one registration at a time, and the others would wait for them.
             take_away(&path).context(format!("'{}' cannot be removed", path.display()))?;
