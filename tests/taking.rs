@@ -23,11 +23,13 @@ fn is_merged(repo: &Repo, run: &str) -> bool {
 
 #[test]
 fn merge_takes_the_work_in_each_of_git_s_ways() {
-    for (flag, commits) in [("--ff", 1), ("--no-ff", 1), ("--squash", 1), ("--rebase", 2)] {
+    for (flag, commits) in [("", 1), ("--ff", 1), ("--no-ff", 1), ("--squash", 1), ("--rebase", 2)] {
+        let flags = if flag.is_empty() { vec![] } else { vec![flag] };
         let (repo, run) = diverged("write files");
         let main = repo.git(&["rev-parse", "HEAD"]);
         assert!(!is_merged(&repo, &run));
-        repo.agentloop(&["merge", &run, flag]).expect(0);
+        let merge = || repo.agentloop(&[&["merge", &run][..], &flags].concat());
+        merge().expect(0);
         assert!(is_merged(&repo, &run), "{flag}");
         assert_eq!(repo.git(&["rev-list", "--count", "--first-parent", &format!("{main}..HEAD")]), commits.to_string());
         assert_eq!(repo.git(&["diff", "--stat", &format!("agentloop/{run}"), "HEAD", "--", "made-build.txt"]), "");
@@ -36,23 +38,56 @@ fn merge_takes_the_work_in_each_of_git_s_ways() {
         assert_eq!(trailer.trim(), run, "{flag}");
         let subject = repo.git(&["log", "-1", "--format=%s"]);
         match flag {
-            "--squash" => assert_eq!(subject, "write files"),
             "--rebase" => assert!(subject.starts_with("agentloop: iteration 2/4"), "{subject}"),
-            _ => assert_eq!(subject, format!("Merge agentloop/{run}: write files")),
+            _ => assert_eq!(subject, "write files", "{flag}"),
         }
         // Once more is nothing to do.
         let again = repo.git(&["rev-parse", "HEAD"]);
-        let said = repo.agentloop(&["merge", &run, flag]).expect(0).stderr;
+        let said = merge().expect(0).stderr;
         assert_eq!(repo.git(&["rev-parse", "HEAD"]), again, "{flag}");
         let is_told = said.contains("its work is in your branch already");
         assert_eq!(is_told, ["--squash", "--rebase"].contains(&flag), "{flag}: {said}");
     }
     let repo = Repo::new();
     let run = run_with_files(&repo, "write files");
-    let forward = repo.agentloop(&["merge"]).expect(0);
+    let forward = repo.agentloop(&["merge", "--ff"]).expect(0);
     assert!(forward.stderr.starts_with(&format!("taking agentloop/{run}: goal complete after 2 iterations")));
     assert!(!format!("{forward:?}").contains("ignored"), "{forward:?}");
     assert_eq!(repo.git(&["rev-parse", "HEAD"]), repo.git(&["rev-parse", &format!("agentloop/{run}")]));
+}
+
+#[test]
+fn a_merge_is_one_commit_with_the_goal_as_its_subject() {
+    for (goal, subject) in [
+        ("write files\n\nand say so", "write files"),
+        ("#7: write files", "Merge #7: write files"),
+        (
+            "let the login page say why it refuses a password, and in the user's language",
+            "let the login page say why it refuses a password, and in…",
+        ),
+    ] {
+        // A setting of the user's would have it otherwise; an editor drops what looks like a comment.
+        for (ff, edit) in [("true", "--no-edit"), ("only", "--edit"), ("false", "--no-edit")] {
+            let repo = Repo::new();
+            let run = run_with_files(&repo, goal);
+            let branch = format!("agentloop/{run}");
+            let ends = format!("{} {}", repo.git(&["rev-parse", "HEAD"]), repo.git(&["rev-parse", &branch]));
+            repo.git(&["config", "merge.ff", ff]);
+            let mut merge = repo.command(PROGRAM);
+            assert!(merge.env("GIT_EDITOR", "true").args(["merge", edit]).output().unwrap().status.success());
+            assert_eq!(repo.git(&["log", "-1", "--format=%P"]), ends, "{goal} {ff}");
+            assert_eq!(repo.git(&["log", "-1", "--format=%s"]), subject);
+            let body = repo.git(&["log", "-1", "--format=%b"]);
+            assert_eq!(
+                body.contains(&format!("    {}", goal.lines().next().unwrap())),
+                !subject.contains(goal),
+                "{body}"
+            );
+            assert_eq!(repo.git(&["log", "-1", "--format=%(trailers:key=Agentloop-Run,valueonly)"]).trim(), run);
+            assert_eq!(repo.git(&["diff", "--stat", "HEAD", &branch]), "");
+            assert!(is_merged(&repo, &run));
+        }
+    }
 }
 
 #[test]

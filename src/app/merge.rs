@@ -219,7 +219,7 @@ fn work(site: &Site, run: Option<&str>, how: Merge) -> Result<Work> {
     let tip = preview::branch_tip(&site.repo, &id, &run.tip.commit)?;
     let draft = match how.way {
         Way::Squash => message::squash(&run, &tip.commit),
-        _ => message::merge(&run, &tip.name),
+        _ => message::merge(&run),
     };
     Ok(Work { id, run, tip, draft })
 }

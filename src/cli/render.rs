@@ -141,7 +141,7 @@ pub fn result(result: &RunResult) -> String {
             let _ = writeln!(text, "worktree: {}", line(path));
         }
         match &worktree.name {
-            Some(name) => text += &merging(name, &worktree.base, files > 0, result.completed),
+            Some(name) => text += &merging(id, name, &worktree.base, files > 0, result.completed),
             None => {
                 let _ = writeln!(text, "hint: its commits are not in this clone: 'git agentloop sync' fetches them");
             }
@@ -159,14 +159,14 @@ pub fn result(result: &RunResult) -> String {
     text
 }
 
-/// The plain git commands that review a run's work and take it.
-fn merging(branch: &str, base: &str, changed: bool, complete: bool) -> String {
+/// The commands that review a run's work and take it.
+fn merging(id: &crate::run::goal::RunId, branch: &str, base: &str, changed: bool, complete: bool) -> String {
     let mut text = format!("review: git log --first-parent {branch}\n");
     if changed {
         let base = base.get(..12).unwrap_or(base);
         let _ = writeln!(text, "        git diff {base}...{branch}");
         if complete {
-            let _ = writeln!(text, "merge:  git merge {branch}");
+            let _ = writeln!(text, "merge:  git agentloop merge {id}");
         }
     }
     text

@@ -16,7 +16,6 @@ use crate::error::{Error, Result};
 pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     let way = match arguments {
         MergeArgs { ff: true, .. } => Way::FastForward,
-        MergeArgs { no_ff: true, .. } => Way::NoFastForward,
         MergeArgs { squash: true, .. } => Way::Squash,
         MergeArgs { rebase: true, .. } => Way::Rebase,
         _ => Way::Merge,

@@ -100,10 +100,10 @@ fn used(tokens: u64, cost_usd: Option<f64>) -> String {
     text
 }
 
-/// The message of a merge that takes `branch`, the run's.
+/// The message of a merge that takes the run's work.
 #[must_use]
-pub fn merge(run: &Run, branch: &str) -> String {
-    let subject = one_line(&format!("Merge {branch}: {}", run.goal.text), SUBJECT_LENGTH + branch.len());
+pub fn merge(run: &Run) -> String {
+    let subject = subject(run);
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n", account(run))
 }
@@ -111,9 +111,23 @@ pub fn merge(run: &Run, branch: &str) -> String {
 /// The message of a commit that holds all of the run's work up to `tip` and is no child of it.
 #[must_use]
 pub fn squash(run: &Run, tip: &str) -> String {
-    let subject = one_line(&run.goal.text, SUBJECT_LENGTH);
+    let subject = subject(run);
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
     format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n{MERGED_TRAILER}: {tip}\n", account(run))
+}
+
+/// The goal's first line as the subject of the commit that takes its work, cut between words where it is long.
+fn subject(run: &Run) -> String {
+    let whole = one_line(&run.goal.text, usize::MAX);
+    let mut goal = one_line(&whole, SUBJECT_LENGTH);
+    if goal != whole
+        && let Some((words, _)) = goal.rsplit_once(' ')
+        && words.len() > SUBJECT_LENGTH / 2
+    {
+        goal = format!("{}…", words.trim_end());
+    }
+    // git takes a line that begins with this for a comment, where an editor shows the message.
+    if goal.starts_with('#') { format!("Merge {goal}") } else { goal }
 }
 
 /// `message` with who resolved the conflict that its commit resolves, and what that used.
@@ -204,6 +218,23 @@ fn indent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_merge_has_the_goal_as_its_subject() {
+        let long = "let the login page say why it refuses a password, and in the user's language";
+        for (goal, expected) in [
+            ("\nwrite files\nand more", "write files"),
+            ("#12: write files", "Merge #12: write files"),
+            ("", ""),
+            (long, "let the login page say why it refuses a password, and in…"),
+            (&"word ".repeat(12), "word word word word word word word word word word word word"),
+            (&"x".repeat(61), &format!("{}…", "x".repeat(59))),
+            ("it goes on…", "it goes on…"),
+        ] {
+            let goal = Goal { text: goal.to_owned(), ..Goal::default() };
+            assert_eq!(subject(&Run { goal, ..Run::default() }), expected);
+        }
+    }
 
     #[test]
     fn no_line_of_a_goal_stands_at_the_margin() {

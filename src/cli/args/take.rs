@@ -9,11 +9,12 @@ use crate::run::goal::AgentChoice;
 pub const MERGE_EXAMPLES: &str = "\
 Examples:
   git agentloop merge
-  git agentloop merge fix-login-3k9vqp --squash
+  git agentloop merge fix-login-3k9vqp --ff
   git agentloop merge --with-agent --integrator claude_code/opus
 
-A run is taken once its goal is reached and its checks pass; --force takes any.
-git does it, in your checkout: it stops at conflicts and before it would touch
+One merge commit takes the run, with the goal as its subject and the iterations
+behind it ('git log --first-parent' shows only the merge). A run is taken once
+its goal is reached and its checks pass; --force takes any. git does it, in your checkout: it stops at conflicts and before it would touch
 what you have not committed, and exits as it always does. With --with-agent,
 conflicts are resolved in a worktree apart, the run's checks are run on what
 comes of it, and your branch is then fast-forwarded to the merge: of your own
@@ -42,13 +43,13 @@ pub struct MergeArgs {
     /// The run's id or its beginning [default: the newest run]
     #[arg(value_parser = text)]
     pub run: Option<String>,
-    /// Fast-forward where that is possible
+    /// Fast-forward to the run's commits where that is possible
     #[arg(long)]
     pub ff: bool,
-    /// Make a merge commit in any case
+    /// Make a merge commit in any case: the default
     #[arg(long)]
     pub no_ff: bool,
-    /// Make one commit of everything
+    /// Make one commit of everything, without a merge
     #[arg(long)]
     pub squash: bool,
     /// Copy each checkpoint that changed something, without a merge

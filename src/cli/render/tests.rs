@@ -106,7 +106,7 @@ fn a_result_says_how_to_review_and_merge() {
          branch: agentloop/fix-login-000000, 1 file changed\n\
          review: git log --first-parent agentloop/fix-login-000000\n        \
          git diff 0123456789ab...agentloop/fix-login-000000\n\
-         merge:  git merge agentloop/fix-login-000000\n"
+         merge:  git agentloop merge fix-login-000000\n"
     );
     let stopped = paint::plain(&result(&a_result("stopped"))).into_owned();
     assert!(stopped.contains("check failed: cargo test: exit code 101 (1.5s)\n    assertion failed\n"), "{stopped}");

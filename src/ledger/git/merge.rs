@@ -13,13 +13,11 @@ use crate::run::goal::RunId;
 /// By which of git's means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// As `merge.ff` says: a fast-forward where one is possible.
+    /// One merge commit, with the run's commits behind it, whatever `merge.ff` says.
     #[default]
     Merge,
     /// A fast-forward where one is possible.
     FastForward,
-    /// A merge commit in any case.
-    NoFastForward,
     /// One commit of everything.
     Squash,
     /// A copy of each commit that changed something.
@@ -48,13 +46,8 @@ pub struct Take<'a> {
 pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
     let edit = if take.edit { "--edit" } else { "--no-edit" };
     match take.way {
-        Way::Merge | Way::FastForward | Way::NoFastForward => {
-            let mut git = Git::as_user("merge");
-            match take.way {
-                Way::FastForward => git = git.arg("--ff"),
-                Way::NoFastForward => git = git.arg("--no-ff"),
-                _ => {}
-            }
+        Way::Merge | Way::FastForward => {
+            let mut git = Git::as_user("merge").arg(if take.way == Way::Merge { "--no-ff" } else { "--ff" });
             // git says of a message that it has no use for it where no commit is made.
             if !is_forward(repo, take) {
                 git = git.args([edit, "-m", take.message]);
@@ -78,12 +71,8 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
 
 /// Whether git only moves the user's branch forward to what is taken.
 fn is_forward(repo: &Repository, take: &Take<'_>) -> bool {
-    let may = match take.way {
-        Way::FastForward => true,
-        Way::Merge => repo.gix().config_snapshot().boolean("merge.ff") != Some(false),
-        _ => false,
-    };
-    may && preview::head(repo).is_ok_and(|(head, _)| preview::is_reachable(repo, &head, take.commit).unwrap_or(false))
+    take.way == Way::FastForward
+        && preview::head(repo).is_ok_and(|(head, _)| preview::is_reachable(repo, &head, take.commit).unwrap_or(false))
 }
 
 /// The user's checkout and what a run's work would do to it.
