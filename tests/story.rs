@@ -132,3 +132,24 @@ fn a_green_review_does_not_talk_a_red_check_away() {
     assert_eq!(result["history"][2]["review"]["goal_complete"], true);
     assert_eq!(result["completed"], false);
 }
+
+#[test]
+fn the_log_is_few_commits_and_is_left_out_of_git_log_all() {
+    let repo = Repo::new();
+    let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();
+    let log = format!("refs/notes/agentloop/{run}");
+    let holding = |kind: &str| {
+        let commits = repo.git(&["log", "--format=", "-p", "--full-diff", "-G", &format!("\"kind\":\"{kind}\""), &log]);
+        commits.matches("diff --git").count()
+    };
+    // Its workers begin in groups, as its plans name them.
+    assert_eq!(repo.kinds(&run).iter().filter(|kind| *kind == "subagent_started").count(), 6);
+    assert!(holding("subagent_started") <= 3, "{}", repo.git(&["log", "-p", &log]));
+
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let command = text.lines().find(|line| line.starts_with("    git log --exclude")).unwrap();
+    let shown = repo.command("sh").args(["-ec", &format!("{command} --format=%H")]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert_eq!(shown.trim(), repo.git(&["log", "--format=%H", "--branches"]));
+    assert_ne!(shown.trim(), repo.git(&["log", "--format=%H", "--all"]));
+}

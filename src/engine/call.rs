@@ -83,6 +83,15 @@ impl Engine {
         .await
     }
 
+    /// Intake: nothing is left to ask.
+    pub(super) fn close_intake(&self) {
+        let close = |run: &Run| {
+            let questions = u32::try_from(run.intake.questions.len()).unwrap_or(u32::MAX);
+            (vec![IntakeFinished { goal: run.goal.clone(), questions, error: None }.into()], ())
+        };
+        self.recorder.stage_with(close);
+    }
+
     /// Asks for the iteration's plan.
     pub(super) async fn decompose(&self) -> Result<()> {
         let max = self.recorder.with(|run| run.options.max_subgoals.get() as usize);
@@ -109,7 +118,7 @@ impl Engine {
             let first = !run.intake.started && matches!(role, Role::Criteria | Role::Clarifier);
             if first { vec![IntakeStarted {}.into()] } else { Vec::new() }
         });
-        let mut call = call.await?;
+        let mut call = call?;
         if let Some(reader) = &reader {
             call.request.cwd.clone_from(&reader.path);
         }
@@ -118,17 +127,17 @@ impl Engine {
         if let Some(reader) = reader.filter(|_| !looks) {
             finished.remarks.extend(self.close_reader(role, reader).await?);
         }
-        self.recorder
-            .record_with(|run| {
-                let mut facts = vec![finished.into()];
-                facts.extend(settle(run, result.as_ref()));
-                (facts, ())
-            })
-            .await
+        // The loop flushes it before it goes on, with the phase that comes of it.
+        self.recorder.stage_with(|run| {
+            let mut facts = vec![finished.into()];
+            facts.extend(settle(run, result.as_ref()));
+            (facts, ())
+        });
+        Ok(())
     }
 
-    /// Puts a call on record as begun, with the facts that go before it.
-    pub(super) async fn begin(
+    /// Stages that a call has begun, with the facts that go before it.
+    pub(super) fn begin(
         &self,
         role: Role,
         prompt: String,
@@ -145,7 +154,7 @@ impl Engine {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
             (facts, (choice, call, iteration, run.options.clone(), run.id.clone(), run.usage.tokens()))
         };
-        let (choice, call, iteration, options, id, spent) = self.recorder.record_with(begin).await?;
+        let (choice, call, iteration, options, id, spent) = self.recorder.stage_with(begin);
         let agent = self.parts.agents.get(&choice.backend).cloned().ok_or_else(|| {
             Error::failed(format!("this driver has no backend '{}'", choice.backend))
                 .hint("'git agentloop backends' lists what it has")

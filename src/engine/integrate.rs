@@ -77,7 +77,8 @@ impl Engine {
                 Conflicted { subgoal, commit: due.commit, onto, paths, attempt, error }.into()
             }
         };
-        self.recorder.record([fact]).await
+        self.recorder.stage([fact]);
+        Ok(())
     }
 
     /// Merges what a single worker was stopped in, where that goes without a conflict: it is part of a partial checkpoint. Of
@@ -137,7 +138,7 @@ impl Engine {
         let path = format!("{}.merge/{attempt}.out", due.task);
         let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
         let subgoal = Some(due.subgoal.id.clone());
-        let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new()).await?;
+        let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new())?;
         call.set_place(place.path, port);
         let (choice, spool) = (call.choice.clone(), call.request.transcript.clone());
         let Answer { result, finished } = call.make(&self.recorder, &self.parts.redactor).await;

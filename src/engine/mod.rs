@@ -47,8 +47,8 @@ use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
 use crate::redact::Redactor;
 use crate::run::event::{
-    AnswersGiven, Checkpointed, Event, Fact, IntakeFinished, Integrated, IterationFinished, IterationStarted,
-    PhaseChanged, RunCancelled, RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
+    AnswersGiven, Checkpointed, Event, Fact, Integrated, IterationFinished, IterationStarted, PhaseChanged,
+    RunCancelled, RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
 };
 use crate::run::goal::StopReason;
 use crate::run::id::SessionId;
@@ -270,9 +270,12 @@ impl Engine {
             let (step, stands) = self.recorder.with(|run| (run.next_step(now), run.phase()));
             if stands != phase && step.is_some() {
                 phase = stands;
-                self.recorder.record([PhaseChanged { phase: phase.name().into() }.into()]).await?;
+                self.recorder.stage([PhaseChanged { phase: phase.name().into() }.into()]);
             }
             let Some(step) = step else { break };
+            if !records_first(&step) {
+                self.recorder.flush_staged().await?;
+            }
             if let Step::Await(questions) = step {
                 if !self.put_questions(&questions).await? {
                     return Ok(End::Suspended);
@@ -292,7 +295,10 @@ impl Engine {
         match step {
             Step::Intake(Intake::Criteria) => self.propose_criteria().await,
             Step::Intake(Intake::Questions) => self.find_questions().await,
-            Step::Intake(Intake::Close) => self.close_intake().await,
+            Step::Intake(Intake::Close) => {
+                self.close_intake();
+                Ok(())
+            }
             Step::Await(_) => Ok(()),
             Step::Wait { until, backend } => self.wait(until, &backend, flight).await,
             Step::Plan => self.plan().await,
@@ -317,14 +323,6 @@ impl Engine {
         let answers = answers.iter().map(|answer| self.record_text(answer)).collect();
         self.recorder.record([AnswersGiven { answers }.into()]).await?;
         Ok(true)
-    }
-
-    async fn close_intake(&self) -> Result<()> {
-        let close = |run: &Run| {
-            let questions = u32::try_from(run.intake.questions.len()).unwrap_or(u32::MAX);
-            (vec![IntakeFinished { goal: run.goal.clone(), questions, error: None }.into()], ())
-        };
-        self.recorder.record_with(close).await
     }
 
     /// Begins an iteration, unless the newest one still wants its plan, and asks for the plan.
@@ -431,6 +429,16 @@ impl Engine {
         work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         on_ledger(&self.parts.ledger, work).await
+    }
+}
+
+/// Whether `step` does nothing before the facts that it begins with are flushed, so that those of the step before may wait
+/// for them: merges are of objects alone, and workers begin once all of them are on record as begun.
+fn records_first(step: &Step) -> bool {
+    match step {
+        Step::Intake(Intake::Close) | Step::Integrate(_) => true,
+        Step::Work(start) => !start.is_empty(),
+        _ => false,
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::Watch;
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub struct Recorder {
 struct Recorded {
     run: Run,
     pending: Vec<Event>,
+    /// Since when the oldest of them waits.
+    since: Instant,
 }
 
 /// How soon a fact must be on record.
@@ -85,7 +88,7 @@ impl Recorder {
             session,
             redactor,
             watch,
-            state: Mutex::new(Recorded { run, pending: Vec::new() }),
+            state: Mutex::new(Recorded { run, pending: Vec::new(), since: Instant::now() }),
             flushing: Mutex::new(()),
             late: Arc::clone(&late),
         });
@@ -127,6 +130,29 @@ impl Recorder {
         Ok(value)
     }
 
+    /// Folds `facts`, and leaves them to the next flush: the caller makes that before it acts on them.
+    pub fn stage(&self, facts: impl IntoIterator<Item = Fact>) {
+        self.stage_with(|_| (facts.into_iter().collect(), ()));
+    }
+
+    /// Stages what `decide` makes of the run as it stands, with nothing recorded in between.
+    pub fn stage_with<T>(&self, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> T {
+        let (staged, value) = self.stamp(decide);
+        if staged.is_some() {
+            self.late.notify_one();
+        }
+        value
+    }
+
+    /// Puts everything that is waiting on record where the loop must not go on without some of it.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn flush_staged(self: &Arc<Self>) -> Result<()> {
+        let must = self.state().pending.iter().any(|event| weight(&event.fact) > Weight::Later);
+        if must { self.flush().await } else { Ok(()) }
+    }
+
     /// Puts everything that is waiting on record.
     ///
     /// # Errors
@@ -152,6 +178,9 @@ impl Recorder {
             };
             state.run.apply(&event);
             self.watch.event(&state.run, &event);
+            if state.pending.is_empty() {
+                state.since = Instant::now();
+            }
             state.pending.push(event);
         }
         (heaviest, value)
@@ -244,8 +273,17 @@ fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
 async fn flush_late(recorder: Weak<Recorder>, late: Arc<Notify>) {
     loop {
         late.notified().await;
-        tokio::time::sleep(FLUSH_AFTER).await;
-        let Some(recorder) = recorder.upgrade() else { return };
+        let mut due = Instant::now() + FLUSH_AFTER;
+        let recorder = loop {
+            tokio::time::sleep_until(due).await;
+            let Some(recorder) = recorder.upgrade() else { return };
+            // What waited then may be on record by now, and what waits since is not due.
+            let since = recorder.state().since;
+            if since + FLUSH_AFTER <= Instant::now() {
+                break recorder;
+            }
+            due = since + FLUSH_AFTER;
+        };
         // A failure stays with the events: the next flush that somebody waits for meets it again and reports it.
         if let Err(error) = recorder.flush().await {
             tracing::warn!("events wait to be recorded: {error}");

@@ -44,7 +44,7 @@ impl Engine {
             let _ = write!(prompt, "\n\n{unread}\n\nAnswer again, with the JSON object alone.");
         }
         let reader = self.open_reader(Role::Reviewer, Some(verification.tree.to_string())).await?;
-        let mut call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new()).await?;
+        let mut call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new())?;
         if let Some(reader) = &reader {
             call.request.cwd.clone_from(&reader.path);
         }
@@ -80,7 +80,8 @@ impl Engine {
             }
             Some(Fact::from(Reviewed { review: Review { remarks, ..review } }))
         });
-        self.recorder.record(std::iter::once(finished.into()).chain(verdict)).await
+        self.recorder.stage(std::iter::once(finished.into()).chain(verdict));
+        Ok(())
     }
 
     /// The worktree as the checks, which ran on `tree`, have left it, and what is to be said of that.

@@ -41,11 +41,14 @@ impl Engine {
                 None => Err(Error::failed("the record says that a worker is running, and none is")),
             };
         }
-        for id in start {
-            let worker = self.hire(&id).await?;
+        let mut hired = Vec::new();
+        let all = start.iter().try_for_each(|id| self.hire(id).map(|worker| hired.push(worker)));
+        // Each is on record as begun before any begins, as one group.
+        self.recorder.flush_staged().await?;
+        for worker in hired {
             flight.spawn(worker.toil());
         }
-        Ok(())
+        all
     }
 
     /// The task whose worker was stopped in the run's own worktree, as a single one worked there in older versions, and the
@@ -63,13 +66,13 @@ impl Engine {
         })
     }
 
-    /// Puts an attempt at the subgoal on record as begun.
-    async fn hire(&self, id: &str) -> Result<Worker> {
+    /// Stages that an attempt at the subgoal has begun.
+    fn hire(&self, id: &str) -> Result<Worker> {
         let Job { subgoal, prompt, attempt, path, bench } = self.brief_worker(id)?;
         let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
         let (started, of) = (SubagentStarted { id: subgoal.clone(), attempt }, Some(subgoal.clone()));
         let started = |_: &Run| vec![Fact::from(started)];
-        let call = self.begin(Role::Subagent, prompt, of, attempt, transcript, started).await?;
+        let call = self.begin(Role::Subagent, prompt, of, attempt, transcript, started)?;
         Ok(Worker {
             call,
             id: subgoal,
