@@ -98,7 +98,7 @@
 //! | --- | --- |
 //! | `refs/heads/agentloop/<run>` | a start commit, then a checkpoint commit an iteration (`run::message`) |
 //! | `refs/notes/agentloop/<run>` | the event log ([`run::event`]), a JSON line an event, noted on the commit that was newest when it happened; each notes commit carries the state after it as trailers ([`run::Snapshot`]) |
-//! | `refs/agentloop/run/<run>/output` | workers' transcripts |
+//! | `refs/agentloop/run/<run>/output` | transcripts of workers and checks |
 //! | `refs/agentloop/rescue/<run>/<time>` | what would otherwise have been lost |
 
 pub mod agent;

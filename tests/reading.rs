@@ -1,5 +1,7 @@
 //! `status`, `tail`, `result`, `list` give the same answers from anywhere git has the record.
 
+mod showing;
+
 use serde_json::Value;
 
 use crate::support::Repo;
@@ -132,7 +134,7 @@ fn transcripts_are_kept_apart_from_the_log() {
     assert_eq!(repo.agentloop(&["output", &first]).expect(0).stdout, of_run, "without a run, the newest is meant");
     assert_eq!(repo.agentloop(&["output", "-f", &first]).expect(0).stdout, of_run);
     let unnamed = repo.agentloop(&["output", &run, "-f"]).expect(2).stderr;
-    assert!(unnamed.contains("-f follows one worker") && unnamed.contains("hint: "), "{unnamed}");
+    assert!(unnamed.contains("-f follows one worker or check") && unnamed.contains("hint: "), "{unnamed}");
     let unknown = repo.agentloop(&["output", &run, "iter9/nothing"]).expect(2);
     assert!(unknown.stderr.contains("has no transcript 'iter9/nothing'"), "{}", unknown.stderr);
 }

@@ -33,14 +33,14 @@ impl Listed {
     }
 }
 
-/// What a worker printed.
+/// What a worker or a check printed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
-    /// Every transcript of the run, as `iter1/s1/1.out`.
+    /// Every transcript of the run, as `iter1/s1/1.out` or `iter1/check1.out`.
     pub paths: Vec<String>,
     /// The one that was asked for.
     pub text: Option<Vec<u8>>,
-    /// Where it is being written, while its worker runs.
+    /// Where it is being written, while its worker or check runs.
     pub live: Option<PathBuf>,
 }
 
@@ -170,7 +170,7 @@ pub(super) fn result_of(site: &Site, id: RunId, run: &Run, live: bool, verified:
     Ok(run.result(id, live, verified, Some(worktree)))
 }
 
-/// A worker's transcript: `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`.
+/// The transcript of a worker, where `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`, or of a check, `iter1/check1`.
 ///
 /// # Errors
 /// Where there is no such run or transcript.
@@ -184,18 +184,30 @@ pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Tra
     paths.sort();
     let Some(which) = which else { return Ok(Transcript { paths, ..Transcript::default() }) };
     let wanted = which.trim_end_matches(".out");
-    let attempts = paths.iter().filter(|path| {
-        let path = path.trim_end_matches(".out");
-        path == wanted || path.rsplit_once('/').is_some_and(|(task, _)| task == wanted)
-    });
-    let newest = attempts.max_by_key(|path| attempt_number(path)).cloned().ok_or_else(|| {
-        Error::usage(format!("{id} has no transcript '{which}'"))
-            .hint(format!("'git agentloop output {id}' lists what it has"))
-    })?;
+    // A worker whose subgoal has the name of a check is found by its attempt.
+    let exact = paths.iter().find(|path| path.trim_end_matches(".out") == wanted);
+    let attempts = paths.iter().filter(|path| path.rsplit_once('/').is_some_and(|(task, _)| task == wanted));
+    let newest = exact.or_else(|| attempts.max_by_key(|path| attempt_number(path)));
+    let newest = newest.cloned().ok_or_else(|| none_kept(&id, which))?;
     let so_far = std::fs::read(scratch.join(&newest)).ok();
     let text = transcripts::read(&site.repo.gix(), &id, &newest).or(so_far);
     let live = live.contains(&newest).then(|| scratch.join(&newest));
     Ok(Transcript { paths: vec![newest], text, live })
+}
+
+/// The error for `which`, of which no transcript is kept.
+fn none_kept(id: &RunId, which: &str) -> Error {
+    let is_check = which.rsplit_once('/').and_then(|(_, name)| name.strip_prefix("check"));
+    let is_check = is_check.is_some_and(|number| number.trim_end_matches(".out").parse::<u32>().is_ok());
+    let error = Error::usage(format!("{id} has no transcript '{which}'"));
+    error.hint(if is_check {
+        format!(
+            "the check did not run then, agentloop.output is none, or an older version ran it; \
+             'git agentloop result {id} --json' has the beginning and the end of what it printed"
+        )
+    } else {
+        format!("'git agentloop output {id}' lists what it has")
+    })
 }
 
 /// `iter1/s1/10.out` → 10, so that the tenth attempt comes after the ninth.
@@ -207,14 +219,16 @@ fn attempt_number(path: &str) -> u32 {
 fn live_paths(scratch: &std::path::Path) -> Vec<String> {
     let children = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found = Vec::new();
-    for iteration in
-        children(scratch.to_path_buf()).filter(|entry| entry.file_name().to_string_lossy().starts_with("iter"))
-    {
+    let name = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let iterations = children(scratch.to_path_buf()).filter(|entry| name(entry).starts_with("iter"));
+    for iteration in iterations {
         for task in children(iteration.path()) {
-            for file in children(task.path()) {
-                let parts = [iteration.file_name(), task.file_name(), file.file_name()];
-                found.push(parts.map(|part| part.to_string_lossy().into_owned()).join("/"));
+            let path = format!("{}/{}", name(&iteration), name(&task));
+            if task.file_type().is_ok_and(|kind| kind.is_file()) {
+                found.push(path);
+                continue;
             }
+            found.extend(children(task.path()).map(|file| format!("{path}/{}", name(&file))));
         }
     }
     found

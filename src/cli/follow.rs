@@ -118,7 +118,7 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
     say_result(&app::result(site, Some(&id))?, arguments.json)
 }
 
-/// What a worker printed, or which transcripts there are.
+/// What a worker or a check printed, or which transcripts there are.
 ///
 /// # Errors
 /// Where there is no such run or transcript.
@@ -127,8 +127,8 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
         // No run's id has a slash: this is a worker of the newest.
         (Some(which), None) if which.starts_with("iter") && which.contains('/') => (None, Some(which)),
         (_, None) if arguments.follow => {
-            return Err(Error::usage("-f follows one worker")
-                .hint("name it after the run, like iter1/s1: 'git agentloop output' lists them"));
+            return Err(Error::usage("-f follows one worker or check")
+                .hint("name it after the run, like iter1/s1 or iter1/check1: 'git agentloop output' lists them"));
         }
         named => named,
     };
@@ -142,7 +142,7 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
     }
     let Some(text) = transcript.text else {
         if transcript.paths.is_empty() {
-            print::note("no worker has printed anything yet");
+            print::note("nothing has been printed yet");
         }
         let paths: Vec<String> = transcript.paths.iter().map(|path| sanitize::line(path) + "\n").collect();
         return page(&paths.concat()).map(|()| 0);

@@ -11,6 +11,7 @@ use crate::error::{Context as _, Result};
 use crate::options::{Origin, Setting};
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
+use crate::run::goal::RunId;
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;
@@ -120,7 +121,7 @@ pub fn result(result: &RunResult) -> String {
     }
     if let Some(pass) = result.history.last() {
         for check in &pass.verification {
-            text += &check_lines(check);
+            text += &check_lines(check, Some(id));
         }
         if !result.completed {
             let failed = pass.results.iter().filter(|task| !task.ok);
@@ -182,17 +183,20 @@ fn questions(result: &RunResult) -> String {
     text
 }
 
-/// What one check said; its output only where it is red.
+/// How a check of `run` ended and, where it failed, the last lines of its output and the command that prints the rest.
 #[must_use]
-pub fn check_lines(check: &CheckResult) -> String {
+pub fn check_lines(check: &CheckResult, run: Option<&RunId>) -> String {
     let mut text = check_line(check) + "\n";
-    if !check.ok {
-        let said = if check.stderr.trim().is_empty() { &check.stdout } else { &check.stderr };
-        let said = lines(said);
-        let all: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
-        for line in &all[all.len().saturating_sub(CHECK_LINES)..] {
-            let _ = writeln!(text, "    {}", line.trim_end());
-        }
+    if check.ok {
+        return text;
+    }
+    let shown = check.last_lines(CHECK_LINES, LINE_WIDTH);
+    for line in &shown {
+        let _ = writeln!(text, "    {line}");
+    }
+    let printed = check.output().lines().filter(|line| !line.trim().is_empty()).count();
+    if let (Some(path), Some(run)) = (&check.output_path, run.filter(|_| printed > shown.len())) {
+        let _ = writeln!(text, "    all of it: git agentloop output {run} {}", path.trim_end_matches(".out"));
     }
     text
 }

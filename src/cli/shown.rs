@@ -8,6 +8,8 @@ use super::sanitize::{lines, short};
 use crate::app::{self, Shown};
 use crate::run::text::count;
 
+/// Longest summary, in characters: it holds the line that tells why a check failed.
+const SUMMARY: usize = 400;
 /// Longest line that an agent's words make, in characters.
 const WIDTH: usize = 160;
 
@@ -19,7 +21,7 @@ pub fn text(shown: &Shown) -> String {
     if !shown.criteria.trim().is_empty() {
         let _ = writeln!(text, "criteria  {}", hanging(&shown.criteria));
     }
-    let _ = writeln!(text, "verdict   {}", short(&shown.summary, WIDTH));
+    let _ = writeln!(text, "verdict   {}", short(&shown.summary, SUMMARY));
     for iteration in &shown.iterations {
         let commit = iteration.commit.as_deref().and_then(|commit| commit.get(..12)).unwrap_or("not committed");
         let commit = paint::notable(&format!("{commit:<12}"));
@@ -29,7 +31,7 @@ pub fn text(shown: &Shown) -> String {
         let _ = writeln!(text, "issue     {}", short(issue, WIDTH));
     }
     for check in &shown.checks {
-        text += &check_lines(check);
+        text += &check_lines(check, Some(&shown.run_id));
     }
     let cost = shown.usage.cost_usd.map(|cost| format!(", {cost:.2} USD")).unwrap_or_default();
     // Not every agent tells.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::render::{check_line, span};
+use super::render::{check_lines, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Unheard};
@@ -64,7 +64,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             format!("  {} {failed}, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
         Fact::AgentFinished(data) => finished(data)?,
-        Fact::Verified(data) => verified(&data.verification)?,
+        Fact::Verified(data) => verified(run, &data.verification)?,
         Fact::Reviewed(data) => reviewed(&data.review),
         Fact::Checkpointed(data) => {
             let files = count(data.changed, "file");
@@ -118,9 +118,12 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
     })
 }
 
-/// What the checks said, and what was noticed; nothing where there is nothing.
-fn verified(verification: &Verification) -> Option<String> {
-    let mut all: Vec<String> = verification.checks.iter().map(|check| format!("  {}", check_line(check))).collect();
+/// How the checks ended, what those that failed printed last, and what was noticed; nothing where there is nothing.
+fn verified(run: &Run, verification: &Verification) -> Option<String> {
+    let of_check = |check: &CheckResult| {
+        check_lines(check, run.id.as_ref()).lines().map(|line| format!("  {line}")).collect::<Vec<_>>()
+    };
+    let mut all: Vec<String> = verification.checks.iter().flat_map(of_check).collect();
     all.extend(verification.remarks.iter().map(|remark| format!("  note: {}", short(remark, NOTE))));
     let shadows = verification.shadows.iter();
     all.extend(shadows.map(|file| format!("  can change what a check says: {}", short(file, NOTE))));

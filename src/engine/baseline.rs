@@ -37,7 +37,7 @@ impl Engine {
         let running = async move {
             let mut verification = Verification { tree: tree.clone(), ..Verification::default() };
             for (position, check) in checks.iter().enumerate() {
-                verification.checks.push(checker.run(check, format!("baseline-{position}")).await);
+                verification.checks.push(checker.run(check, format!("baseline-{position}"), 0, position).await);
                 if stopped.is_cancelled() {
                     break;
                 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::process::{self, Captured, Mark, Spec, Status, Stdin};
+use crate::process::{self, Captured, Mark, Spec, Status, Stdin, Transcript};
 use crate::redact::Redactor;
 use crate::run::amount::Seconds;
 use crate::run::event::{VALUE_LIMIT, clip};
@@ -39,6 +39,8 @@ pub(super) struct Job<'a> {
     pub(super) timeout: Option<Seconds>,
     /// Its HOME, where that is not the user's.
     pub(super) home: Option<&'a Path>,
+    /// Where all of its output goes, where that is kept.
+    pub(super) spool: Option<Transcript>,
 }
 
 impl Commands {
@@ -59,7 +61,7 @@ impl Commands {
             stdin: Stdin::Null,
             timeout: job.timeout.map(Seconds::duration),
             keep: KEEP,
-            spool: None,
+            spool: job.spool,
             mark: Some(Mark { run: job.run, call: format!("{}-{}", self.session, job.call) }),
         };
         let finished = match process::run(spec, &self.cancel).await {
@@ -81,7 +83,7 @@ impl Commands {
             stderr: text(&finished.stderr),
             error,
             duration: finished.seconds,
-            reused: false,
+            ..CheckResult::default()
         }
     }
 }

@@ -170,6 +170,7 @@ impl Dispute {
         for (position, check) in self.checks.iter().enumerate() {
             let job = Job {
                 home: None,
+                spool: None,
                 run: self.run_id(),
                 iteration: task.iteration,
                 call: format!("merge-check-{position}"),

@@ -256,6 +256,7 @@ impl Provisioner {
                 port: Some(setting.port),
                 timeout: self.wanted.setup_timeout,
                 home: None,
+                spool: None,
             };
             let result = self.commands.run(command, job).await;
             if self.commands.cancel.is_cancelled() {

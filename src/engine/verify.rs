@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::call::spool;
 use super::command::{Commands, Job, failed};
 use super::entering::enter;
 use super::recorder::Recorder;
+use super::work::store;
 use super::{Engine, name_files};
 use crate::error::{Context as _, Result};
-use crate::ledger::Tree;
+use crate::ledger::{Ledger, Tree};
 use crate::run::event::Verified;
 use crate::run::goal::{Check, Isolation};
 use crate::run::shadow;
@@ -32,8 +34,10 @@ impl Engine {
     pub(super) async fn verify(&self) -> Result<()> {
         let Captured { mut tree, protected } = self.capture().await?;
         let shadows = self.find_shadows(&mut tree).await?;
-        let (checks, recheck, isolation) =
-            self.recorder.with(|run| (run.options.checks.clone(), run.options.recheck, run.options.isolation));
+        let (checks, recheck, isolation, iteration) = self.recorder.with(|run| {
+            let iteration = run.iteration().map_or(0, |iteration| iteration.number);
+            (run.options.checks.clone(), run.options.recheck, run.options.isolation, iteration)
+        });
         let known = |check: &Check| self.recorder.with(|run| run.evidence(&tree.id, &check.name).cloned());
         let reused: Vec<Option<CheckResult>> = checks.iter().map(|check| known(check).filter(|_| !recheck)).collect();
         let runs = reused.iter().any(Option::is_none);
@@ -54,7 +58,7 @@ impl Engine {
             } else if self.recorder.with(|run| run.out_of_time(now)) {
                 failed(check, "not run: the run's seconds are spent".to_owned())
             } else {
-                checker.run(check, format!("check-{position}")).await
+                checker.run(check, format!("check-{position}"), iteration, position).await
             };
             if self.parts.cancel.is_cancelled() {
                 checker.close();
@@ -159,6 +163,7 @@ impl Engine {
         }
         Ok(Checker {
             commands: self.provisioner.commands.clone(),
+            ledger: Arc::clone(&self.parts.ledger),
             recorder: Arc::clone(&self.recorder),
             workspace: self.workspace.clone(),
             port: self.port,
@@ -171,6 +176,7 @@ impl Engine {
 #[derive(Clone)]
 pub(super) struct Checker {
     commands: Commands,
+    ledger: Arc<dyn Ledger>,
     recorder: Arc<Recorder>,
     workspace: PathBuf,
     port: Option<u16>,
@@ -192,12 +198,15 @@ impl Checker {
         }
     }
 
-    /// Runs one, which is `call` among the driver's commands.
-    pub(super) async fn run(&self, check: &Check, call: String) -> CheckResult {
+    /// Runs `check`, the one at `position` of the run's, as `call` among the driver's commands. All that it prints is kept
+    /// beside the workers' transcripts of `kept_in`, an iteration, or 0 before any work.
+    pub(super) async fn run(&self, check: &Check, call: String, kept_in: u32, position: usize) -> CheckResult {
         let (run, iteration, timeout, cwd) = self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
             (run.id.clone(), iteration, run.options.check_timeout, enter(&self.workspace, &run.options.cwd))
         });
+        let path = format!("iter{kept_in}/check{}.out", position + 1);
+        let transcript = spool(&*self.ledger, &self.commands.redactor, &path);
         let job = Job {
             run: run.map(|id| id.to_string()).unwrap_or_default(),
             iteration,
@@ -207,7 +216,13 @@ impl Checker {
             port: self.port,
             timeout,
             home: self.home.as_deref(),
+            spool: transcript.clone(),
         };
-        self.commands.run(check, job).await
+        let result = self.commands.run(check, job).await;
+        // One that could not be started printed nothing.
+        let report = result.error.clone().unwrap_or_default();
+        let redactor = self.commands.redactor.clone();
+        let output_path = store(Arc::clone(&self.ledger), path, transcript, report, redactor).await;
+        CheckResult { output_path: output_path.and_then(|path| path.parse().ok()), ..result }
     }
 }

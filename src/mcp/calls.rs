@@ -213,7 +213,7 @@ impl Server {
         let subgoal = given.text("subgoal").unwrap_or_default().to_owned();
         if !is_subgoal_id(&subgoal) {
             return Err(Error::usage(format!("argument 'subgoal': {subgoal:?} is no subgoal's id"))
-                .hint("orchestrate_result names them: history[].subgoals[].id"));
+                .hint("orchestrate_result names them: history[].subgoals[].id; check1 is the first check"));
         }
         let iteration = given.small("iteration").unwrap_or_default();
         let attempt = given.small("attempt").map(|attempt| format!("/{attempt}")).unwrap_or_default();

@@ -166,7 +166,12 @@ pub fn templates() -> ListResourceTemplatesResult {
         template("", "result", "What a run came to, or how far it has come.", "application/json"),
         template("/events", "events", "A run's events, one a line.", "application/jsonl"),
         template("/diff", "diff", "What a run changed against where it began.", "text/x-diff"),
-        template("/output/{iteration}/{subgoal}", "output", "What a worker printed.", "text/plain"),
+        template(
+            "/output/{iteration}/{subgoal}",
+            "output",
+            "What a worker, or a check (check1), printed.",
+            "text/plain",
+        ),
     ])
 }
 
@@ -195,7 +200,7 @@ pub async fn complete(scope: &Arc<Scope>, request: CompleteRequestParams) -> Res
                 .iter()
                 .filter_map(|path| {
                     let (iteration, rest) = path.strip_prefix("iter")?.split_once('/')?;
-                    let subgoal = rest.split('/').next()?;
+                    let subgoal = rest.split('/').next()?.trim_end_matches(".out");
                     let fits = name == "iteration" || context.get("iteration").is_none_or(|given| given == iteration);
                     fits.then(|| if name == "iteration" { iteration } else { subgoal }.to_owned())
                 })

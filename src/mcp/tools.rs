@@ -222,12 +222,16 @@ static TOOLS: [Tool; 13] = [
     },
     Tool {
         name: "orchestrate_output",
-        title: "What a worker printed",
-        meaning: "Gives what a worker printed, to the letter, a page at a time. Call it again with the cursor that it returns.",
+        title: "What a worker or a check printed",
+        meaning: "Gives what a worker or a check printed, to the letter, a page at a time. Call it again with the cursor that it returns.",
         arguments: Taken::These(&[
             RUN_ID,
             whole("iteration", 1, MANY, Default::Required, "The pass, from 1."),
-            words("subgoal", Default::Required, "The subgoal's id, as orchestrate_result names it."),
+            words(
+                "subgoal",
+                Default::Required,
+                "The subgoal's id, as orchestrate_result names it; check1 is the first check.",
+            ),
             whole("attempt", 1, MANY, Default::None, "The attempt, from 1; the last one where it is left out."),
             whole("cursor", 0, LARGEST, Default::Whole(0), "Bytes that are known already."),
             whole("limit", 1, 1_000_000, Default::Whole(32_768), "The most bytes to return."),

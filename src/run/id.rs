@@ -129,7 +129,7 @@ checked! {
     SessionId("") = is_session_id, "a session id (1 to 32 of a-z and 0-9)";
     /// The handle that answers a run's questions: `<run>.<six characters>`.
     Token("") = is_token, "a token (a run id, a dot and a session id)";
-    /// Where a transcript is under a run's output ref: `iter1/s1/1.out`.
+    /// Where a transcript is under a run's output ref: `iter1/s1/1.out` is a worker's, `iter1/check1.out` a check's.
     TranscriptPath("") = is_transcript_path, "a transcript's path (like iter1/s1/1.out)";
     /// What a fork goes on from: `<run>@<iteration>`.
     ForkPoint("") = is_fork_point, "a run and an iteration (like fix-login-3k9vqp@2)";
@@ -193,10 +193,12 @@ fn is_transcript_path(text: &str) -> bool {
             && !part.starts_with(['.', '-'])
             && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'))
     };
-    text.starts_with("iter")
-        && text.strip_suffix(".out").is_some()
-        && text.split('/').count() == 3
-        && text.split('/').all(is_plain)
+    let parts: Vec<&str> = text.split('/').collect();
+    let is_kept = match parts.as_slice() {
+        [_, name] => name.starts_with("check"),
+        parts => parts.len() == 3,
+    };
+    is_kept && text.starts_with("iter") && text.strip_suffix(".out").is_some() && parts.into_iter().all(is_plain)
 }
 
 #[cfg(test)]
@@ -217,10 +219,18 @@ mod tests {
         assert!("k3v9qp".parse::<SessionId>().is_ok());
         assert!("fix-000000.k3v9qp".parse::<Token>().is_ok() && "fix.k3v9qp".parse::<Token>().is_err());
         assert!("fix-000000@2".parse::<ForkPoint>().is_ok() && "fix-000000@".parse::<ForkPoint>().is_err());
-        for path in ["iter1/s1/1.out", "iter12/s1.merge/2.out"] {
+        for path in ["iter1/s1/1.out", "iter12/s1.merge/2.out", "iter0/check12.out"] {
             assert!(path.parse::<TranscriptPath>().is_ok(), "{path}");
         }
-        for path in ["iter1/../1.out", "iter1/s1/x", "/iter1/s1/1.out", "iter1/s1/s1/1.out", "iter1/.git/1.out"] {
+        for path in [
+            "iter1/../1.out",
+            "iter1/s1/x",
+            "/iter1/s1/1.out",
+            "iter1/s1/s1/1.out",
+            "iter1/.git/1.out",
+            "iter1/1.out",
+            "check1.out",
+        ] {
             assert!(path.parse::<TranscriptPath>().is_err(), "{path}");
         }
         for (path, inside) in

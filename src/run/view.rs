@@ -8,9 +8,14 @@ use super::amount::Iterations;
 use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Snapshot, State};
-use super::text::count;
+use super::text::{count, one_line};
 use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
 use super::{Iteration, Run, sanitize};
+
+/// Longest name of a check in a summary, in characters.
+const NAME: usize = 60;
+/// Longest line of a check's output in a summary, in characters.
+const TELLING: usize = 160;
 
 /// A run in short.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -305,9 +310,17 @@ impl Run {
                 let caveats = self.caveats().map(|caveat| format!("; {caveat}"));
                 format!("goal complete after {passes}: {verdict}{}", caveats.collect::<String>())
             }
-            Some(reason) => format!("stopped ({reason}) after {passes}: {verdict}"),
-            None => format!("{passes} so far: {verdict}"),
+            Some(reason) => format!("stopped ({reason}) after {passes}: {verdict}{}", self.failed_check()),
+            None => format!("{passes} so far: {verdict}{}", self.failed_check()),
         }
+    }
+
+    /// The first red check of the last iteration and the line that tells why, to go on after a verdict; empty where none is red.
+    fn failed_check(&self) -> String {
+        let checks = self.iterations.last().and_then(|last| last.verification.as_ref()).map(|seen| &seen.checks);
+        let Some(red) = checks.and_then(|checks| checks.iter().find(|check| !check.ok)) else { return String::new() };
+        let why = red.telling_line(TELLING).filter(|_| red.error.is_none()).unwrap_or_else(|| red.ended());
+        format!("; check '{}' failed: {}", one_line(&red.name, NAME), one_line(&why, TELLING))
     }
 }
 

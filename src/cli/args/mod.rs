@@ -116,11 +116,14 @@ limit, 2 failed, 3 questions wait, 4 cancelled; 124 where --timeout ran out.")]
     /// What git's hooks call; not for people
     #[command(hide = true, after_help = "Example:\n  git agentloop hooks install    has git call it")]
     Hook(HookArgs),
-    /// What a worker printed, to the letter
+    /// What a worker or a check printed, to the letter
     #[command(after_help = "\
 Examples:
-  git agentloop output fix-login-3k9vqp             lists the transcripts
-  git agentloop output fix-login-3k9vqp iter1/s1    prints one")]
+  git agentloop output fix-login-3k9vqp                 lists the transcripts
+  git agentloop output fix-login-3k9vqp iter1/s1        prints a worker's
+  git agentloop output fix-login-3k9vqp iter1/check1    prints a check's
+
+iter0/check1 is what the first check printed before any work.")]
     Output(OutputArgs),
     /// Answer the questions that a run waits with
     #[command(after_help = "Example:\n  git agentloop answer fix-login-3k9vqp \"use OAuth\" \"keep the old page\"")]

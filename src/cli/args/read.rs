@@ -91,10 +91,11 @@ pub struct OutputArgs {
     /// The run's id or its beginning [default: the newest run]
     #[arg(value_parser = text)]
     pub run: Option<String>,
-    /// The worker, like iter1/s1 or iter1/s1/2 for its second attempt
-    #[arg(value_name = "ITER/SUBGOAL", value_parser = text)]
+    /// The worker, like iter1/s1 or iter1/s1/2 for its second attempt, or the
+    /// check, like iter1/check1
+    #[arg(value_name = "ITER/NAME", value_parser = text)]
     pub which: Option<String>,
-    /// Go on while the worker runs
+    /// Go on while the worker or check runs
     #[arg(short, long)]
     pub follow: bool,
     /// Print JSON

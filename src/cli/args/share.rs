@@ -19,7 +19,7 @@ pub struct SyncArgs {
     /// The remote [default: the one that 'git fetch' takes]
     #[arg(value_parser = text)]
     pub remote: Option<String>,
-    /// Workers' transcripts too (to agentloop.outputRemote, where that is set)
+    /// Transcripts too (to agentloop.outputRemote, where that is set)
     #[arg(long)]
     pub output: bool,
     /// Print JSON
