@@ -12,7 +12,7 @@
 //!
 //! | agent | argv | environment of the call |
 //! | --- | --- | --- |
-//! | claude | `claude -p --output-format json --append-system-prompt SYSTEM --dangerously-skip-permissions --model M` | `CLAUDE_CODE_MAX_RETRIES=0` |
+//! | claude | `claude -p --output-format stream-json --verbose --append-system-prompt SYSTEM --dangerously-skip-permissions --model M` | `CLAUDE_CODE_MAX_RETRIES=0` |
 //! | codex | `codex exec --json --dangerously-bypass-approvals-and-sandbox -c developer_instructions="SYSTEM as a JSON string" -c model_providers.test.request_max_retries=0 -c model_providers.test.stream_max_retries=0 -m M -` | |
 //! | opencode | `opencode run --format json --auto --title t --agent agentloop -m PROVIDER/M` | `OPENCODE_CONFIG_CONTENT={"agent":{"agentloop":{"mode":"primary","prompt":"SYSTEM"}}}` |
 //! | gemini `+S` | `gemini --yolo --skip-trust -o json -m M` |  |
@@ -38,7 +38,7 @@
 //!
 //! | agent | text | usage (what the server counted) | a 401 | 429 and 529 | a stream cut each time | HTML with 200 |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | claude | `.result` | `.usage`: `input_tokens` + `cache_read_input_tokens`, `output_tokens` | exit 1, `.is_error`, `.api_error_status` 401; 0.5 s | the same; one request | exit 1, `.result` "Connection to the API was lost"; asks again without a stream | exit 1, `.result` "empty or malformed response" |
+//! | claude | its last line, of type `result` → `.result` | `.usage`: `input_tokens` + `cache_read_input_tokens`, `output_tokens` | exit 1, `.is_error`, `.api_error_status` 401; 0.5 s | the same; one request | exit 1, `.result` "Connection to the API was lost"; asks again without a stream | exit 1, `.result` "empty or malformed response" |
 //! | codex | last `item.completed` of type `agent_message` → `.item.text` | `turn.completed.usage`: `input_tokens` (cached in it), `output_tokens` | exit 1, `turn.failed.error.message` "unexpected status 401"; 0.3 s | "exceeded retry limit, last status: 429", "unexpected status 529"; one request | "stream disconnected before completion: Transport error" | "stream closed before response.completed" |
 //! | opencode | last `text` → `.part.text` | sum of `step_finish.part.tokens`: `input` + `cache.read`, `output` | exit 1, `error` → `.error.data.statusCode`; 4.5 s | 429: 18 s with a `retry-after` of 3, six requests; 529: over 28 s | over 28 s | over 28 s |
 //! | gemini | `.response` | `.stats.models.M.tokens`: `prompt` (cached in it), `candidates` | exit 145 (the status modulo 256), nothing on stdout, JSON at the end of stderr with `.error.code`; 2 s | exit 173 and 17; one request (over 150 s without `maxAttempts`) | exit 1, "terminated" | exit 1, "Incomplete JSON segment" |

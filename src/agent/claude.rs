@@ -1,13 +1,15 @@
-//! Claude Code in print mode: the prompt on stdin, one JSON object back.
+//! Claude Code in print mode: the prompt on stdin, a stream of JSON lines back; the last one has the answer.
 //!
 //! Facts about its command line and its answers are from version 2.1.330, driven against a test server; answers as it
 //! gave them are under `tests/captures/claude`.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
 use super::explain;
 use super::known;
-use super::program::{Invocation, announces_none, judged, tells_nothing};
+use super::program::{Invocation, announces_none, judged};
 use super::{Agent, Reply, Request, Response};
 use crate::run::event::Timestamp;
 use crate::run::goal::Permissions;
@@ -35,7 +37,8 @@ impl Claude {
     }
 
     fn invocation(&self, request: &Request, root: bool) -> Invocation {
-        let mut argv = vec![self.program.as_str(), "-p", "--output-format", "json"];
+        // In print mode it refuses to stream without the last one.
+        let mut argv = vec![self.program.as_str(), "-p", "--output-format", "stream-json", "--verbose"];
         if !request.system.trim().is_empty() {
             argv.extend(["--append-system-prompt", &request.system]);
         }
@@ -65,12 +68,13 @@ impl Claude {
 
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
         let root = rustix::process::geteuid().is_root();
-        // It tells nothing before its end.
-        let finished = self.invocation(request, root).run(request, announces_none, tells_nothing).await?;
-        if !finished.stdout.is_whole() {
+        let finished = self.invocation(request, root).run(request, announces_none, spent).await?;
+        // What is cut out of a long stream is its middle: the result is its last line.
+        let read = parse(&finished.stdout.text());
+        if read.is_none() && !finished.stdout.is_whole() {
             return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
         }
-        judged(&self.program, &finished, parse(&finished.stdout.text())).map_err(advise)
+        judged(&self.program, &finished, read).map_err(advise)
     }
 }
 
@@ -91,7 +95,7 @@ fn parse(stdout: &str) -> Option<Result<Response, Failure>> {
     let result = messages.iter().rev().find(|message| message["type"] == "result")?;
     let reset = messages.iter().rev().find_map(|message| message["rate_limit_info"]["resetsAt"].as_u64());
     let outcome = outcome(result, reset.and_then(|seconds| explain::epoch(seconds.try_into().ok()?)));
-    Some(outcome.map_err(|failure| failure.after(usage(result))))
+    Some(outcome.map_err(|failure| failure.after(usage(&result["usage"], result["total_cost_usd"].as_f64()))))
 }
 
 fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure> {
@@ -104,7 +108,12 @@ fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure
     let is_error = is_error || text.trim_start().starts_with("API Error:");
     if !is_error && (denied == 0 || !text.trim().is_empty()) {
         let session_id = result["session_id"].as_str().map(ToOwned::to_owned);
-        return Ok(Response { text: text.to_owned(), usage: usage(result), session_id });
+        return Ok(Response {
+            text: text.to_owned(),
+            usage: usage(&result["usage"], result["total_cost_usd"].as_f64()),
+            session_id,
+            ..Response::default()
+        });
     }
     let errors = result["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
     let errors: Vec<&str> = errors.iter().filter_map(Value::as_str).collect();
@@ -139,14 +148,28 @@ fn advise(mut failure: Failure) -> Failure {
     failure
 }
 
-fn usage(result: &Value) -> Usage {
-    let tokens = |key: &str| result["usage"][key].as_u64().unwrap_or(0);
+/// What it used by the end of `stdout`, which may end before its result: every message tells it once for each of its blocks.
+fn spent(stdout: &str) -> Usage {
+    let messages = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
+    let answers =
+        messages.filter(|message| message["type"] == "assistant").map(|mut message| message["message"].take());
+    let by_id: BTreeMap<String, Usage> =
+        answers.filter_map(|answer| Some((answer["id"].as_str()?.to_owned(), usage(&answer["usage"], None)))).collect();
+    let mut all = Usage::default();
+    for used in by_id.values() {
+        all.add(used);
+    }
+    all
+}
+
+fn usage(used: &Value, cost_usd: Option<f64>) -> Usage {
+    let tokens = |key: &str| used[key].as_u64().unwrap_or(0);
     let cached = tokens("cache_read_input_tokens");
     Usage {
         tokens_in: tokens("input_tokens").saturating_add(cached).saturating_add(tokens("cache_creation_input_tokens")),
         tokens_out: tokens("output_tokens"),
         tokens_cached: cached,
-        cost_usd: result["total_cost_usd"].as_f64(),
+        cost_usd,
     }
 }
 

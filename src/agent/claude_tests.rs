@@ -127,7 +127,7 @@ async fn it_is_called_as_documented() {
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     let response = agent.run(&base).await.unwrap();
     assert_eq!(response.text, "done: hello.txt");
-    let begin = "-p\n--output-format\njson\n--append-system-prompt\nSYS\n--model\nsonnet\n";
+    let begin = "-p\n--output-format\nstream-json\n--verbose\n--append-system-prompt\nSYS\n--model\nsonnet\n";
     assert_eq!(read("argv"), format!("{begin}--permission-mode\nacceptEdits\n"));
     assert_eq!(read("stdin"), "the task\n");
     let env = read("env");

@@ -138,7 +138,7 @@ impl Mock {
             tokens_out: tokens(&text),
             ..Usage::default()
         };
-        Ok(Response { text, usage, session_id: None })
+        Ok(Response { text, usage, ..Response::default() })
     }
 
     fn work(&self, request: &Request) -> Result<String, Failure> {

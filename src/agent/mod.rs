@@ -18,6 +18,7 @@ mod program;
 pub(crate) mod prompts;
 pub(crate) mod registry;
 mod story;
+pub(crate) mod stream;
 mod template;
 
 #[cfg(test)]
@@ -103,6 +104,8 @@ pub struct Response {
     pub usage: Usage,
     /// The agent's own session id, where it has one.
     pub session_id: Option<String>,
+    /// Commands and other actions of the agent that failed by what it prints of its work, each with the reason.
+    pub failed_actions: Vec<String>,
 }
 
 impl Response {

@@ -84,7 +84,7 @@ pub(super) fn codex(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
     let answer = messages.iter().rev().map(|message| &message["item"]).find(|item| item["type"] == "agent_message");
     let text = answer.and_then(|item| item["text"].as_str()).unwrap_or_default().to_owned();
     let session_id = last(&messages, "thread.started").and_then(|message| owned(&message["thread_id"]));
-    Some(Ok(Response { text, usage: codex_spent(stdout), session_id }))
+    Some(Ok(Response { text, usage: codex_spent(stdout), session_id, ..Response::default() }))
 }
 
 /// Codex tells it at the end of its turn, so far.
@@ -118,7 +118,12 @@ pub(super) fn opencode(stdout: &str, _: &str) -> Option<Result<Response, Failure
     let text = last(&messages, "text").and_then(|message| owned(&message["part"]["text"]));
     let ended = last(&messages, "step_finish")?;
     let session_id = owned(&ended["sessionID"]);
-    Some(Ok(Response { text: text.unwrap_or_default(), usage: opencode_spent(stdout), session_id }))
+    Some(Ok(Response {
+        text: text.unwrap_or_default(),
+        usage: opencode_spent(stdout),
+        session_id,
+        ..Response::default()
+    }))
 }
 
 /// Opencode tells it at the end of every step.
@@ -153,7 +158,12 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
     };
     answer["stats"]["models"].as_object()?;
     let text = owned(&answer["response"]).unwrap_or_default();
-    Some(Ok(Response { text, usage: gemini_spent(stdout), session_id: owned(&answer["session_id"]) }))
+    Some(Ok(Response {
+        text,
+        usage: gemini_spent(stdout),
+        session_id: owned(&answer["session_id"]),
+        ..Response::default()
+    }))
 }
 
 /// What Gemini prints to stdout: one JSON object, behind whatever else it says.
@@ -188,7 +198,7 @@ pub(super) fn copilot(stdout: &str, _: &str) -> Option<Result<Response, Failure>
     }
     let text = last(&messages, "assistant.message").and_then(|message| owned(&message["data"]["content"]));
     let session_id = owned(&end["sessionId"]);
-    Some(Ok(Response { text: text.unwrap_or_default(), usage: Usage::default(), session_id }))
+    Some(Ok(Response { text: text.unwrap_or_default(), session_id, ..Response::default() }))
 }
 
 /// aider: plain text, and exit status 0 for errors of the API too. What it says of itself before its answer ends with how
@@ -212,7 +222,7 @@ pub(super) fn aider(stdout: &str, _: &str) -> Option<Result<Response, Failure>> 
     }
     let said =
         stdout.split_once("\nRepo-map: ").map_or(stdout, |(_, rest)| rest.split_once('\n').unwrap_or_default().1);
-    Some(Ok(Response { text: said.trim().to_owned(), usage: aider_spent(stdout), session_id: None }))
+    Some(Ok(Response { text: said.trim().to_owned(), usage: aider_spent(stdout), ..Response::default() }))
 }
 
 /// Aider tells it after every answer of the model.

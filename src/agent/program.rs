@@ -4,8 +4,7 @@ use std::ffi::OsString;
 
 use tokio_util::sync::CancellationToken;
 
-use super::explain;
-use super::{Request, Response};
+use super::{Request, Response, explain, stream};
 use crate::process::{self, Finished, Mark, Source, SpawnError, Spec, Status, Stdin};
 use crate::run::work::{Failure, FailureKind, Usage};
 
@@ -182,7 +181,9 @@ pub(super) fn judged(
 ) -> Result<Response, Failure> {
     let has_succeeded = finished.status == Status::Exited(0);
     match read {
-        Some(Ok(response)) if has_succeeded => Ok(response),
+        Some(Ok(response)) if has_succeeded => {
+            Ok(Response { failed_actions: stream::failed(&finished.stdout.text()), ..response })
+        }
         Some(Ok(response)) => {
             let ended = format!("{} after it had answered", how_it_ended(program, finished.status));
             let said = finished.stderr.text();
@@ -217,10 +218,11 @@ pub(super) fn with_words(happened: String, words: &str) -> String {
     if words.is_empty() { happened } else { format!("{happened}: {words}") }
 }
 
-/// The end of what a program wrote to its standard error or, where that is nothing, to its standard output.
+/// The end of what a program wrote to its standard error or, where that is nothing, to its standard output; of a stream of
+/// JSON, its errors.
 fn last_words(finished: &Finished) -> String {
     let errors = finished.stderr.text();
-    end_of(&if errors.trim().is_empty() { finished.stdout.text() } else { errors }).to_owned()
+    end_of(&if errors.trim().is_empty() { stream::words(&finished.stdout.text()) } else { errors }).to_owned()
 }
 
 /// The end of `text`, as much of it as goes into a failure.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Mode, tell};
+use super::transcript::Rendering;
 use super::{TIMED_OUT, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
@@ -147,39 +148,87 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
         let paths: Vec<String> = transcript.paths.iter().map(|path| sanitize::line(path) + "\n").collect();
         return page(&paths.concat()).map(|()| 0);
     };
-    if person && !arguments.follow {
-        return page(&sanitize::lines(&String::from_utf8_lossy(&text))).map(|()| 0);
+    let mut shown =
+        Shown::new(arguments.raw, transcript.paths.first().is_some_and(|path| path.matches('/').count() == 1));
+    if person && !arguments.follow && !arguments.raw {
+        return page(&paint::out(shown.text(&text) + &shown.rest())).map(|()| 0);
     }
     let mut live = transcript.live.filter(|_| arguments.follow);
-    let begun = if live.is_some() { whole(&text) } else { &text };
-    let mut heard = show(begun, person)?;
-    let mut offset = begun.len();
+    let mut offset = text.len();
+    let mut heard = shown.print(&text)?;
     let mut looks = 0;
     while let Some(path) = live.as_deref().filter(|_| heard) {
         std::thread::sleep(LOOK);
         let more = read_from(path, offset);
-        let more = whole(&more);
         offset += more.len();
-        heard = show(more, person)?;
+        heard = shown.print(&more)?;
         looks += 1;
         if looks % ASK_EVERY == 0 {
             let now = app::output(site, run, which)?;
             let running = app::status(site, run)?.running;
             live = now.live.filter(|_| running);
             if let (None, Some(rest)) = (&live, now.text.as_deref().and_then(|text| text.get(offset..))) {
-                heard = show(rest, person)?;
+                heard = shown.print(rest)?;
             }
         }
     }
+    print::out(paint::out(shown.rest()))?;
     Ok(0)
 }
 
-/// Prints a piece of a transcript: to the letter for a program, without escapes for a person.
-fn show(bytes: &[u8], person: bool) -> Result<bool> {
-    match (bytes.is_empty(), person) {
-        (true, _) => Ok(true),
-        (false, true) => print::out(sanitize::lines(&String::from_utf8_lossy(bytes))),
-        (false, false) => print::raw(bytes),
+/// How a transcript is shown that comes in pieces.
+enum Shown {
+    /// As the bytes that are kept.
+    Raw,
+    /// As text without escapes.
+    Plain(Vec<u8>),
+    /// As the parts of an agent's stream.
+    Rendered(Rendering),
+}
+
+impl Shown {
+    fn new(raw: bool, is_check: bool) -> Self {
+        match (raw, is_check) {
+            (true, _) => Self::Raw,
+            // What a check prints is no stream of an agent's, whatever it looks like.
+            (false, true) => Self::Plain(Vec::new()),
+            (false, false) => Self::Rendered(Rendering::default()),
+        }
+    }
+
+    /// The text of what `bytes` complete.
+    fn text(&mut self, bytes: &[u8]) -> String {
+        match self {
+            Self::Raw => String::new(),
+            Self::Plain(held) => {
+                held.extend_from_slice(bytes);
+                let complete = whole(held).len();
+                let text = sanitize::lines(&String::from_utf8_lossy(&held[..complete])).into_owned();
+                held.drain(..complete);
+                text
+            }
+            Self::Rendered(rendering) => rendering.push(bytes),
+        }
+    }
+
+    /// The text of what is left.
+    fn rest(&mut self) -> String {
+        match self {
+            Self::Raw => String::new(),
+            Self::Plain(held) => sanitize::lines(&String::from_utf8_lossy(held)).into_owned(),
+            Self::Rendered(rendering) => rendering.finish(),
+        }
+    }
+
+    fn print(&mut self, bytes: &[u8]) -> Result<bool> {
+        match self {
+            _ if bytes.is_empty() => Ok(true),
+            Self::Raw => print::raw(bytes),
+            shown => {
+                let text = shown.text(bytes);
+                if text.is_empty() { Ok(true) } else { print::out(paint::out(text)) }
+            }
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod share;
 mod shown;
 mod story;
 mod take;
+mod transcript;
 mod usage;
 
 use std::future::Future;

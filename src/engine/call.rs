@@ -237,6 +237,7 @@ impl Call {
             seconds: started.elapsed().as_secs_f64(),
             commit: None,
             remarks,
+            failed_actions: response.failed_actions.clone(),
         };
         match result {
             Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },
@@ -311,7 +312,11 @@ pub(super) async fn reply(
         Ok(response) if response.text.trim().is_empty() => {
             Err((Failure::new(FailureKind::Empty, "the agent answered nothing"), response))
         }
-        Ok(response) => Ok(Response { text: clean(&response.text), ..response }),
+        Ok(response) => Ok(Response {
+            text: clean(&response.text),
+            failed_actions: response.failed_actions.iter().map(|action| clean(action)).collect(),
+            ..response
+        }),
         Err(failure) => {
             let usage = failure.spent.as_deref().copied().unwrap_or_default();
             let message = clean(&failure.message);

@@ -249,6 +249,9 @@ facts! {
         /// What was noticed about what it left.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
+        /// Commands and other actions of the agent that failed by what it printed of its work, each with the reason.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        failed_actions: Vec<String>,
     }
     /// A worker began an attempt.
     "subagent_started" SubagentStarted {

@@ -35,6 +35,44 @@ pub fn one_line(text: &str, limit: usize) -> String {
     cut
 }
 
+/// The line of a program's output that tells best why it failed, safe to show and at most `width` characters long: the first
+/// that speaks of an error, or else the last one. None where no line holds a word.
+#[must_use]
+pub fn telling_line(output: &str, width: usize) -> Option<String> {
+    let clean = sanitize::lines(output);
+    let mut lines = clean.lines().map(str::trim).filter(|line| line.contains(char::is_alphanumeric));
+    let line = lines.clone().find(|line| tells_of_failure(line)).or_else(|| lines.next_back())?;
+    Some(cut(line, width))
+}
+
+/// `line` in at most `width` characters.
+pub(super) fn cut(line: &str, width: usize) -> String {
+    let line = line.replace('\t', "    ");
+    if line.chars().count() <= width {
+        return line;
+    }
+    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Whether a line of a test's or a compiler's output speaks of a failure, and not of the lack of one.
+fn tells_of_failure(line: &str) -> bool {
+    let words: Vec<&str> =
+        line.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    let denies = |word: &str| ["0", "no", "without", "zero", "not"].iter().any(|no| word.eq_ignore_ascii_case(no));
+    let is_failure = |word: &str| {
+        let lower = word.to_ascii_lowercase();
+        let begins = ["fail", "panick", "fatal", "assertion", "traceback"].iter().any(|sign| lower.starts_with(sign));
+        let is_class = word.len() > 5 && (word.ends_with("Error") || word.ends_with("Exception"));
+        begins || is_class || matches!(lower.as_str(), "error" | "errors" | "exception")
+    };
+    let mut before = "";
+    words.into_iter().any(|word| {
+        let tells = is_failure(word) && !denies(before);
+        before = word;
+        tells
+    }) || line.starts_with("not ok")
+}
+
 /// The first `most` of `names`, and how many more there are: `a, b and 3 more`.
 #[must_use]
 pub fn a_few<T: AsRef<str>>(names: &[T], most: usize) -> String {
@@ -81,5 +119,47 @@ mod tests {
         assert_eq!(a_few(&["a", "b"], 2), "a, b");
         assert_eq!(a_few(&["a", "b", "c", "d"], 2), "a, b and 2 more");
         assert_eq!(a_few::<&str>(&[], 2), "");
+    }
+
+    #[test]
+    fn the_line_that_tells_why_a_check_failed() {
+        let cases = [
+            // cargo test
+            (
+                "running 2 tests\ntest a ... ok\ntest b ... FAILED\n\nfailures:\n",
+                "   Compiling thiserror v1.0\nerror: test failed, to rerun pass `--lib`\n",
+                "test b ... FAILED",
+            ),
+            // rustc
+            (
+                "",
+                "   Compiling thiserror v1.0\nwarning: unused\nerror[E0425]: cannot find value `x`\n",
+                "error[E0425]: cannot find value `x`",
+            ),
+            // pytest
+            (
+                "==== test session starts ====\n1 passed, 0 failed\nE   AssertionError: assert 1 == 2\n",
+                "",
+                "E   AssertionError: assert 1 == 2",
+            ),
+            // TAP
+            ("1..2\nok 1 - fine\nnot ok 2 - sums\n", "", "not ok 2 - sums"),
+            // go test
+            ("ok  \tx/a\t0.1s\n--- FAIL: TestB (0.00s)\n", "", "--- FAIL: TestB (0.00s)"),
+            // tsc
+            (
+                "src/a.ts(1,2): error TS2304: Cannot find name 'b'.\nFound 1 error.\n",
+                "",
+                "src/a.ts(1,2): error TS2304: Cannot find name 'b'.",
+            ),
+            ("found no errors\n2 files differ\n----\n", "", "2 files differ"),
+            ("\u{1b}[31mfailed\u{1b}[0m: \u{202e}x", "", "failed: x"),
+        ];
+        for (stdout, stderr, line) in cases {
+            let output = [stdout, stderr].concat();
+            assert_eq!(telling_line(&output, 80).as_deref(), Some(line), "{output}");
+        }
+        assert_eq!(telling_line(" \n---\n", 80), None);
+        assert_eq!(telling_line(&"error ".repeat(1000), 9).unwrap(), "error er…");
     }
 }

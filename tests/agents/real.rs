@@ -45,6 +45,11 @@ impl Outcome {
         self.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
+    /// The last of these lines.
+    fn last_line(&self) -> Value {
+        self.lines().pop().unwrap_or_else(|| panic!("{self}"))
+    }
+
     /// Every request it made as a subagent.
     fn requests(&self) -> Vec<Request> {
         self.server.requests().into_iter().filter(|request| request.role == Some(Role::Subagent)).collect()
@@ -87,7 +92,8 @@ fn arguments(agent: &str) -> Vec<String> {
         "claude" => &[
             "-p",
             "--output-format",
-            "json",
+            "stream-json",
+            "--verbose",
             "--append-system-prompt",
             SYSTEM,
             "--dangerously-skip-permissions",
@@ -239,7 +245,7 @@ fn tokens(input: &Value, cached: &Value, output: &Value) -> Usage {
 async fn claude() {
     let Some(outcome) = drive("claude", greeting()).await else { return };
     outcome.worked();
-    let result = outcome.json();
+    let result = outcome.last_line();
     assert_eq!((&result["result"], &result["is_error"]), (&json!(ANSWER), &json!(false)), "{outcome}");
     let usage = &result["usage"];
     let mut told = tokens(&usage["input_tokens"], &usage["cache_read_input_tokens"], &usage["output_tokens"]);
@@ -317,7 +323,7 @@ async fn refused(agent: &str, status: u16, code: i32, requests: usize) -> Option
 async fn claude_tells_the_status() {
     for status in [401, 429, 529] {
         let Some(outcome) = refused("claude", status, 1, 1).await else { return };
-        let result = outcome.json();
+        let result = outcome.last_line();
         assert_eq!((&result["is_error"], &result["api_error_status"]), (&json!(true), &json!(status)), "{outcome}");
         assert_eq!(result["subtype"], "success", "its subtype says nothing about errors: {outcome}");
     }

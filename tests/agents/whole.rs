@@ -192,6 +192,34 @@ fn whole_run(agent @ (_, name): Agent, counts: &Counts) {
     scene.assert_nothing_left();
 }
 
+/// A worker's only command fails, and it changes nothing: the record, its transcript as text, and the feedback tell of it.
+fn failing_command(agent @ (_, name): Agent) {
+    let roles = LoopRoles::new()
+        .plan(json!([{ "id": "one", "description": "put the right word into the first file" }]))
+        .work(Work::about("Your subgoal").runs("echo fatal: out of luck >&2; exit 3").says("I could not do it."))
+        .verdict(LoopRoles::rejects(&["a.txt: is not there"]));
+    let title = |turn: &Turn| turn.system.contains("title generator").then(|| Reply::text("A title"));
+    let Some(scene) = Scene::new(agent, Brain::loop_roles(roles).first(title)) else { return };
+    scene.ran(&["--timeout", CALL, "--max-iterations", "1", "--permissions", "all"]).expect(1);
+    let text = scene.repo.agentloop(&["output", "iter1/one"]).expect(0).stdout;
+    let raw = scene.repo.agentloop(&["output", "iter1/one", "--raw"]).expect(0).stdout;
+    assert!(raw.contains("I could not do it."), "{name}: {raw}");
+    // The others print no stream of their work.
+    if matches!(agent.0, "claude" | "codex" | "copilot" | "opencode") {
+        let has = |wanted: &dyn Fn(&str) -> bool| text.lines().any(wanted);
+        assert!(
+            has(&|line| line.starts_with("command  ") && line.contains("out of luck >&2; exit 3")),
+            "{name}: {text}"
+        );
+        assert!(has(&|line| line == "result   exit code 3"), "{name}: {text}");
+        assert!(has(&|line| line == "text     I could not do it."), "{name}: {text}");
+        let calls = scene.calls();
+        let worker = calls.iter().find(|call| call["role"] == "subagent").unwrap();
+        let failed = worker["failed_actions"][0].as_str().unwrap_or_default();
+        assert!(failed.ends_with("(exit code 3: fatal: out of luck)"), "{name}: {worker:#}");
+    }
+}
+
 /// A plan is asked for and given; from then on every worker is refused with `status`. The 401 ends the run, and soon.
 fn refused(agent @ (_, name): Agent) {
     let refuse = |turn: &Turn| (turn.role() == Some(Role::Subagent)).then(|| Reply::error(401));
@@ -278,6 +306,11 @@ macro_rules! agents {
             #[test]
             fn completes_a_whole_run() {
                 super::whole_run(AGENT, &Counts::$counts);
+            }
+
+            #[test]
+            fn tells_of_a_command_that_fails() {
+                super::failing_command(AGENT);
             }
 
             #[test]

@@ -66,7 +66,8 @@ fn all_that_a_check_printed_is_kept_and_listed_beside_workers() {
     );
     let arguments = json!({ "run_id": run, "iteration": 1, "subgoal": "check2" });
     let page = Client::start(&repo).call("orchestrate_output", arguments);
-    assert_eq!(page["text"], json!(printed), "{page}");
+    let raw = repo.agentloop(&["output", &run, "iter1/check2", "--raw"]).expect(0).stdout;
+    assert_eq!(page["text"], json!(raw), "{page}");
 }
 
 #[test]
@@ -92,4 +93,80 @@ fn what_a_check_printed_before_any_work_is_kept_apart() {
     for (which, printed) in [("iter0/check1", "nothing is done\n"), ("iter2/check1", "all is done\n")] {
         assert_eq!(repo.agentloop(&["output", &run, which]).expect(0).stdout, printed, "{which}");
     }
+}
+
+/// What an agent prints that streams JSON: some lines of its stream, and some that are none.
+const STREAM: &str = r#"hello from \033[31mthe\033[0m agent
+{"type":"assistant","message":{"content":[{"type":"text","text":"I write it."}]}}
+{"type":"assistant","message":{"content":[{"type":"tool_use","id":"1","name":"Bash","input":{"command":"make"}}]}}
+{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"1","is_error":true,"content":"Exit code 2 with ghp_000000000000000000000000000000000007"}]}}
+{"type":"assistant","message":{"content":
+"#;
+
+/// A worker that prints the stream, and goes on once the file `go` is there.
+fn streamer(repo: &Repo, waits: bool) {
+    let go = repo.home().join("go");
+    let wait = if waits { format!("until test -e {}; do sleep 0.01; done", go.display()) } else { String::new() };
+    let stream = STREAM.replace("\\033", "\u{1b}");
+    let script = repo.script("streamer", &format!("cat >/dev/null; cat <<'END'\n{stream}END\n{wait}\necho last line"));
+    repo.git(&["config", "agentloop.backend.streamer.command", &script]);
+}
+
+const RENDERED: &str = "hello from the agent
+text     I write it.
+command  make
+result   failed
+         Exit code 2 with [redacted]
+{\"type\":\"assistant\",\"message\":{\"content\":
+";
+
+#[test]
+fn a_stream_is_text_and_raw_as_it_was_printed() {
+    let repo = Repo::new();
+    streamer(&repo, false);
+    let run = repo.mock_run("a goal", &["--worker", "streamer"])["run_id"].as_str().unwrap().to_owned();
+    let shown = repo.agentloop(&["output", &run, "iter1/build"]).expect(0).stdout;
+    assert_eq!(shown, format!("{RENDERED}last line\n"));
+    let raw = repo.agentloop(&["output", &run, "iter1/build", "--raw"]).expect(0).stdout;
+    let printed = STREAM.replace("\\033", "\u{1b}").replace("ghp_000000000000000000000000000000000007", "[redacted]");
+    assert_eq!(raw, format!("{printed}last line\n"));
+    let json = repo.agentloop(&["output", &run, "iter1/build", "--json"]).expect(0).json();
+    assert_eq!(json["text"], json!(raw), "programs read what was printed");
+    repo.agentloop(&["output", &run, "iter1/build", "--json", "--raw"]).expect(2);
+}
+
+#[test]
+fn a_stream_is_followed_as_text_while_it_goes_on() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    let repo = Repo::new();
+    streamer(&repo, true);
+    let driver =
+        repo.agentloop(&["run", "-d", "a goal", "--backend", "mock", "--worker", "streamer", "--json"]).expect(0);
+    let run = driver.json()["run_id"].as_str().unwrap().to_owned();
+    crate::support::wait_for("the transcript", || {
+        repo.agentloop(&["output", &run]).stdout.contains("iter1/build").then_some(())
+    });
+    let mut follow = repo.spawn(&["output", &run, "iter1/build", "-f"]);
+    let mut out = BufReader::new(follow.stdout.take().unwrap());
+    let mut shown = String::new();
+    while shown.lines().count() < RENDERED.lines().count() - 1 {
+        assert_ne!(out.read_line(&mut shown).unwrap(), 0, "it ended after:\n{shown}");
+    }
+    assert!(RENDERED.starts_with(&shown), "{shown}");
+    std::fs::write(repo.home().join("go"), "").unwrap();
+    out.read_to_string(&mut shown).unwrap();
+    assert_eq!(shown, format!("{RENDERED}last line\n"));
+    assert!(follow.wait().unwrap().success());
+    repo.await_status(&run, |status| status["running"] == false);
+}
+
+#[test]
+fn a_check_that_prints_json_is_not_taken_for_an_agent() {
+    let repo = Repo::new();
+    let line = r#"{"type":"error","message":"x"}"#;
+    let check = repo.script("check", &format!("printf '%s\\033[2J\\n' '{line}'"));
+    let run = repo.mock_run("a goal", &["--verify", &check])["run_id"].as_str().unwrap().to_owned();
+    assert_eq!(repo.agentloop(&["output", &run, "iter0/check1"]).expect(0).stdout, format!("{line}\n"));
+    let raw = repo.agentloop(&["output", &run, "iter0/check1", "--raw"]).expect(0).stdout;
+    assert_eq!(raw, format!("{line}\u{1b}[2J\n"));
 }

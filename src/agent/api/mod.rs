@@ -116,7 +116,7 @@ impl Api {
         let mut usage = Usage::default();
         let answered = self.converse(request, &mut usage).await;
         answered
-            .map(|text| Response { text, usage, session_id: None })
+            .map(|text| Response { text, usage, ..Response::default() })
             .map_err(|failure| Failure { spent: Some(Box::new(usage)), ..failure })
     }
 

@@ -116,12 +116,13 @@ limit, 2 failed, 3 questions wait, 4 cancelled; 124 where --timeout ran out.")]
     /// What git's hooks call; not for people
     #[command(hide = true, after_help = "Example:\n  git agentloop hooks install    has git call it")]
     Hook(HookArgs),
-    /// What a worker or a check printed, to the letter
+    /// What a worker or a check printed; an agent's stream as text
     #[command(after_help = "\
 Examples:
   git agentloop output fix-login-3k9vqp                 lists the transcripts
   git agentloop output fix-login-3k9vqp iter1/s1        prints a worker's
   git agentloop output fix-login-3k9vqp iter1/check1    prints a check's
+  git agentloop output -f iter1/s1                      follows the newest run's
 
 iter0/check1 is what the first check printed before any work.")]
     Output(OutputArgs),

@@ -98,7 +98,10 @@ pub struct OutputArgs {
     /// Go on while the worker or check runs
     #[arg(short, long)]
     pub follow: bool,
+    /// Print the bytes as they are kept, not an agent's stream as text
+    #[arg(long)]
+    pub raw: bool,
     /// Print JSON
-    #[arg(long, conflicts_with = "follow")]
+    #[arg(long, conflicts_with_all = ["follow", "raw"])]
     pub json: bool,
 }

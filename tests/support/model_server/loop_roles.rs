@@ -19,13 +19,15 @@ const SHELLS: [&str; 7] =
 pub struct Work {
     about: String,
     rounds: Script<Vec<(String, String)>>,
+    command: Option<String>,
     answer: String,
 }
 
 impl Work {
     /// The work of subagents whose prompt contains `text`, such as a subgoal's description. An empty text fits all.
     pub fn about(text: &str) -> Self {
-        Self { about: text.to_owned(), rounds: Script::of(Vec::new()), answer: "The subgoal is done.".to_owned() }
+        let answer = "The subgoal is done.".to_owned();
+        Self { about: text.to_owned(), rounds: Script::of(Vec::new()), command: None, answer }
     }
 
     /// Adds a round: the files (path in the worktree, content) that the next call on this subgoal writes. The last
@@ -37,6 +39,13 @@ impl Work {
         self
     }
 
+    /// The command that the subagent runs before anything else.
+    #[must_use]
+    pub fn runs(mut self, command: &str) -> Self {
+        self.command = Some(command.to_owned());
+        self
+    }
+
     /// What the subagent says in the end.
     #[must_use]
     pub fn says(mut self, answer: &str) -> Self {
@@ -45,7 +54,13 @@ impl Work {
     }
 
     fn reply(&self, turn: &Turn) -> Reply {
-        let done = turn.tool_results.len();
+        let mut done = turn.tool_results.len();
+        if let Some(command) = self.command.as_ref().filter(|_| !turn.tools.is_empty()) {
+            if done == 0 {
+                return run(turn, command);
+            }
+            done -= 1;
+        }
         let files = if done == 0 { self.rounds.next() } else { self.rounds.current() }.unwrap_or_default();
         if turn.tools.is_empty() && !files.is_empty() {
             return Reply::text(format!("{}\n\n{}", listing(turn, &files), self.answer));
@@ -216,16 +231,20 @@ fn write(turn: &Turn, path: &str, content: &str) -> Reply {
         input.insert(named(tool, &["content", "file_text", "contents"]), json!(content));
         return Reply::Tool { name: tool.name.clone(), input: Value::Object(input) };
     }
-    let Some(tool) = SHELLS.iter().find_map(|name| turn.tool(name)) else {
-        return Reply::text("There is no tool to write a file with.");
-    };
     let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
     let (folder, path, content) = (shell_words::quote(folder), shell_words::quote(path), shell_words::quote(content));
-    let script = format!("mkdir -p {folder} && printf %s {content} > {path}");
+    run(turn, &format!("mkdir -p {folder} && printf %s {content} > {path}"))
+}
+
+/// Runs a command with the client's shell.
+fn run(turn: &Turn, script: &str) -> Reply {
+    let Some(tool) = SHELLS.iter().find_map(|name| turn.tool(name)) else {
+        return Reply::text("There is no tool to run a command with.");
+    };
     let key = named(tool, &["command", "cmd"]);
     let words = tool.schema["properties"][&key]["type"] == "array";
     let command = if words { json!(["sh", "-c", script]) } else { json!(script) };
-    Reply::Tool { name: tool.name.clone(), input: json!({ key: command }) }
+    Reply::Tool { name: tool.name.clone(), input: json!({ key: command, "description": "Try it" }) }
 }
 
 /// The first of `names` that the tool's schema knows, else the first.

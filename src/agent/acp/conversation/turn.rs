@@ -148,6 +148,7 @@ impl Conversation<'_> {
                 text: std::mem::take(&mut self.answer.text),
                 usage: self.usage,
                 session_id: self.session.clone(),
+                ..Response::default()
             }),
             Some("max_tokens") => failed(FailureKind::Protocol, "the model's answer was cut off at its longest"),
             Some("max_turn_requests") => {
