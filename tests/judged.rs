@@ -289,3 +289,52 @@ fn checks_run_clean_and_with_a_home_of_their_own_where_that_is_wanted() {
     let homes = run(0);
     assert!(homes.lines().all(|line| line.ends_with("/check-home") && !Path::new(line).exists()), "{homes}");
 }
+
+#[test]
+fn an_iteration_in_which_no_file_changed_says_so() {
+    const NOTE: &str = "no worker changed a file";
+    let two = ["one", "two"];
+    type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
+    let cases: [Case<'_>; 8] = [
+        ("nobody does anything", &two, "true", &[], true),
+        ("a single worker does nothing", &["one"], "true", &["--verify", "true"], true),
+        ("every worker fails", &two, "exit 1", &[], true),
+        ("a commit that changes nothing", &["one"], "git commit -q --allow-empty -m nothing", &[], true),
+        ("workers that share a worktree", &two, "true", &["--isolation", "shared"], true),
+        ("one of two does", &two, "[ $AGENTLOOP_SUBGOAL = one ] || echo x > made", &[], false),
+        ("a protected file alone", &["one"], "echo x > README", &["--protect", "README"], false),
+        ("work that cannot be merged", &["one"], "echo x > made; git update-index --add made; exit 1", &[], false),
+    ];
+    for (name, subgoals, work, more, is_said) in cases {
+        let repo = Repo::new();
+        scripted(&repo, &plan(subgoals), work, "true");
+        let ran = repo.agentloop(&[&RUN[..], &["--max-iterations", "1", "--max-task-retries", "0"], more].concat());
+        let run = repo.git(&["for-each-ref", "--format=%(refname:lstrip=3)", "refs/notes/agentloop/"]);
+        let said = [ran.stderr, prompt(&repo, "reviewer", "", 1), repo.agentloop(&["tail", &run]).expect(0).stdout];
+        for text in &said {
+            assert_eq!(text.contains(NOTE), is_said, "{name}:\n{text}");
+        }
+    }
+    // One that only answers changes none anyway.
+    let repo = Repo::new();
+    let run = repo.mock_run("a goal", &[])["run_id"].as_str().unwrap().to_owned();
+    assert!(!repo.agentloop(&["tail", &run]).expect(0).stdout.contains(NOTE));
+}
+
+#[test]
+fn what_failed_for_workers_that_changed_nothing_is_named() {
+    let repo = Repo::new();
+    let stream = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures/streams/codex_failed_command.out");
+    repo.script("codex", &format!("[ $1 = exec ] || exit 0; cat > /dev/null; cat '{}'", stream.display()));
+    let path = format!("{}:{}", repo.home().display(), std::env::var("PATH").unwrap());
+    let arguments = ["run", "a goal", "--backend", "mock", "--worker", "codex", "--json"];
+    let ran = repo.agentloop_with(&arguments, &[("PATH", path.as_str())]).expect(0);
+    let run = ran.json()["run_id"].as_str().unwrap().to_owned();
+    let noted = "no worker changed a file; this failed: explore: `/bin/bash -lc 'echo fatal: out of luck >&2; exit 3'` \
+                 (exit code 3: fatal: out of luck), build: ";
+    assert!(ran.stderr.contains(&format!("note: {noted}")), "{}", ran.stderr);
+    let events = repo.events(&run);
+    let second = events.iter().filter(|event| event["kind"] == "iteration_started").nth(1).unwrap();
+    let feedback = second["data"]["feedback"].as_str().unwrap();
+    assert!(feedback.contains(&format!("Note: {noted}")), "{feedback}");
+}

@@ -287,10 +287,12 @@ pub fn review(
         text.push_str(&section("merging", &merging.join("\n"), SHORT));
     }
     let checks = checks(verification);
-    if checks.is_empty() {
+    if verification.checks.is_empty() {
         text.push_str("No checks are configured: run yourself what shows whether the work holds.\n\n");
     } else {
         text.push_str("What the checks said, run on the worktree as it is now:\n\n");
+    }
+    if !checks.is_empty() {
         text.push_str(&section("checks", &checks, MIDDLE));
     }
     if diff.trim().is_empty() {
@@ -453,6 +455,9 @@ mod tests {
         assert!(
             bare.contains("No checks are configured") && bare.contains("changed no file") && !bare.contains("merging")
         );
+        let noticed = Verification { remarks: vec!["no worker changed a file".to_owned()], ..Verification::default() };
+        let text = review(&Brief::default(), "", &[], &noticed, "");
+        assert!(text.contains("No checks are configured") && text.contains("Note: no worker changed a file"), "{text}");
     }
 
     #[test]

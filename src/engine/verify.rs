@@ -14,7 +14,7 @@ use super::{Engine, name_files};
 use crate::error::{Context as _, Result};
 use crate::ledger::{Ledger, Tree};
 use crate::run::event::Verified;
-use crate::run::goal::{Check, Isolation};
+use crate::run::goal::{Check, Isolation, Role};
 use crate::run::shadow;
 use crate::run::work::{CheckResult, Verification};
 
@@ -33,6 +33,9 @@ impl Engine {
     /// Writes the tree, runs every check, records the results. A run that is stopped meanwhile records nothing.
     pub(super) async fn verify(&self) -> Result<()> {
         let Captured { mut tree, protected } = self.capture().await?;
+        if protected.is_empty() && self.edits_files(Role::Subagent) {
+            tree.remarks.extend(self.recorder.with(|run| run.unchanged(&tree.id)));
+        }
         let shadows = self.find_shadows(&mut tree).await?;
         let (checks, recheck, isolation, iteration) = self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);

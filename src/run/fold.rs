@@ -194,6 +194,7 @@ impl Run {
             task.merged &= data.commit.is_none() || data.commit == task.commit;
             task.commit = data.commit.clone().or(task.commit.take());
             task.remarks.clone_from(&data.remarks);
+            task.failed_actions.clone_from(&data.failed_actions);
         }
         let backend = &data.agent.backend;
         let Some(failure) = &data.error else {

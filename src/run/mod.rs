@@ -170,6 +170,8 @@ pub struct Task {
     pub commit: Option<Oid>,
     /// What was noticed about its work when that was taken.
     pub remarks: Vec<String>,
+    /// Actions that failed by what its agent printed in the last attempt.
+    pub failed_actions: Vec<String>,
     /// Whether that commit is in the run's tree.
     pub merged: bool,
     /// Where it conflicted, and how often an integrator failed at it.

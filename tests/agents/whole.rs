@@ -192,7 +192,8 @@ fn whole_run(agent @ (_, name): Agent, counts: &Counts) {
     scene.assert_nothing_left();
 }
 
-/// A worker's only command fails, and it changes nothing: the record, its transcript as text, and the feedback tell of it.
+/// A worker's only command fails, and it changes nothing: the record, its transcript as text, the lines of the run and the
+/// reviewer's prompt tell of it.
 fn failing_command(agent @ (_, name): Agent) {
     let roles = LoopRoles::new()
         .plan(json!([{ "id": "one", "description": "put the right word into the first file" }]))
@@ -200,7 +201,8 @@ fn failing_command(agent @ (_, name): Agent) {
         .verdict(LoopRoles::rejects(&["a.txt: is not there"]));
     let title = |turn: &Turn| turn.system.contains("title generator").then(|| Reply::text("A title"));
     let Some(scene) = Scene::new(agent, Brain::loop_roles(roles).first(title)) else { return };
-    scene.ran(&["--timeout", CALL, "--max-iterations", "1", "--permissions", "all"]).expect(1);
+    let ran = scene.ran(&["--timeout", CALL, "--max-iterations", "1", "--permissions", "all"]).expect(1);
+    assert!(ran.stderr.contains("note: no worker changed a file"), "{name}: {}", ran.stderr);
     let text = scene.repo.agentloop(&["output", "iter1/one"]).expect(0).stdout;
     let raw = scene.repo.agentloop(&["output", "iter1/one", "--raw"]).expect(0).stdout;
     assert!(raw.contains("I could not do it."), "{name}: {raw}");
@@ -217,6 +219,11 @@ fn failing_command(agent @ (_, name): Agent) {
         let worker = calls.iter().find(|call| call["role"] == "subagent").unwrap();
         let failed = worker["failed_actions"][0].as_str().unwrap_or_default();
         assert!(failed.ends_with("(exit code 3: fatal: out of luck)"), "{name}: {worker:#}");
+        let noted = format!("no worker changed a file; this failed: one: {failed}");
+        assert!(ran.stderr.contains(&noted), "{name}: {}", ran.stderr);
+        let asked = scene.server.turns();
+        let review = asked.iter().find(|turn| turn.role() == Some(Role::Reviewer)).unwrap().prompt();
+        assert!(review.contains(&noted), "{name}: {review}");
     }
 }
 
