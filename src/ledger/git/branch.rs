@@ -55,7 +55,9 @@ pub fn commit(
         parents: parents.into(),
         extra_headers: Vec::new(),
     };
-    Ok(gix.write_object(commit).context("a commit cannot be written")?.detach())
+    // A second time where a gc removed the folder that it goes into.
+    let written = gix.write_object(&commit).or_else(|_| gix.write_object(&commit));
+    Ok(written.context("a commit cannot be written")?.detach())
 }
 
 /// The same as [`commit`], signed by git where that is wanted.
@@ -65,14 +67,14 @@ pub fn write(
     identity: &Identity,
     message: &str,
     tree: ObjectId,
-    parents: Vec<ObjectId>,
+    parents: &[ObjectId],
 ) -> Result<ObjectId> {
     if !sign {
-        return commit(&repo.gix(), identity, message, tree, parents);
+        return commit(&repo.gix(), identity, message, tree, parents.to_vec());
     }
     let mut git = Git::of(repo, "commit-tree").args(["-S", "-F", "-"]);
     for parent in parents {
-        git = git.arg("-p").id(parent);
+        git = git.arg("-p").id(*parent);
     }
     let signed = git.id(tree).identity(identity).input(message).word().map_err(|error| {
         Error::failed("a commit cannot be signed")

@@ -77,7 +77,7 @@ impl GitLedger {
             return Ok(false);
         };
         let tree = tree_of(&gix, head)?.to_string();
-        Ok(self.tracked_at(place).write(&tree)?.id == tree)
+        Ok(self.capture(&self.tracked_at(place), &tree)?.id == tree)
     }
 
     /// What is integrated so far, as a commit.
@@ -92,7 +92,7 @@ impl GitLedger {
             parents.push(Repository::id(commit)?);
         }
         let message = format!("agentloop: what is merged so far\n\n{RUN_TRAILER}: {}\n", self.run);
-        self.write_commit(&message, tree, parents)
+        self.write_commit(&message, tree, &parents)
     }
 
     /// Whether `commit` is what [`GitLedger::so_far`] would make.

@@ -12,6 +12,7 @@ mod diff;
 mod fixture;
 mod folder;
 mod guard;
+mod held;
 pub(crate) mod list;
 mod location;
 pub(crate) mod lock;
@@ -62,6 +63,7 @@ pub use self::repository::{Identity, Repository};
 pub use self::trial::Trial;
 
 use self::guard::{Guard, Keeper};
+use self::held::Written;
 use self::lock::RunLock;
 use self::output::Output;
 use self::record::Record;
@@ -91,6 +93,7 @@ pub struct GitLedger {
     slots: Slots,
     /// How many of them are being made.
     making: AtomicUsize,
+    written: Written,
     /// Watches what agents have no business with, while there are any.
     guard: Mutex<Option<Guard>>,
     /// Whether this driver has seen the run's branch: it began it, or found it.
@@ -204,9 +207,9 @@ impl GitLedger {
     /// Moves the branch from `old` to `new`, and notes what comes from here on it.
     fn move_branch(&self, old: &str, new: ObjectId, tree: &str) -> Result<()> {
         let change = Change { name: branch::name(&self.run), new: Some(new), old: Expect::Is(Repository::id(old)?) };
-        let mut swap = self.mover.swap(std::slice::from_ref(&change))?;
+        let mut swap = self.land(&change)?;
         if swap == Swap::Lost && self.branch_is_back(old)? {
-            swap = self.mover.swap(&[change])?;
+            swap = self.land(&change)?;
         }
         match swap {
             Swap::Done => {
@@ -233,14 +236,13 @@ impl GitLedger {
     /// Commits what stands uncommitted in the user's checkout, apart and before anything else.
     fn record_before(&self) -> Result<Option<Adopted>> {
         let tip = self.tip();
-        let written = self.tracked(None)?.write(&tip.tree)?;
+        let written = self.capture(&self.tracked(None)?, &tip.tree)?;
         if written.id == tip.tree {
             return Ok(None);
         }
         let message = branch::before_message(&self.run);
         let tree = Repository::id(&written.id)?;
-        let commit =
-            branch::commit(&self.repo.gix(), &self.identity, &message, tree, vec![Repository::id(&tip.commit)?])?;
+        let commit = self.write_commit(&message, tree, &[Repository::id(&tip.commit)?])?;
         self.move_branch(&tip.commit, commit, &written.id)?;
         Ok(Some(Adopted { commit: commit.to_string(), tree: written.id, message }))
     }
@@ -248,13 +250,6 @@ impl GitLedger {
     /// Where its worktree is, or goes.
     fn place(&self) -> Result<PathBuf> {
         worktree::place(&self.repo, &self.run, &self.preferences)
-    }
-
-    /// Writes a commit that will be on a ref, signed where that is wanted; no ref is moved.
-    fn write_commit(&self, message: &str, tree: ObjectId, parents: Vec<ObjectId>) -> Result<ObjectId> {
-        let commit = branch::write(&self.repo, self.preferences.sign, &self.identity, message, tree, parents)?;
-        self.sync(&[tree, commit])?;
-        Ok(commit)
     }
 
     /// Has objects survive a power cut, unless nothing needs to.
@@ -304,6 +299,7 @@ impl Ledger for GitLedger {
     }
 
     fn settle(&self) -> Result<()> {
+        self.write_again()?;
         self.record.settle()?;
         self.mark()
     }
@@ -348,7 +344,9 @@ impl Ledger for GitLedger {
             let before = if is_first { self.record_before()? } else { None };
             return Ok(Workspace { path, found: Found::Kept, before });
         }
-        let (worktree, found) = Worktree::ensure(&self.repo, &self.run, &self.place()?, &self.tip().commit)?;
+        let (place, tip) = (self.place()?, self.tip());
+        let ensure = || Worktree::ensure(&self.repo, &self.run, &place, &tip.commit);
+        let (worktree, found) = self.with_its_commits(ensure)?;
         if found == Found::Made {
             let _ = std::fs::remove_file(self.index()); // it described the worktree before
         }
@@ -365,7 +363,7 @@ impl Ledger for GitLedger {
         if let Some(worktree) = self.worktree() {
             if branch::is_ours(&adopted.message, &self.run) {
                 // A commit of ours whose event was never written: its files are the worktree's.
-                self.tracked(Some(&worktree))?.write(&adopted.tree)?;
+                self.capture(&self.tracked(Some(&worktree))?, &adopted.tree)?;
                 worktree.settle(&self.mover, Repository::id(&adopted.commit)?, &self.index())?;
             } else {
                 self.tracked(Some(&worktree))?.take_in(&worktree, &adopted.commit)?;
@@ -378,7 +376,7 @@ impl Ledger for GitLedger {
 
     fn write_tree(&self) -> Result<Tree> {
         let worktree = self.worktree();
-        let written = self.tracked(worktree.as_ref())?.write(&self.tip().tree)?;
+        let written = self.capture(&self.tracked(worktree.as_ref())?, &self.tip().tree)?;
         self.sync(&[Repository::id(&written.id)?])?;
         Ok(written)
     }
@@ -434,7 +432,7 @@ impl Ledger for GitLedger {
         let keeper = Keeper { repo: &self.repo, mover: &self.mover, run: &self.run };
         let (commit, changed) = std::thread::scope(|scope| {
             let looking = scope.spawn(|| self.guarded().as_mut().map_or(Ok(()), |guard| guard.compare(&keeper)));
-            let commit = self.write_commit(draft.message, tree, parents)?;
+            let commit = self.write_commit(draft.message, tree, &parents)?;
             let changed = tree::changes(&gix, Repository::id(&self.tip().tree)?, tree)?;
             looking.join().map_err(|_| Error::failed("a thread that looked at the checkout died"))??;
             Ok::<_, Error>((commit, changed))
@@ -468,6 +466,7 @@ impl Ledger for GitLedger {
     fn close(&self) -> Result<()> {
         self.close_places()?;
         self.close_reader_place()?;
+        self.release_held()?;
         let Some(worktree) = self.worktree() else { return Ok(()) };
         let base_tree = {
             let gix = self.repo.gix();

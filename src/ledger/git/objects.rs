@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use gix::{ObjectId, Repository};
 
@@ -31,6 +32,11 @@ pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
         return false;
     }
     Git::in_git_dir(repo.common_dir(), "cat-file").arg("-e").id(id).output().is_ok()
+}
+
+/// When git packed objects last, or pruned packs.
+pub(super) fn packed(repo: &Repository) -> Option<SystemTime> {
+    repo.objects.store_ref().path().join("pack").metadata().and_then(|about| about.modified()).ok()
 }
 
 /// Makes the folders that new objects go into, where several users share the repository: gix makes them with the modes of

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use gix::ObjectId;
 
+use super::held::{self, Written};
 use super::lock::{self, RunLock, driven};
 use super::output::Output;
 use super::record::{self, Adoption, Record};
@@ -12,6 +13,7 @@ use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::seal::Seals;
 use super::slots::Slots;
+use super::workers::tree_of;
 use super::{GitLedger, Tip, branch, objects, read, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, RunStore, Store};
@@ -62,7 +64,8 @@ impl GitLedger {
         let base = Repository::id(&new.base)?;
         let tree =
             gix.find_commit(base).and_then(|commit| commit.tree_id()).context("the base cannot be read")?.detach();
-        let start = branch::write(&repo, new.preferences.sign, &repo.identity(), &new.message, tree, vec![base])?;
+        let write = || branch::write(&repo, new.preferences.sign, &repo.identity(), &new.message, tree, &[base]);
+        let (start, content) = held::written(&gix, write)?;
         let change = Change { name, new: Some(start), old: Expect::Absent };
         let NewRecord { run, isolation, preferences, .. } = new;
         let begun = OnRecord { run, tip: start.to_string(), isolation, preferences };
@@ -70,8 +73,9 @@ impl GitLedger {
         let create = |repo: &gix::Repository, mover, run, page| {
             Record::create(repo, mover, run, page).and_then(|record| record.sealed(seals)).map(|record| (record, false))
         };
-        let ledger = Self::assemble(repo, begun, lock, create)?;
-        ledger.record.begin_with(change);
+        let ledger = Self::assemble(repo, begun, Some(tree), lock, create)?;
+        ledger.remember(start, content.clone());
+        ledger.record.begin_with(change, content);
         ledger.seen_branch.store(true, Ordering::Relaxed);
         Ok(ledger)
     }
@@ -139,12 +143,13 @@ impl GitLedger {
         let seals = seals(&repo, &known.run);
         let open =
             |repo: &gix::Repository, mover, run, page| Record::open_sealed(repo, mover, run, page, seals, adoption);
-        Self::assemble(repo, known, lock, open)
+        Self::assemble(repo, known, None, lock, open)
     }
 
     fn assemble(
         repo: Repository,
         known: OnRecord,
+        tree: Option<ObjectId>,
         lock: RunLock,
         record: impl FnOnce(&gix::Repository, Arc<RefMover>, RunId, ObjectId) -> Result<(Record, bool)>,
     ) -> Result<Self> {
@@ -153,12 +158,12 @@ impl GitLedger {
         let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
         let mover = Arc::new(mover);
         let page = Repository::id(&tip)?;
-        let commit = repo.gix().find_commit(page).and_then(|commit| commit.tree_id().map(gix::Id::detach));
-        let tree = commit.context(format!("the run's newest commit {tip} cannot be read"))?.to_string();
+        let tree = tree.map_or_else(|| tree_of(&repo.gix(), page), Ok)?.to_string();
         let (name, email) = identity.committer.clone();
         let (record, unproven) = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
         let record = record.by(record::Identity { name, email }).durability(durability);
         let slots = Slots::new(run_dir(repo.common_dir(), &run));
+        let written = Written::new(&repo.gix());
         let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
         Ok(Self {
             repo,
@@ -173,6 +178,7 @@ impl GitLedger {
             worktree: Mutex::new(None),
             slots,
             making: AtomicUsize::new(0),
+            written,
             guard: Mutex::new(None),
             seen_branch: AtomicBool::new(false),
             unproven,

@@ -53,7 +53,7 @@ impl GitLedger {
         if tracked.untouched()? == Some(Repository::id(&reader.tree)?) {
             return Ok((Vec::new(), remarks));
         }
-        let written = tracked.write(&reader.tree)?.id;
+        let written = self.capture(&tracked, &reader.tree)?.id;
         let changed = protect::changed(&self.repo, &reader.tree, &written, &[EVERYTHING.to_owned()])?;
         if !changed.is_empty() {
             let message = format!("agentloop: changed by an agent that was to read in {}\n", self.run);

@@ -5,9 +5,10 @@ use std::time::SystemTime;
 
 use gix::actor::Signature;
 use gix::bstr::BString;
-use gix::objs::Tree;
+use gix::objs::{Tree, Write as _};
 use gix::{ObjectId, Repository};
 
+use super::held::Patience;
 use super::notes::{self, Note};
 use super::objects::{self, blob};
 use super::own::Own;
@@ -29,6 +30,8 @@ pub use self::again::Adoption;
 pub const PAGE_LIMIT: usize = 64 * 1024;
 /// How often a flush goes on after another hand was quicker.
 const TRIES: usize = 1000;
+/// How often one goes on that fails although nothing is missing: a gc removes folders that objects are written into.
+const FAILURES: u32 = 3;
 
 /// Who authors the commits of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,8 +82,8 @@ struct State {
     text: Option<Vec<u8>>,
     /// Written and not yet synced.
     unsynced: Vec<ObjectId>,
-    /// What comes into being with the first events, or not at all.
-    beside: Option<Change>,
+    /// What comes into being with the first events, or not at all: a ref, and the content of its commit.
+    beside: Option<(Change, Vec<u8>)>,
     /// All that this driver and those before it have recorded.
     own: Own,
     /// Acknowledges what is recorded, where this clone has a private store.
@@ -91,6 +94,9 @@ struct State {
     tampering: Vec<String>,
     /// When git packed objects last, as this driver began.
     packed: Option<SystemTime>,
+    /// Whether objects were gone before a ref named them.
+    is_pruned: bool,
+    patience: Patience,
     /// The message and the time of the newest commit.
     newest: Option<(String, i64)>,
 }
@@ -152,10 +158,10 @@ impl Record {
     }
 
     /// Has `branch` come into being with the first events: a driver that is killed leaves both, or neither.
-    pub fn begin_with(&self, branch: Change) {
+    pub fn begin_with(&self, branch: Change, commit: Vec<u8>) {
         let mut state = self.state();
         state.unsynced.extend(branch.new);
-        state.beside = Some(branch);
+        state.beside = Some((branch, commit));
     }
 
     /// Appends `batch` in one commit and returns once the ref stands at it.
@@ -164,60 +170,78 @@ impl Record {
     /// Where it could not be written; then none of the batch is on the record.
     pub fn append(&self, batch: &Batch<'_>) -> Result<()> {
         let mut state = self.state();
-        let sync = self.durability.wants(batch.durable);
+        let mut failures = 0;
         for _ in 0..TRIES {
-            let flush = match self.write(&mut state, batch) {
-                Err(_) if !state.parent_is_whole()? => continue,
-                flush => flush?,
-            };
-            if self.durability == Durability::Never {
-                state.unsynced.clear();
-            }
-            if sync {
-                objects::sync_objects(&state.repo, &state.unsynced)?;
-                state.unsynced.clear();
-            }
-            if let Some(keeper) = &mut state.keeper {
-                let kind = if sync { Kind::Durable } else { Kind::Later };
-                keeper.acknowledge(flush.commit, batch.snapshot.seq, kind, &flush.codes)?;
-            }
-            let swap = self.move_ref(&mut state, flush.commit);
-            if !matches!(swap, Ok(Some(Swap::Done)))
-                && let Some(keeper) = &mut state.keeper
-            {
-                keeper.retract()?;
-            }
-            match swap? {
-                None => {}
-                Some(Swap::Done) => {
-                    state.beside = None;
-                    state.root = flush.root;
-                    state.page = flush.page;
-                    state.text = Some(flush.text);
-                    state.newest = Some((flush.message, flush.seconds));
-                    for line in &flush.lines {
-                        state.own.add(flush.page, line.as_bytes());
+            match self.flush(&mut state, batch) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    failures += u32::from(state.parent_is_whole()?);
+                    if failures > FAILURES {
+                        return Err(error);
                     }
-                    return if sync { objects::sync_ref(self.mover.common_dir(), &self.name) } else { Ok(()) };
+                    // What was on its way may be gone in part.
+                    state.is_pruned = true;
                 }
-                Some(Swap::Lost) if state.beside.is_some() => {
-                    return Err(Error::failed(format!(
-                        "the branch or the log of {} came into being meanwhile",
-                        self.run
-                    )));
-                }
-                Some(Swap::Lost) => state.look_again(&self.mover, &self.name)?,
             }
         }
         Err(Error::failed(format!("cannot append to {}", self.name)).hint("another process changes it all the time"))
     }
 
+    /// Appends `batch`, unless another hand is quicker or takes its objects away; whether it is on the record.
+    fn flush(&self, state: &mut State, batch: &Batch<'_>) -> Result<bool> {
+        let sync = self.durability.wants(batch.durable);
+        let flush = self.write(state, batch)?;
+        if self.durability == Durability::Never {
+            state.unsynced.clear();
+        }
+        if sync {
+            objects::sync_objects(&state.repo, &state.unsynced)?;
+            state.unsynced.clear();
+        }
+        if let Some(keeper) = &mut state.keeper {
+            let kind = if sync { Kind::Durable } else { Kind::Later };
+            keeper.acknowledge(flush.commit, batch.snapshot.seq, kind, &flush.codes)?;
+        }
+        let swap = self.move_ref(state, flush.commit);
+        if !matches!(swap, Ok(Some(Swap::Done)))
+            && let Some(keeper) = &mut state.keeper
+        {
+            keeper.retract()?;
+        }
+        match swap? {
+            None => state.is_pruned = true,
+            Some(Swap::Done) => {
+                state.beside = None;
+                state.root = flush.root;
+                state.page = flush.page;
+                state.text = Some(flush.text);
+                state.newest = Some((flush.message, flush.seconds));
+                for line in &flush.lines {
+                    state.own.add(flush.page, line.as_bytes());
+                }
+                if sync {
+                    objects::sync_ref(self.mover.common_dir(), &self.name)?;
+                }
+                return Ok(true);
+            }
+            Some(Swap::Lost) if state.beside.is_some() => {
+                return Err(Error::failed(format!("the branch or the log of {} came into being meanwhile", self.run)));
+            }
+            Some(Swap::Lost) => state.look_again(&self.mover, &self.name)?,
+        }
+        Ok(false)
+    }
+
     /// Moves the ref to `commit`; nothing where that is gone: a `git gc --prune=now` beside us took what no ref named yet.
     fn move_ref(&self, state: &mut State, commit: ObjectId) -> Result<Option<Swap>> {
         let change = Change { name: self.name.clone(), new: Some(commit), old: state.at };
-        let changes: Vec<Change> = std::iter::once(change).chain(state.beside.clone()).collect();
+        let changes: Vec<Change> =
+            std::iter::once(change).chain(state.beside.iter().map(|(branch, _)| branch.clone())).collect();
         let swap = match self.mover.swap(&changes) {
-            Err(_) if !state.repo.has_object(commit) => return Ok(None),
+            Err(_) if changes.iter().any(|change| change.new.is_some_and(|new| !state.repo.has_object(new))) => {
+                return Ok(None);
+            }
             swap => swap?,
         };
         if swap == Swap::Done {
@@ -245,6 +269,9 @@ impl Record {
         };
         let repo = &state.repo;
         let failed = "cannot write the run's log";
+        if let Some((_, commit)) = &state.beside {
+            repo.objects.write_buf(gix::objs::Kind::Commit, commit).context(failed)?;
+        }
         let note = Note { on: page, blob: repo.write_blob(&text).context(failed)?.detach() };
         let mut root = state.root.clone();
         let below = notes::put(repo, &mut root, note)?;
@@ -326,7 +353,9 @@ impl State {
             keeper: None,
             foreign: 0,
             tampering: Vec::new(),
-            packed: again::packed(repo),
+            packed: objects::packed(repo),
+            is_pruned: false,
+            patience: Patience::default(),
             newest: None,
         }
     }

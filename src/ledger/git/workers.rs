@@ -87,8 +87,12 @@ impl Workers for GitLedger {
     }
 
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
-        let ours = self.so_far(merging)?.to_string();
-        let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
+        let merge = || {
+            let ours = self.so_far(merging)?.to_string();
+            let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
+            Ok((Repository::id(&trial.tree)?, trial))
+        };
+        let trial = self.keep_tree("merged", Repository::id(merging.tree)?, merge, || Ok(false))?;
         Ok(if trial.conflicts.is_empty() { Merged::Clean(trial.tree) } else { Merged::Conflict(trial.conflicts) })
     }
 
@@ -112,12 +116,12 @@ impl Workers for GitLedger {
         let (worktree, gix) = (self.worktree(), self.repo.gix());
         let tip = Repository::id(tip)?;
         let tracked = self.tracked(worktree.as_ref())?;
-        let tree = Repository::id(&tracked.write(&self.tip().tree)?.id)?;
+        let tree = Repository::id(&self.capture(&tracked, &self.tip().tree)?.id)?;
         if self.task_ref(task)?.is_none() && tree != tree_of(&gix, tip)? {
             let message = format!("agentloop: what {task} left in the worktree of its run\n");
             let head = worktree.as_ref().and_then(|worktree| worktree.head(&gix)).unwrap_or(tip);
             let parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
-            self.keep_on(task, self.write_commit(&message, tree, parents)?)?;
+            self.keep_on(task, self.write_commit(&message, tree, &parents)?)?;
         }
         tracked.reset(&tip.to_string())?;
         worktree.map_or(Ok(()), |worktree| worktree.settle(&self.mover, tip, &self.index()))
@@ -126,7 +130,7 @@ impl Workers for GitLedger {
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {
         let worktree = self.worktree();
         let tracked = self.tracked(worktree.as_ref())?;
-        let mut stands = tracked.write(&self.tip().tree)?;
+        let mut stands = self.capture(&tracked, &self.tip().tree)?;
         let mut target = to.to_owned();
         if stands.id != to && stands.id != from {
             // Half of a move that was cut short, or somebody's edits: what is in neither tree stays.
@@ -155,7 +159,7 @@ impl GitLedger {
     fn unbroken<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
         let before = mends();
-        work().or_else(|error| {
+        self.with_its_commits(&work).or_else(|error| {
             self.guarded().as_mut().map_or(Ok(()), |guard| guard.mend(&self.repo))?;
             if mends() == before { Err(error) } else { work() }
         })
@@ -215,7 +219,7 @@ impl GitLedger {
             return Ok(begun.unwrap_or_else(|| opening.tip.to_owned()));
         }
         let message = format!("agentloop: {} begins with the work that was done for it before\n", opening.task);
-        let merge = self.write_commit(&message, Repository::id(&trial.tree)?, vec![tip, work])?;
+        let merge = self.write_commit(&message, Repository::id(&trial.tree)?, &[tip, work])?;
         self.keep_on(opening.task, merge)?;
         Ok(merge.to_string())
     }
@@ -301,7 +305,7 @@ impl GitLedger {
             // What it committed and its files do not show: a submodule's commit that is not checked out.
             left.remarks.extend(tracked.follow(&head.to_string())?);
         }
-        let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
+        let written = self.capture(&tracked, &tree_of(&gix, tip)?.to_string())?;
         left.remarks.extend(written.remarks);
         let mut tree = Repository::id(&written.id)?;
         let is_behind = head != tip && branch::contains(&gix, tip, head);
@@ -322,7 +326,7 @@ impl GitLedger {
                 () => vec![tip, head],
             };
             parents.extend(also.filter(|also| !branch::contains(&gix, head, *also)));
-            self.write_commit(message, tree, parents)?
+            self.write_commit(message, tree, &parents)?
         };
         for lost in worktree.head_log().into_iter().chain(known) {
             let is_kept = branch::contains(&gix, commit, lost) || branch::contains(&gix, tip, lost);
@@ -345,9 +349,9 @@ impl GitLedger {
         let index = self.index_of(path);
         let git_dir = self.repo.common_dir().to_owned();
         let tracked = Tracked { repo: &self.repo, run: &self.run, path, git_dir, seed: index.clone(), index };
-        let written = tracked.write(&tree_of(&gix, tip)?.to_string())?;
+        let written = self.capture(&tracked, &tree_of(&gix, tip)?.to_string())?;
         let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
-        let commit = self.write_commit(message, Repository::id(&written.id)?, vec![parent])?;
+        let commit = self.write_commit(message, Repository::id(&written.id)?, &[parent])?;
         self.keep_on(&claim.task, commit)?;
         let mut remarks = written.remarks;
         remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
@@ -368,7 +372,7 @@ impl GitLedger {
 
     fn keep_on(&self, task: &Task, commit: ObjectId) -> Result<()> {
         let change = Change { name: self.ref_of(task), new: Some(commit), old: Expect::Any };
-        match self.mover.swap(&[change])? {
+        match self.land(&change)? {
             Swap::Done => Ok(()),
             Swap::Lost => Err(Error::failed(format!("somebody moved '{}' meanwhile", self.ref_of(task)))),
         }

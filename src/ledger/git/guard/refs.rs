@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::files::Found;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::branch::{self, contains, stamp};
+use crate::ledger::git::held::HELD;
 use crate::ledger::git::refs::{Change, Expect, RefMover, Swap};
 use crate::ledger::git::repository::Repository;
 use crate::run::goal::RunId;
@@ -50,7 +51,9 @@ impl Refs {
         for reference in platform.all().context("refs cannot be read")?.filter_map(std::result::Result::ok) {
             let name = reference.name().as_bstr().to_str_lossy().into_owned();
             let is_own = own.contains(&name) || below.iter().any(|prefix| name.starts_with(prefix));
-            if !is_own && !OF_A_WORKTREE.iter().any(|prefix| name.starts_with(prefix)) {
+            // A driver removes those of its own run as it likes.
+            let is_held = name.starts_with(OF_WORKERS) && name.contains(&format!("/{HELD}/"));
+            if !is_own && !is_held && !OF_A_WORKTREE.iter().any(|prefix| name.starts_with(prefix)) {
                 at.insert(name, reference.target().into_owned().to_string());
             }
         }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use gix::objs::Tree;
 use gix::{ObjectId, Repository};
 
+use super::super::objects;
 use super::super::own::{self, Own};
 use super::super::read::{self, LOCAL};
-use super::super::refs::{Expect, RefMover, Swap};
+use super::super::refs::{Expect, RefMover};
 use super::super::seal::{Acks, Keeper, Kind, Seals};
 use super::super::union::{self, Log};
 use super::super::verify::{self, Line, Verified};
@@ -97,9 +97,10 @@ impl Record {
     pub fn settle(&self) -> Result<()> {
         let mut state = self.state();
         let Some((message, seconds)) = state.newest.clone() else { return Ok(()) };
-        let packed = packed(&state.repo);
-        let was_packed = std::mem::replace(&mut state.packed, packed) != packed;
+        let packed = objects::packed(&state.repo);
+        let was_packed = std::mem::replace(&mut state.packed, packed) != packed || state.is_pruned;
         for _ in 0..TRIES {
+            state.patience.outlast_gc(self.mover.common_dir(), state.is_pruned);
             let is_there = union::tip(&state.repo, &self.name).is_ok_and(|tip| tip.map(Expect::Is) == Some(state.at));
             // A gc beside a flush may have pruned of it what no ref named yet.
             let is_whole = !was_packed || state.parent_is_whole()?;
@@ -118,9 +119,8 @@ impl Record {
             }
             let tree = state.repo.write_object(&state.root).context("cannot write the run's log")?.detach();
             let commit = self.commit(&state, tree, message.clone(), seconds)?;
-            if matches!(self.move_ref(&mut state, commit)?, Some(Swap::Done)) {
-                break;
-            }
+            // Looked at once more where it is there, since a gc may have taken some of it meanwhile.
+            let _ = self.move_ref(&mut state, commit)?;
         }
         let Expect::Is(tip) = state.at else { return Ok(()) };
         state.keeper.as_mut().map_or(Ok(()), |keeper| keeper.close(tip))
@@ -260,9 +260,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// When git packed objects last, or pruned packs.
-pub(super) fn packed(repo: &Repository) -> Option<SystemTime> {
-    repo.objects.store_ref().path().join("pack").metadata().and_then(|about| about.modified()).ok()
 }
