@@ -1,5 +1,7 @@
 //! Usage limits, shared by all runs of a user; who plays which role; and what may be spent.
 
+mod words;
+
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};

@@ -101,8 +101,9 @@ fn failures_are_told_apart() {
     assert_eq!(error(json!(403), "x").kind, FailureKind::NotLoggedIn);
     assert!(error(json!(401), "x").hint.unwrap().contains("/login"));
     assert_eq!(error(json!(404), "x").kind, FailureKind::UnknownModel);
-    let limited = error(json!(429), "Claude AI usage limit reached|1790000000");
-    assert_eq!((limited.kind, limited.reset_at), (FailureKind::RateLimited, Some(Timestamp(1_790_000_000_000))));
+    let soon = explain::now().0 / 1000 + 7200;
+    let limited = error(json!(429), &format!("Claude AI usage limit reached|{soon}"));
+    assert_eq!((limited.kind, limited.reset_at), (FailureKind::RateLimited, Some(Timestamp(soon * 1000))));
     assert_eq!(error(Value::Null, "Connection to the API was lost").kind, FailureKind::Network);
     let stopped = of(json!({"type": "result", "subtype": "error_max_turns", "is_error": true, "errors": ["too many"]}));
     assert_eq!((stopped.kind, stopped.message.as_str()), (FailureKind::Crashed, "too many"));

@@ -1,5 +1,10 @@
 //! What a failed call means, from the status of its service and from its words.
 
+use std::time::SystemTime;
+
+use jiff::tz::TimeZone;
+
+use super::reset;
 use crate::run::event::{Timestamp, clip};
 use crate::run::work::{Failure, FailureKind};
 
@@ -8,7 +13,7 @@ pub(super) const SAID: usize = 2 << 10;
 
 /// Words that tell how a call failed, most telling first; all of a row's must occur. They were seen in the answers of
 /// the agents under `tests/captures`, or are those of the errors of Node.js that they pass on (`errno(3)` names).
-const WORDS: [(FailureKind, &[&str]); 37] = [
+const WORDS: [(FailureKind, &[&str]); 49] = [
     (FailureKind::NotLoggedIn, &["not logged in"]),
     (FailureKind::NotLoggedIn, &["please run /login"]),
     (FailureKind::NotLoggedIn, &["invalid api key"]),
@@ -22,6 +27,16 @@ const WORDS: [(FailureKind, &[&str]); 37] = [
     (FailureKind::NotLoggedIn, &["oauth token"]),
     (FailureKind::NotLoggedIn, &["set an auth method"]),
     (FailureKind::NotLoggedIn, &["credit balance is too low"]),
+    // Claude Code: "You're out of usage credits · resets Dec 4", and without a reset where only money helps.
+    (FailureKind::RateLimited, &["out of usage credits", "resets"]),
+    (FailureKind::NotLoggedIn, &["out of usage credits"]),
+    // Codex: "Your workspace is out of credits.", "Quota exceeded. Check your plan and billing details."
+    (FailureKind::NotLoggedIn, &["out of credits"]),
+    (FailureKind::NotLoggedIn, &["quota exceeded. check your plan"]),
+    // OpenAI's API says so of a spent account, and Gemini's of a limit.
+    (FailureKind::NotLoggedIn, &["insufficient_quota"]),
+    (FailureKind::RateLimited, &["exceeded your current quota", "retry"]),
+    (FailureKind::NotLoggedIn, &["exceeded your current quota"]),
     (FailureKind::UnknownModel, &["issue with the selected model"]),
     (FailureKind::UnknownModel, &["model", "does not exist"]),
     (FailureKind::UnknownModel, &["model", "not found"]),
@@ -35,6 +50,13 @@ const WORDS: [(FailureKind, &[&str]); 37] = [
     (FailureKind::RateLimited, &["monthly spend limit"]),
     (FailureKind::RateLimited, &["spending cap reached"]),
     (FailureKind::RateLimited, &["limit reached"]),
+    // Z.ai: "Weekly/Monthly Limit Exhausted"; Gemini: "You have exhausted your capacity|daily quota on this model."
+    (FailureKind::RateLimited, &["limit exhausted"]),
+    (FailureKind::RateLimited, &["exhausted your"]),
+    (FailureKind::RateLimited, &["resource_exhausted"]),
+    // Copilot: "your request was rate-limited"; opencode: "Free usage exceeded, subscribe to Go".
+    (FailureKind::RateLimited, &["rate-limited"]),
+    (FailureKind::RateLimited, &["free usage exceeded"]),
     (FailureKind::RateLimited, &["too many requests"]),
     (FailureKind::Overloaded, &["overloaded"]),
     (FailureKind::Overloaded, &["at capacity"]),
@@ -71,17 +93,19 @@ pub(super) fn kind(status: Option<u64>, words: &str) -> FailureKind {
 pub(super) fn failure(status: Option<u64>, words: &str) -> Failure {
     let kind = kind(status, words);
     let mut failure = Failure::new(kind, clip(words.trim(), SAID));
-    if kind == FailureKind::RateLimited {
-        failure.reset_at = reset(words);
-    }
+    failure.reset_at = reset(kind, words);
     failure
 }
 
-/// When a limit resets, where the words end in it: `usage limit reached|1790000000`, seconds since the Unix epoch.
-fn reset(words: &str) -> Option<Timestamp> {
-    let (_, after) = words.rsplit_once('|')?;
-    let digits: String = after.trim().chars().take_while(char::is_ascii_digit).collect();
-    epoch(digits.parse().ok()?)
+/// Reads when the limit resets that a call has met, in this machine's zone where the words name none.
+pub(super) fn reset(kind: FailureKind, words: &str) -> Option<Timestamp> {
+    (kind == FailureKind::RateLimited).then(|| reset::read(words, now(), &TimeZone::system())).flatten()
+}
+
+/// The time.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Seconds since the Unix epoch as a moment, where they are of this century.
@@ -106,6 +130,18 @@ mod tests {
             (None, "You've hit your session limit · resets 8pm (America/Indianapolis)", FailureKind::RateLimited),
             (None, "You've hit your weekly limit · resets Dec 3, 5pm (UTC)", FailureKind::RateLimited),
             (None, "Spending cap reached resets 6pm", FailureKind::RateLimited),
+            (None, "You're out of usage credits · resets Dec 4", FailureKind::RateLimited),
+            (None, "You're out of usage credits", FailureKind::NotLoggedIn),
+            (None, "Your workspace is out of credits. Add credits to continue.", FailureKind::NotLoggedIn),
+            (None, "You exceeded your current quota. Please retry in 41.5s.", FailureKind::RateLimited),
+            (None, "You exceeded your current quota, please check your plan", FailureKind::NotLoggedIn),
+            (None, "You have exhausted your daily quota on this model.", FailureKind::RateLimited),
+            (
+                None,
+                "Weekly/Monthly Limit Exhausted. Your limit resets at 2026-08-14T00:00:00Z",
+                FailureKind::RateLimited,
+            ),
+            (Some(400), "You have reached your specified API usage limits.", FailureKind::RateLimited),
             (None, "connect ECONNREFUSED 127.0.0.1:1", FailureKind::Network),
             (None, "out of cheese", FailureKind::Crashed),
         ] {
@@ -114,10 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_read_where_it_is_told() {
-        assert_eq!(reset("Claude AI usage limit reached|1790000000"), Some(Timestamp(1_790_000_000_000)));
-        assert_eq!(reset("a|b"), None);
-        assert_eq!(reset("limit reached|12"), None);
-        assert_eq!(reset("|99999999999999999999"), None);
+    fn only_a_limit_resets() {
+        let reset = |words: &str| failure(None, words).reset_at;
+        assert!(reset("You've hit your session limit · resets in 2h").is_some());
+        assert!(reset("You've hit your session limit").is_none());
+        assert!(reset("connect ECONNREFUSED; try again in 2h").is_none());
     }
 }

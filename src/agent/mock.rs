@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::explain;
 use super::{Agent, Reply, Request, Response};
 use crate::error::{Error, Result};
-use crate::run::event::Timestamp;
 use crate::run::goal::Role;
 use crate::run::work::{Failure, FailureKind, Usage};
 
@@ -271,7 +271,7 @@ impl ScriptedFailure {
         let message = self.message.clone().unwrap_or_else(|| "the mock fails as it was told to".to_owned());
         let reset = message.strip_prefix("reset=").and_then(|seconds| seconds.trim().parse::<f64>().ok());
         let mut failure = Failure::new(self.kind, message);
-        failure.reset_at = reset.filter(|seconds| seconds.is_finite()).map(|seconds| now().plus(seconds));
+        failure.reset_at = reset.filter(|seconds| seconds.is_finite()).map(|seconds| explain::now().plus(seconds));
         failure
     }
 }
@@ -282,11 +282,6 @@ fn split_number(text: &str, mark: char) -> Option<(&str, Option<u32>)> {
         Some((text, number)) => Some((text, Some(number.parse().ok()?))),
         None => Some((text, None)),
     }
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(0).plus(since.as_secs_f64())
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ async fn calls_fail_as_scripted() {
     assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Crashed, "a: b"));
     let failure = mock.run(&request(Role::Reviewer, dir.path())).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::RateLimited);
-    let wait = failure.reset_at.unwrap().since(now());
+    let wait = failure.reset_at.unwrap().since(explain::now());
     assert!((80.0..=90.0).contains(&wait), "{wait}");
     let failure = mock.run(&request(Role::Criteria, dir.path())).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotLoggedIn);

@@ -17,6 +17,7 @@ pub(crate) mod probe;
 mod program;
 pub(crate) mod prompts;
 pub(crate) mod registry;
+mod reset;
 mod story;
 pub(crate) mod stream;
 mod template;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::explain;
 use super::known::{API_CAN, APIS, Can, KNOWN, Known, Login};
 use super::registry::{BackendView, Registry};
 use crate::error::{Error, Result};
@@ -75,7 +76,7 @@ pub async fn check(registry: &Registry, name: &str, permissions: Permissions) ->
     let logged_in = async { if may_be_logged_out { login(&program, known).await } else { LoggedIn::Unknown } };
     let sandbox = async {
         let words = known.sandbox.filter(|_| permissions == Permissions::Edit)?;
-        ask(&program, words).await.filter(|finished| finished.status == Status::Exited(1))
+        ask(&program, words).await.filter(|finished| finished.status == Status::Exited(1) && is_answer(finished))
     };
     let (logged_in, sandbox) = tokio::join!(logged_in, sandbox);
     if logged_in == LoggedIn::No {
@@ -172,11 +173,13 @@ fn packaged(file: &Path) -> Option<String> {
 
 async fn login(program: &Path, known: &Known) -> LoggedIn {
     match &known.login {
-        Login::Asked(words) => match ask(program, words).await.map(|finished| finished.status) {
-            Some(Status::Exited(0)) => LoggedIn::Yes,
-            Some(Status::Exited(_)) => LoggedIn::No,
-            _ => LoggedIn::Unknown,
-        },
+        Login::Asked(words) => {
+            match ask(program, words).await.map(|finished| (finished.status, is_answer(&finished))) {
+                Some((Status::Exited(0), _)) => LoggedIn::Yes,
+                Some((Status::Exited(_), true)) => LoggedIn::No,
+                _ => LoggedIn::Unknown,
+            }
+        }
         Login::Traces { variables, files } => {
             let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
             let home = std::env::var_os("HOME").map(PathBuf::from);
@@ -184,6 +187,12 @@ async fn login(program: &Path, known: &Known) -> LoggedIn {
             if variables.iter().any(set) || files.iter().any(left) { LoggedIn::Yes } else { LoggedIn::Unknown }
         }
     }
+}
+
+/// Whether a program that failed answered what it was asked: a limit or a network that is down tells nothing of a login.
+fn is_answer(finished: &Finished) -> bool {
+    let words = finished.stdout.text() + &finished.stderr.text();
+    !explain::kind(None, &words).is_transient()
 }
 
 async fn ask(program: &Path, words: &[&str]) -> Option<Finished> {

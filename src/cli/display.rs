@@ -153,7 +153,7 @@ impl Display {
                 self.begin(state, "checks", "running the checks", event.ts);
             }
             Fact::Verified(_) => end(state, "checks"),
-            Fact::Waiting(_) => self.begin(state, "waiting", "waiting", event.ts),
+            Fact::Waiting(data) => self.begin(state, "waiting", &story::waiting(data, event.ts), event.ts),
             Fact::RunFinished(_) | Fact::RunError(_) | Fact::NeedsInput(_) | Fact::RunResumed(_) => {
                 std::mem::take(&mut state.under_way).values().for_each(ProgressBar::finish_and_clear);
             }

@@ -2,13 +2,15 @@
 
 use std::fmt::Write as _;
 
+use jiff::tz::TimeZone;
+
 use super::paint;
 use super::render::{check_lines, span};
 use super::sanitize::{lines, short};
 use crate::run::Run;
-use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Unheard};
+use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Timestamp, Unheard, Waiting};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
-use crate::run::text::count;
+use crate::run::text::{count, waiting_for};
 use crate::run::work::{CheckResult, Review, Verification};
 
 /// Longest line that an agent's words make, in characters.
@@ -17,6 +19,11 @@ const WIDTH: usize = 160;
 const NOTE: usize = 1000;
 /// How many of a review's issues are shown.
 const ISSUES: usize = 8;
+
+/// How long a run waits from `since` on, until when in local time, and for which backend.
+pub fn waiting(data: &Waiting, since: Timestamp) -> String {
+    waiting_for(&short(&data.backend, WIDTH), data.until, since, &TimeZone::system())
+}
 
 /// What `event` says to a person who follows `run`; nothing where it says nothing new. `took` is how long its worker
 /// was at it; `closing` adds the end and how to take the work, which a result says otherwise.
@@ -94,10 +101,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
                 data.remarks.iter().map(|remark| format!("  {}: {}", paint::notable("warning"), short(remark, WIDTH)));
             notes.collect::<Vec<String>>().join("\n")
         }
-        Fact::Waiting(data) => {
-            let left = span(data.until.since(event.ts));
-            format!("  waiting {left} for {}: {}", short(&data.backend, WIDTH), short(&data.reason, WIDTH))
-        }
+        Fact::Waiting(data) => format!("  {}: {}", waiting(data, event.ts), short(&data.reason, WIDTH)),
         Fact::RunCancelled(_) => "stopping".to_owned(),
         Fact::RunError(data) => format!("{}: {}", paint::bad("error"), short(&data.message, WIDTH)),
         Fact::RunFinished(data) if closing => {

@@ -25,7 +25,7 @@ use crate::run::event::{
 };
 use crate::run::goal::{AgentChoice, Role, session_id};
 use crate::run::id::SubgoalId;
-use crate::run::work::{Failure, FailureKind, Plan};
+use crate::run::work::{Failure, FailureKind, Plan, is_believable_reset};
 
 /// Transient failures in a row, of a service that does not say when to come back, before one counts as a failure.
 const PATIENCE: u32 = 12;
@@ -33,6 +33,9 @@ const PATIENCE: u32 = 12;
 const FIRST_BACKOFF: f64 = 1.0;
 /// Seconds between two calls at most.
 const LONGEST_BACKOFF: f64 = 300.0;
+/// The same two for usage limits, which may last a week.
+const LIMIT_PATIENCE: u32 = 200;
+const LONGEST_LIMIT_BACKOFF: f64 = 3600.0;
 /// How long a call may go on after it was told to stop, before it is let go of.
 const GRACE: Duration = Duration::from_secs(15);
 /// Questions put to the user at most.
@@ -242,6 +245,8 @@ impl Call {
         match result {
             Ok(response) => Answer { finished: finished(None, &response), result: Ok(response) },
             Err((mut failure, spent)) => {
+                let now = recorder.now();
+                failure.reset_at = failure.reset_at.filter(|reset| is_believable_reset(*reset, now));
                 failure.retry_at = self.retry_at(&failure, recorder);
                 Answer { finished: finished(Some(failure.clone()), &spent), result: Err(failure) }
             }
@@ -282,15 +287,18 @@ pub(super) fn passes_at(
     if !failure.kind.is_transient() {
         return None;
     }
-    if let Some(reset) = failure.reset_at {
-        if failure.kind == FailureKind::RateLimited {
+    let is_limit = failure.kind == FailureKind::RateLimited;
+    if let Some(reset) = failure.reset_at.filter(|reset| is_believable_reset(*reset, now)) {
+        if is_limit {
             limits.tell(backend, reset, now);
         }
         return Some(reset.max(now.plus(FIRST_BACKOFF)));
     }
-    let backoff = (FIRST_BACKOFF * 2f64.powi(i32::try_from(streak).unwrap_or(i32::MAX))).min(LONGEST_BACKOFF);
+    let (patience, longest) =
+        if is_limit { (LIMIT_PATIENCE, LONGEST_LIMIT_BACKOFF) } else { (PATIENCE, LONGEST_BACKOFF) };
+    let backoff = (FIRST_BACKOFF * 2f64.powi(i32::try_from(streak).unwrap_or(i32::MAX))).min(longest);
     let jitter = 0.75 + 0.5 * fastrand::f64();
-    (streak < PATIENCE).then(|| now.plus(backoff * jitter))
+    (streak < patience).then(|| now.plus(backoff * jitter))
 }
 
 /// Puts `request` to `agent`: its answer, or how it failed and what it brought back all the same. Neither holds a secret.

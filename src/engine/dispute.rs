@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{brief, passes_at, reply, spool};
@@ -25,9 +26,10 @@ use crate::process;
 use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::amount::Seconds;
-use crate::run::event::{Timestamp, span};
+use crate::run::event::Timestamp;
 use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 use crate::run::message::{self, Work};
+use crate::run::text::waiting_for;
 use crate::run::work::{CheckResult, Failure, FailureKind, Subgoal, Usage};
 
 /// A conflict, and who is to resolve it.
@@ -121,8 +123,10 @@ impl Dispute {
     }
 
     async fn wait(&self, until: Timestamp, why: &str, tell: &impl Fn(&str)) {
-        let left = until.since((self.clock)()).max(0.0);
-        tell(&format!("waiting {} for {}: {why}", span(left), self.choice.backend));
+        let now = (self.clock)();
+        let left = until.since(now).max(0.0);
+        let waiting = waiting_for(&self.choice.backend, until, now, &TimeZone::system());
+        tell(&format!("{waiting}: {why}"));
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs_f64(left)) => {},
             () = self.cancel.cancelled() => {},

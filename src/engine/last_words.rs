@@ -1,5 +1,7 @@
 //! What a run says at its end.
 
+use jiff::tz::TimeZone;
+
 use crate::run::Run;
 use crate::run::goal::StopReason;
 
@@ -22,9 +24,8 @@ pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<Strin
         | StopReason::MaxTokens
         | StopReason::MaxCost => (summary, resume(&run.more(reason))),
         StopReason::UsageLimit => {
-            let until = run.pauses.values().map(|pause| pause.until).max();
-            let reset = until.and_then(|until| time::OffsetDateTime::from_unix_timestamp(until.0 / 1000).ok());
-            let reset = reset.map(|reset| format!("it resets at {:02}:{:02} UTC; ", reset.hour(), reset.minute()));
+            let reset = run.pauses.values().filter_map(|pause| pause.reset).max();
+            let reset = reset.map(|reset| format!("it resets at {}; ", reset.shown(run.now, &TimeZone::system())));
             (summary, resume("").map(|resume| reset.unwrap_or_default() + &resume))
         }
         StopReason::NoProgress => {

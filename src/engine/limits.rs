@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::shared;
 use crate::process;
 use crate::run::event::Timestamp;
+use crate::run::work::is_believable_reset;
 
 /// The file's name in the user's state directory, below `git-agentloop`.
 const NAME: &str = "limits.json";
-/// The farthest reset that is believed, in seconds: services have limits of a week.
-const FARTHEST: f64 = 14.0 * 86_400.0;
 
 /// The limits of one user on one machine.
 #[derive(Clone, Debug, Default)]
@@ -47,14 +46,14 @@ impl Limits {
     #[must_use]
     pub fn reset_of(&self, backend: &str, now: Timestamp) -> Option<Timestamp> {
         let known: Content = shared::read(self.dir.as_ref()?, NAME);
-        known.resets.get(backend).copied().filter(|reset| holds(*reset, now))
+        known.resets.get(backend).copied().filter(|reset| is_believable_reset(*reset, now))
     }
 
     /// Tells the user's other runs that `backend` answers again at `reset`. What is over is forgotten.
     pub fn tell(&self, backend: &str, reset: Timestamp, now: Timestamp) {
         let Some(dir) = &self.dir else { return };
         let told = shared::change(dir, NAME, |known: &mut Content| {
-            known.resets.retain(|_, reset| holds(*reset, now));
+            known.resets.retain(|_, reset| is_believable_reset(*reset, now));
             let newest = known.resets.get(backend).copied().unwrap_or_default().max(reset);
             known.resets.insert(backend.to_owned(), newest);
         });
@@ -62,11 +61,6 @@ impl Limits {
             tracing::debug!(%error, "other runs are not told of a limit");
         }
     }
-}
-
-/// Whether a reset is still to come, and not so far off that somebody made it up.
-fn holds(reset: Timestamp, now: Timestamp) -> bool {
-    reset > now && reset.since(now) <= FARTHEST
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use super::id::SubgoalId;
 use super::work::FailureKind;
 use super::{Checkpoint, Conflict, Ended, Integration, Iteration, Pause, RoleFailure, Run, Session, Task};
 
+/// Seconds for which a service is waited for that meets a limit of a minute: no usage limit.
+const HICCUP: f64 = 60.0;
+
 impl Run {
     /// The run that `events` tell of.
     #[must_use]
@@ -59,7 +62,7 @@ impl Run {
                 });
             }
             Fact::Waiting(data) if data.shared => {
-                self.pause(&data.backend, data.until, &data.reason, true).announced = Some(data.until);
+                self.pause(&data.backend, data.until, &data.reason, Some(data.until)).announced = Some(data.until);
             }
             Fact::Waiting(data) => {
                 if let Some(pause) = self.pauses.get_mut(&data.backend) {
@@ -171,11 +174,12 @@ impl Run {
         }
     }
 
-    fn pause(&mut self, backend: &str, until: Timestamp, reason: &str, limit: bool) -> &mut Pause {
+    fn pause(&mut self, backend: &str, until: Timestamp, reason: &str, reset: Option<Timestamp>) -> &mut Pause {
         let pause = self.pauses.entry(backend.to_owned()).or_default();
         pause.until = pause.until.max(until);
         reason.clone_into(&mut pause.reason);
-        pause.limit = limit;
+        pause.limit = reset.is_some();
+        pause.reset = reset;
         pause
     }
 
@@ -208,7 +212,10 @@ impl Run {
             task.running = false;
         }
         if let Some(until) = failure.retry_at {
-            self.pause(backend, until, &failure.message, failure.reset_at.is_some()).streak += 1;
+            let is_limit = failure.kind == FailureKind::RateLimited && until.since(self.now) > HICCUP;
+            let pause = self.pause(backend, until, &failure.message, failure.reset_at);
+            pause.limit |= is_limit;
+            pause.streak += 1;
             return;
         }
         match data.role {

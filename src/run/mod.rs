@@ -248,8 +248,10 @@ pub struct Pause {
     pub streak: u32,
     /// Why.
     pub reason: String,
-    /// Whether it is a limit whose reset is known.
+    /// Whether it is a usage limit, and no hiccup.
     pub limit: bool,
+    /// When the limit resets, where the service said so.
+    pub reset: Option<Timestamp>,
     /// The moment that the record says is waited for.
     pub announced: Option<Timestamp>,
 }

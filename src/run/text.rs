@@ -2,7 +2,10 @@
 
 use std::fmt::Display;
 
+use jiff::tz::TimeZone;
+
 use super::sanitize;
+use super::timestamp::Timestamp;
 
 /// Longest text in an event, in bytes; longer ones are cut at head and tail.
 pub const VALUE_LIMIT: usize = 256 * 1024;
@@ -99,6 +102,14 @@ pub fn span(seconds: f64) -> String {
         s if s < 48.0 * 3600.0 => format!("{:.0}h", (s / 3600.0).floor()),
         s => format!("{:.0}d", (s / 86_400.0).floor()),
     }
+}
+
+/// How long `backend` is waited for from `now` on and, where that is not soon over, until when in `zone`.
+#[must_use]
+pub fn waiting_for(backend: &str, until: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
+    let left = until.since(now);
+    let until = if left < 60.0 { String::new() } else { format!(" (until {})", until.shown(now, zone)) };
+    format!("waiting {}{until} for {backend}", span(left))
 }
 
 #[cfg(test)]

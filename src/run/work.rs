@@ -149,6 +149,15 @@ impl Usage {
     }
 }
 
+/// The farthest reset of a limit that is believed, in seconds: services have limits of a month.
+const FARTHEST_RESET: f64 = 35.0 * 86_400.0;
+
+/// Whether a limit may reset then: after `now`, and not absurdly far.
+#[must_use]
+pub fn is_believable_reset(reset: Timestamp, now: Timestamp) -> bool {
+    reset > now && reset.since(now) <= FARTHEST_RESET
+}
+
 /// How an agent call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

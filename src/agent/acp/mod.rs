@@ -202,7 +202,8 @@ fn unanswered(program: &str, finished: &Finished, noise: &str, progress: Progres
         (FailureKind::Crashed, Status::Exited(0) | Status::Cancelled) => FailureKind::Protocol,
         (kind, _) => kind,
     };
-    let failure = Failure::new(kind, message);
+    let mut failure = Failure::new(kind, message);
+    failure.reset_at = explain::reset(kind, words);
     match kind {
         FailureKind::Protocol | FailureKind::Crashed if progress == Progress::Opening => failure.hint(SPEAKS),
         FailureKind::NotLoggedIn => failure.hint("log in with the agent's own command first"),

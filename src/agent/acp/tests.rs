@@ -210,7 +210,7 @@ async fn a_turn_ends_for_reasons_that_are_told_apart() {
         ("reply(prompt, None)", FailureKind::Protocol, "no reason"),
         ("fail(prompt, -32000, 'Authentication required')", FailureKind::NotLoggedIn, "log in"),
         ("fail(prompt, 401, 'no')", FailureKind::NotLoggedIn, "no"),
-        ("fail(prompt, 429, 'limit|1790000000')", FailureKind::RateLimited, "limit"),
+        ("fail(prompt, 429, 'limit, resets in 2h')", FailureKind::RateLimited, "limit"),
         ("fail(prompt, 529, 'no')", FailureKind::Overloaded, "no"),
         (
             "fail(prompt, -32603, 'Internal error', data={'details': 'Invalid API key'})",

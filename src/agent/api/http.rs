@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Answer, Dialect, SILENCE};
 use crate::agent::explain::{self, SAID};
+use crate::agent::reset;
 use crate::error::Error;
 use crate::run::event::{Timestamp, clip};
 use crate::run::work::{Failure, FailureKind};
@@ -188,7 +189,7 @@ async fn refused(response: &mut reqwest::Response, dialect: Dialect) -> Failure 
         return Failure::new(FailureKind::Protocol, message)
             .hint(format!("set {} to where it moved, if you trust it", dialect.url_variable()));
     }
-    let reset = reset(response.headers());
+    let after = retry_after(response.headers());
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
@@ -214,17 +215,15 @@ async fn refused(response: &mut reqwest::Response, dialect: Dialect) -> Failure 
         FailureKind::UnknownModel => {
             return failure.hint("see that the service has this model, and that its base URL is right");
         }
-        kind if kind.is_transient() => failure.reset_at = reset,
+        kind if kind.is_transient() => failure.reset_at = after.or_else(|| explain::reset(kind, &said)),
         _ => {}
     }
     failure
 }
 
-/// When to come back: `retry-after` in seconds (RFC 9110, section 10.2.3).
-fn reset(headers: &HeaderMap) -> Option<Timestamp> {
-    let seconds: f64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64();
-    (seconds.is_finite() && seconds >= 0.0).then(|| Timestamp(0).plus(now + seconds))
+/// When to come back, where the service says so.
+fn retry_after(headers: &HeaderMap) -> Option<Timestamp> {
+    reset::retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, explain::now())
 }
 
 /// Server-sent events out of chunks that end anywhere (<https://html.spec.whatwg.org/multipage/server-sent-events.html>).
@@ -280,7 +279,7 @@ mod tests {
         let told = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().unwrap());
-            reset(&headers)
+            retry_after(&headers)
         };
         assert!(told("30").unwrap() > told("1").unwrap());
         assert!(told("soon").is_none() && told("-1").is_none() && told("NaN").is_none());
