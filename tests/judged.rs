@@ -292,9 +292,9 @@ fn checks_run_clean_and_with_a_home_of_their_own_where_that_is_wanted() {
 
 #[test]
 fn an_iteration_in_which_no_file_changed_says_so() {
+    type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
     const NOTE: &str = "no worker changed a file";
     let two = ["one", "two"];
-    type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
     let cases: [Case<'_>; 8] = [
         ("nobody does anything", &two, "true", &[], true),
         ("a single worker does nothing", &["one"], "true", &["--verify", "true"], true),

@@ -38,6 +38,7 @@ mod no_isolate;
 mod options;
 mod picture;
 mod places;
+mod printed;
 mod provisioning;
 mod reading;
 mod repositories;

@@ -161,9 +161,10 @@ impl Search<'_> {
             let done = self.run(command, self.trial.path(), wanted.setup_timeout).await?;
             if done.status != Status::Exited(0) {
                 let name = &command.name;
-                return Err(Error::failed(format!("the setup command '{name}' failed where the check is to run"))
-                    .because(done.stderr.text())
-                    .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup"));
+                let failed = Error::failed(format!("the setup command '{name}' failed where the check is to run"));
+                let words = done.stderr.text();
+                let failed = if words.trim().is_empty() { failed } else { failed.because(words) };
+                return Err(failed.hint("mend what it needs, or change it: 'git config --edit', agentloop.setup"));
             }
         }
         Ok(())

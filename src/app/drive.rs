@@ -111,9 +111,37 @@ pub(super) fn new_id(new: &NewRun, redactor: &Redactor) -> RunId {
 /// # Errors
 /// Where the run cannot go on, and what to do about it.
 pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> Result<RunResult> {
+    if changes.take_over
+        && let Some(result) = adopt_end(site, run)?
+    {
+        return Ok(result);
+    }
     let (id, engine) = reopen(site, run, &changes, drive).await?;
     let (_, run) = engine.drive().await?;
     driven(site, id, &run)
+}
+
+/// Adopts lines from elsewhere by which the run has reached its goal: nothing is left to drive. `None` where there are no
+/// such lines.
+fn adopt_end(site: &Site, name: &str) -> Result<Option<RunResult>> {
+    refuse_nested(site)?;
+    let id = site.repo.resolve(Some(name))?;
+    let (own, reading) = replay_with(site, &id, false)?;
+    let (run, _) = replay_with(site, &id, true)?;
+    let is_complete = |run: &Run| run.ended.as_ref().is_some_and(|ended| ended.reason == StopReason::GoalComplete);
+    if reading.elsewhere == 0 || is_complete(&own) || !is_complete(&run) {
+        return Ok(None);
+    }
+    site.repo.check_for_runs()?;
+    ensure_store(site);
+    let known = OnRecord {
+        run: id.clone(),
+        tip: run.tip.commit.to_string(),
+        isolation: run.options.isolation,
+        preferences: site.settings().preferences()?,
+    };
+    drop(GitLedger::take_over(site.repo.clone(), known, Adoption::Everything)?);
+    driven(site, id, &run).map(Some)
 }
 
 /// Takes over a run's record and returns its driver.
@@ -360,8 +388,13 @@ fn elsewhere(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()
         return Ok(());
     }
     let age = now().since(run.now).max(0.0);
+    let again = if *changes == Changes::default() {
+        format!("then: git agentloop resume {id} --take-over")
+    } else {
+        "add this to the command: --take-over".to_owned()
+    };
     Err(Error::usage(format!("{id} was last driven {place}, {age:.0} seconds ago, and may still be"))
-        .hint(format!("see that it has stopped there, sync, and then: git agentloop resume {id} --take-over")))
+        .hint(format!("see that it has stopped there, sync, and {again}")))
 }
 
 fn parts(

@@ -14,9 +14,9 @@ use tokio_util::sync::CancellationToken;
 pub fn bisect(site: &Site, arguments: &BisectArgs) -> Result<u8> {
     let set = site.settings().verify()?;
     let Some(check) = arguments.verify.clone().or_else(|| set.into_iter().next()) else {
-        return Err(
-            Error::usage("there is no check to search with").hint("git agentloop bisect RUN --verify \"cargo test\"")
-        );
+        let run = arguments.run.as_deref().unwrap_or("@");
+        return Err(Error::usage("there is no check to search with")
+            .hint(format!("name one: git agentloop bisect {run} --verify \"cargo test\"")));
     };
     let timeout = site.settings().verify_timeout()?;
     let cancel = CancellationToken::new();

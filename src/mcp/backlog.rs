@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rmcp::model::RequestId;
 use tokio::sync::Notify;
 
-/// Requests that are worked on at once. A call that waits for a run to end is one of them.
-const OPEN: usize = 512;
+/// Requests that are worked on at once, each on a thread that holds what it reads: on a busy machine 512 cost 120 MiB. A
+/// call that waits for a run to end is one of them.
+const OPEN: usize = 128;
 /// Messages that wait to be written before no more requests are taken.
 const WAITING: usize = 64;
 /// How long nothing was written before a client that writes no more is taken for gone.

@@ -90,6 +90,13 @@ impl Repo {
         self
     }
 
+    /// The same repository, whose user has `git`, the program under test and the system's programs on PATH, and no more.
+    pub fn with_only(mut self, git: &Path) -> Self {
+        let program = Path::new(PROGRAM).parent().unwrap();
+        self.programs = Some(std::env::join_paths([git, program, "/usr/bin".as_ref(), "/bin".as_ref()]).unwrap());
+        self
+    }
+
     /// The same repository, without the program under test on PATH.
     pub fn without_program(mut self, git: &Path) -> Self {
         let rest = std::env::var_os("PATH").unwrap_or_default();

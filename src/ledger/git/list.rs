@@ -91,12 +91,15 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
     };
     if let Some((run, _)) = only("refs/heads/agentloop/") {
         let log = format!("{LOCAL}{run}");
-        return Some(Error::usage(format!("there is no record of {run} here; its work is on the branch 'agentloop/{run}'")).hint(
-            format!(
-                "'git log --first-parent agentloop/{run}' shows it; 'git agentloop sync' gets a record that a remote has; \
-                 of one that was deleted, 'git fsck' names the commit for 'git update-ref {log} COMMIT'"
-            ),
-        ));
+        let fetched =
+            if repo.remote_names().is_empty() { "" } else { "'git agentloop sync' gets a record that a remote has; " };
+        return Some(
+            Error::usage(format!("there is no record of {run} here; its work is on the branch 'agentloop/{run}'"))
+                .hint(format!(
+                    "'git log --first-parent agentloop/{run}' shows it; {fetched}of a record that was deleted, \
+                 'git fsck' names the commit for 'git update-ref {log} COMMIT'"
+                )),
+        );
     }
     if let Some((run, refs)) = only("refs/agentloop/rescue/") {
         // Its own record, or the one that was fetched.

@@ -69,7 +69,13 @@ impl Repository {
         }
         if gix.git_dir_trust() != gix::sec::Trust::Full {
             let place = gix.workdir().unwrap_or(gix.git_dir());
-            let path = std::path::absolute(place).unwrap_or_else(|_| place.to_owned()).display().to_string();
+            let path = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
+            if !path.exists() {
+                return Err(Error::usage(format!("the checkout '{}' does not exist", path.display()))
+                    .because("the repository's configuration says that its files are there: core.worktree")
+                    .hint("'git --work-tree=. config --show-origin core.worktree' shows which file says so"));
+            }
+            let path = path.display().to_string();
             return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it")).hint(
                 format!("'git config --global --add safe.directory {}' says that you do", shell_words::quote(&path)),
             ));
@@ -394,7 +400,7 @@ fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + S
 
 fn reftable() -> Error {
     Error::usage("this repository keeps its refs as a reftable, which cannot be read yet")
-        .hint("'git refs migrate --ref-format=files' turns it into one that can")
+        .hint("'git refs migrate --ref-format=files' of git 2.48 or newer turns it into one that can")
 }
 
 /// `git version 2.47.3` → (2, 47).

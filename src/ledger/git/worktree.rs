@@ -431,7 +431,11 @@ fn clear(repo: &Repository, path: &Path) -> Result<()> {
     let is_empty = match std::fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
-        Err(error) => return Err(error).context(format!("'{}' cannot be read", path.display())),
+        Err(error) => {
+            return Err(Error::failed(format!("the run's worktree cannot be at '{}'", path.display()))
+                .because(error)
+                .hint("'git config agentloop.worktreeDir DIR' says where else it goes"));
+        }
     };
     if is_empty {
         return Ok(());
