@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::find::run;
+
 /// Characters of the shortest run that is looked into.
 const SHORTEST: usize = 24;
 /// Characters that tell whether a run holds text.
@@ -21,26 +23,79 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Calls `look` with each text that stands encoded in `text`, and with what tells where a part of it stands there.
+/// Characters of the shortest line that a text is wrapped at.
+const WRAPPED: usize = 40;
+
+/// Calls `look` with each text that stands encoded in `text`, in one line or wrapped over several, and with what tells where
+/// a part of it stands there.
 pub(super) fn each_text(text: &[u8], mut look: impl FnMut(&[u8], &dyn Fn(Range<usize>) -> Range<usize>)) {
-    let is_in = |byte: &u8| VALUES[usize::from(*byte)] != 0xff;
     let mut start = 0;
+    let mut joined = 0; // what is before was looked at with the lines that follow
     // A run that is long enough holds the last byte of any stretch of that length which it begins.
     while let Some(stretch) = text.get(start..start + SHORTEST) {
-        if let Some(other) = stretch.iter().rposition(|byte| !is_in(byte)) {
+        if let Some(other) = stretch.iter().rposition(|byte| !is_in(*byte)) {
             start += other + 1;
             continue;
         }
-        let end = start + SHORTEST + text[start + SHORTEST..].iter().take_while(|byte| is_in(byte)).count();
+        let end = start + run(&text[start..], is_in);
+        let mut after = joined;
         for shift in 0..4 {
             let from = start + shift;
             if decode(&text[from..from + PROBE]).iter().all(|byte| is_printed(*byte)) {
                 let place = |part: Range<usize>| from + part.start / 3 * 4..end.min(from + part.end.div_ceil(3) * 4);
                 look(&decode(&text[from..end]), &place);
+                let lines = if start < joined { Vec::new() } else { wrapped(text, start..end) };
+                if let [_, .., last] = &lines[..] {
+                    look_at_lines(text, &lines, shift, &mut look);
+                    after = last.end;
+                }
             }
         }
-        start = end;
+        (start, joined) = (end, after);
     }
+}
+
+fn is_in(byte: u8) -> bool {
+    VALUES[usize::from(byte)] != 0xff
+}
+
+/// The lines that an encoded text is wrapped over whose first one is `line`: as long as that, but for the last.
+fn wrapped(text: &[u8], line: Range<usize>) -> Vec<Range<usize>> {
+    let length = line.len();
+    let mut lines = vec![line];
+    while let Some(last) = lines.last().filter(|last| length >= WRAPPED && (lines.len() == 1 || last.len() == length)) {
+        let rest = &text[last.end..];
+        let Some(rest) = rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(b"\r\n")) else { break };
+        let from = text.len() - rest.len() + run(rest, |byte| matches!(byte, b' ' | b'\t'));
+        let next = from..from + run(&text[from..], is_in);
+        if next.is_empty() || next.len() > length {
+            break;
+        }
+        lines.push(next);
+    }
+    lines
+}
+
+/// Has `look` look at the text that `lines` hold together, from the character `shift` on.
+fn look_at_lines(
+    text: &[u8],
+    lines: &[Range<usize>],
+    shift: usize,
+    look: &mut impl FnMut(&[u8], &dyn Fn(Range<usize>) -> Range<usize>),
+) {
+    let whole: Vec<u8> = lines.iter().flat_map(|line| &text[line.clone()]).skip(shift).copied().collect();
+    let length = lines[0].len();
+    // Where a character is: all lines but the last are of one length.
+    let at = |character: usize| {
+        let character = character + shift;
+        let line = (character / length).min(lines.len() - 1);
+        lines[line].start + character - line * length
+    };
+    let place = |part: Range<usize>| {
+        let end = (part.end.div_ceil(3) * 4).min(whole.len());
+        at(part.start / 3 * 4)..at(end.saturating_sub(1)) + 1
+    };
+    look(&decode(&whole), &place);
 }
 
 fn is_printed(byte: u8) -> bool {

@@ -140,6 +140,29 @@ fn encodings_of_known_values_are_found_wherever_they_begin() {
     assert_eq!(redactor.clean(r#"{"a":"q7/Zr+w9=Lm2\u0026x\"Vb4é\u003cT"}"#), r#"{"a":"[redacted]"}"#);
 }
 
+#[test]
+fn a_key_that_wrapped_base64_hides_is_found_wherever_its_lines_break() {
+    let secret = format!("ghp_{}", key(36, 1));
+    for (before, length, newline) in
+        [(0, 76, "\n"), (30, 64, "\n"), (31, 64, "\r\n"), (40, 76, "\n  "), (100, 64, "\n"), (25, 48, "\n")]
+    {
+        let hidden =
+            format!("{}key: {secret}, and so on to the end of it all", "words ".repeat(30)[..before].to_owned());
+        let encoded = base64_of(hidden.as_bytes());
+        let lines: Vec<&str> = encoded.as_bytes().chunks(length).map(|line| str::from_utf8(line).unwrap()).collect();
+        assert!(lines.len() > 1);
+        let clean = Redactor::default().clean(&format!("data:\n{}\nplain\n", lines.join(newline))).into_owned();
+        assert!(clean.starts_with("data:\n") && clean.ends_with("\nplain\n") && clean.contains(REDACTED), "{clean}");
+        let left: String = clean.split_whitespace().filter(|line| !["data:", "plain"].contains(line)).collect();
+        assert!(
+            !left.contains(&base64_of(secret.as_bytes())[..8]) && left.len() < encoded.len() - 40,
+            "{before}: {clean}"
+        );
+    }
+    let lines = [base64_of(&[b'a'; 57]), base64_of(&[b'b'; 57]), base64_of(b"the end")].join("\n");
+    assert_eq!(Redactor::default().clean(&lines), lines);
+}
+
 fn pem(label: &str, lines: usize) -> String {
     let body: Vec<String> = (0..lines).map(|line| key(64, line as u64)).chain([key(12, 99)]).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", body.join("\n"))
