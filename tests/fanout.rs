@@ -244,3 +244,24 @@ fn a_cancelled_fan_out_keeps_what_every_worker_did() {
     assert_eq!(repo.git(&["show", &format!("agentloop/{run}:slower.txt")]), "slower\nmore");
     assert_cleared(&repo, &run);
 }
+
+#[test]
+fn an_integrator_sees_the_base_s_configuration_of_agents_and_changes_none() {
+    let repo = Repo::new();
+    repo.write("AGENTS.md", "of the base\n");
+    repo.write("shared", "start\n");
+    repo.commit("instructions");
+    let work = "echo $AGENTLOOP_SUBGOAL > shared; [ $AGENTLOOP_SUBGOAL = one ] || exit 0\n\
+                echo of a worker > AGENTS.md; mkdir -p .claude; echo '{}' > .claude/settings.json; echo '{}' > .mcp.json";
+    let work = work.replace("|| exit 0", "|| { echo did it; exit 0; }");
+    let integrate = format!("cat AGENTS.md > $HOME/seen; ls -A >> $HOME/seen; {KEEP_BOTH}");
+    scripted(&repo, &plan(&["one", "two"]), &work, &integrate);
+    let result = repo.agentloop(&RUN).expect(0).json();
+    let run = result["run_id"].as_str().unwrap();
+    let seen = std::fs::read_to_string(repo.home().join("seen")).unwrap();
+    assert_eq!(seen, "of the base\n.git\nAGENTS.md\nREADME\nshared\n");
+    let show = |path: &str| repo.git(&["show", &format!("agentloop/{run}:{path}")]);
+    assert_eq!((show("AGENTS.md").as_str(), show("shared").as_str()), ("of a worker", "one\ntwo"));
+    assert_eq!((show(".claude/settings.json").as_str(), show(".mcp.json").as_str()), ("{}", "{}"));
+    assert_cleared(&repo, run);
+}

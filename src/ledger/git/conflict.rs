@@ -3,16 +3,21 @@
 //! An integrator begins with the markers of a merge, or with what one before it committed by coming to its end: never
 //! with the files that one was killed in, since a file cut short has lost its markers and a side of the conflict.
 
+use std::path::Path;
+
 use gix::ObjectId;
 
+use super::mend::take_away;
+use super::preview::{self, Trial};
 use super::repository::Repository;
 use super::slots::{Claim, Taken};
 use super::workers::tree_of;
 use super::worktree::Worktree;
-use super::{GitLedger, branch, command};
+use super::{GitLedger, branch, command, protect};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Merging, Place, Provision as _, Resolution, Resolving, Task};
 use crate::run::message::RUN_TRAILER;
+use crate::run::shadow;
 
 /// What the conflict of a task is called beside it: no subgoal's id holds a dot.
 const CONFLICT: &str = ".merge";
@@ -24,7 +29,7 @@ impl GitLedger {
         let is_this = |claim: &Claim, place: &Worktree| {
             Ok(self.is_so_far(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
         };
-        self.seat(&task, is_this, |place, holds| {
+        let seated = self.seat(&task, is_this, |place, holds| {
             let ours = self.so_far(merging)?.to_string();
             self.clear(place, holds, &ours)?;
             // What a worker left that git ignores is not the integrator's to read.
@@ -37,7 +42,45 @@ impl GitLedger {
                 return Err(command::failure("git merge", output.status, &said));
             }
             Ok(Claim { task: task.clone(), tip: ours })
-        })
+        })?;
+        self.show_base(&seated.path, self.so_far(merging)?, Repository::id(merging.commit)?)?;
+        Ok(seated)
+    }
+
+    /// Has files that configure agents be in the place as in the base: what workers made of them instructs no integrator.
+    fn show_base(&self, place: &Path, ours: ObjectId, theirs: ObjectId) -> Result<()> {
+        let Some(Configuring { base, paths, .. }) = self.configuring(ours, theirs)? else { return Ok(()) };
+        for path in &paths {
+            let file = place.join(path);
+            take_away(&file).context(format!("'{}' cannot be removed", file.display()))?;
+            let folders = file.ancestors().skip(1).take_while(|folder| *folder != place);
+            let _ = folders.map(std::fs::remove_dir).all(|removed| removed.is_ok()); // up to the first that holds more
+        }
+        let held = protect::among(&self.repo, &base, &paths)?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let git = self.git_at(place, "restore")?.env("GIT_LITERAL_PATHSPECS", "1").args(["--worktree", "--source"]);
+        git.arg(base).paths(held).run().map(|_| ())
+    }
+
+    /// What an integrator left in a place that shows the base's files to it: `tree` with those as they are merged.
+    pub(super) fn with_configuring(&self, tree: ObjectId, ours: ObjectId, theirs: ObjectId) -> Result<ObjectId> {
+        match self.configuring(ours, theirs)? {
+            Some(found) => {
+                Repository::id(&protect::without(&self.repo, &found.merged, &tree.to_string(), &found.paths)?)
+            }
+            None => Ok(tree),
+        }
+    }
+
+    /// The files that configure agents and that a merge without conflicts in them makes other than the base has them.
+    fn configuring(&self, ours: ObjectId, theirs: ObjectId) -> Result<Option<Configuring>> {
+        let Some(base) = branch::base_tree(&self.repo.gix(), &self.tip().commit, &self.run)? else { return Ok(None) };
+        let Trial { tree: merged, conflicts } = preview::try_merge(&self.repo, &ours.to_string(), &theirs.to_string())?;
+        let mut paths = protect::changed(&self.repo, &base, &merged, &["*".to_owned()])?;
+        paths.retain(|path| shadow::configures_agents(path) && !conflicts.contains(path));
+        Ok((!paths.is_empty()).then_some(Configuring { base, merged, paths }))
     }
 
     /// Commits what was made of the conflict, and judges it.
@@ -147,6 +190,13 @@ impl GitLedger {
         }
         Ok((marked, one_sided))
     }
+}
+
+/// Files that configure agents, and the trees that have them as an integrator sees them and as they are merged.
+struct Configuring {
+    base: String,
+    merged: String,
+    paths: Vec<String>,
 }
 
 fn conflict(task: &Task) -> Task {

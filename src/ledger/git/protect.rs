@@ -21,6 +21,19 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
     Ok(names.iter().map(|name| name.to_str_lossy().into_owned()).collect())
 }
 
+/// Those of `paths` that are files of `tree`.
+pub fn among(repo: &Repository, tree: &str, paths: &[String]) -> Result<Vec<String>> {
+    let gix = repo.gix();
+    let tree = gix.find_tree(Repository::id(tree)?).context("a tree cannot be read")?;
+    let mut found = Vec::new();
+    for path in paths {
+        if tree.lookup_entry_by_path(path).context("a tree cannot be read")?.is_some() {
+            found.push(path.clone());
+        }
+    }
+    Ok(found)
+}
+
 /// What the file at `path` holds in a tree.
 pub fn content(repo: &Repository, tree: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let gix = repo.gix();

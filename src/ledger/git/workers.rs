@@ -308,6 +308,10 @@ impl GitLedger {
         let written = self.capture(&tracked, &tree_of(&gix, tip)?.to_string())?;
         left.remarks.extend(written.remarks);
         let mut tree = Repository::id(&written.id)?;
+        if let Some(theirs) = also {
+            tree = self.with_configuring(tree, tip, theirs)?;
+            tracked.advance(&written.id, &tree.to_string())?;
+        }
         let is_behind = head != tip && branch::contains(&gix, tip, head);
         if is_behind {
             let (brought, remark) = self.bring_up(&tracked, head, tip, tree)?;
