@@ -261,7 +261,7 @@ fn settings_that_a_killed_driver_s_worker_changed_are_put_back_by_the_next() {
         std::fs::write(&go, "").unwrap();
         wait_for("the worker's deed", || done.exists().then_some(()));
         // What nobody sees before the driver dies may be the user's.
-        let kept = repo.path().join(".git/agentloop").join(&run).join("guard");
+        let kept = repo.kept(&run).join("guard");
         wait_for("the driver's look", || {
             let kept: Value = serde_json::from_slice(&std::fs::read(&kept).ok()?).ok()?;
             let config: Vec<u8> =
@@ -286,6 +286,32 @@ fn settings_that_a_killed_driver_s_worker_changed_are_put_back_by_the_next() {
         let said = remarks(&repo, &run, "checkpoint");
         assert!(said.contains(&format!("hooks of the repository {BY}pre-push")), "{isolation}: {said}");
     }
+}
+
+#[test]
+fn a_worker_does_not_choose_what_is_put_back() {
+    let repo = Repo::new();
+    scripted(
+        &repo,
+        &plan(&["bad"]),
+        "[ -e $HOME/once ] || { touch $HOME/once; sleep 1000; }; echo work > bad.txt",
+        "true",
+    );
+    let mut child = repo.spawn(&[&RUN[..], &["--max-iterations", "1"]].concat());
+    wait_for("the worker", || repo.home().join("once").exists().then_some(()));
+    let run = repo.status("a-goal")["run_id"].as_str().unwrap().to_owned();
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    let folder = repo.path().join(".git/agentloop").join(&run);
+    let kept = std::fs::read(repo.kept(&run).join("guard")).or_else(|_| std::fs::read(folder.join("guard"))).unwrap();
+    let mut kept: Value = serde_json::from_slice(&kept).unwrap();
+    let config = &mut kept[0]["harmful"]["settings"]["config"]["File"]["content"];
+    config.as_array_mut().unwrap().extend("[core]\n\tpager = evil\n".bytes().map(Value::from));
+    std::fs::write(folder.join("guard"), kept.to_string()).unwrap();
+    repo.agentloop(&["resume", &run]).expect(0);
+    assert_eq!(repo.try_git(&["config", "core.pager"]).stdout, "");
+    assert!(!folder.join("guard").exists());
+    assert!(!repo.kept(&run).join("guard").exists(), "it is kept for as long as a driver is at work");
 }
 
 #[test]

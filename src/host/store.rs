@@ -306,6 +306,13 @@ impl Store {
         &self.id.0
     }
 
+    /// The runs of which anything is kept.
+    #[must_use]
+    pub fn runs(&self) -> Vec<RunId> {
+        let entries = fs::read_dir(self.dir.join(RUNS)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
     /// What is kept of `run`.
     #[must_use]
     pub fn run(&self, run: &RunId) -> RunStore {

@@ -3,24 +3,23 @@
 //! reads that are put back.
 //!
 //! One look a checkpoint is enough: it is held against the one before, and the next one against it. What was seen is kept
-//! in the run's folder for as long as a driver is at work, so that what an agent of a killed one changed is not taken for
+//! in the private store for as long as a driver is at work, so that what an agent of a killed one changed is not taken for
 //! the user's by its successor.
 
 mod checkout;
 mod files;
+mod kept;
 mod kinds;
 mod refs;
 mod reopen;
 mod settings;
 mod sight;
 
-use std::fs::File;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use gix::bstr::BString;
 
+pub(super) use self::kept::Shelf;
 pub(super) use self::refs::Keeper;
 use self::refs::Refs;
 pub(super) use self::reopen::put_back_configuration;
@@ -44,6 +43,8 @@ const TRIES: usize = 20;
 /// Where git keeps what belongs to single worktrees (gitrepository-layout(5)).
 const WORKTREES: &str = "worktrees/";
 
+const SET_ASIDE: &str = "what an earlier driver saw of the repository's settings lay where workers can write, and is not \
+                         used: see whether '.git/config' is as you want it";
 const SETTINGS: &str = "settings of the repository were changed";
 
 /// Watches over a repository while agents work for a run in it.
@@ -60,7 +61,7 @@ pub(super) struct Guard {
     run: RunId,
     isolation: Isolation,
     /// Where the first three are kept.
-    file: PathBuf,
+    shelf: Shelf,
 }
 
 /// What is kept for the next driver: what was taken as it is, what could harm as it was seen last, and what is to be said.
@@ -84,18 +85,26 @@ enum Tell {
 }
 
 impl Guard {
-    /// Begins to watch. What a driver that was killed left in `file` stands: what it saw change, and what could harm, is put
+    /// Begins to watch. What a driver that was killed left on `shelf` stands: what it saw change, and what could harm, is put
     /// back at once. What nobody saw may be what the user did since, and is only said.
-    pub(super) fn begin(repo: &Repository, run: RunId, isolation: Isolation, file: PathBuf) -> Result<Self> {
-        if let Some((stood, seen, unsaid)) = load(&file) {
-            let mut guard = Self { stood, seen, unsaid, mends: 0, run, isolation, file };
+    pub(super) fn begin(
+        repo: &Repository,
+        run: RunId,
+        isolation: Isolation,
+        shelf: Shelf,
+        folder: &Path,
+    ) -> Result<Self> {
+        let was_aside = shelf.set_aside(folder)?;
+        if let Some((stood, seen, unsaid)) = shelf.load() {
+            let mut guard = Self { stood, seen, unsaid, mends: 0, run, isolation, shelf };
             let seen = guard.seen.clone();
             guard.undo(repo, Some(&seen))?;
             guard.accept(repo, Tell::All)?;
             return Ok(guard);
         }
         let stood = Sight::take(repo, &run, isolation, None)?;
-        let guard = Self { seen: stood.harmful.clone(), stood, unsaid: Vec::new(), mends: 0, run, isolation, file };
+        let unsaid = was_aside.then(|| SET_ASIDE.to_owned()).into_iter().collect();
+        let guard = Self { seen: stood.harmful.clone(), stood, unsaid, mends: 0, run, isolation, shelf };
         guard.save()?;
         Ok(guard)
     }
@@ -127,7 +136,7 @@ impl Guard {
             }
             Err(error) => tracing::warn!("refs that were moved since the last checkpoint are not kept: {error}"),
         }
-        let _ = std::fs::remove_file(self.file);
+        self.shelf.forget();
     }
 
     /// What there is to say, once.
@@ -213,8 +222,7 @@ impl Guard {
             let new = if changes.len() == changed(&old, &settings).count() && known == name {
                 before.clone() // byte for byte, comments too
             } else {
-                let scratch = self.file.parent().unwrap_or(repo.common_dir());
-                found.holding(without(found.content().unwrap_or_default(), &changes, scratch)?)
+                found.holding(without(found.content().unwrap_or_default(), &changes, &self.shelf.scratch()?)?)
             };
             repairs.push(Repair { name: name.clone(), now: found.clone(), new, aside: None });
             undone.extend(changes);
@@ -259,7 +267,7 @@ impl Guard {
     }
 
     fn save(&self) -> Result<()> {
-        save(&self.file, (&self.stood, &self.seen, &self.unsaid))
+        self.shelf.save((&self.stood, &self.seen, &self.unsaid))
     }
 
     /// Takes what could harm as it is, and tells of settings that changed. A file that cannot be read is as it was.
@@ -310,27 +318,6 @@ impl Guard {
         };
         named(names).map(|names| format!("{what} while workers worked ({by}): {names}"))
     }
-}
-
-/// What a driver before left in `file`.
-fn load(file: &Path) -> Option<Kept> {
-    let kept: Kept = std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok())?;
-    // A worker can write the file, and what it names is written to: nothing of it may lead out of the git directory.
-    let leads_down = |name: &String| {
-        Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
-    };
-    let is_inside = |harmful: &Harmful| harmful.settings.keys().chain(harmful.rules.keys()).all(leads_down);
-    (is_inside(&kept.0.harmful) && is_inside(&kept.1)).then_some(kept)
-}
-
-fn save(file: &Path, kept: (&Sight, &Harmful, &[String])) -> Result<()> {
-    let failed = || format!("'{}' cannot be written", file.display());
-    let text = serde_json::to_vec(&kept).context(failed())?;
-    let staged = file.with_added_extension("new");
-    // Settings may hold what nobody else is to read.
-    let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
-    let written = opened.and_then(|mut staged| staged.write_all(&text));
-    written.and_then(|()| std::fs::rename(&staged, file)).context(failed())
 }
 
 /// The settings that are not what they were `before`, each with its file and whether it is one that is put back. Those of a

@@ -62,7 +62,7 @@ pub use self::opening::{NewRecord, OnRecord};
 pub use self::repository::{Identity, Repository};
 pub use self::trial::Trial;
 
-use self::guard::{Guard, Keeper};
+use self::guard::{Guard, Keeper, Shelf};
 use self::held::Written;
 use self::lock::RunLock;
 use self::output::Output;
@@ -103,9 +103,6 @@ pub struct GitLedger {
     /// Lets go of the run with the ledger.
     lock: RunLock,
 }
-
-/// What the guard has seen, in the run's folder.
-const GUARD: &str = "guard";
 
 #[derive(Clone, Debug)]
 struct Tip {
@@ -306,12 +303,12 @@ impl Ledger for GitLedger {
 
     fn guard(&self) -> Result<()> {
         let mut guard = self.guarded();
-        match guard.as_mut() {
-            Some(guard) => guard.rest(&self.repo)?,
-            None => {
-                *guard = Some(Guard::begin(&self.repo, self.run.clone(), self.isolation, self.scratch().join(GUARD))?);
-            }
+        if let Some(guard) = guard.as_mut() {
+            return guard.rest(&self.repo);
         }
+        let (store, folder) = (self.repo.store().map(|store| store.run(&self.run)), self.scratch());
+        let kept = Shelf::new(store, folder.clone());
+        *guard = Some(Guard::begin(&self.repo, self.run.clone(), self.isolation, kept, &folder)?);
         Ok(())
     }
 

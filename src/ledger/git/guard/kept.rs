@@ -1,0 +1,104 @@
+//! Keeps what a guard has seen for the driver that comes after a killed one: in the clone's private store, since whoever
+//! writes there chooses what is put back; in the run's folder where this clone has no store.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use super::Kept;
+use super::sight::{Harmful, Sight};
+use crate::error::{Context as _, Result};
+use crate::host::store::RunStore;
+
+/// The file's name, in either place.
+const NAME: &str = "guard";
+/// The directory of the store in which files are worked on.
+const SCRATCH: &str = "scratch";
+/// A longer file was not written by a driver.
+const LONGEST: u64 = 1 << 30;
+
+/// The place of what a guard has seen.
+#[derive(Debug)]
+pub(in crate::ledger::git) enum Shelf {
+    Store(RunStore),
+    Folder(PathBuf),
+}
+
+impl Shelf {
+    pub(in crate::ledger::git) fn new(store: Option<RunStore>, folder: PathBuf) -> Self {
+        store.map_or(Self::Folder(folder), Self::Store)
+    }
+
+    fn open(&self) -> Option<File> {
+        match self {
+            Self::Store(store) => store.open(NAME).ok()?,
+            Self::Folder(folder) => File::open(folder.join(NAME)).ok(),
+        }
+    }
+
+    /// When it was written last; nothing where there is none.
+    pub(super) fn written(&self) -> Option<SystemTime> {
+        self.open()?.metadata().ok()?.modified().ok()
+    }
+
+    /// What a driver before kept.
+    pub(super) fn load(&self) -> Option<Kept> {
+        let mut text = Vec::new();
+        self.open()?.take(LONGEST).read_to_end(&mut text).ok()?;
+        let kept: Kept = serde_json::from_slice(&text).ok()?;
+        // What it names is written to: nothing of it may lead out of the git directory.
+        let leads_down = |name: &String| {
+            Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+        };
+        let is_inside = |harmful: &Harmful| harmful.settings.keys().chain(harmful.rules.keys()).all(leads_down);
+        (is_inside(&kept.0.harmful) && is_inside(&kept.1)).then_some(kept)
+    }
+
+    pub(super) fn save(&self, kept: (&Sight, &Harmful, &[String])) -> Result<()> {
+        let failed = "what was seen of the repository's settings cannot be kept";
+        let text = serde_json::to_vec(&kept).context(failed)?;
+        match self {
+            Self::Store(store) => store.write(NAME, &text),
+            Self::Folder(folder) => {
+                let staged = folder.join(NAME).with_added_extension("new");
+                // Settings may hold what nobody else is to read.
+                let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
+                let written = opened.and_then(|mut staged| staged.write_all(&text));
+                written.and_then(|()| std::fs::rename(&staged, folder.join(NAME))).context(failed)
+            }
+        }
+    }
+
+    pub(super) fn forget(&self) {
+        let forgotten = match self {
+            Self::Store(store) => store.forget(NAME),
+            Self::Folder(folder) => remove(&folder.join(NAME)),
+        };
+        if let Err(error) = forgotten {
+            tracing::warn!("{}", error.chain());
+        }
+    }
+
+    /// Removes what lies in the run's `folder` although there is a store: a worker may have written it. Whether anything did.
+    pub(super) fn set_aside(&self, folder: &Path) -> Result<bool> {
+        let old = folder.join(NAME);
+        if matches!(self, Self::Folder(_)) || old.symlink_metadata().is_err() {
+            return Ok(false);
+        }
+        remove(&old).map(|()| true)
+    }
+
+    /// The directory in which files are worked on.
+    pub(super) fn scratch(&self) -> Result<PathBuf> {
+        match self {
+            Self::Store(store) => store.make_dir(SCRATCH),
+            Self::Folder(folder) => Ok(folder.clone()),
+        }
+    }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    crate::ledger::git::mend::take_away(file).context(format!("'{}' cannot be removed", file.display()))
+}
