@@ -290,6 +290,9 @@ fn checks_run_clean_and_with_a_home_of_their_own_where_that_is_wanted() {
     assert!(homes.lines().all(|line| line.ends_with("/check-home") && !Path::new(line).exists()), "{homes}");
 }
 
+/// Its name, the subgoals, what their workers do, further arguments, and whether no worker is then said to have changed a file.
+type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
+
 #[test]
 fn an_iteration_in_which_no_file_changed_says_so() {
     type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);

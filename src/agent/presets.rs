@@ -80,7 +80,7 @@ pub static OPENCODE: Preset = Preset {
     retries: parse::opencode_retries,
 };
 
-/// Gemini CLI.
+/// Gemini CLI. With `-o stream-json` it would show its work while it goes on, but its errors then have no status.
 pub static GEMINI: Preset = Preset {
     program: "gemini",
     arguments: &["--skip-trust", "-o", "json"],

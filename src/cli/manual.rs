@@ -20,7 +20,7 @@ const EXITS: [(&str, &str); 5] = [
 const REFS: [(&str, &str); 5] = [
     ("refs/heads/agentloop/RUN", "a start commit, then a commit an iteration"),
     ("refs/notes/agentloop/RUN", "the events, noted on the commit that was newest when they happened"),
-    ("refs/agentloop/run/RUN/output", "what workers printed"),
+    ("refs/agentloop/run/RUN/output", "what workers and checks printed"),
     ("refs/agentloop/run/RUN/iterN/SUBGOAL", "a worker's own commit, merged or not"),
     ("refs/agentloop/rescue/RUN/TIME", "what would otherwise have been lost"),
 ];

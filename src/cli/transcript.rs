@@ -17,6 +17,8 @@ const SAID: usize = 200;
 const RESULT: usize = 8;
 /// Longest line that is no part of a stream, in bytes. From such a length on, what began like one is not waited for either.
 const LONGEST_LINE: usize = 64 << 10;
+/// Longest object of several lines that is waited for, in bytes.
+const LONGEST_OBJECT: usize = 64 << 10;
 /// Longest escape that is waited for, in bytes.
 const ESCAPE: usize = 32;
 /// Longest line of a stream that is waited for, in bytes.
@@ -30,6 +32,8 @@ pub struct Rendering {
     line: Vec<u8>,
     /// Bytes of it that are shown, or left out, already.
     past: usize,
+    /// The complete lines of an object, from a line that is its brace alone, whose end is not there yet.
+    object: Vec<u8>,
 }
 
 impl Rendering {
@@ -41,6 +45,7 @@ impl Rendering {
             if piece.ends_with(b"\n") {
                 self.end_line(&mut text);
             } else if !self.may_be_message() {
+                self.end_object(&mut text);
                 self.show_so_far(&mut text);
             }
         }
@@ -50,6 +55,10 @@ impl Rendering {
     /// The text of what is left.
     pub fn finish(&mut self) -> String {
         let mut text = String::new();
+        if !self.object.is_empty() && self.line.len() <= LONGEST_OBJECT {
+            self.object.append(&mut self.line);
+        }
+        self.end_object(&mut text);
         if !self.line.is_empty() || self.past > LONGEST_LINE {
             self.end_line(&mut text);
         }
@@ -58,11 +67,25 @@ impl Rendering {
 
     /// Whether the line, whose end is not there yet, may be one of a stream.
     fn may_be_message(&self) -> bool {
+        if !self.object.is_empty() {
+            return self.line.len() <= LONGEST_OBJECT;
+        }
         let begins = self.line.iter().find(|byte| !byte.is_ascii_whitespace()).is_none_or(|byte| *byte == b'{');
         self.past == 0 && begins && self.line.len() <= LONGEST_MESSAGE
     }
 
     fn end_line(&mut self, text: &mut String) {
+        let brace = self.line.trim_ascii_end();
+        let (opens, closes) = (self.past == 0 && brace == b"{", brace == b"}");
+        if self.object.len() + self.line.len() > LONGEST_OBJECT {
+            self.end_object(text);
+        } else if opens || !self.object.is_empty() {
+            self.object.append(&mut self.line);
+            if closes {
+                self.end_object(text);
+            }
+            return;
+        }
         let parts = if self.past == 0 { self.reader.read(&String::from_utf8_lossy(&self.line)) } else { None };
         if let Some(parts) = parts {
             for part in &parts {
@@ -81,6 +104,19 @@ impl Rendering {
             text.push('\n');
         }
         self.past = 0;
+    }
+
+    /// Shows the object that was waited for: its parts, where it is one of a stream, or its lines.
+    fn end_object(&mut self, text: &mut String) {
+        if self.object.is_empty() {
+            return;
+        }
+        let object = std::mem::take(&mut self.object);
+        let object = String::from_utf8_lossy(&object);
+        match self.reader.read(&object) {
+            Some(parts) => parts.iter().for_each(|part| render(part, text)),
+            None => text.push_str(&lines(&object)),
+        }
     }
 
     /// Shows what is there of a line, but for a character, a line break or an escape at its end of which more is to come.
@@ -234,6 +270,33 @@ no newline";
                 assert!(shown.len() < LONGEST_LINE + 100, "{begin}: {}", shown.len());
                 assert!(shown.ends_with(" left out; --raw prints them …]\nafter\n"), "{begin}");
             }
+        }
+    }
+
+    #[test]
+    fn an_object_of_several_lines_is_its_parts_or_its_lines() {
+        let answer =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/captures/gemini/json_ok.stdout"));
+        let answer = answer.unwrap();
+        let many = format!("{{\n{}", "\"x\": 1,\n".repeat(20_000));
+        let wide = format!("{{\n{}\nafter\n", "y".repeat(1 << 20));
+        let cases: [(&str, &str); 5] = [
+            (&answer, "text     done: hello.txt\nend      24562 tokens\n"),
+            ("{\n  \"a\": 1\n}\nafter\n", "{\n  \"a\": 1\n}\nafter\n"),
+            ("{\n  code;\n", "{\n  code;\n"),
+            ("{\n\"session_id\": \"1\",\n\"error\": {\"message\": \"no\\u001b[2J key\"}\n}", "error    no key\n"),
+            (&many, &many),
+        ];
+        for size in [1, 7, 1 << 12, 1 << 22] {
+            for (object, shown) in cases.into_iter().filter(|(object, _)| size > 7 || object.len() < 10_000) {
+                let all = text(format!("before\n{object}").as_bytes(), size);
+                assert!(all == format!("before\n{shown}"), "{size}: {object:.40}");
+            }
+        }
+        for size in [1 << 12, 1 << 22] {
+            let cut = text(wide.as_bytes(), size);
+            assert!(cut.starts_with("{\nyyy") && cut.ends_with("…]\nafter\n"), "{size}");
+            assert!(cut.len() < LONGEST_LINE + 100, "{size}");
         }
     }
 

@@ -8,7 +8,7 @@ use crate::run::text::{count, one_line};
 
 /// The parts of a line; `None` where no family prints it.
 pub(super) fn read(reader: &mut Reader, message: &Value) -> Option<Vec<Part>> {
-    let kind = message["type"].as_str()?;
+    let Some(kind) = message["type"].as_str() else { return gemini_answer(message) };
     match kind {
         "assistant" | "user" if message["message"].is_object() => Some(claude(reader, message)),
         "system" if message["subtype"].is_string() => Some(claude_system(message)),
@@ -158,6 +158,18 @@ fn copilot(reader: &mut Reader, kind: &str, data: &Value) -> Option<Vec<Part>> {
         _ if matches!(area, "session" | "assistant" | "model" | "tool" | "user" | "hook") => Vec::new(),
         _ => return None,
     })
+}
+
+/// Gemini CLI, `-o json`: one object at its end, over many lines.
+fn gemini_answer(message: &Value) -> Option<Vec<Part>> {
+    message["session_id"].as_str()?;
+    let Some(text) = message["response"].as_str() else {
+        message["error"]["message"].as_str()?;
+        return Some(vec![Part::Error(error(message))]);
+    };
+    let models = message["stats"]["models"].as_object()?.values();
+    let all = models.fold(0_u64, |all, model| all.saturating_add(model["tokens"]["total"].as_u64().unwrap_or(0)));
+    Some(said(text).into_iter().chain([Part::End(count(all, "token"))]).collect())
 }
 
 /// Gemini CLI, `-o stream-json`.
