@@ -21,7 +21,7 @@ const WAYS: [(&str, &str); 6] = [
 ];
 
 /// Verbs that act for the user, and what they are called with.
-const ACTS: [(&str, &str); 14] = [
+const ACTS: [(&str, &str); 15] = [
     ("run", "run nested --backend mock"),
     ("detached", "run nested --backend mock --detach"),
     ("resume", "resume $RUN --max-iterations 50"),
@@ -31,6 +31,7 @@ const ACTS: [(&str, &str); 14] = [
     ("cancel", "cancel $RUN"),
     ("discard", "discard $RUN --yes"),
     ("discard-other", "discard $OTHER --yes"),
+    ("restore", "restore $OTHER"),
     ("merge", "merge $OTHER --no-edit"),
     ("bisect", "bisect $OTHER --verify true"),
     ("fork", "fork $OTHER again --backend mock"),

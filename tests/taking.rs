@@ -181,9 +181,12 @@ fn reachable(repo: &Repo) -> BTreeSet<String> {
     repo.git(&["rev-list", "--all"]).lines().map(ToOwned::to_owned).collect()
 }
 
-/// Runs the printed command as a user would.
+/// Runs the printed command as a user would, who has the program installed.
 pub fn undo(repo: &Repo, command: &str) {
-    let ran = repo.command("sh").args(["-ec", command]).output().unwrap();
+    let folder = std::path::Path::new(PROGRAM).parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap();
+    let ran = repo.command("sh").env("PATH", path).args(["-ec", command]).output().unwrap();
     assert!(ran.status.success(), "{command}: {ran:?}");
 }
 
@@ -199,6 +202,7 @@ fn discard_keeps_everything_and_its_undo_works() {
     let print = repo.fingerprint();
 
     let removal = repo.agentloop(&["discard", &run, "--yes", "--json"]).expect(0).json();
+    assert_eq!(removal["undo"], format!("git agentloop restore {run}"));
     assert_eq!(repo.fingerprint(), print);
     assert!(!std::path::Path::new(&worktree).exists());
     assert!(!repo.path().join(".git/agentloop").join(&run).exists());
@@ -220,6 +224,58 @@ fn discard_keeps_everything_and_its_undo_works() {
     undo(&repo, removal["undo"].as_str().unwrap());
     assert_eq!(repo.agentloop(&["list", "--json"]).expect(0).stdout, list);
     assert_eq!(repo.agentloop(&["tail", &run, "--json"]).expect(0).stdout, tail);
+    repo.assert_sound();
+}
+
+#[test]
+fn restore_brings_back_what_went_last_and_nothing_else() {
+    let repo = Repo::new();
+    assert!(repo.agentloop(&["restore"]).expect(2).stderr.contains("no run was discarded or pruned here"));
+    let run = run_with_files(&repo, "write files");
+    let refuse = |arguments: &[&str], words: &str| {
+        let refused = repo.agentloop(arguments).expect(2).stderr;
+        assert!(refused.contains(words) && refused.contains("\nhint: "), "{refused}");
+    };
+    refuse(&["restore", &run], "was discarded or pruned that is not here");
+    refuse(&["restore", "nosuch"], "no run matches 'nosuch'");
+    let refs = || repo.git(&["for-each-ref", "refs/heads", "refs/notes", "refs/agentloop/run"]);
+    let before = refs();
+    for name in [&run, "write", "", &format!("agentloop/{run}")] {
+        repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+        assert_ne!(refs(), before);
+        let named = if name.is_empty() { vec!["restore"] } else { vec!["restore", name] };
+        let shown = repo.agentloop(&named).expect(0).stdout;
+        assert!(shown.starts_with(&format!("restored {run}\n  refs/")), "{shown}");
+        assert_eq!(refs(), before, "{name}");
+    }
+    refuse(&["restore"], "was discarded or pruned that is not here");
+    // First pruned, then discarded: each is undone by itself.
+    repo.agentloop(&["merge", &run]).expect(0);
+    let main = repo.git(&["rev-parse", "main"]);
+    let before = refs();
+    repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(0);
+    let pruned = refs();
+    repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+    let restored = repo.agentloop(&["restore", &run, "--json"]).expect(0).json();
+    assert_eq!((restored["run_id"].as_str(), refs()), (Some(run.as_str()), pruned));
+    repo.agentloop(&["restore", &run]).expect(0);
+    assert_eq!(refs(), before);
+    // What is in the way stays, and so does all that was put away; refs that are not a run's are not made.
+    repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+    let branch = format!("refs/heads/agentloop/{run}");
+    repo.git(&["update-ref", &branch, &main]);
+    let away = repo.git(&["for-each-ref"]);
+    refuse(&["restore", &run], &format!("'{branch}' is here already"));
+    assert_eq!(repo.git(&["for-each-ref"]), away);
+    repo.git(&["update-ref", "-d", &branch]);
+    let rescued = repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop/rescue"]);
+    let newest = rescued.lines().find_map(|name| name.strip_suffix(&format!("/notes/agentloop/{run}"))).unwrap();
+    for name in rescued.lines().filter_map(|name| name.strip_suffix(&format!("/notes/agentloop/{run}"))) {
+        repo.git(&["update-ref", &format!("{name}/heads/theirs"), &main]);
+    }
+    assert!(newest.contains(&run));
+    repo.agentloop(&["restore", &run]).expect(0);
+    assert_eq!(refs(), before);
     repo.assert_sound();
 }
 

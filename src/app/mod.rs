@@ -13,6 +13,7 @@ mod merge;
 mod nested;
 mod read;
 mod removal;
+mod restore;
 mod review;
 mod share;
 mod watch;
@@ -35,6 +36,7 @@ pub use self::merge::{Merge, Way, merge, merge_with_agent, unfit};
 pub use self::nested::{refuse_nested, worker_of};
 pub use self::read::{Listed, Transcript, branch_here, list, listed, output, resolve, result, set_aside, status, tail};
 pub use self::removal::{Prunable, Removal, discard, prune};
+pub use self::restore::{Restored, restore};
 pub use self::review::{
     Diff, History, MergePreview, Shown, ShownIteration, Span, diff, history, merge_preview, show, span,
 };

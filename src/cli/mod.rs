@@ -22,6 +22,7 @@ mod paint;
 mod porcelain;
 mod print;
 mod render;
+mod restore;
 mod review;
 mod share;
 mod shown;
@@ -141,6 +142,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
         Verb::Diff(arguments) => review::diff(&site()?, &arguments),
         Verb::Merge(arguments) => take::merge(&site()?, &arguments),
         Verb::Discard(arguments) => take::discard(&site()?, &arguments),
+        Verb::Restore(arguments) => restore::restore(&site()?, &arguments),
         Verb::Prune(arguments) => take::prune(&site()?, &arguments),
         Verb::Steer(arguments) => fork::steer(&site()?, &arguments),
         Verb::Fork(arguments) => fork::fork(&site()?, &arguments),

@@ -10,7 +10,7 @@ const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "can
 const ALSO: [(&str, &[&str]); 5] = [
     ("to read", &["status", "result", "output", "log", "diff", "bisect"]),
     ("to drive", &["answer", "steer", "fork"]),
-    ("to tidy", &["discard", "prune"]),
+    ("to tidy", &["discard", "restore", "prune"]),
     ("to share", &["sync", "hooks"]),
     ("to set up", &["doctor", "backends", "config", "prompts", "mcp", "install"]),
 ];

@@ -23,7 +23,7 @@ pub use self::read::{ListArgs, OutputArgs, ResultArgs, StatusArgs, TailArgs};
 pub use self::review::{DiffArgs, LogArgs, ShowArgs};
 pub use self::run::{AnswerArgs, Driving, ResumeArgs, RunArgs};
 pub use self::share::SyncArgs;
-pub use self::take::{DiscardArgs, MergeArgs, PruneArgs};
+pub use self::take::{DiscardArgs, MergeArgs, PruneArgs, RestoreArgs};
 pub(super) use self::value::MARK;
 use self::value::text;
 
@@ -89,6 +89,9 @@ limit, 2 failed, 3 questions wait, 4 cancelled; 124 where --timeout ran out.")]
     /// Take a run out of the repository; its work is kept on rescue refs
     #[command(after_help = take::DISCARD_EXAMPLES)]
     Discard(DiscardArgs),
+    /// Bring back a run that was discarded or pruned
+    #[command(after_help = take::RESTORE_EXAMPLES)]
+    Restore(RestoreArgs),
     /// Remove worktrees and branches of merged runs; says which unless --yes
     #[command(after_help = take::PRUNE_EXAMPLES)]
     Prune(PruneArgs),

@@ -25,15 +25,25 @@ Examples:
   git agentloop discard fix-login-3k9vqp
 
 Everything but files that git ignores is kept on refs under
-refs/agentloop/rescue/, and the command that brings it back is printed.";
+refs/agentloop/rescue/RUN/, and 'git agentloop restore RUN' brings it back.";
+
+pub const RESTORE_EXAMPLES: &str = "\
+Examples:
+  git agentloop restore
+  git agentloop restore fix-login-3k9vqp
+
+Branch, record and workers' commits are again what they were; 'resume' makes a
+worktree again. With git alone, below the newest TIME of the run:
+  git for-each-ref --format='create refs/%(refname:lstrip=5) %(objectname)' \\
+    refs/agentloop/rescue/RUN/TIME | git update-ref --stdin";
 
 pub const PRUNE_EXAMPLES: &str = "\
 Examples:
   git agentloop prune                      says what would go
   git agentloop prune --older-than 3d --yes
 
-What goes is kept on refs under refs/agentloop/rescue/ first, and the command
-that brings it back is printed. Files that git ignores go with a worktree.";
+What goes is kept on refs under refs/agentloop/rescue/ first, and 'restore RUN'
+brings it back. Files that git ignores go with a worktree.";
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
@@ -81,6 +91,17 @@ pub struct DiscardArgs {
     /// Do not ask
     #[arg(short, long)]
     pub yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The run's id or its beginning [default: the one that went last]
+    #[arg(value_parser = text)]
+    pub run: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -7,7 +7,7 @@ use gix::bstr::ByteSlice as _;
 use gix::{Repository, ThreadSafeRepository};
 
 use super::read::{self, LOCAL, Noted, Place, REMOTE};
-use super::removal::undo;
+use super::restore;
 use crate::error::{Error, Result};
 use crate::host::store::Store;
 use crate::run::goal::RunId;
@@ -103,8 +103,8 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
     }
     if let Some((run, refs)) = only("refs/agentloop/rescue/") {
         // Its own record, or the one that was fetched.
-        if let Some((rescue, _)) = refs.iter().filter_map(|name| name.split_once("/notes/agentloop")).max() {
-            let back = format!("to have it back: {}", undo("git", rescue));
+        if refs.iter().any(|name| name.contains("/notes/agentloop")) {
+            let back = format!("to have it back: {}", restore::command(&run));
             return Some(Error::usage(format!("{run} was discarded")).hint(back));
         }
     }

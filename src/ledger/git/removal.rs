@@ -23,7 +23,7 @@ use super::repository::Repository;
 use super::tree::Tracked;
 use super::workers::tree_of;
 use super::worktree::{self, Worktree};
-use super::{GitLedger, branch, run_dir};
+use super::{GitLedger, branch, restore, run_dir};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -103,20 +103,18 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     let mut removed = Removed::default();
     (removed.worktrees, removed.kept) = drop_worktrees(repo, &mover, run)?;
     let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
-    let mut undo = Vec::new();
     // First: once its own refs are gone, nobody may be able to name the run to do it again.
     for withdrawn in clones::withdraw(repo, run, &rescue)? {
         removed.kept.push(withdrawn.in_words());
-        undo.push(withdrawn.undo());
+        removed.undo = Some(restore::command(run));
     }
     clear_folder(repo, run)?;
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
         put_aside(&mover, run, &going, &rescue)?;
         removed.refs = going.into_iter().map(|(name, _)| name).collect();
-        undo.insert(0, self::undo("git", &rescue));
+        removed.undo = Some(restore::command(run));
     }
-    removed.undo = Some(undo.join(" && ")).filter(|undo| !undo.is_empty());
     if extent == Extent::Everything {
         remove_folder(repo, run)?;
     }
@@ -204,10 +202,10 @@ pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String
     let branch = format!("/heads/agentloop/{run}");
     let kept = |reference: &gix::refs::Reference| {
         let name = reference.name.as_bstr().to_str().ok()?;
-        name.strip_suffix(&branch).map(ToOwned::to_owned)
+        name.ends_with(&branch).then_some(())
     };
     let kept = read::prefixed(gix, &format!("refs/agentloop/rescue/{run}/"), kept)?;
-    Ok(kept.into_iter().max().map(|rescue| undo("git", &rescue)))
+    Ok((!kept.is_empty()).then(|| restore::command(run)))
 }
 
 /// The refs that keep what workers of `run` dropped or would have lost, each with its object.
@@ -223,13 +221,6 @@ pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, Object
         is_one.then(|| Some((name.to_owned(), reference.target.try_id()?.to_owned()))).flatten()
     };
     read::prefixed(gix, &prefix, kept)
-}
-
-/// The command that brings back what is kept below `rescue`, in the repository that `git` works in.
-pub(super) fn undo(git: &str, rescue: &str) -> String {
-    format!(
-        "{git} for-each-ref --format='create refs/%(refname:lstrip=5) %(objectname)' {rescue} | {git} update-ref --stdin"
-    )
 }
 
 /// Removes the run's worktrees; which, and what of them was kept first, in words.

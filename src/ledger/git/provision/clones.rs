@@ -26,15 +26,10 @@ impl Withdrawn {
     pub(in super::super) fn in_words(&self) -> String {
         format!("{} below {}/", in_words(self.commits, &self.git_dir), self.rescue)
     }
-
-    /// The command that brings the run's refs back.
-    pub(in super::super) fn undo(&self) -> String {
-        let git = format!("git --git-dir {}", shell_words::quote(&self.git_dir.to_string_lossy()));
-        removal::undo(&git, &self.rescue)
-    }
 }
 
-fn in_words(commits: usize, git_dir: &Path) -> String {
+/// Commits of a submodule and where they are, in words.
+pub(in super::super) fn in_words(commits: usize, git_dir: &Path) -> String {
     format!("{} of a submodule, in '{}'", count(commits, "commit"), git_dir.display())
 }
 
@@ -82,7 +77,7 @@ pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -
 
 /// The git directory of every clone of a submodule that belongs to a checkout of `repo` (gitrepository-layout(5),
 /// `modules`), and of those that the user's checkout holds itself.
-fn clones(repo: &Repository) -> Result<BTreeSet<PathBuf>> {
+pub(in super::super) fn clones(repo: &Repository) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let worktrees = std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten();
     let checkouts = worktrees.map(|entry| entry.path()).chain([repo.common_dir().to_owned()]);

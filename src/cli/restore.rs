@@ -1,0 +1,19 @@
+//! Bringing back a run that was put away.
+
+use super::args::RestoreArgs;
+use super::{sanitize, say};
+use crate::app::{self, Site};
+use crate::error::Result;
+
+/// Undoes a discard or a prune.
+///
+/// # Errors
+/// Where there was none, or something is in the way.
+pub fn restore(site: &Site, arguments: &RestoreArgs) -> Result<u8> {
+    let restored = app::restore(site, arguments.run.as_deref())?;
+    say(arguments.json, &restored, || {
+        let refs = restored.refs.iter().map(|name| format!("  {name}\n"));
+        let submodules = restored.submodules.iter().map(|words| format!("  {}\n", sanitize::line(words)));
+        Ok(format!("restored {}\n", restored.run_id) + &refs.chain(submodules).collect::<String>())
+    })
+}
