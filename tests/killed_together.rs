@@ -64,7 +64,7 @@ fn nothing_that_died_with_its_git_is_in_the_way() {
         left += repo.locks().len();
         let listed = repo.agentloop(&["list", "--json"]).expect(0).json();
         let run = listed[0]["run_id"].as_str().unwrap().to_owned();
-        if !run.starts_with(&format!("round-{round}-")) || listed[0]["state"] == "completed" {
+        if run != format!("round-{round}") || listed[0]["state"] == "completed" {
             continue; // before it was opened, or after its end
         }
         if round % 5 == 4 {

@@ -271,3 +271,46 @@ fn what_was_meant_is_found() {
     repo.agentloop(&["result", "--wait", "--timeout", "0.2s"]).expect(124);
     repo.agentloop(&["cancel"]).expect(0);
 }
+
+#[test]
+fn a_name_is_the_run_s_id_where_it_is_free() {
+    let repo = Repo::new();
+    let named = |name: &str, more: &[&str]| -> String {
+        let all = [&["run", "a goal", "--backend", "mock", "--json", "--name", name], more].concat();
+        repo.agentloop(&all).expect(0).json()["run_id"].as_str().unwrap().to_owned()
+    };
+    let is_suffixed = |run: &str, name: &str| run.len() == name.len() + 7 && run.starts_with(&format!("{name}-"));
+    let id = |name: &str| repo.agentloop(&["status", name, "--json"]).expect(0).json()["run_id"].clone();
+    assert_eq!(named("Greet", &[]), "greet");
+    assert!(repo.git(&["log", "-1", "--format=%(trailers)", "agentloop/greet"]).contains("Agentloop-Run: greet\n"));
+    let second = named("greet", &[]);
+    assert!(is_suffixed(&second, "greet"), "{second}");
+    assert_eq!((id("greet"), id("agentloop/greet")), ("greet".into(), "greet".into()));
+    assert!(is_suffixed(&named("修复", &[]), "run"));
+    let detached = named("alone", &["-d"]);
+    assert_eq!(detached, "alone");
+    repo.agentloop(&["result", "alone", "--wait"]).expect(0);
+    // What could not begin leaves its name to the next.
+    repo.agentloop(&["run", "a goal", "--backend", "mock", "--name", "late", "--base", "nosuch"]).expect(2);
+    assert_eq!(named("late", &[]), "late");
+    // Of two at once, one has it.
+    let both = [0, 1].map(|_| repo.spawn(&["run", "a goal", "--backend", "mock", "--json", "--name", "both"]));
+    let mut both = both.map(|child| Ran::of(&child.wait_with_output().unwrap()).expect(0).json()["run_id"].clone());
+    both.sort_by_key(|id| id.to_string().len());
+    assert!(both[0] == "both" && is_suffixed(both[1].as_str().unwrap(), "both"), "{both:?}");
+    // One that was discarded is not another whose id begins so; its name is not free, since it can come back.
+    repo.agentloop(&["discard", "greet", "--yes"]).expect(0);
+    for verb in [&["status", "greet"][..], &["discard", "greet", "--yes"]] {
+        assert!(repo.agentloop(verb).expect(2).stderr.contains("greet was discarded\n"));
+    }
+    assert_eq!(id(&second), second);
+    assert!(is_suffixed(&named("greet", &[]), "greet"));
+    repo.agentloop(&["restore", "greet"]).expect(0);
+    assert_eq!(id("greet"), "greet");
+    // Other files of ours beside the runs' folders are no runs.
+    let mark = repo.path().join(".git/agentloop/hooks-folder-made");
+    std::fs::write(&mark, "").unwrap();
+    repo.agentloop(&["prune", "--older-than", "0s", "--yes"]).expect(0);
+    assert!(mark.exists());
+    repo.assert_sound();
+}

@@ -43,11 +43,11 @@ enum Opened {
 /// Where the run cannot be started.
 pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     settle(site, &mut new)?;
-    let id = new_id(&new, &Redactor::of_process());
+    let id = new_id(site, &new, &Redactor::of_process());
     new.id = Some(id.clone());
     let dir = GitLedger::scratch_of(&site.repo, &id);
     let started = hand_over(site, &id, &Request::Run(Box::new(new)));
-    if started.is_err() && site.repo.resolve(Some(id.as_str())).is_err() {
+    if started.is_err() && !site.repo.resolve(Some(id.as_str())).is_ok_and(|run| run == id) {
         // Nothing of a run that never was stays behind; a folder that holds more is not removed.
         let _ = std::fs::remove_file(dir.join(LOG));
         let _ = std::fs::remove_dir(&dir);

@@ -53,7 +53,7 @@ pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunI
     super::check_agents(site, &new.options).await?;
     process::become_subreaper();
     let redactor = Redactor::of_process();
-    let id = new.id.clone().unwrap_or_else(|| new_id(&new, &redactor));
+    let id = new.id.clone().unwrap_or_else(|| new_id(site, &new, &redactor));
     let opened = put_on_record(site, &id, new, drive, redactor).await;
     if opened.is_err() {
         GitLedger::withdraw(&site.repo, &id);
@@ -101,8 +101,12 @@ fn keep_authority(site: &Site, id: &RunId, options: &Options) {
     }
 }
 
-/// An id of words that hold no secret.
-pub(super) fn new_id(new: &NewRun, redactor: &Redactor) -> RunId {
+/// An id of words that hold no secret: the name alone where that is free, which it then is not any more.
+pub(super) fn new_id(site: &Site, new: &NewRun, redactor: &Redactor) -> RunId {
+    let named = new.name.as_deref().and_then(|name| RunId::named(&redactor.clean(name)));
+    if let Some(id) = named.filter(|id| GitLedger::reserve(&site.repo, id)) {
+        return id;
+    }
     RunId::new(&redactor.clean(new.name.as_deref().unwrap_or(&new.goal)), fastrand::u64(..))
 }
 

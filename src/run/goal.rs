@@ -28,7 +28,13 @@ impl RunId {
     /// A new id whose slug is made of `words` (a goal, or a name a person chose) and whose tail is made of `random`.
     #[must_use]
     pub fn new(words: &str, random: u64) -> Self {
-        Self(format!("{}-{}", slug(words), base32(random)))
+        Self(format!("{}-{}", slug_or_run(words), base32(random)))
+    }
+
+    /// The id that is `name` alone, where something of it can be in an id.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(slug(name)).filter(|slug| !slug.is_empty()).map(Self)
     }
 
     /// The id as text.
@@ -64,7 +70,7 @@ pub struct InvalidRunId;
 
 impl fmt::Display for InvalidRunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a run id is a slug of a-z, 0-9 and '-', a '-' and six characters, like fix-login-3k9vqp")
+        f.write_str("a run id is words of a-z and 0-9 joined by '-', like greet or fix-login-3k9vqp")
     }
 }
 
@@ -74,11 +80,9 @@ impl FromStr for RunId {
     type Err = InvalidRunId;
 
     fn from_str(text: &str) -> Result<Self, InvalidRunId> {
-        let (name, random) = text.rsplit_once('-').ok_or(InvalidRunId)?;
-        let random_is_sound = random.len() == RANDOM_LENGTH && random.bytes().all(|byte| CROCKFORD.contains(&byte));
-        (random_is_sound && name.len() <= SLUG_LENGTH && slug(name) == name)
-            .then(|| Self(text.to_owned()))
-            .ok_or(InvalidRunId)
+        let is_random = |end: &str| end.len() == RANDOM_LENGTH && end.bytes().all(|byte| CROCKFORD.contains(&byte));
+        let name = text.rsplit_once('-').filter(|(_, end)| is_random(end)).map_or(text, |(name, _)| name);
+        (!name.is_empty() && slug(name) == name).then(|| Self(text.to_owned())).ok_or(InvalidRunId)
     }
 }
 
@@ -97,7 +101,13 @@ fn base32(mut random: u64) -> String {
     text
 }
 
-/// Lower-case words of `a-z0-9` joined by single dashes, at most 32 characters, `run` where nothing is left.
+/// The same, `run` where nothing is left.
+fn slug_or_run(words: &str) -> String {
+    let slug = slug(words);
+    if slug.is_empty() { "run".to_owned() } else { slug }
+}
+
+/// Lower-case words of `a-z0-9` joined by single dashes, at most 32 characters.
 fn slug(words: &str) -> String {
     let mut slug = String::new();
     for character in words.chars() {
@@ -110,8 +120,8 @@ fn slug(words: &str) -> String {
             slug.push('-');
         }
     }
-    let slug = slug.trim_end_matches('-');
-    if slug.is_empty() { "run".to_owned() } else { slug.to_owned() }
+    slug.truncate(slug.trim_end_matches('-').len());
+    slug
 }
 
 /// What a run is asked to reach.
@@ -448,11 +458,33 @@ mod tests {
     }
 
     #[test]
-    fn only_what_new_makes_is_parsed() {
-        for text in ["", "a", "a-b", "../x-000000", "A-000000", "a--b-000000", "a-00000i", "-000000", "a\n-000000"] {
+    fn only_what_is_made_here_is_parsed() {
+        let long = "a".repeat(33);
+        let over = format!("{long}-000000");
+        for text in [
+            "",
+            "-",
+            "a-",
+            "-a",
+            "a--b",
+            "a.b",
+            "A",
+            "../x-000000",
+            "A-000000",
+            "a--b-000000",
+            "-000000",
+            "a\n-000000",
+            &long,
+            &over,
+        ] {
             assert_eq!(text.parse::<RunId>(), Err(InvalidRunId), "{text:?}");
         }
-        let id = RunId::new("x", 77);
-        assert_eq!(id.as_str().parse(), Ok(id));
+        for id in
+            [RunId::new("x", 77), RunId::new(&long, 77), RunId::named(&long).unwrap(), RunId::named("Greet!").unwrap()]
+        {
+            assert_eq!(id.as_str().parse(), Ok(id));
+        }
+        assert_eq!(RunId::named("Greet them!").unwrap().as_str(), "greet-them");
+        assert_eq!(RunId::named("修复"), None);
     }
 }

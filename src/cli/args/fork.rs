@@ -73,7 +73,7 @@ pub struct ForkArgs {
     /// Other criteria [default: the same, where the goal is]
     #[arg(long, value_name = "TEXT", value_parser = text)]
     pub criteria: Option<String>,
-    /// What to call the run [default: words of the goal]
+    /// What to call the run; its id where that is free [default: words of the goal]
     #[arg(long, value_parser = text)]
     pub name: Option<String>,
     /// What may change.

@@ -73,7 +73,7 @@ pub struct RunArgs {
     /// The revision to start from [default: HEAD]
     #[arg(long, value_name = "REV", value_parser = text)]
     pub base: Option<String>,
-    /// What to call the run [default: words of the goal]
+    /// What to call the run; its id where that is free [default: words of the goal]
     #[arg(long, value_parser = text)]
     pub name: Option<String>,
     /// The folder that agents and checks start in [default: the current one]

@@ -51,10 +51,14 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     // Its branch is what git shows of it.
     let name = name.strip_prefix("agentloop/").unwrap_or(name);
     // An id needs no list, however many runs there are.
-    if let Ok(run) = name.parse::<RunId>()
-        && read::find(repo, &run)?.is_some()
-    {
-        return Ok(run);
+    if let Ok(run) = name.parse::<RunId>() {
+        if read::find(repo, &run)?.is_some() {
+            return Ok(run);
+        }
+        // Another run's id may begin with the name of this one.
+        if was_discarded(repo, &run)? {
+            return Err(discarded(&run));
+        }
     }
     let is_start_of_an_id =
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
@@ -104,8 +108,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
     if let Some((run, refs)) = only("refs/agentloop/rescue/") {
         // Its own record, or the one that was fetched.
         if refs.iter().any(|name| name.contains("/notes/agentloop")) {
-            let back = format!("to have it back: {}", restore::command(&run));
-            return Some(Error::usage(format!("{run} was discarded")).hint(back));
+            return Some(discarded(&run));
         }
     }
     for remote in repo.remote_names() {
@@ -120,6 +123,17 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
         }
     }
     None
+}
+
+/// Whether a discard keeps the record of `run`, its own or the one that was fetched.
+fn was_discarded(repo: &Repository, run: &RunId) -> Result<bool> {
+    let is_record =
+        |reference: &gix::refs::Reference| reference.name.as_bstr().contains_str("/notes/agentloop").then_some(());
+    Ok(!read::prefixed(repo, &format!("refs/agentloop/rescue/{run}/"), is_record)?.is_empty())
+}
+
+fn discarded(run: &RunId) -> Error {
+    Error::usage(format!("{run} was discarded")).hint(format!("to have it back: {}", restore::command(run)))
 }
 
 fn candidates(matching: &[(RunId, Place)]) -> String {

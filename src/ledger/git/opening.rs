@@ -80,6 +80,32 @@ impl GitLedger {
         Ok(ledger)
     }
 
+    /// Reserves the id of `run` for the caller, who creates it or withdraws it: whether it was free. Nothing of a run of that
+    /// id may be in the repository or in this clone's store, rescue refs of one that was discarded included.
+    pub fn reserve(repo: &Repository, run: &RunId) -> bool {
+        let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
+        let taken = |prefix: String| {
+            let is_its = |reference: &gix::refs::Reference| {
+                let name = std::str::from_utf8(reference.name.as_bstr()).ok()?;
+                let rest = name.strip_prefix(&prefix)?;
+                (rest.is_empty() || rest.starts_with('/')).then_some(())
+            };
+            read::prefixed(&gix, &prefix, is_its).map_or(true, |found| !found.is_empty())
+        };
+        let mut prefixes = vec![branch::name(run)];
+        prefixes.extend(["run", "rescue"].map(|of| format!("refs/agentloop/{of}/{run}")));
+        let remotes = gix.remote_names().into_iter();
+        prefixes.extend(remotes.map(|remote| format!("refs/remotes/{remote}/agentloop/{run}")));
+        if !matches!(read::find(&gix, run), Ok(None))
+            || prefixes.into_iter().any(taken)
+            || Self::kept(repo, run).is_some_and(|kept| kept.exists())
+        {
+            return false;
+        }
+        // Of two that want it at once, one makes the folder.
+        dir.parent().is_some_and(|parent| std::fs::create_dir_all(parent).is_ok()) && std::fs::create_dir(&dir).is_ok()
+    }
+
     /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at
     /// the start commit, and its folder, where that holds nothing else. What cannot be taken back stays.
     pub fn withdraw(repo: &Repository, run: &RunId) {

@@ -132,7 +132,8 @@ pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(repo.common_dir().join("agentloop")).into_iter().flatten().flatten() {
         let Some(run) = entry.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()) else { continue };
-        let is_old = entry.metadata().and_then(|about| about.modified()).is_ok_and(|changed| changed <= before);
+        let folder = entry.metadata().ok().filter(std::fs::Metadata::is_dir);
+        let is_old = folder.and_then(|folder| folder.modified().ok()).is_some_and(|changed| changed <= before);
         if is_old && is_remnant(&gix, repo, &run)? && !lock::is_held(repo.common_dir(), &run) {
             found.push(run);
         }
