@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::paint;
@@ -9,6 +10,7 @@ use super::sanitize::{self, line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::options::{Origin, Setting};
+use crate::run::Awaited;
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
 use crate::run::goal::RunId;
@@ -51,6 +53,9 @@ pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     if status.tokens > 0 {
         let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
         let _ = writeln!(text, "used:    {}{cost}", count(status.tokens, "token"));
+    }
+    if let Some(Awaited { until, why }) = &status.waiting {
+        let _ = writeln!(text, "waiting: until {}, {}", until.shown(now, &TimeZone::system()), short(why, LINE_WIDTH));
     }
     if !status.verified {
         let _ = writeln!(text, "record:  {UNVERIFIED}");

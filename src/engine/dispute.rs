@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::on_ledger;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
+use super::waiting::SLICE;
 use super::work::store;
 use crate::agent::prompts::{self, Between, Prompts, Side};
 use crate::agent::{Agent, Request};
@@ -124,12 +125,15 @@ impl Dispute {
 
     async fn wait(&self, until: Timestamp, why: &str, tell: &impl Fn(&str)) {
         let now = (self.clock)();
-        let left = until.since(now).max(0.0);
         let waiting = waiting_for(&self.choice.backend, until, now, &TimeZone::system());
         tell(&format!("{waiting}: {why}"));
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs_f64(left)) => {},
-            () = self.cancel.cancelled() => {},
+        let mut left = until.since(now);
+        while left > 0.0 && !self.cancel.is_cancelled() {
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_secs_f64(left).min(SLICE)) => {},
+                () = self.cancel.cancelled() => {},
+            }
+            left = until.since((self.clock)());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Waiting: for limits that backends and other runs told of.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -9,6 +10,9 @@ use crate::error::{Context as _, Result};
 use crate::run::Run;
 use crate::run::event::{Fact, Timestamp, Waiting};
 use crate::run::goal::Role;
+
+/// How long a wait lasts before the clock is looked at again: timers stand still while a machine sleeps.
+pub(super) const SLICE: Duration = Duration::from_secs(30);
 
 impl Engine {
     /// Puts on record what other runs of this user have told of limits since.
@@ -29,7 +33,7 @@ impl Engine {
         if told.is_empty() { Ok(()) } else { self.recorder.record(told).await }
     }
 
-    /// Does nothing until `until`, or until work in flight comes to an end, or the run is stopped.
+    /// Does nothing until `until`, a while at most, or until work in flight comes to an end, or the run is stopped.
     pub(super) async fn wait(&self, until: Timestamp, backend: &str, flight: &mut JoinSet<Result<()>>) -> Result<()> {
         let announce = |run: &Run| {
             let pause = run.pauses.get(backend);
@@ -39,7 +43,7 @@ impl Engine {
             (if known { Vec::new() } else { vec![fact] }, ())
         };
         self.recorder.record_with(announce).await?;
-        let left = std::time::Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0));
+        let left = Duration::from_secs_f64(until.since(self.recorder.now()).max(0.0)).min(SLICE);
         let is_quiet = flight.is_empty();
         tokio::select! {
             () = tokio::time::sleep(left) => if is_quiet { self.blocking(|ledger| ledger.guard()).await } else { Ok(()) },

@@ -63,6 +63,13 @@ fn status_properties() -> Value {
         "completed": flag("Whether the goal is reached; absent while that is open."),
         "stop_reason": text("Why it ended, or waits for the user."),
         "verified": flag("Whether drivers of this clone recorded all of it."),
+        "waiting": object(
+            &["until", "why"],
+            json!({
+                "until": number("When it goes on, in seconds since the Unix epoch."),
+                "why": text("The backend and what it said."),
+            }),
+        ),
     })
 }
 

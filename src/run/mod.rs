@@ -25,7 +25,7 @@ pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use self::snapshot::{Snapshot, State};
+pub use self::snapshot::{Awaited, Snapshot, State};
 pub use self::step::{Intake, Phase, Step};
 
 use self::event::Timestamp;

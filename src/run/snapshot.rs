@@ -123,6 +123,17 @@ pub struct Snapshot {
     pub cost_usd: Option<f64>,
     /// The goal in one line.
     pub goal: String,
+    /// What it waits for, where it does.
+    pub waiting: Option<Awaited>,
+}
+
+/// A backend that a run waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Until when, in seconds since the Unix epoch.
+    pub until: Timestamp,
+    /// The backend and what it said, in one line.
+    pub why: String,
 }
 
 impl Run {
@@ -158,7 +169,14 @@ impl Run {
             tokens: self.usage.tokens(),
             cost_usd: self.usage.cost_usd,
             goal: one_line(&self.goal.text, GOAL_LENGTH),
+            waiting: if state == State::Waiting { self.awaited() } else { None },
         }
+    }
+
+    fn awaited(&self) -> Option<Awaited> {
+        let Some(Step::Wait { until, backend }) = self.next_step(self.now) else { return None };
+        let reason = self.pauses.get(&backend).map(|pause| pause.reason.as_str()).unwrap_or_default();
+        Some(Awaited { until, why: one_line(&format!("{backend}: {reason}"), GOAL_LENGTH) })
     }
 }
 
@@ -185,6 +203,9 @@ impl Snapshot {
             line("Cost-USD", cost);
         }
         line("Goal", &self.goal);
+        if let Some(Awaited { until, why }) = &self.waiting {
+            line("Waiting", &format_args!("{} {why}", until.seconds()));
+        }
         text
     }
 
@@ -204,6 +225,7 @@ impl Snapshot {
             tokens: 0,
             cost_usd: None,
             goal: String::new(),
+            waiting: None,
         };
         let mut found = false;
         for line in message.lines() {
@@ -226,6 +248,11 @@ impl Snapshot {
                 "Tokens" => snapshot.tokens = value.parse().ok()?,
                 "Cost-USD" => snapshot.cost_usd = Some(value.parse::<f64>().ok().filter(|cost| cost.is_finite())?),
                 "Goal" => snapshot.goal = one_line(value, GOAL_LENGTH),
+                "Waiting" => {
+                    let (until, why) = value.split_once(' ')?;
+                    let until = Timestamp::from_seconds(until.parse().ok()?)?;
+                    snapshot.waiting = Some(Awaited { until, why: one_line(why, GOAL_LENGTH) });
+                }
                 _ => {}
             }
         }

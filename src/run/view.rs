@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::amount::Iterations;
 use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
-use super::snapshot::{Snapshot, State};
+use super::snapshot::{Awaited, Snapshot, State};
 use super::text::{count, one_line};
 use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
 use super::{Iteration, Run, sanitize};
@@ -55,6 +55,9 @@ pub struct Status {
     /// Whether drivers of this clone recorded all of it: of what others say nothing is known.
     #[serde(default)]
     pub verified: bool,
+    /// What it waits for, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Awaited>,
 }
 
 impl Status {
@@ -81,6 +84,7 @@ impl Status {
             cost_usd: snapshot.cost_usd,
             stop_reason: snapshot.stop_reason,
             verified,
+            waiting: snapshot.waiting.filter(|_| live),
         }
     }
 }

@@ -58,6 +58,7 @@ fn snapshot(seq: u64, state: State) -> Snapshot {
         tokens: 120_000,
         cost_usd: Some(0.42),
         goal: "add a /health endpoint and show that it answers".into(),
+        waiting: None,
     }
 }
 

@@ -114,7 +114,14 @@ fn a_wait_says_until_when_and_why_and_ends_with_the_budget() {
     let repo = Repo::new();
     let id =
         run(&repo, "codex", &codex(&words), &["-d", "--json"]).expect(0).json()["run_id"].as_str().unwrap().to_owned();
-    await_waiting(&repo, &id);
+    let waits_until = await_waiting(&repo, &id)["data"]["until"].clone();
+    let status = repo.status(&id);
+    assert_eq!(status["waiting"], json!({ "until": waits_until, "why": format!("codex: {words}") }), "{status:#}");
+    let shown = repo.agentloop_with(&["status", &id], &[("TZ", ZONE)]).expect(0).stdout;
+    assert!(
+        shown.contains("\nwaiting: until ") && shown.contains(&until.strftime("%H:%M, codex: ").to_string()),
+        "{shown}"
+    );
     let tail = repo.agentloop_with(&["tail", &id], &[("TZ", ZONE)]).expect(0).stdout;
     assert!(
         tail.contains(&format!(" for codex: {words}")) && tail.contains(&until.strftime(" (until %H:%M) ").to_string())

@@ -22,6 +22,7 @@ fn a_status(state: &str, running: bool) -> Status {
         completed: None,
         stop_reason: None,
         verified: true,
+        waiting: None,
     }
 }
 

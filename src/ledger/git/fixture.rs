@@ -129,6 +129,7 @@ pub fn snapshot(seq: u64) -> Snapshot {
         tokens: 1200,
         cost_usd: None,
         goal: "a goal".to_owned(),
+        waiting: None,
     }
 }
 
