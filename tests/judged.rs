@@ -295,7 +295,6 @@ type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
 
 #[test]
 fn an_iteration_in_which_no_file_changed_says_so() {
-    type Case<'a> = (&'a str, &'a [&'a str], &'a str, &'a [&'a str], bool);
     const NOTE: &str = "no worker changed a file";
     let two = ["one", "two"];
     let cases: [Case<'_>; 8] = [

@@ -70,11 +70,16 @@ impl Claude {
         let root = rustix::process::geteuid().is_root();
         let finished = self.invocation(request, root).run(request, announces_none, spent).await?;
         // What is cut out of a long stream is its middle: the result is its last line.
-        let read = parse(&finished.stdout.text());
-        if read.is_none() && !finished.stdout.is_whole() {
-            return Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"));
-        }
-        judged(&self.program, &finished, read).map_err(advise)
+        let stream = finished.stdout.text();
+        let read = parse(&stream);
+        let has_result = read.is_some();
+        let answer = if has_result || finished.stdout.is_whole() {
+            judged(&self.program, &finished, read)
+        } else {
+            Err(Failure::new(FailureKind::Protocol, "the answer is too long to be read"))
+        };
+        // A result tells itself what was used.
+        answer.map_err(|failure| advise(if has_result { failure } else { failure.after(spent(&stream)) }))
     }
 }
 

@@ -176,3 +176,20 @@ async fn output_without_a_result_is_a_failure() {
     let failure = Claude::at("no-such-claude-anywhere").run(&request).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::NotInstalled);
 }
+
+#[tokio::test]
+async fn a_long_stream_is_read_by_its_end_and_a_torn_one_by_its_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let stream = capture("stream_json_ok.stdout");
+    let (before, result) = stream.trim_end().rsplit_once('\n').unwrap();
+    let noise = format!("{{\"type\":\"user\",\"message\":{{\"content\":\"{}\"}}}}\n", "x".repeat(1 << 20)).repeat(6);
+    let long = format!("{before}\n{noise}{result}\n");
+    let response = fake(dir.path(), &long, "", 0).run(&request(Role::Subagent, dir.path())).await.unwrap();
+    assert_eq!((response.text.as_str(), response.usage.tokens_in), ("done: hello.txt", 25134));
+    let cut = format!("{before}\n{noise}");
+    let failure = fake(dir.path(), &cut, "", 0).run(&request(Role::Subagent, dir.path())).await.unwrap_err();
+    assert_eq!((failure.kind, failure.spent.unwrap().tokens_in), (FailureKind::Protocol, 25134));
+    // Each of its messages once, though every block of one repeats what it used.
+    assert_eq!(spent(&format!("{before}\n{before}")).tokens_in, 25134);
+    assert_eq!(spent("").tokens_in, 0);
+}
