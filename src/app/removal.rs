@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::drive::ORPHAN_GRACE;
 use super::{Listed, Site, now, stop_leftovers};
 use crate::error::{Error, Result};
+use crate::host::store::Bases;
 use crate::ledger::git::removal::{self, Extent};
 use crate::ledger::git::{GitLedger, lock};
 use crate::process;
@@ -111,6 +112,9 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>
             continue;
         }
         found.push(Prunable { run_id, worktrees: Vec::new(), refs, folder, submodules: Vec::new(), removal });
+    }
+    if apply {
+        let _ = Bases::of_process().remove_gone(); // named nowhere: of other repositories, which are gone
     }
     Ok((found, failed))
 }

@@ -277,6 +277,9 @@ impl Store {
         if !private::read(&self.dir.join(SECRET), LIMIT).is_ok_and(|text| text == Some(self.secret.to_line().into())) {
             self.write_secret()?;
         }
+        if let Err(error) = self.note_place(common) {
+            tracing::debug!("where the clone is cannot be noted in its store: {error}");
+        }
         // One that belongs to another store of this clone was made while this one's was away.
         if CloneId::read(common).as_ref() == Some(&self.id) || Self::find(common, &Bases::of_process()).is_some() {
             return Ok(());
@@ -476,5 +479,6 @@ pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
+mod gone;
 #[cfg(test)]
 mod tests;

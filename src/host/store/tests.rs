@@ -215,3 +215,48 @@ fn without_a_place_to_write_there_is_no_store() {
     assert!(error.contains("neither XDG_STATE_HOME nor HOME"), "{error}");
     assert!(!machine.common().join(ID).exists());
 }
+
+type Deed = fn(&Machine, &Store);
+
+#[test]
+fn a_store_goes_once_its_clone_is_gone_for_good() {
+    let year = std::time::Duration::from_hours(366 * 24);
+    let used = |machine: &Machine, store: &Store, ago: std::time::Duration| {
+        store.mark(&machine.common()).unwrap();
+        let file = File::options().write(true).open(store.dir.join(gone::PLACE)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - ago).unwrap();
+    };
+    let cases: [(&str, bool, bool, Deed); 6] = [
+        ("gone for good", true, true, |_, _| {}),
+        ("used lately", false, true, |_, _| {}),
+        ("still there", true, false, |_, _| {}),
+        ("on another file system, which is not mounted", true, true, |machine, store| {
+            let place = format!("abc\0{}", machine.common().display());
+            fs::write(store.dir.join(gone::PLACE), place).unwrap();
+            let file = File::options().write(true).open(store.dir.join(gone::PLACE)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        }),
+        ("without a note of its place", true, true, |_, store| fs::remove_file(store.dir.join(gone::PLACE)).unwrap()),
+        ("under a name that is none", true, true, |_, store| {
+            fs::rename(&store.dir, store.dir.with_file_name("mine")).unwrap();
+        }),
+    ];
+    for (at, (what, is_unused, is_missing, deed)) in cases.into_iter().enumerate() {
+        let machine = Machine::new();
+        let store = machine.ensure();
+        store.run(&run()).write("seals", b"x").unwrap();
+        used(&machine, &store, if is_unused { year } else { std::time::Duration::ZERO });
+        if is_missing {
+            fs::remove_dir_all(machine.path("repo")).unwrap();
+        }
+        deed(&machine, &store);
+        let goes = usize::from(at == 0);
+        assert_eq!(machine.bases(None).remove_gone(), goes, "{what}");
+        assert_eq!(fs::read_dir(store.dir.parent().unwrap()).unwrap().count(), 1 - goes, "{what}");
+    }
+    // One whose removal was cut short.
+    let machine = Machine::new();
+    let store = machine.ensure();
+    fs::rename(&store.dir, store.dir.with_added_extension("gone")).unwrap();
+    assert_eq!(machine.bases(None).remove_gone(), 1);
+}
