@@ -98,7 +98,10 @@ fn parse(stdout: &str) -> Option<Result<Response, Failure>> {
         Err(_) => stdout.lines().filter_map(|line| serde_json::from_str(line.trim()).ok()).collect(),
     };
     let result = messages.iter().rev().find(|message| message["type"] == "result")?;
-    let reset = messages.iter().rev().find_map(|message| message["rate_limit_info"]["resetsAt"].as_u64());
+    // It tells of a window as well while that is not spent: `allowed`, `allowed_warning`, `rejected`.
+    let limits = messages.iter().rev().map(|message| &message["rate_limit_info"]);
+    let mut spent = limits.filter(|limit| limit["status"].as_str().is_none_or(|status| status == "rejected"));
+    let reset = spent.find_map(|limit| limit["resetsAt"].as_u64());
     let outcome = outcome(result, reset.and_then(|seconds| explain::epoch(seconds.try_into().ok()?)));
     Some(outcome.map_err(|failure| failure.after(usage(&result["usage"], result["total_cost_usd"].as_f64()))))
 }

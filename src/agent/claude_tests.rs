@@ -118,6 +118,12 @@ fn failures_are_told_apart() {
     let result = json!({"type": "result", "is_error": true, "api_error_status": 429, "result": "limit"});
     let failure = parse(&format!("{event}\n{result}")).unwrap().unwrap_err();
     assert_eq!(failure.reset_at, Some(Timestamp(1_790_000_001_000)));
+    for (status, is_spent) in [("allowed", false), ("allowed_warning", false), ("rejected", true)] {
+        let event =
+            json!({"type": "rate_limit_event", "rate_limit_info": {"status": status, "resetsAt": 1_790_000_001}});
+        let failure = parse(&format!("{event}\n{result}")).unwrap().unwrap_err();
+        assert_eq!(failure.reset_at.is_some(), is_spent, "{status}");
+    }
 }
 
 #[tokio::test]
