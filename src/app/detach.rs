@@ -13,6 +13,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::GitLedger;
 use crate::process;
 use crate::redact::Redactor;
+use crate::run::State;
 use crate::run::goal::RunId;
 use crate::run::view::Status;
 
@@ -75,7 +76,12 @@ pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Statu
 pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<Status> {
     super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run.split('.').next().unwrap_or(run)))?;
-    hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })
+    let mut status = hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })?;
+    // Its driver has the answers, and may not have recorded them yet.
+    if status.running {
+        State::Running.name().clone_into(&mut status.state);
+    }
+    Ok(status)
 }
 
 /// Stops a run as [`super::cancel`] does, in a process of its own, since a run whose driver died is wound down by a

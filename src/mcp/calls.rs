@@ -278,7 +278,8 @@ fn started(status: &Status, notices: &[String]) -> serde_json::Value {
         "branch": status.branch,
         "tail_command": format!("git agentloop tail -f {id}"),
         "message": format!(
-            "The run goes on by itself. orchestrate_result with run_id \"{id}\" and wait=true waits for it."
+            "The run goes on by itself: poll orchestrate_status or orchestrate_tail with run_id \"{id}\", and read \
+             orchestrate_result once it is not running. Where you cannot poll, wait=true there holds the call open."
         ),
     });
     if !notices.is_empty() {

@@ -125,7 +125,7 @@ static TOOLS: [Tool; 13] = [
         name: "orchestrate",
         title: "Start a run",
         meaning: "Starts a run: agents plan, work, are checked and reviewed, again and again, until the goal is reached. \
-            Returns the run's id at once unless detach is false.",
+            Returns the run's id at once unless detach is false: then poll orchestrate_status or orchestrate_tail.",
         arguments: Taken::OfOptions(&ORCHESTRATE),
         output: schemas::started,
         does: Does::Work,

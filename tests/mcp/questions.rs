@@ -55,6 +55,21 @@ fn a_token_is_a_handle_that_holds_once_and_here_alone() {
 }
 
 #[test]
+fn a_run_that_is_answered_is_running_and_its_caller_is_told_to_poll() {
+    let repo = repo();
+    let mut client = Client::start(&repo);
+    let waiting = client.call("orchestrate", ask_for("build an API"));
+    repo.git(&["config", "agentloop.mock.delay", "30000"]);
+    let answers = json!({ "token": waiting["token"], "answers": ["axum", "SQLite"] });
+    let resumed = client.call("orchestrate_resume", answers);
+    assert_eq!(resumed["status"], "running", "{resumed}");
+    for tool in ["orchestrate_status", "orchestrate_tail"] {
+        assert!(resumed["message"].as_str().unwrap().contains(tool), "{resumed}");
+    }
+    client.call("orchestrate_cancel", json!({ "run_id": resumed["run_id"] }));
+}
+
+#[test]
 fn the_client_is_asked_where_it_can_be() {
     let repo = repo();
     for revision in [OLDEST, Revision::Session("2025-11-25")] {

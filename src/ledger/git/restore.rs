@@ -141,12 +141,8 @@ pub fn restore(repo: &Repository, run: &RunId) -> Result<Restored> {
     });
     restored.refs = bring_back(repo.common_dir(), run, &here, &aside)?;
     if restored == Restored::default() {
-        return Err(if is_known {
-            Error::usage(format!("nothing of {run} was discarded or pruned that is not here"))
-                .hint(format!("'git agentloop show {run}' shows what there is"))
-        } else {
-            Error::usage(format!("nothing of {run} is kept here")).hint("'git agentloop sync' gets runs from a remote")
-        });
+        return Err(Error::usage(format!("nothing of {run} was discarded or pruned that is not here"))
+            .hint(format!("'git agentloop show {run}' shows what there is")));
     }
     Ok(restored)
 }
@@ -163,7 +159,7 @@ fn bring_back(git_dir: &Path, run: &RunId, here: &Refs, aside: &Refs) -> Result<
     let changes: Vec<Change> = missing.iter().map(change).collect();
     if RefMover::new(git_dir.to_owned()).synced(true).swap(&changes)? == Swap::Lost {
         return Err(Error::failed(format!("another program made a ref of {run} in '{}' meanwhile", git_dir.display()))
-            .hint(format!("look at what changed, then: git agentloop restore {run}")));
+            .hint("look at what changed, then do it again"));
     }
     Ok(missing.into_iter().map(|(name, _)| name.clone()).collect())
 }
