@@ -104,6 +104,10 @@ fn verbs_get_over_locks_of_a_driver_that_died_with_its_git() {
             std::fs::create_dir_all(lock(name).parent().unwrap()).unwrap();
             std::fs::write(lock(name), "").unwrap();
         }
+        // Its git was killed while it registered a worktree: the user's own 'git worktree' fails until then, and 'git gc'.
+        let half = repo.path().join(".git/worktrees").join(run).join("commondir");
+        std::fs::write(&half, "").unwrap();
+        assert_eq!(repo.try_git(&["worktree", "list"]).code, 128);
         let began = Instant::now();
         if verb == "discard" {
             // It deletes refs, for which git wants this lock: it names the file, and does it once that is gone.
@@ -118,6 +122,7 @@ fn verbs_get_over_locks_of_a_driver_that_died_with_its_git() {
             assert!(lock("packed-refs.lock").exists(), "it may be another program's");
         }
         assert!(own.iter().all(|name| !lock(name).exists()), "{verb}");
+        repo.git(&["worktree", "list"]);
         assert!(lock("index.lock").exists() && lock("config.lock").exists(), "{verb}");
     }
 }

@@ -14,7 +14,13 @@ use std::sync::{LazyLock, Mutex};
 use crate::support::{Ran, Repo, processes_with};
 
 /// What stands for something of the user's in a printed command, and what a test types in its place.
-const PLACEHOLDERS: [(&str, &str); 11] = [
+const PLACEHOLDERS: [(&str, &str); 17] = [
+    ("/usr/local", "../local"),
+    ("claude_code/opus", "mock"),
+    ("claude_code/sonnet", "mock"),
+    ("openai_api --model MODEL", "mock"),
+    ("-F goal.md", "-F ../goal.md"),
+    ("my-agent", "cat"),
     ("VERB", "run"),
     ("cargo test", "true"),
     (".command …", ".command 'cat {prompt}'"),
@@ -116,6 +122,9 @@ const ELSEWHERE: [(&str, &[&str]); 7] = [
     ("the library's own face, and what a program prints alone", &["say what is to be done"]),
 ];
 
+/// The runs of examples.
+const EXAMPLES: [&str; 3] = ["fix-login-3k9vqp", "mend-quote-7x2kq9", "RUN"];
+
 /// What the ids of the situations' runs begin with.
 const SLUGS: [&str; 3] = ["a-goal", "another-goal", "greet"];
 
@@ -196,7 +205,7 @@ impl Block {
             };
             let same = commands(&printed).into_iter().nth(index);
             let same = same.unwrap_or_else(|| panic!("{}: not printed again: {}", self.title, all[index]));
-            codes[index] = shell(there, &format!("{}{}", self.place(), filled(&same))).code;
+            codes[index] = shell(there, &format!("{}{}", self.place(), filled(there, &same))).code;
             if let Some((place, _)) = again {
                 end(&place);
             }
@@ -216,6 +225,7 @@ impl Block {
         let repo = Repo::new().with_only(&git());
         std::fs::write(repo.home().join("gitconfig"), CONFIG).unwrap();
         std::fs::write(repo.home().join("goal.md"), "a goal\n").unwrap();
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"), repo.home().join("README.md")).unwrap();
         repo.git(&["init", "-q", "--bare", "../upstream"]);
         for line in &self.situation {
             let ran = shell(&repo, line);
@@ -283,7 +293,9 @@ fn commands(text: &str) -> Vec<String> {
             starts(&line[*at..]) && (before.is_empty() || is_apart)
         });
         if let Some(at) = bare {
-            let command = line[at..].split(" # ").next().unwrap();
+            // What follows after some spaces explains it.
+            let command = line[at..].split("  ").next().unwrap();
+            let command = command.split(" # ").next().unwrap();
             let ends = [", fork ", ", or ", "; "].iter().filter_map(|end| command.find(end)).min();
             found.push(command[..ends.unwrap_or(command.len())].trim_end().to_owned());
         }
@@ -307,9 +319,11 @@ fn is_verb(word: &str) -> bool {
     word == "agentloop" || VERBS.lines().any(|verb| verb == word)
 }
 
-/// `command` as a person would type it.
-fn filled(command: &str) -> String {
-    PLACEHOLDERS.iter().fold(command.to_owned(), |text, (name, value)| text.replace(name, value))
+/// `command` as a person would type it, for the run that there is.
+fn filled(repo: &Repo, command: &str) -> String {
+    let runs = repo.git(&["for-each-ref", "--count=1", "--format=%(refname:lstrip=3)", "refs/heads/agentloop"]);
+    let command = EXAMPLES.iter().fold(command.to_owned(), |text, example| text.replace(example, &runs));
+    PLACEHOLDERS.iter().fold(command, |text, (name, value)| text.replace(name, value))
 }
 
 /// `text` without what differs from time to time.
@@ -342,11 +356,15 @@ fn normal(repo: &Repo, text: &str) -> String {
             continue;
         }
         let is_id = word.len() >= 7 && commits.lines().any(|commit| commit.starts_with(&word));
-        let names_process = word.bytes().all(|byte| byte.is_ascii_digit())
-            && ["process ", "pid ", "kill -9 "].iter().any(|end| plain.ends_with(end));
+        let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let names_process = is_number && ["process ", "pid ", "kill -9 "].iter().any(|end| plain.ends_with(end));
+        if word == "seconds" && plain.ends_with(' ') {
+            let end = plain.trim_end_matches(|last: char| last.is_ascii_digit() || last == ' ').len();
+            plain.replace_range(end.., " N ");
+        }
         plain.push_str(if is_id {
             "COMMIT"
-        } else if names_process && !word.is_empty() {
+        } else if names_process {
             "PID"
         } else {
             &word
@@ -410,6 +428,11 @@ fn a_newcomer_s_mistakes_are_answered_with_what_can_be_typed() {
 #[test]
 fn commands_that_are_printed_can_be_typed() {
     check("hints.txt");
+}
+
+#[test]
+fn examples_can_be_typed() {
+    check("examples.txt");
 }
 
 /// Every text in the sources that names a command is met by a situation.

@@ -7,7 +7,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
 /// Where a worktree's own git directory finds the repository's (gitrepository-layout(5)).
-const COMMON_DIR: &str = "../..\n";
+pub(super) const COMMON_DIR: &str = "../..\n";
 
 /// Whether a folder is at `path` itself. What a link leads to is somebody else's, and is neither cleared nor taken in.
 pub(super) fn is_folder(path: &Path) -> bool {

@@ -1,4 +1,5 @@
-//! Locks of a run's refs that its driver left, where it died together with its git.
+//! What a driver that died together with its git left in the way of git: locks of the run's refs, and half a registration
+//! of a worktree.
 //!
 //! git makes `<ref>.lock` before it moves a ref and never looks whether the process that made it still lives, so that
 //! such a file blocks the ref for good. Of a run's own refs, its driver alone has business with them: whoever has the
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::mend::COMMON_DIR;
 use crate::error::{Context as _, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -19,11 +21,13 @@ use crate::run::goal::RunId;
 /// `git notes append` may be in that moment.
 const SETTLED: Duration = Duration::from_millis(150);
 
-/// Removes the locks of `run`'s refs that no process holds. To be called by whoever has the run's lock.
+/// Removes the locks of `run`'s refs that no process holds, and completes what git left of its worktrees' registrations.
+/// To be called by whoever has the run's lock.
 ///
 /// # Errors
-/// Where one of them cannot be removed.
+/// Where one of them cannot be removed or completed.
 pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
+    complete_registrations(common_dir, run)?;
     let found = locks(common_dir, run);
     if found.is_empty() {
         return Ok(());
@@ -46,6 +50,29 @@ pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
     Ok(())
 }
 
+/// Writes the `commondir` of worktrees whose git was killed between making the file and filling it: while it is empty, every
+/// `git worktree` and `git gc` in the repository fails.
+fn complete_registrations(common_dir: &Path, run: &RunId) -> Result<()> {
+    for folder in registrations(common_dir, run) {
+        let file = folder.join("commondir");
+        if file.symlink_metadata().is_ok_and(|about| about.is_file() && about.len() == 0) {
+            fs::write(&file, COMMON_DIR).context(format!("cannot complete '{}'", file.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What git keeps of the run's worktrees.
+fn registrations(common_dir: &Path, run: &RunId) -> Vec<PathBuf> {
+    let all = fs::read_dir(common_dir.join("worktrees")).into_iter().flatten().flatten();
+    let of_run = all.filter(|entry| {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(run.as_str()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    });
+    of_run.map(|entry| entry.path()).collect()
+}
+
 /// The file and when it was last written to; nothing where it is not there.
 fn stamp(path: &Path) -> Option<(u64, i64, i64)> {
     path.symlink_metadata().ok().map(|about| (about.ino(), about.ctime(), about.ctime_nsec()))
@@ -55,6 +82,8 @@ fn stamp(path: &Path) -> Option<(u64, i64, i64)> {
 fn locks(common_dir: &Path, run: &RunId) -> Vec<PathBuf> {
     let named = ["refs/heads/agentloop", "refs/notes/agentloop"];
     let mut found: Vec<PathBuf> = named.iter().map(|dir| common_dir.join(dir).join(format!("{run}.lock"))).collect();
+    // Not their index.lock: a user's 'git commit' in the run's worktree has it for as long as its editor is open.
+    found.extend(registrations(common_dir, run).into_iter().map(|folder| folder.join("HEAD.lock")));
     found.retain(|path| path.symlink_metadata().is_ok());
     for dir in ["refs/agentloop/run", "refs/agentloop/rescue"] {
         below(&common_dir.join(dir).join(run.as_str()), &mut found);
@@ -90,20 +119,26 @@ mod tests {
         };
         let stale =
             ["refs/notes/agentloop/RUN.lock", "refs/heads/agentloop/RUN.lock", "refs/agentloop/run/RUN/output.lock"];
-        let stale: Vec<_> = stale.into_iter().chain(["refs/agentloop/run/RUN/iter1/a.lock"]).map(make).collect();
+        let stale = stale.into_iter();
+        let stale = stale.chain(["refs/agentloop/run/RUN/iter1/a.lock", "worktrees/RUN.w1/HEAD.lock"]);
+        let stale: Vec<_> = stale.map(make).collect();
         let others = [
             "packed-refs.lock",
             "index.lock",
             "config.lock",
             "refs/heads/main.lock",
+            "worktrees/mine/HEAD.lock",
+            "worktrees/RUN/index.lock",
             "refs/notes/agentloop/other-000000.lock",
         ];
         let others: Vec<_> = others.into_iter().map(make).collect();
+        let [half, anothers] = ["worktrees/RUN.r/commondir", "worktrees/RUN-2/commondir"].map(make);
         let held = make("refs/agentloop/run/RUN/iter2/b.lock");
         let file = fs::File::open(&held).unwrap();
         clear(dir.path(), &run).unwrap();
         assert!(stale.iter().all(|path| !path.exists()));
         assert!(others.iter().chain([&held]).all(|path| path.exists()));
+        assert_eq!([half, anothers].map(|path| fs::read_to_string(path).unwrap()), [COMMON_DIR, ""]);
         drop(file);
         clear(dir.path(), &run).unwrap();
         assert!(!held.exists());
