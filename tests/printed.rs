@@ -329,6 +329,11 @@ fn filled(repo: &Repo, command: &str) -> String {
 /// `text` without what differs from time to time.
 fn normal(repo: &Repo, text: &str) -> String {
     let mut text = text.replace(repo.home().to_str().unwrap(), "~");
+    let is_time =
+        |at: &[u8]| at.iter().zip(b"00:00:00").all(|(is, like)| is == like || is.is_ascii_digit() && *like == b'0');
+    while let Some(at) = text.as_bytes().windows(8).position(is_time) {
+        text.replace_range(at..at + 8, "HH:MM:SS");
+    }
     // Of every repository that the situation made.
     let mut commits = String::new();
     for folder in std::fs::read_dir(repo.home()).unwrap() {

@@ -199,7 +199,11 @@ fn a_merge_is_previewed_without_being_begun() {
 /// The commands that an answer tells a person to type.
 fn told(text: &str) -> Vec<String> {
     let starts = ["review: ", "merge:  ", "        ", "next      "];
-    let command = |line: &str| starts.iter().find_map(|start| line.strip_prefix(start)).map(ToOwned::to_owned);
+    let command = |line: &str| {
+        // Lines of a tail begin below their times.
+        let found = starts.iter().find_map(|start| line.strip_prefix(start).or(line.trim_start().strip_prefix(start)));
+        found.map(ToOwned::to_owned)
+    };
     text.lines().filter_map(command).filter(|command| command.starts_with("git ")).collect()
 }
 

@@ -9,6 +9,7 @@ use crate::agent::probe::{self, Examined, LoggedIn};
 use crate::agent::registry::Registry;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::{Git, GitLedger};
+use crate::run::amount::Seconds;
 
 /// Fewer files at a time than this are spent by a few agents (`ulimit -n`).
 const FEW_FILES: u64 = 1024;
@@ -30,6 +31,69 @@ pub struct Doctor {
     pub checks: Vec<Finding>,
     /// The backends, and what stands ready of each.
     pub backends: Vec<Examined>,
+    /// The folder that was asked about.
+    pub cwd: Cwd,
+    /// How long things may take in a run that begins there.
+    pub timeouts: Timeouts,
+    /// What to do about everything that is not as it should be, the worst first.
+    pub recommendations: Vec<String>,
+}
+
+/// A folder that a run could begin in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cwd {
+    /// Where it is.
+    pub path: String,
+    /// Whether it is outside of the repository that may be looked at: then nothing else is told of it.
+    pub outside: bool,
+    /// Whether there is such a folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exists: Option<bool>,
+    /// Whether it can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readable: Option<bool>,
+    /// Whether files can be made in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writable: Option<bool>,
+    /// The repository that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+}
+
+impl Cwd {
+    /// A folder of which nothing is told.
+    #[must_use]
+    pub fn outside(path: &str) -> Self {
+        Self { path: path.to_owned(), outside: true, ..Self::default() }
+    }
+
+    /// `dir`, which is in the repository of `site` where there is one.
+    #[must_use]
+    pub fn of(dir: &Path, site: Option<&Site>) -> Self {
+        use rustix::fs::Access;
+        let may = |how: Access| rustix::fs::access(dir, how | Access::EXEC_OK).is_ok();
+        Self {
+            path: dir.display().to_string(),
+            outside: false,
+            exists: Some(dir.is_dir()),
+            readable: Some(dir.is_dir() && may(Access::READ_OK)),
+            writable: Some(dir.is_dir() && may(Access::WRITE_OK)),
+            repository: site.map(|site| site.home().display().to_string()),
+        }
+    }
+}
+
+/// Limits of time as they are set, in seconds; none is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Of one call of an agent.
+    pub call: Option<f64>,
+    /// Of one check.
+    pub check: Option<f64>,
+    /// Of one setup command.
+    pub setup: Option<f64>,
+    /// Of a whole run.
+    pub run: Option<f64>,
 }
 
 /// One thing that was looked at.
@@ -95,7 +159,25 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
     checks.push(agent(&backends));
     checks.extend(hosts(&backends));
     let ok = checks.iter().all(|finding| finding.state != Health::Failed);
-    Doctor { ok, version: env!("CARGO_PKG_VERSION").to_owned(), checks, backends }
+    let hints = |state: Health| checks.iter().filter(move |finding| finding.state == state).flat_map(|it| &it.hint);
+    let recommendations = hints(Health::Failed).chain(hints(Health::Warning)).cloned().collect();
+    let here = dir.map_or_else(std::env::current_dir, |dir| Ok(dir.to_owned())).unwrap_or_default();
+    let cwd = Cwd::of(&here, site.as_ref().ok());
+    let timeouts = site.as_ref().map(timeouts).unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Doctor { ok, version, checks, backends, cwd, timeouts, recommendations }
+}
+
+/// As they are set; a value that is out of range is among the findings.
+fn timeouts(site: &Site) -> Timeouts {
+    let settings = site.settings();
+    let seconds = |set: Result<Option<Seconds>>| set.ok().flatten().map(Seconds::get);
+    Timeouts {
+        call: seconds(settings.timeout()),
+        check: seconds(settings.verify_timeout()),
+        setup: seconds(settings.setup_timeout()),
+        run: seconds(settings.max_seconds()),
+    }
 }
 
 /// The backends, examined: installed, logged in, and what each can do.

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::bisect::{Bisected, Tried, bisect};
 pub use self::detach::{answer_detached, cancel_detached, drive, resume_detached, run_detached};
-pub use self::doctor::{Doctor, Finding, Health, doctor, examined_backends};
+pub use self::doctor::{Cwd, Doctor, Finding, Health, doctor, examined_backends};
 pub use self::drive::{answer, cancel, resume, run};
 pub use self::fork::{Fork, fork};
 pub use self::hooked::{carry_events, name_merged, name_squashed, push_records};

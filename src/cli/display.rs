@@ -6,6 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Zoned;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::sanitize::short;
@@ -77,8 +80,7 @@ pub struct Display {
 
 #[derive(Default)]
 struct State {
-    /// When each worker's attempt under way began.
-    begun: BTreeMap<String, Timestamp>,
+    lines: Option<Lines>,
     /// What is under way, as drawn.
     under_way: BTreeMap<String, ProgressBar>,
     /// Whether whoever listened has gone.
@@ -206,18 +208,60 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
     Some(sanitize::json(line.to_string()))
 }
 
-/// What `event` says to a person; `begun` keeps when workers began.
-pub fn tell(begun: &mut BTreeMap<String, Timestamp>, run: &Run, event: &Event, closing: bool) -> Option<String> {
-    let since = match &event.fact {
-        Fact::SubagentStarted(data) => {
-            begun.insert(data.id.to_string(), event.ts);
-            None
+/// A run's events as lines for a person, one event after the other.
+pub struct Lines {
+    /// When each worker's attempt under way began.
+    begun: BTreeMap<String, Timestamp>,
+    /// Where events are read later and by themselves: with their times, and with how to take the work at the end.
+    later: bool,
+    zone: TimeZone,
+    /// The day of the event before; the reader's own at first.
+    day: Date,
+}
+
+impl Lines {
+    /// Of a run that is followed or looked at `later`, else of one that goes on here.
+    #[must_use]
+    pub fn new(later: bool) -> Self {
+        let zone = TimeZone::system();
+        let day = Zoned::now().with_time_zone(zone.clone()).date();
+        Self { begun: BTreeMap::new(), later, zone, day }
+    }
+
+    /// What `event` says; nothing where it says nothing new.
+    pub fn of(&mut self, run: &Run, event: &Event) -> Option<String> {
+        let since = match &event.fact {
+            Fact::SubagentStarted(data) => {
+                self.begun.insert(data.id.to_string(), event.ts);
+                None
+            }
+            Fact::SubagentFinished(data) => self.begun.remove(data.id.as_str()),
+            Fact::SubagentFailed(data) => self.begun.remove(data.id.as_str()),
+            _ => None,
+        };
+        let text = story::tell(run, event, since.map(|since| event.ts.since(since)), self.later)?;
+        Some(if self.later { self.timed(event.ts, &text) } else { text })
+    }
+
+    /// `text` with its local time before it, and with the date where that is another than before.
+    fn timed(&mut self, moment: Timestamp, text: &str) -> String {
+        let Ok(moment) = jiff::Timestamp::from_millisecond(moment.0) else { return text.to_owned() };
+        let moment = moment.to_zoned(self.zone.clone());
+        let mut timed = String::new();
+        if moment.date() != self.day {
+            self.day = moment.date();
+            timed += &paint::head(&format!("{}\n", moment.strftime("%a, %b %-d, %Y")));
         }
-        Fact::SubagentFinished(data) => begun.remove(data.id.as_str()),
-        Fact::SubagentFailed(data) => begun.remove(data.id.as_str()),
-        _ => None,
-    };
-    story::tell(run, event, since.map(|since| event.ts.since(since)), closing)
+        for (index, line) in text.split('\n').enumerate() {
+            if index > 0 {
+                timed.push('\n');
+            }
+            let before = if index == 0 { moment.strftime("%H:%M:%S ").to_string() } else { " ".repeat(9) };
+            timed += &before;
+            timed += line;
+        }
+        timed
+    }
 }
 
 impl Watch for Display {
@@ -226,7 +270,9 @@ impl Watch for Display {
         let text = match self.mode {
             Mode::Quiet => return,
             Mode::Progress => progress(run, event),
-            Mode::Plain(_) | Mode::Live(_) => tell(&mut state.begun, run, event, self.closing),
+            Mode::Plain(_) | Mode::Live(_) => {
+                state.lines.get_or_insert_with(|| Lines::new(self.closing)).of(run, event)
+            }
         };
         if matches!(self.mode, Mode::Live(_)) {
             self.draw(&mut state, run, event);

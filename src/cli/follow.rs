@@ -1,12 +1,11 @@
 //! Verbs that can wait for more: `tail -f`, `result --wait`, `output -f`.
 
-use std::collections::BTreeMap;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Instant;
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
-use super::display::{Display, Mode, tell};
+use super::display::{Display, Lines, Mode};
 use super::transcript::Rendering;
 use super::{TIMED_OUT, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
 use crate::app::{self, LOOK, Site, Watcher};
@@ -81,12 +80,12 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     let whole = app::tail(site, run, 0, usize::MAX)?;
     warn_of_set_aside(whole.set_aside.as_deref());
     let (mut run, events) = (Run::default(), whole.events);
-    let (mut begun, mut text, mut shown) = (BTreeMap::new(), String::new(), 0);
+    let (mut lines, mut text, mut shown) = (Lines::new(true), String::new(), 0);
     for event in &events {
         run.apply(event);
         if event.seq > arguments.cursor && shown < limit {
             shown += 1;
-            text.extend(tell(&mut begun, &run, event, true).map(|told| told + "\n"));
+            text.extend(lines.of(&run, event).map(|line| line + "\n"));
         }
     }
     page(&paint::out(text)).map(|()| 0)

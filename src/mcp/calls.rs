@@ -15,7 +15,7 @@ use super::scope::{blocking, run_of};
 use super::server::Server;
 use super::waiting::{Wait, deadline};
 use super::{starting, tasks};
-use crate::app::{self, Site};
+use crate::app::{self, Doctor, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
@@ -83,8 +83,8 @@ impl Server {
             "doctor" => {
                 let scope = Arc::clone(&self.scope);
                 let look = move || {
-                    let site = scope.at(given.text("cwd"))?;
-                    asking_agents(app::doctor(Some(site.home())))
+                    let (dir, cwd) = scope.asked_about(given.text("cwd"))?;
+                    asking_agents(async { Doctor { cwd, ..app::doctor(Some(&dir)).await } })
                 };
                 view(&blocking(look).await?)
             }

@@ -246,12 +246,33 @@ pub fn doctor() -> Value {
         }),
     );
     object(
-        &["ok", "version", "checks", "backends"],
+        &["ok", "version", "checks", "backends", "cwd", "timeouts", "recommendations"],
         json!({
             "ok": flag("Whether a run can begin here."),
             "version": text("This program's version."),
             "checks": list(finding, "The machine and the repository."),
             "backends": list(backend(), "The agents, and what stands ready of each."),
+            "cwd": object(
+                &["path", "outside"],
+                json!({
+                    "path": text("Where it is."),
+                    "outside": flag("Whether it is outside of this server's repository, and nothing else is told."),
+                    "exists": flag("Whether there is such a folder."),
+                    "readable": flag("Whether it can be read."),
+                    "writable": flag("Whether files can be made in it."),
+                    "repository": text("The repository that it is in."),
+                }),
+            ),
+            "timeouts": object(
+                &["call", "check", "setup", "run"],
+                json!({
+                    "call": or_null(number("Seconds that one call of an agent may take; null is no limit.")),
+                    "check": or_null(number("Of one check.")),
+                    "setup": or_null(number("Of one setup command.")),
+                    "run": or_null(number("Of a whole run. A host's own limit for a request is another thing.")),
+                }),
+            ),
+            "recommendations": list(text("What to do."), "About everything that is not as it should be."),
         }),
     )
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::app::{self, Site, Watcher};
+use crate::app::{self, Cwd, Site, Watcher};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -74,6 +74,21 @@ impl Scope {
         };
         let there = Site::open(Some(&dir)).map_err(|error| elsewhere(Some(error)))?;
         if there.is_same_repository(&site) { Ok(Arc::new(there)) } else { Err(elsewhere(None)) }
+    }
+
+    /// The folder to look at for `cwd`, and what may be told of `cwd` itself: of one outside of the repository only that
+    /// it is.
+    ///
+    /// # Errors
+    /// As [`Scope::site`].
+    pub fn asked_about(&self, cwd: Option<&str>) -> Result<(PathBuf, Cwd)> {
+        let site = self.fresh()?;
+        let dir = site.home().join(cwd.unwrap_or_default());
+        let nearest = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(site.home());
+        let is_inside = Site::open(Some(nearest)).is_ok_and(|there| there.is_same_repository(&site));
+        let told = if is_inside { Cwd::of(&dir, Some(&site)) } else { Cwd::outside(cwd.unwrap_or_default()) };
+        let looked_at = if is_inside && dir.is_dir() { dir } else { site.home().to_owned() };
+        Ok((looked_at, told))
     }
 
     /// What `read` finds, off the thread that serves.

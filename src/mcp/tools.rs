@@ -263,7 +263,7 @@ static TOOLS: [Tool; 13] = [
         arguments: Taken::These(&[words(
             "cwd",
             Default::None,
-            "A directory in the repository of this server. Others are refused.",
+            "A directory in the repository of this server. Of others it is only told that they are outside.",
         )]),
         output: schemas::doctor,
         does: Does::Read,

@@ -173,6 +173,22 @@ impl Settings {
         self.get(Id::Verify).map(Option::unwrap_or_default)
     }
 
+    /// How long one call of an agent may take.
+    ///
+    /// # Errors
+    /// Where the value is no duration.
+    pub fn timeout(&self) -> Result<Option<Seconds>> {
+        self.get(Id::Timeout)
+    }
+
+    /// How long a run may take.
+    ///
+    /// # Errors
+    /// Where the value is no duration.
+    pub fn max_seconds(&self) -> Result<Option<Seconds>> {
+        self.get(Id::MaxSeconds)
+    }
+
     /// How long one check may take.
     ///
     /// # Errors

@@ -56,7 +56,6 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (goal(json!({ "cwd": "/" })), "is not in the repository of this server"),
         (goal(json!({ "cwd": "no/such/dir" })), "argument 'cwd': 'no/such/dir' is no directory"),
         (goal(json!({ "cwd": "README" })), "is no directory"),
-        (("doctor", json!({ "cwd": elsewhere.path() })), "is not in the repository of this server"),
         (of("orchestrate_status", json!("no-such-run")), "argument 'run_id': no run matches"),
         (of("orchestrate_status", json!("")), "argument 'run_id'"),
         (of("orchestrate_status", json!("a-goal")), "matches 2 runs"),

@@ -76,7 +76,23 @@ fn every_tool_answers_in_every_revision() {
         assert_eq!(listed["runs"], repo.agentloop(&["list", "--json"]).expect(0).json());
         let backends = client.call("list_backends", json!({}));
         assert!(backends["backends"].as_array().unwrap().iter().any(|backend| backend["name"] == "mock"));
-        let doctor = client.call("doctor", json!({ "cwd": "." }));
+        repo.git(&["config", "agentloop.timeout", "90s"]);
+        let asked = |cwd: &str| json!({ "cwd": cwd });
+        let mut of = |cwd: &str| client.call("doctor", asked(cwd))["cwd"].clone();
+        let home = repo.path().canonicalize().unwrap();
+        let inside = json!({ "path": home.join("folder"), "outside": false, "exists": true, "readable": true,
+                             "writable": true, "repository": home });
+        std::fs::create_dir_all(repo.path().join("folder")).unwrap();
+        assert_eq!(of("folder"), inside);
+        let gone = of("no/such/dir");
+        assert_eq!((&gone["exists"], &gone["writable"]), (&json!(false), &json!(false)), "{gone}");
+        // Of what is elsewhere it tells nothing, not even whether it is there.
+        for outside in ["/", "/no/such/dir", "..", "../nowhere", repo.home().to_str().unwrap()] {
+            assert_eq!(of(outside), json!({ "path": outside, "outside": true }));
+        }
+        let doctor = client.call("doctor", asked("."));
+        assert_eq!(doctor["timeouts"], json!({ "call": 90.0, "check": null, "setup": null, "run": null }));
+        assert!(doctor["recommendations"].is_array(), "{doctor}");
         assert!(
             doctor["checks"].as_array().unwrap().iter().any(|check| check["name"] == "git" && check["state"] == "ok")
         );
