@@ -371,7 +371,7 @@ table! {
         PushNotes: bool,
             Entry::new("push-notes", "AGENTLOOP_PUSH_NOTES", "agentloop.pushNotes", "true", "whether the pre-push hook sends the records of what is pushed");
         Output: Output,
-            Entry::new("output", "AGENTLOOP_OUTPUT", "agentloop.output", "redacted", "what is kept of what workers and checks print: redacted (all but secrets) or none");
+            Entry::new("output", "AGENTLOOP_OUTPUT", "agentloop.output", "redacted", "what is kept of the output of workers and checks: redacted or none");
         OutputRemote: String,
             Entry::new("output-remote", "AGENTLOOP_OUTPUT_REMOTE", "agentloop.outputRemote", "", "where 'sync --output' sends transcripts; empty = where the runs go");
         Prompts: String,

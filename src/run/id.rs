@@ -217,7 +217,7 @@ mod tests {
         }
         assert!("s1".parse::<SubgoalId>().is_ok() && "x".repeat(33).parse::<SubgoalId>().is_err());
         assert!("k3v9qp".parse::<SessionId>().is_ok());
-        assert!("fix-000000.k3v9qp".parse::<Token>().is_ok() && "fix.k3v9qp".parse::<Token>().is_err());
+        assert!("fix-000000.k3v9qp".parse::<Token>().is_ok() && "Fix!.k3v9qp".parse::<Token>().is_err());
         assert!("fix-000000@2".parse::<ForkPoint>().is_ok() && "fix-000000@".parse::<ForkPoint>().is_err());
         for path in ["iter1/s1/1.out", "iter12/s1.merge/2.out", "iter0/check12.out"] {
             assert!(path.parse::<TranscriptPath>().is_ok(), "{path}");

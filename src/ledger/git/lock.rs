@@ -329,7 +329,7 @@ mod tests {
     fn only_a_lock_of_a_run_is_one() {
         let of = |path: &str| run_of(Path::new(path)).map(|(dir, run)| (dir.to_owned(), run.to_string()));
         assert_eq!(of("/r/.git/agentloop/goal-000000/lock"), Some(("/r/.git".into(), "goal-000000".into())));
-        for path in ["/r/.git/agentloop/goal-000000/log", "/r/.git/agentloop/goal/lock", "/goal-000000/lock", "lock"] {
+        for path in ["/r/.git/agentloop/goal-000000/log", "/r/.git/agentloop/Goal!/lock", "/goal-000000/lock", "lock"] {
             assert_eq!(of(path), None, "{path}");
         }
     }
