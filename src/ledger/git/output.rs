@@ -20,6 +20,8 @@ use crate::run::text::count;
 const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 + 1024;
 /// How often a store goes on after another process was quicker.
 const TRIES: usize = 100;
+/// How often it is tried again after a failure: a gc removes folders that objects are written into.
+const FAILURES: u32 = 3;
 
 /// The writer of one run's transcripts.
 #[derive(Debug)]
@@ -37,37 +39,61 @@ impl Output {
         Self { mover, name: ref_name(run), repo: Mutex::new(repo.clone()) }
     }
 
-    /// Keeps `content` under `path`, in place of what was there.
+    /// Keeps `content` under `path`, in place of what was there. It is written again while `is_whole` finds that something
+    /// of it is gone from the tree that the ref stands at by then.
     ///
     /// # Errors
     /// Where `path` is not relative and made of plain names, or the transcript cannot be written.
-    pub fn store(&self, path: &str, content: &[u8]) -> Result<()> {
+    pub fn store(&self, path: &str, content: &[u8], is_whole: impl Fn(ObjectId) -> Result<bool>) -> Result<()> {
         let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.eq_ignore_ascii_case(".git");
         if !path.split('/').all(is_plain) || path.contains(['\0', '\\']) {
             return Err(Error::usage(format!("'{path}' is no path of a transcript")));
         }
         let failed = format!("cannot keep the transcript {path}");
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = 0;
+        // The tree that the ref stood at before anything of ours was gone.
+        let mut base = None;
+        for _ in 0..TRIES {
+            match self.put(&repo, path, content, &mut base) {
+                Ok(Some(tree)) if is_whole(tree)? => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    failures += 1;
+                    if failures == FAILURES {
+                        return Err(error).context(failed);
+                    }
+                }
+            }
+        }
+        Err(Error::failed(failed).hint(format!("another process changes {} all the time", self.name)))
+    }
+
+    /// Moves the ref to a tree that has `content` under `path`; nothing where another process was quicker.
+    fn put(
+        &self,
+        repo: &Repository,
+        path: &str,
+        content: &[u8],
+        base: &mut Option<ObjectId>,
+    ) -> Result<Option<ObjectId>> {
         let blob = match clip(content) {
             Some(short) => repo.write_blob(short),
             None => repo.write_blob(content),
         };
-        let blob = blob.context(failed.as_str())?.detach();
-        for _ in 0..TRIES {
-            let old = union::tip(&repo, &self.name)?;
-            let tree = match old {
-                Some(id) => repo.find_object(id).and_then(gix::Object::peel_to_tree).context(failed.as_str())?.id,
-                None => ObjectId::empty_tree(repo.object_hash()),
-            };
-            let mut editor = repo.edit_tree(tree).context(failed.as_str())?;
-            editor.upsert(path, EntryKind::Blob, blob).context(failed.as_str())?;
-            let new = Some(editor.write().context(failed.as_str())?.detach());
-            let change = Change { name: self.name.clone(), new, old: old.map_or(Expect::Absent, Expect::Is) };
-            if self.mover.swap(&[change])? == Swap::Done {
-                return Ok(());
-            }
-        }
-        Err(Error::failed(failed).hint(format!("another process changes {} all the time", self.name)))
+        let blob = blob.context("it cannot be written")?.detach();
+        let old = union::tip(repo, &self.name)?;
+        let tree = match old.map(|id| repo.find_object(id).and_then(gix::Object::peel_to_tree)) {
+            Some(Ok(tree)) => tree.id,
+            Some(Err(error)) => base.ok_or(error).context("those before it cannot be read")?,
+            None => ObjectId::empty_tree(repo.object_hash()),
+        };
+        *base = Some(tree);
+        let mut editor = repo.edit_tree(tree).context("those before it cannot be read")?;
+        editor.upsert(path, EntryKind::Blob, blob).context("it cannot be added")?;
+        let new = editor.write().context("it cannot be written")?.detach();
+        let change = Change { name: self.name.clone(), new: Some(new), old: old.map_or(Expect::Absent, Expect::Is) };
+        Ok((self.mover.swap(&[change])? == Swap::Done).then_some(new))
     }
 }
 
@@ -128,7 +154,8 @@ mod tests {
                     scope.spawn(move || {
                         for attempt in 0..4 {
                             let text = format!("{worker} {attempt}\n");
-                            output.store(&format!("iter1/s{worker}/{attempt}.out"), text.as_bytes()).unwrap();
+                            let path = format!("iter1/s{worker}/{attempt}.out");
+                            output.store(&path, text.as_bytes(), |_| Ok(true)).unwrap();
                         }
                     });
                 }
@@ -148,9 +175,9 @@ mod tests {
         let run = run_id("goal");
         let output = Output::new(&fixture.repo(), fixture.mover(), &run);
         for path in ["", "/a", "a/", "a//b", "../a", "a/../b", ".git/config", "a/.GIT/b", "./a", "a\\b"] {
-            assert!(output.store(path, b"x").is_err(), "{path}");
+            assert!(output.store(path, b"x", |_| Ok(true)).is_err(), "{path}");
         }
-        output.store("iter1/s1/1.out", &vec![b'x'; OUTPUT_LIMIT + 10]).unwrap();
+        output.store("iter1/s1/1.out", &vec![b'x'; OUTPUT_LIMIT + 10], |_| Ok(true)).unwrap();
         let kept = read(&fixture.repo(), &run, "iter1/s1/1.out").unwrap();
         assert!(kept.len() < OUTPUT_LIMIT + 60 && kept.windows(14).any(|part| part == "10 bytes left ".as_bytes()));
     }

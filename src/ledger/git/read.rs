@@ -174,7 +174,12 @@ fn place(reference: &gix::refs::Reference) -> Option<(RunId, Place)> {
 pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place: &Place) -> Option<Noted> {
     if let Some(store) = store.filter(|_| place.remote.is_none()) {
         let seals = Seals::of(store, &run);
-        // What was acknowledged last tells a tip from an older one that somebody put back.
+        if let Some(tip) = union::commit(repo, place.tip)
+            && let Some(sealed) = seals.sealed(&tip.message)
+        {
+            let (updated, verified) = (tip.time, !sealed.is_mixed);
+            return Some(Noted { run, snapshot: sealed.snapshot, updated, remote: None, verified });
+        }
         if let Some(newest) = seals.newest().ok().flatten() {
             return verify::standing(repo, &run, &seals, &newest, place).ok().flatten();
         }
