@@ -242,48 +242,45 @@ const WORK: &str = "for i in 1 2 3 4 5 6 7 8; do mkdir -p $AGENTLOOP_SUBGOAL/$i;
 
 #[test]
 fn nothing_that_a_driver_captured_or_recorded_is_pruned() {
-    const GC: &str = "git reflog expire --expire=now --all; git gc -q --prune=now";
-    // A 'git prune' by itself announces itself nowhere: a long one can still win.
-    for collect in [GC] {
-        let repo = Repo::new();
-        scripted(&repo, &plan(&["one", "two"]), WORK, "true");
-        let agent = std::fs::read_to_string(repo.home().join("agent")).unwrap();
-        let once = "{\"gates_passed\": true, \"goal_complete\": true}";
-        let twice =
-            "{\"gates_passed\": true, \"goal_complete\": '$([ $AGENTLOOP_ITERATION = 2 ] && echo true || echo false)'}";
-        assert!(agent.contains(once));
-        repo.script("agent", &agent.replace(once, twice));
-        let ends = AtomicBool::new(false);
-        let ran = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !ends.load(Ordering::Relaxed) {
-                    // Whatever comes of it beside another git.
-                    repo.command("sh").args(["-c", collect]).output().unwrap();
-                }
-            });
-            let mut run = repo.command(PROGRAM);
-            let run = run.args(["run", "a goal", "--backend", "scripted", "--json", "--verify", "test -e one/8/1"]);
-            let ran = Ran::of(&run.output().unwrap());
-            ends.store(true, Ordering::Relaxed);
-            ran
-        });
-        let run = ran.expect(0).json()["run_id"].as_str().unwrap().to_owned();
-        for subgoal in ["one", "two"] {
-            for (iteration, file) in [1, 2].into_iter().flat_map(|iteration| (1..=8).map(move |file| (iteration, file)))
-            {
-                let content = repo.git(&["show", &format!("agentloop/{run}:{subgoal}/{file}/{iteration}")]);
-                assert_eq!(content, format!("{subgoal} {iteration} {file}"), "{collect}");
+    // Not a 'git prune' by itself, which announces itself nowhere: a long one can still win.
+    let collect = "git reflog expire --expire=now --all; git gc -q --prune=now";
+    let repo = Repo::new();
+    scripted(&repo, &plan(&["one", "two"]), WORK, "true");
+    let agent = std::fs::read_to_string(repo.home().join("agent")).unwrap();
+    let once = "{\"gates_passed\": true, \"goal_complete\": true}";
+    let twice =
+        "{\"gates_passed\": true, \"goal_complete\": '$([ $AGENTLOOP_ITERATION = 2 ] && echo true || echo false)'}";
+    assert!(agent.contains(once));
+    repo.script("agent", &agent.replace(once, twice));
+    let ends = AtomicBool::new(false);
+    let ran = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                // Whatever comes of it beside another git.
+                repo.command("sh").args(["-c", collect]).output().unwrap();
             }
+        });
+        let mut run = repo.command(PROGRAM);
+        let run = run.args(["run", "a goal", "--backend", "scripted", "--json", "--verify", "test -e one/8/1"]);
+        let ran = Ran::of(&run.output().unwrap());
+        ends.store(true, Ordering::Relaxed);
+        ran
+    });
+    let run = ran.expect(0).json()["run_id"].as_str().unwrap().to_owned();
+    for subgoal in ["one", "two"] {
+        for (iteration, file) in [1, 2].into_iter().flat_map(|iteration| (1..=8).map(move |file| (iteration, file))) {
+            let content = repo.git(&["show", &format!("agentloop/{run}:{subgoal}/{file}/{iteration}")]);
+            assert_eq!(content, format!("{subgoal} {iteration} {file}"), "{collect}");
         }
-        let events = repo.events(&run);
-        let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
-        assert_eq!(seqs, (seqs[0]..seqs[0] + seqs.len() as u64).collect::<Vec<_>>(), "{collect}");
-        let status = repo.status(&run);
-        assert_eq!((&status["state"], &status["verified"]), (&"completed".into(), &true.into()), "{collect}");
-        let held = repo.git(&["for-each-ref", "--format=%(refname)", &format!("refs/agentloop/run/{run}/held")]);
-        assert_eq!(held, "", "{collect}");
-        // A reflog may name what went before its ref moved on.
-        repo.git(&["fsck", "--strict", "--no-dangling", "--no-reflogs"]);
-        assert_eq!(repo.locks(), Vec::<std::path::PathBuf>::new(), "{collect}");
     }
+    let events = repo.events(&run);
+    let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
+    assert_eq!(seqs, (seqs[0]..seqs[0] + seqs.len() as u64).collect::<Vec<_>>(), "{collect}");
+    let status = repo.status(&run);
+    assert_eq!((&status["state"], &status["verified"]), (&"completed".into(), &true.into()), "{collect}");
+    let held = repo.git(&["for-each-ref", "--format=%(refname)", &format!("refs/agentloop/run/{run}/held")]);
+    assert_eq!(held, "", "{collect}");
+    // A reflog may name what went before its ref moved on.
+    repo.git(&["fsck", "--strict", "--no-dangling", "--no-reflogs"]);
+    assert_eq!(repo.locks(), Vec::<std::path::PathBuf>::new(), "{collect}");
 }

@@ -71,13 +71,14 @@ impl Cwd {
     #[must_use]
     pub fn of(dir: &Path, site: Option<&Site>) -> Self {
         use rustix::fs::Access;
-        let may = |how: Access| rustix::fs::access(dir, how | Access::EXEC_OK).is_ok();
+        let exists = dir.is_dir();
+        let may = |how: Access| exists && rustix::fs::access(dir, how | Access::EXEC_OK).is_ok();
         Self {
             path: dir.display().to_string(),
             outside: false,
-            exists: Some(dir.is_dir()),
-            readable: Some(dir.is_dir() && may(Access::READ_OK)),
-            writable: Some(dir.is_dir() && may(Access::WRITE_OK)),
+            exists: Some(exists),
+            readable: Some(may(Access::READ_OK)),
+            writable: Some(may(Access::WRITE_OK)),
             repository: site.map(|site| site.home().display().to_string()),
         }
     }

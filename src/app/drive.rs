@@ -138,14 +138,14 @@ fn adopt_end(site: &Site, name: &str) -> Result<Option<RunResult>> {
     }
     site.repo.check_for_runs()?;
     ensure_store(site);
-    let known = OnRecord {
-        run: id.clone(),
-        tip: run.tip.commit.to_string(),
-        isolation: run.options.isolation,
-        preferences: site.settings().preferences()?,
-    };
+    let known = on_record(site, &id, &run, run.options.isolation)?;
     drop(GitLedger::take_over(site.repo.clone(), known, Adoption::Everything)?);
     driven(site, id, &run).map(Some)
+}
+
+fn on_record(site: &Site, id: &RunId, run: &Run, isolation: Isolation) -> Result<OnRecord> {
+    let preferences = site.settings().preferences()?;
+    Ok(OnRecord { run: id.clone(), tip: run.tip.commit.to_string(), isolation, preferences })
 }
 
 /// Takes over a run's record and returns its driver.
@@ -178,12 +178,7 @@ async fn take_over(
     let (run, _) = replay_with(site, &id, changes.take_over)?;
     elsewhere(site, &run, &id, changes)?;
     ensure_store(site);
-    let known = OnRecord {
-        run: id.clone(),
-        tip: run.tip.commit.to_string(),
-        isolation: options.isolation,
-        preferences: site.settings().preferences()?,
-    };
+    let known = on_record(site, &id, &run, options.isolation)?;
     let adoption = if changes.take_over { Adoption::Everything } else { Adoption::Unsealed };
     let ledger = GitLedger::take_over(site.repo.clone(), known, adoption)?;
     stop_leftovers(site, &id, ORPHAN_GRACE).await;

@@ -166,7 +166,7 @@ pub fn result(result: &RunResult) -> String {
 }
 
 /// The commands that review a run's work and take it.
-fn merging(id: &crate::run::goal::RunId, branch: &str, base: &str, changed: bool, complete: bool) -> String {
+fn merging(id: &RunId, branch: &str, base: &str, changed: bool, complete: bool) -> String {
     let mut text = format!("review: git log --first-parent {branch}\n");
     if changed {
         let base = base.get(..12).unwrap_or(base);

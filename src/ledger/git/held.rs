@@ -27,7 +27,7 @@ use crate::run::goal::RunId;
 /// How often what was pruned is made again.
 const TRIES: u32 = 100;
 /// How often something is tried that fails although no object is missing: a gc removes folders that git writes into.
-const FAILURES: u32 = 3;
+pub(super) const FAILURES: u32 = 3;
 /// How long the driver waits, in all, for gcs that began before what it captured was on a ref.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(5);

@@ -9,6 +9,7 @@ use gix::bstr::ByteSlice as _;
 use gix::objs::tree::EntryKind;
 use gix::{ObjectId, Repository};
 
+use super::held::FAILURES;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::union;
 use crate::error::{Context as _, Error, Result};
@@ -20,8 +21,6 @@ use crate::run::text::count;
 const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 + 1024;
 /// How often a store goes on after another process was quicker.
 const TRIES: usize = 100;
-/// How often it is tried again after a failure: a gc removes folders that objects are written into.
-const FAILURES: u32 = 3;
 
 /// The writer of one run's transcripts.
 #[derive(Debug)]

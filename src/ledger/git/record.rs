@@ -8,7 +8,7 @@ use gix::bstr::BString;
 use gix::objs::{Tree, Write as _};
 use gix::{ObjectId, Repository};
 
-use super::held::Patience;
+use super::held::{FAILURES, Patience};
 use super::notes::{self, Note};
 use super::objects::{self, blob};
 use super::own::Own;
@@ -30,8 +30,6 @@ pub use self::again::Adoption;
 pub const PAGE_LIMIT: usize = 64 * 1024;
 /// How often a flush goes on after another hand was quicker.
 const TRIES: usize = 1000;
-/// How often one goes on that fails although nothing is missing: a gc removes folders that objects are written into.
-const FAILURES: u32 = 3;
 
 /// Who authors the commits of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
