@@ -6,7 +6,7 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::value::Wrong;
+use super::wrong::Wrong;
 use crate::run::goal::Check;
 
 /// Characters that mean something to a shell where they are not quoted.

@@ -6,6 +6,7 @@ pub mod command;
 mod pathspec;
 mod table;
 mod value;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use self::table::{Argument, Changes, Entry, Flag, Id, TABLE, When};
-pub use self::value::{Kind, Value, Wrong};
+pub use self::value::{Kind, Value};
+pub use self::wrong::Wrong;
 use crate::error::{Error, Result};
 use crate::ledger::{Home, Preferences};
 use crate::run::amount::Seconds;

@@ -1,6 +1,6 @@
 //! Pathspecs as seen from a folder, turned into those that mean the same at the top level (gitglossary(7), "pathspec").
 
-use super::value::Wrong;
+use super::wrong::Wrong;
 use crate::run::folder::Folder;
 
 /// `pathspec`, which was given in `folder`, as it is written at the top level.

@@ -8,7 +8,8 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Kind, Value, Wrong};
+use super::value::{Kind, Value};
+use super::wrong::Wrong;
 use crate::ledger::{Cleanup, Durability, Home, Output};
 use crate::run::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role};

@@ -1,10 +1,10 @@
 //! The kinds of values, and how each is read from the texts of a flag, a variable, a key or an argument.
 
-use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use super::command;
+use super::wrong::Wrong;
 use crate::ledger::{Cleanup, Durability, Home, Output};
 use crate::run::amount::{Count, Dollars, Seconds};
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
@@ -44,35 +44,6 @@ impl Kind {
         matches!(self, Self::Texts | Self::Commands)
     }
 }
-
-/// A text that is no value of an option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wrong {
-    /// The text.
-    pub value: String,
-    /// What was expected instead.
-    pub expected: String,
-}
-
-impl Wrong {
-    pub(super) fn new(value: &str, expected: impl Into<String>) -> Self {
-        Self { value: value.to_owned(), expected: expected.into() }
-    }
-
-    /// The whole message, where `place` is what was given the value.
-    #[must_use]
-    pub fn of(&self, place: &str) -> String {
-        format!("invalid value '{}' for {place} (expected {})", self.value, self.expected)
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "invalid value '{}' (expected {})", self.value, self.expected)
-    }
-}
-
-impl std::error::Error for Wrong {}
 
 /// The type of an option's value.
 pub trait Value: Sized {
