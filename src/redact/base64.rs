@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::find::run;
+use super::bytes::run;
 
 /// Characters of the shortest run that is looked into.
 const SHORTEST: usize = 24;

@@ -1,8 +1,10 @@
 //! Finds secrets in bytes: one look a byte, and a closer one where three of them begin something known.
 
+use std::fmt;
 use std::ops::Range;
 
 use super::base64;
+use super::bytes::run;
 use super::names;
 use super::pem;
 use super::shapes::{Alphabet, SHAPES, Shape};
@@ -40,6 +42,13 @@ pub(super) struct Finder {
     begins: Box<[[u64; 256]; 3]>,
     /// Length of the longest pattern.
     pub(super) longest: usize,
+}
+
+/// Its values are secrets.
+impl fmt::Debug for Finder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Finder")
+    }
 }
 
 /// What was found.
@@ -157,11 +166,6 @@ impl Pattern {
     fn ignores_case(&self) -> bool {
         matches!(self, Self::Url(..) | Self::Name(_) | Self::Scheme(_))
     }
-}
-
-/// The length of the run of bytes at the beginning of `text` that `is` holds of.
-pub(super) fn run(text: &[u8], is: impl Fn(u8) -> bool) -> usize {
-    text.iter().position(|byte| !is(*byte)).unwrap_or(text.len())
 }
 
 /// Whether a word begins at `at`: not behind a letter or digit, unless that ends an escape such as `\n`, `\u001b` or `%20`.

@@ -3,6 +3,7 @@
 //! What commits hold is not looked at: it is the user's work.
 
 mod base64;
+mod bytes;
 mod find;
 mod names;
 mod pem;
@@ -12,20 +13,18 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod url;
+mod value;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 
 use self::find::Finder;
 use self::plain::Plain;
 pub use self::stream::Stream;
-
-/// What stands for a secret.
-const REDACTED: &str = "[redacted]";
+use self::value::REDACTED;
 
 /// Knows the secrets of an environment, and the shapes of others. Clones share what they know.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Redactor(Arc<Finder>);
 
 impl Redactor {
@@ -75,7 +74,7 @@ impl Redactor {
     /// What cleans a stream that comes in pieces.
     #[must_use]
     pub fn stream(&self) -> Stream {
-        Stream::new(self.clone())
+        Stream::new(Arc::clone(&self.0))
     }
 }
 
@@ -83,12 +82,6 @@ impl Redactor {
 impl Default for Redactor {
     fn default() -> Self {
         Self::new([])
-    }
-}
-
-impl fmt::Debug for Redactor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Redactor")
     }
 }
 

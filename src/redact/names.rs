@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use super::find::run;
+use super::bytes::run;
 use super::shapes::Alphabet;
+use super::url;
+use super::value::{is_expression, is_identifier, is_path, is_placeholder, is_random, is_uuid};
 
 /// How names end that hold secrets; in texts, where a word is looked at again.
 pub(super) const STEMS: &[&str] = &[
@@ -63,7 +65,7 @@ pub(super) fn secrets_of(name: &str, value: &str) -> Vec<Vec<u8>> {
     let Some(kind) = kind(name) else { return Vec::new() };
     let value = value.trim();
     if let Some(at) = value.find("://") {
-        let password = super::url::password(value.as_bytes(), at, at + 3);
+        let password = url::password(value.as_bytes(), at, at + 3);
         let password = password.map(|part| value.as_bytes()[part].to_vec());
         return password.filter(|password| password.len() >= SHORTEST).into_iter().collect();
     }
@@ -254,57 +256,4 @@ fn unquoted(rest: &[u8], is_plain: bool) -> Option<usize> {
     };
     let length = run(rest, |byte| !ends(byte));
     (is_plain || !matches!(rest.get(length), Some(b'(' | b'[' | b'{'))).then_some(length)
-}
-
-/// Whether `value` stands for a secret and is none.
-pub(super) fn is_placeholder(value: &[u8]) -> bool {
-    matches!(value.first(), Some(b'$' | b'<' | b'{'))
-        || value == b"%s"
-        || value.iter().all(|byte| matches!(byte, b'*' | b'x' | b'X' | b'.'))
-        || value.starts_with(super::REDACTED.as_bytes())
-}
-
-/// Whether digits and letters are mixed in `value` as they are in what was generated.
-pub(super) fn is_random(value: &[u8]) -> bool {
-    let mut seen = [false; 256];
-    for byte in value {
-        seen[usize::from(*byte)] = true;
-    }
-    let distinct = seen.iter().filter(|seen| **seen).count();
-    let has = |is: fn(&u8) -> bool| value.iter().any(is);
-    distinct >= 6 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
-}
-
-/// Whether `value` is a name of something: small letters, or capitals, and what joins them.
-fn is_identifier(value: &[u8]) -> bool {
-    let joined = |byte: &u8| matches!(byte, b'_' | b'-' | b'.' | b' ' | b':');
-    value.iter().all(|byte| byte.is_ascii_lowercase() || joined(byte))
-        || value.iter().all(|byte| byte.is_ascii_uppercase() || joined(byte))
-}
-
-/// Whether `value` is an expression of a program: names joined by dots.
-fn is_expression(value: &[u8]) -> bool {
-    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    value.contains(&b'.')
-        && value
-            .split(|byte| *byte == b'.')
-            .all(|part| part.first().is_some_and(u8::is_ascii_alphabetic) && part.iter().all(is_name))
-}
-
-fn is_path(value: &str) -> bool {
-    let is_name = |part: &str| {
-        part.bytes()
-            .all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'-' | b'_') || byte.is_ascii_digit())
-    };
-    let below = value.strip_prefix("~/").or_else(|| value.strip_prefix("./")).or_else(|| value.strip_prefix('/'));
-    below.is_some_and(|below| below.split('/').filter(|part| is_name(part)).count() * 2 >= below.split('/').count())
-}
-
-/// RFC 9562.
-fn is_uuid(value: &[u8]) -> bool {
-    value.len() == 36
-        && value
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| if matches!(at, 8 | 13 | 18 | 23) { *byte == b'-' } else { byte.is_ascii_hexdigit() })
 }

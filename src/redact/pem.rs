@@ -1,7 +1,7 @@
 //! Private keys in PEM (RFC 7468), in lines of their own or escaped in one, as programs print them: with line numbers, the
 //! signs of a diff, in quotes.
 
-use super::find::run;
+use super::bytes::run;
 use super::shapes::Alphabet;
 
 /// Bytes of the longest key: RSA with 16384 bits takes 12.6 KiB.

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::bytes::run;
+
 /// Longest sequence.
 const LONGEST: usize = 40;
 /// ESC as programs print and escape it.
@@ -57,7 +59,7 @@ fn sequence(text: &[u8]) -> usize {
     let text = &text[..text.len().min(LONGEST)];
     let Some(escape) = ESCAPES.iter().find(|escape| text.starts_with(escape)) else { return 0 };
     let Some(rest) = text[escape.len()..].strip_prefix(b"[") else { return 0 };
-    let parameters = super::find::run(rest, |byte| (0x20..=0x3f).contains(&byte));
+    let parameters = run(rest, |byte| (0x20..=0x3f).contains(&byte));
     match rest.get(parameters) {
         Some(0x40..=0x7e) => escape.len() + 1 + parameters + 1,
         _ => 0,

@@ -1,9 +1,12 @@
 //! Secrets in a stream, wherever it is cut into pieces.
 
-use super::find::run;
+use std::sync::Arc;
+
+use super::bytes::run;
+use super::find::Finder;
 use super::plain::Plain;
 use super::shapes::Alphabet;
-use super::{REDACTED, Redactor};
+use super::value::REDACTED;
 
 /// Bytes without a newline from which on a line is not waited for to its end.
 const LONG_LINE: usize = 32 * 1024;
@@ -18,7 +21,7 @@ const CONTEXT: usize = 128;
 /// all but its last 8 KiB. Memory is bounded.
 #[derive(Debug)]
 pub struct Stream {
-    redactor: Redactor,
+    finder: Arc<Finder>,
     /// The end of what is out, and what is not.
     held: Vec<u8>,
     /// Length of what is out of `held`.
@@ -30,8 +33,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(redactor: Redactor) -> Self {
-        Self { redactor, held: Vec::new(), out: 0, line: 0, in_secret: false }
+    pub(super) fn new(finder: Arc<Finder>) -> Self {
+        Self { finder, held: Vec::new(), out: 0, line: 0, in_secret: false }
     }
 
     /// Takes `bytes` in, and appends what is complete to `clean`.
@@ -42,7 +45,7 @@ impl Stream {
         self.held.extend_from_slice(bytes);
         let unfinished = self.held.len() - self.line;
         if unfinished > LONG_LINE {
-            let held_back = HELD.max(2 * self.redactor.0.longest);
+            let held_back = HELD.max(2 * self.finder.longest);
             self.release(self.held.len().saturating_sub(held_back), false, clean);
         } else if self.line > self.out {
             self.release(self.line, false, clean);
@@ -62,7 +65,7 @@ impl Stream {
         }
         let (mut ranges, mut until) = {
             let plain = Plain::new(&self.held);
-            let found = self.redactor.0.find(&plain.text, whole);
+            let found = self.finder.find(&plain.text, whole);
             let open = found.open.map(|open| plain.at(open)).filter(|open| self.held.len() - open < LONGEST);
             let ranges: Vec<_> = found.ranges.into_iter().map(|range| plain.place(range)).collect();
             (ranges, open.map_or(until, |open| until.min(open)))

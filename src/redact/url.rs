@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::find::run;
-use super::names;
+use super::bytes::run;
+use super::value::{is_placeholder, is_random};
 
 /// Bytes of the longest user and password that are looked for.
 const LONGEST: usize = 2048;
@@ -33,10 +33,10 @@ pub(super) fn encoded_password(text: &[u8], from: usize) -> Option<Range<usize>>
 
 fn secret_part(user_info: &[u8], from: usize, colon: impl Fn(&[u8]) -> Option<(usize, usize)>) -> Option<Range<usize>> {
     let Some((at, length)) = colon(user_info) else {
-        let is_token = user_info.len() >= TOKEN && names::is_random(user_info);
+        let is_token = user_info.len() >= TOKEN && is_random(user_info);
         return is_token.then(|| from..from + user_info.len());
     };
     let password = &user_info[at + length..];
-    let is_known = !password.is_empty() && !names::is_placeholder(password);
+    let is_known = !password.is_empty() && !is_placeholder(password);
     is_known.then(|| from + at + length..from + user_info.len())
 }
