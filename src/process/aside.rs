@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::process::{Child, Command, Output, Stdio};
 
+use super::mark::{CALL_VAR, CLONE_VAR, RUN_VAR};
 use super::{environment, tree};
 use crate::error::{Error, Result};
 
@@ -30,7 +31,7 @@ fn without(names: impl IntoIterator<Item: AsRef<OsStr>>, program: impl AsRef<OsS
 /// Marks what `command` starts as working for `run` in one clone, so that it is stopped with what else a dead driver of it
 /// left.
 pub fn works_for<'a>(command: &'a mut Command, run: &str, clone: &str) -> &'a mut Command {
-    command.env(super::RUN_VAR, run).env(super::CLONE_VAR, clone)
+    command.env(RUN_VAR, run).env(CLONE_VAR, clone)
 }
 
 /// A program that is to outlive us in a session that it makes itself: it leads no group yet, which setsid(2) asks for,
@@ -39,7 +40,7 @@ pub fn works_for<'a>(command: &'a mut Command, run: &str, clone: &str) -> &'a mu
 #[must_use]
 pub fn outliving(program: impl AsRef<OsStr>) -> Command {
     let mut command = without(environment::git_places(), program);
-    command.env_remove(super::RUN_VAR).env_remove(super::CALL_VAR).env_remove(super::CLONE_VAR);
+    command.env_remove(RUN_VAR).env_remove(CALL_VAR).env_remove(CLONE_VAR);
     command
 }
 

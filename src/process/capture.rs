@@ -5,11 +5,18 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::Source;
 use crate::redact::{Redactor, Stream};
 
 /// Bytes of a spool file's head, and as many again of its tail.
 const SPOOL_HALF: u64 = 8 << 20;
+
+/// Where a program wrote something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // the names say it
+pub enum Source {
+    Stdout,
+    Stderr,
+}
 
 /// The head and tail of a stream, and how long it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod aside;
 mod capture;
 mod descent;
 mod environment;
+mod mark;
 mod os;
 mod tree;
 
@@ -15,12 +16,15 @@ mod tree;
 mod tests;
 
 pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
-pub use capture::{Captured, Spool, Transcript};
+pub use capture::{Captured, Source, Spool, Transcript};
 pub use descent::{ancestors, is_open, is_our_program, locked_files};
 pub use environment::{clone_of, git_env_to_remove, global_config, state_dir};
+pub use mark::{CLONE_VAR, Mark, RUN_VAR};
 pub use os::hangup_ends_us;
+pub use tree::Leftovers;
 
 use capture::Capture;
+use mark::CALL_VAR;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt;
@@ -36,13 +40,6 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tree::Tree;
-
-/// The environment variable that names the run a process belongs to.
-pub const RUN_VAR: &str = "AGENTLOOP_RUN";
-/// The environment variable that names the call a process belongs to.
-const CALL_VAR: &str = "AGENTLOOP_CALL";
-/// The environment variable that tells in which clone of a repository the run is: copies have runs of the same id.
-pub const CLONE_VAR: &str = "AGENTLOOP_CLONE";
 
 /// Between SIGTERM and SIGKILL for a call that is cancelled or out of time: agents clean up after themselves on SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(3);
@@ -88,24 +85,6 @@ pub enum Stdin {
 
 /// Hears what a program writes, as it comes; nothing where that stream has come to its end.
 pub type Hear<'a> = dyn FnMut(Source, &[u8]) + Send + 'a;
-
-/// Where a program wrote something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // the names say it
-pub enum Source {
-    Stdout,
-    Stderr,
-}
-
-/// The run and the call that a tree of processes belongs to. It travels in their environment as [`RUN_VAR`] and
-/// [`CALL_VAR`], so that a later process of ours finds what is left of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// The run's id.
-    pub run: String,
-    /// The call's name, unique within the run.
-    pub call: String,
-}
 
 /// A call that has ended, and everything it started with it.
 #[derive(Clone, Debug)]
@@ -279,19 +258,6 @@ pub fn kill_calls() {
 /// taken for such an orphan.
 pub fn become_subreaper() {
     tree::adopt_orphans();
-}
-
-/// What tells the processes that a driver left of a run when it died.
-#[derive(Clone, Debug, Default)]
-pub struct Leftovers<'a> {
-    /// The run's id.
-    pub run: &'a str,
-    /// The [`clone_of`] of the run's folder.
-    pub clone: &'a str,
-    /// What the driver wrote down with [`list_descendants`].
-    pub listed: Option<&'a Path>,
-    /// The run's folders: daemons that work in one of them, and that no login has started, are of the run.
-    pub places: Vec<PathBuf>,
 }
 
 /// Stops what a driver left of a run, with what descends from it: SIGTERM, up to `grace`, SIGKILL, until nothing is left.

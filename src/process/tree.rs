@@ -9,8 +9,9 @@
 //! whoever goes on after it finds them by process id and start time; a daemon that was started since is found by the
 //! run's folders that it works in.
 
+use super::environment;
+use super::mark::{CALL_VAR, CLONE_VAR, Mark, RUN_VAR};
 use super::os::{self, Process, Row};
-use super::{CALL_VAR, CLONE_VAR, Leftovers, Mark, RUN_VAR, environment};
 use rustix::process::{
     Pid, Signal, WaitOptions, getpgrp, getpid, kill_process_group, test_kill_process_group, waitpid,
 };
@@ -161,6 +162,19 @@ fn read_list(file: &Path) -> HashSet<Process> {
 
 fn pid_of(child: &Child) -> io::Result<i32> {
     child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(|| io::Error::other("the child has no process id"))
+}
+
+/// What tells the processes that a driver left of a run when it died.
+#[derive(Clone, Debug, Default)]
+pub struct Leftovers<'a> {
+    /// The run's id.
+    pub run: &'a str,
+    /// The [`clone_of`](super::clone_of) of the run's folder.
+    pub clone: &'a str,
+    /// What the driver wrote down with [`list_descendants`](super::list_descendants).
+    pub listed: Option<&'a Path>,
+    /// The run's folders: daemons that work in one of them, and that no login has started, are of the run.
+    pub places: Vec<PathBuf>,
 }
 
 /// The processes of one call, or what is left of a run.
