@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rmcp::RoleServer;
-use rmcp::model::{CallToolResponse, CallToolResult, ContentBlock, InputResponses};
+use rmcp::model::{CallToolResponse, InputResponses};
 use rmcp::service::RequestContext;
 use serde::Serialize;
 use serde_json::json;
@@ -11,17 +11,16 @@ use tokio::time::Instant;
 
 use super::arguments::Given;
 use super::asking::{self, Channel};
+use super::reply::view;
 use super::scope::{blocking, run_of};
 use super::server::Server;
 use super::waiting::{Wait, deadline};
 use super::{starting, tasks};
 use crate::app::{self, Doctor, Site};
 use crate::error::{Context as _, Error, Result};
-use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
-use crate::run::sanitize;
 use crate::run::text::{a_few, count};
-use crate::run::view::{RunResult, Status};
+use crate::run::view::Status;
 
 /// Transcripts that an error names.
 const NAMED: usize = 20;
@@ -187,28 +186,6 @@ impl Server {
         }
     }
 
-    /// The run that waits for answers to `token`, and its questions.
-    pub(super) async fn asked(&self, token: String) -> Result<RunResult> {
-        self.scope.read(move |site| waiting_for(site, &token)).await
-    }
-
-    /// Answers the questions that `token` belongs to, and lets the run go on.
-    pub(super) async fn answer(&self, token: String, answers: Vec<String>) -> Result<Status> {
-        let scope = Arc::clone(&self.scope);
-        blocking(move || {
-            let site = scope.fresh()?;
-            let result = waiting_for(&site, &token)?;
-            let (wanted, there) = (result.questions.len(), answers.len());
-            if wanted != there {
-                let (asked, given) = (count(wanted, "question"), count(there, "answer"));
-                return Err(Error::usage(format!("argument 'answers': {asked}, and {given}"))
-                    .hint(format!("one answer a question, in order: {}", json!(result.questions))));
-            }
-            app::answer_detached(&site, &token, answers)
-        })
-        .await
-    }
-
     async fn output(&self, given: &Given) -> Result<CallToolResponse> {
         let subgoal = given.text("subgoal").unwrap_or_default().to_owned();
         if !is_subgoal_id(&subgoal) {
@@ -248,27 +225,6 @@ fn run_id(given: &Given) -> String {
     given.text("run_id").unwrap_or_default().to_owned()
 }
 
-/// A view as a call's result: structured, and the same as text.
-///
-/// # Errors
-/// Where it cannot be written as JSON.
-pub fn view(view: &impl Serialize) -> Result<CallToolResponse> {
-    Ok(structured(view)?.into())
-}
-
-/// The same, before it is a response.
-///
-/// # Errors
-/// Where it cannot be written as JSON.
-pub fn structured(view: &impl Serialize) -> Result<CallToolResult> {
-    let cannot = "the answer cannot be written as JSON";
-    // The text keeps the order of the view's fields, which says what matters first.
-    let text = sanitize::json(serde_json::to_string(view).context(cannot)?);
-    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
-    result.structured_content = Some(serde_json::to_value(view).context(cannot)?);
-    Ok(result)
-}
-
 /// What a caller that does not wait is told.
 fn started(status: &Status, notices: &[String]) -> serde_json::Value {
     let id = &status.run_id;
@@ -286,23 +242,6 @@ fn started(status: &Status, notices: &[String]) -> serde_json::Value {
         view["notices"] = json!(notices);
     }
     view
-}
-
-/// The run that waits for answers to `token`.
-fn waiting_for(site: &Site, token: &str) -> Result<RunResult> {
-    let refused = |why: String| {
-        Error::usage(format!("argument 'token': {why}"))
-            .hint("orchestrate_result gives the token of a run that waits, with its questions")
-    };
-    let shown: String = token.chars().take(80).collect();
-    let run: Option<RunId> = token.split_once('.').and_then(|(run, _)| run.parse().ok());
-    let run = run.ok_or_else(|| refused(format!("{shown:?} is no token")))?;
-    let result = app::result(site, Some(run.as_str())).map_err(|error| refused(error.chain()))?;
-    match &result.token {
-        Some(newest) if newest == token => Ok(result),
-        Some(_) => Err(refused(format!("{shown:?} is not the one that {run} waits with"))),
-        None => Err(refused(format!("{run} waits with no questions; it is {}", result.status))),
-    }
 }
 
 fn merge_preview(site: &Site, id: &str) -> Result<serde_json::Value> {

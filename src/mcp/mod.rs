@@ -8,6 +8,8 @@ mod asking;
 mod backlog;
 mod calls;
 mod changes;
+mod handler;
+mod reply;
 mod resources;
 mod schemas;
 mod scope;

@@ -1,68 +1,25 @@
-//! The server as the protocol sees it.
+//! The server of one repository: what all its calls share.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams, CompleteResult,
-    ContentBlock, CustomRequest, CustomResult, ErrorCode, ErrorData, GetTaskParams, GetTaskResult, Implementation,
-    InitializeResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, UnsubscribeRequestParams, UpdateTaskParams,
-};
-use rmcp::service::{RequestContext, SubscriptionContext};
-use rmcp::{RoleServer, ServerHandler};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::arguments::Given;
-use super::calls::Call;
 use super::changes::Subscriptions;
-use super::scope::Scope;
-use super::{asking, changes, resources, tools};
+use super::scope::{Scope, blocking};
+use crate::app::{self, Site};
 use crate::error::{Error, Result};
-use crate::run::sanitize;
-
-/// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
-const KNOWN: [&str; 15] = [
-    "initialize",
-    "server/discover",
-    "ping",
-    "tools/list",
-    "tools/call",
-    "resources/list",
-    "resources/templates/list",
-    "resources/read",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "subscriptions/listen",
-    "completion/complete",
-    "tasks/get",
-    "tasks/update",
-    "tasks/cancel",
-];
-/// Verbs of the command line that hints name, and the tools that do the same.
-const VERBS: [(&str, &str); 12] = [
-    ("run", "orchestrate"),
-    ("answer", "orchestrate_resume"),
-    ("resume", "orchestrate_continue"),
-    ("status", "orchestrate_status"),
-    ("tail", "orchestrate_tail"),
-    ("result", "orchestrate_result"),
-    ("list", "orchestrate_list"),
-    ("steer", "orchestrate_steer"),
-    ("cancel", "orchestrate_cancel"),
-    ("output", "orchestrate_output"),
-    ("backends", "list_backends"),
-    ("doctor", "doctor"),
-];
+use crate::run::goal::RunId;
+use crate::run::text::count;
+use crate::run::view::{RunResult, Status};
 
 /// The server of one repository.
 pub struct Server {
     pub(super) scope: Arc<Scope>,
     /// Cancelled once the client is gone.
     pub(super) closed: CancellationToken,
-    subscriptions: Arc<Subscriptions>,
+    pub(super) subscriptions: Arc<Subscriptions>,
 }
 
 impl Server {
@@ -74,176 +31,43 @@ impl Server {
     pub fn open(dir: Option<&Path>, closed: CancellationToken) -> Result<Self> {
         Ok(Self { scope: Arc::new(Scope::open(dir)?), closed, subscriptions: Arc::default() })
     }
-}
 
-impl ServerHandler for Server {
-    fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_resources()
-            .enable_resources_subscribe()
-            .enable_resources_list_changed()
-            .enable_completions()
-            .enable_tasks()
-            .build();
-        InitializeResult::new(capabilities)
-            .with_server_info(
-                Implementation::new("git-agentloop", env!("CARGO_PKG_VERSION")).with_title("git agentloop"),
-            )
-            .with_instructions(include_str!("instructions.md").trim_end())
+    /// The run that waits for answers to `token`, and its questions.
+    pub(super) async fn asked(&self, token: String) -> Result<RunResult> {
+        self.scope.read(move |site| waiting_for(site, &token)).await
     }
 
-    async fn list_tools(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
-        match request.and_then(|request| request.cursor) {
-            Some(cursor) => {
-                Err(ErrorData::invalid_params(format!("there is no page {cursor:?}: all tools are on one"), None))
+    /// Answers the questions that `token` belongs to, and lets the run go on.
+    pub(super) async fn answer(&self, token: String, answers: Vec<String>) -> Result<Status> {
+        let scope = Arc::clone(&self.scope);
+        blocking(move || {
+            let site = scope.fresh()?;
+            let result = waiting_for(&site, &token)?;
+            let (wanted, there) = (result.questions.len(), answers.len());
+            if wanted != there {
+                let (asked, given) = (count(wanted, "question"), count(there, "answer"));
+                return Err(Error::usage(format!("argument 'answers': {asked}, and {given}"))
+                    .hint(format!("one answer a question, in order: {}", json!(result.questions))));
             }
-            None => Ok(ListToolsResult::with_all_items(tools::described().to_vec())),
-        }
-    }
-
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        let Some(tool) = tools::find(&request.name) else {
-            let names: Vec<&str> = tools::described().iter().map(|tool| &*tool.name).collect();
-            let message = format!("there is no tool {:?}: there are {}", request.name, names.join(", "));
-            return Err(ErrorData::invalid_params(message, None));
-        };
-        let call =
-            Call { context, state: request.request_state, responses: request.input_responses.unwrap_or_default() };
-        let done = match Given::check(tool.name, tool.arguments(), request.arguments.unwrap_or_default()) {
-            Ok(given) => self.perform(tool.name, given, call).await,
-            Err(error) => Err(error),
-        };
-        Ok(done.unwrap_or_else(|error| failed(&error).into()))
-    }
-
-    async fn list_resources(
-        &self,
-        request: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListResourcesResult, ErrorData> {
-        // Who reads no list needs not hear of its changes, and a newer revision asks for them.
-        if !asking::is_stateless(&context) {
-            self.subscriptions.watch(&self.scope, &context.peer, &self.closed);
-        }
-        resources::list(&self.scope, request.and_then(|request| request.cursor)).await
-    }
-
-    async fn list_resource_templates(
-        &self,
-        _request: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Ok(resources::templates())
-    }
-
-    async fn read_resource(
-        &self,
-        request: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ReadResourceResponse, ErrorData> {
-        Ok(resources::read(&self.scope, request.uri).await?.into())
-    }
-
-    async fn complete(
-        &self,
-        request: CompleteRequestParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<CompleteResult, ErrorData> {
-        resources::complete(&self.scope, request).await
-    }
-
-    async fn subscribe(
-        &self,
-        request: SubscribeRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.subscriptions.add(&self.scope, request.uri).await?;
-        self.subscriptions.watch(&self.scope, &context.peer, &self.closed);
-        Ok(())
-    }
-
-    async fn unsubscribe(
-        &self,
-        request: UnsubscribeRequestParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.subscriptions.remove(&request.uri);
-        Ok(())
-    }
-
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(changes::accepted(requested))
-    }
-
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        changes::listen(&self.scope, context, &self.closed).await;
-        Ok(())
-    }
-
-    async fn get_task(
-        &self,
-        request: GetTaskParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<GetTaskResult, ErrorData> {
-        self.task(request.task_id, &context).await
-    }
-
-    async fn update_task(
-        &self,
-        request: UpdateTaskParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.update(request).await
-    }
-
-    async fn cancel_task(
-        &self,
-        request: CancelTaskParams,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<(), ErrorData> {
-        self.stop(request.task_id).await
-    }
-
-    async fn on_custom_request(
-        &self,
-        request: CustomRequest,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<CustomResult, ErrorData> {
-        let CustomRequest { method, .. } = request;
-        Err(if KNOWN.contains(&method.as_str()) {
-            ErrorData::invalid_params(format!("the params of {method} are not as the protocol wants them"), None)
-        } else {
-            ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method {method:?}"), None)
+            app::answer_detached(&site, &token, answers)
         })
+        .await
     }
 }
 
-/// A failure that the caller can read, and often mend.
-fn failed(error: &Error) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(sanitize::lines(&report(error)))])
-}
-
-/// An error as a caller reads it, who has tools where its hint names verbs.
-pub(super) fn report(error: &Error) -> String {
-    let report = error.report();
-    let named = report.split("git agentloop ").skip(1).filter_map(|rest| {
-        let word = rest.split(|character: char| !character.is_ascii_lowercase()).next()?;
-        VERBS.iter().find(|(verb, _)| *verb == word)
-    });
-    let tools: BTreeSet<String> =
-        named.map(|(verb, tool)| format!("{tool} does what 'git agentloop {verb}' does")).collect();
-    if tools.is_empty() {
-        return report;
+/// The run that waits for answers to `token`.
+fn waiting_for(site: &Site, token: &str) -> Result<RunResult> {
+    let refused = |why: String| {
+        Error::usage(format!("argument 'token': {why}"))
+            .hint("orchestrate_result gives the token of a run that waits, with its questions")
+    };
+    let shown: String = token.chars().take(80).collect();
+    let run: Option<RunId> = token.split_once('.').and_then(|(run, _)| run.parse().ok());
+    let run = run.ok_or_else(|| refused(format!("{shown:?} is no token")))?;
+    let result = app::result(site, Some(run.as_str())).map_err(|error| refused(error.chain()))?;
+    match &result.token {
+        Some(newest) if newest == token => Ok(result),
+        Some(_) => Err(refused(format!("{shown:?} is not the one that {run} waits with"))),
+        None => Err(refused(format!("{run} waits with no questions; it is {}", result.status))),
     }
-    let tools: Vec<String> = tools.into_iter().collect();
-    format!("{report}\ntools: {}", tools.join("; "))
 }

@@ -12,9 +12,10 @@ use rmcp::service::RequestContext;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::reply::{report, structured};
 use super::scope::{blocking, run_of};
-use super::server::{Server, report};
-use super::{asking, calls, waiting};
+use super::server::Server;
+use super::{asking, waiting};
 use crate::app::{self, Listed};
 use crate::error::{Error, Result};
 use crate::run::event::Timestamp;
@@ -114,7 +115,7 @@ fn payload(listed: &Listed, result: &RunResult, can_be_asked: bool) -> Result<Ta
     if result.status == "cancelled" {
         return Ok(TaskPayload::Cancelled);
     }
-    let result = serde_json::to_value(calls::structured(result)?).unwrap_or_default();
+    let result = serde_json::to_value(structured(result)?).unwrap_or_default();
     Ok(TaskPayload::Completed { result: result.as_object().cloned().unwrap_or_else(JsonObject::new) })
 }
 
