@@ -3,11 +3,13 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use super::REFUSED;
 use crate::app::{self, Site};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::rewrite;
 use crate::run::sanitize;
+
+/// What a hook exits with to make git stop; whatever else goes wrong, git goes on.
+const REFUSED: u8 = 113;
 
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
 ///

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{SHIMS, line};
+use super::shim::{SHIMS, line};
 
 /// Files of hooks that pre-commit and lefthook renamed when they took their place. pre-commit runs what it renamed.
 const RENAMED: [&str; 2] = ["legacy", "old"];

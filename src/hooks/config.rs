@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
-use super::{SHIMS, line};
+use super::shim::{SHIMS, line};
 use crate::error::{Context as _, Error, Result};
 
 const BEGIN: &str = "# git-agentloop hooks: 'git agentloop hooks uninstall' removes from here";

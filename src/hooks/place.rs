@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::beside::{self, Owner};
-use super::{SHIMS, config, is_ours};
+use super::config;
+use super::shim::{SHIMS, is_ours};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::Repository;
 
