@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::explain;
-use super::known;
 use super::program::{Invocation, announces_none, judged};
 use super::{Agent, Reply, Request, Response};
 use crate::run::event::Timestamp;
@@ -17,6 +16,8 @@ use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Its program.
 pub(super) const PROGRAM: &str = "claude";
+/// How one logs in to it.
+pub(super) const LOG_IN: &str = "run 'claude' and log in with /login, or set ANTHROPIC_API_KEY";
 
 /// Claude Code.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +146,7 @@ fn outcome(result: &Value, reset: Option<Timestamp>) -> Result<Response, Failure
 /// Says what a person can do about it.
 fn advise(mut failure: Failure) -> Failure {
     let hint = match failure.kind {
-        FailureKind::NotLoggedIn => known::log_in(PROGRAM),
+        FailureKind::NotLoggedIn => Some(LOG_IN),
         FailureKind::UnknownModel => Some("name a model that it knows with '--model', such as 'sonnet' or 'opus'"),
         FailureKind::PermissionDenied => {
             Some("'--permissions edit' lets it edit files, '--permissions all' everything")

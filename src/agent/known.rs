@@ -72,7 +72,7 @@ pub(super) const KNOWN: [Known; 6] = [
         markers: &["CLAUDECODE"],
         make: || Arc::new(Claude::default()),
         login: Login::Asked(&["auth", "status"]),
-        log_in: "run 'claude' and log in with /login, or set ANTHROPIC_API_KEY",
+        log_in: claude::LOG_IN,
         // https://code.claude.com/docs/en/authentication, "Authentication precedence".
         keys: &[
             "ANTHROPIC_API_KEY",
@@ -93,7 +93,7 @@ pub(super) const KNOWN: [Known; 6] = [
         markers: &["CODEX_SANDBOX", "CODEX_SANDBOX_NETWORK_DISABLED", "CODEX_THREAD_ID", "CODEX_CI"],
         make: || Arc::new(Described::new(&presets::CODEX)),
         login: Login::Asked(&["login", "status"]),
-        log_in: "run 'codex login'; a provider of your own in its config.toml needs none",
+        log_in: presets::CODEX.log_in,
         keys: &["CODEX_API_KEY"],
         // With a bubblewrap that cannot start, 0.169 lets every command fail, says so only in prose, and exits with 0.
         sandbox: Some(&["sandbox", "true"]),
@@ -110,7 +110,7 @@ pub(super) const KNOWN: [Known; 6] = [
             variables: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY"],
             files: &[".local/share/opencode/auth.json"],
         },
-        log_in: "run 'opencode auth login'",
+        log_in: presets::OPENCODE.log_in,
         keys: &[],
         sandbox: None,
         can: ALL,
@@ -126,7 +126,7 @@ pub(super) const KNOWN: [Known; 6] = [
             variables: &["GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI"],
             files: &[".gemini/oauth_creds.json"],
         },
-        log_in: "run 'gemini' and log in, or set GEMINI_API_KEY",
+        log_in: presets::GEMINI.log_in,
         keys: &[],
         sandbox: None,
         can: Can { cost: false, ..ALL },
@@ -142,7 +142,7 @@ pub(super) const KNOWN: [Known; 6] = [
             variables: &["COPILOT_GITHUB_TOKEN", "GH_TOKEN", "GITHUB_TOKEN", "COPILOT_PROVIDER_API_KEY"],
             files: &[],
         },
-        log_in: "run 'copilot' and '/login', or set GH_TOKEN",
+        log_in: presets::COPILOT.log_in,
         keys: &[],
         sandbox: None,
         can: Can { usage: false, cost: false, ..ALL },
@@ -158,15 +158,10 @@ pub(super) const KNOWN: [Known; 6] = [
             variables: &["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY"],
             files: &[],
         },
-        log_in: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
+        log_in: presets::AIDER.log_in,
         keys: &[],
         sandbox: None,
         can: Can { run_commands: false, resume: false, ..ALL },
         note: "with 'ask' it works on a dry run, so that it changes nothing",
     },
 ];
-
-/// How one logs in to the agent whose program this is.
-pub(super) fn log_in(program: &str) -> Option<&'static str> {
-    KNOWN.iter().find(|known| known.program == program).map(|known| known.log_in)
-}

@@ -5,7 +5,6 @@
 
 use serde_json::json;
 
-use super::known;
 use super::parse::{self, Parse};
 use super::program::{Invocation, Retries, Spent, combined, judged, tells_nothing};
 use super::{Agent, Reply, Request, Response};
@@ -18,6 +17,8 @@ use crate::run::work::{Failure, FailureKind};
 pub struct Preset {
     /// Its program.
     pub program: &'static str,
+    /// How one logs in to it.
+    pub log_in: &'static str,
     /// What every call has, before what depends on the request.
     arguments: &'static [&'static str],
     /// What a permission adds.
@@ -46,6 +47,7 @@ enum System {
 /// `OpenAI` Codex.
 pub static CODEX: Preset = Preset {
     program: "codex",
+    log_in: "run 'codex login'; a provider of your own in its config.toml needs none",
     arguments: &["exec", "--json", "-c", "check_for_update_on_startup=false"],
     permissions: |permissions| match permissions {
         Permissions::Ask => &["--sandbox", "read-only"],
@@ -64,6 +66,7 @@ pub static CODEX: Preset = Preset {
 /// opencode.
 pub static OPENCODE: Preset = Preset {
     program: "opencode",
+    log_in: "run 'opencode auth login'",
     // Its retries are told in its log alone.
     arguments: &["run", "--format", "json", "--title", "agentloop", "--print-logs", "--log-level", "ERROR"],
     // The rest is in its configuration.
@@ -83,6 +86,7 @@ pub static OPENCODE: Preset = Preset {
 /// Gemini CLI. With `-o stream-json` it would show its work while it goes on, but its errors then have no status.
 pub static GEMINI: Preset = Preset {
     program: "gemini",
+    log_in: "run 'gemini' and log in, or set GEMINI_API_KEY",
     arguments: &["--skip-trust", "-o", "json"],
     permissions: |permissions| match permissions {
         Permissions::Ask => &[],
@@ -101,6 +105,7 @@ pub static GEMINI: Preset = Preset {
 /// GitHub Copilot CLI.
 pub static COPILOT: Preset = Preset {
     program: "copilot",
+    log_in: "run 'copilot' and '/login', or set GH_TOKEN",
     arguments: &["--output-format", "json"],
     permissions: |permissions| match permissions {
         Permissions::Ask => &[],
@@ -119,6 +124,7 @@ pub static COPILOT: Preset = Preset {
 /// aider.
 pub static AIDER: Preset = Preset {
     program: "aider",
+    log_in: "set the key of its provider, such as OPENAI_API_KEY, and name a model with '--model'",
     arguments: &[
         "--message-file",
         "/dev/stdin",
@@ -206,7 +212,7 @@ impl Described {
     async fn answer(&self, request: &Request) -> Result<Response, Failure> {
         self.asked(request).await.map_err(|mut failure| {
             if failure.kind == FailureKind::NotLoggedIn {
-                failure.hint = known::log_in(self.preset.program).map(ToOwned::to_owned);
+                failure.hint = Some(self.preset.log_in.to_owned());
             }
             failure
         })

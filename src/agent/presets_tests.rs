@@ -220,7 +220,7 @@ async fn a_call_ends_in_an_answer_or_in_a_failure_with_a_hint() {
     let run = async |preset: &'static Preset, body: &str| played(preset, dir.path(), body).run(&request).await;
     assert_eq!(run(&AIDER, "cat").await.unwrap().text, "You are the reviewer of a test.\n\nthe task");
     let login = run(&COPILOT, "echo 'Error: No authentication information found.' >&2; exit 1").await.unwrap_err();
-    assert_eq!((login.kind, login.hint.as_deref()), (FailureKind::NotLoggedIn, known::log_in("copilot")));
+    assert_eq!((login.kind, login.hint.as_deref()), (FailureKind::NotLoggedIn, Some(COPILOT.log_in)));
     assert!(login.hint.unwrap().contains("GH_TOKEN"));
     assert_eq!(run(&CODEX, "echo hi").await.unwrap_err().kind, FailureKind::Protocol);
     assert_eq!(run(&CODEX, "exit 9").await.unwrap_err().kind, FailureKind::Crashed);

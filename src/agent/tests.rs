@@ -1,6 +1,8 @@
 //! What the tests of the agents share.
 
 use super::*;
+use crate::run::goal::{Permissions, Role};
+use tokio_util::sync::CancellationToken;
 
 /// A first call of `role` in `dir`.
 pub(crate) fn request(role: Role, dir: &std::path::Path) -> Request {

@@ -8,7 +8,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTE
 use reqwest::redirect::Policy;
 use serde_json::Value;
 
-use super::{Answer, Dialect, SILENCE};
+use super::dialect::Dialect;
+use super::turn::Answer;
 use crate::agent::explain::{self, SAID};
 use crate::agent::reset;
 use crate::error::Error;
@@ -17,6 +18,9 @@ use crate::run::work::{Failure, FailureKind};
 
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(30);
+/// How long nothing may come on an open connection before it counts as dead. Services send pings, and a model on a small
+/// machine takes minutes to load.
+const SILENCE: Duration = Duration::from_mins(5);
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 64 << 10;
 /// The longest line of a stream, and the longest answer, in bytes: nothing that is meant is longer.

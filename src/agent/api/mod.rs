@@ -1,17 +1,18 @@
 //! Backends that are a model behind an API: the loop around it, which lets it read, edit and run, is ours.
 
 mod anthropic;
+mod dialect;
 mod http;
 mod openai;
 mod tools;
+mod turn;
 
-use std::time::Duration;
-
-use serde_json::Value;
 use tokio::time::Instant;
 
+pub use self::dialect::Dialect;
 use self::http::Endpoint;
-use self::tools::{Outcome, Toolbox};
+use self::tools::Toolbox;
+use self::turn::Task;
 use super::story::Story;
 use super::{Agent, Reply, Request, Response};
 use crate::error::{Error, Result};
@@ -20,83 +21,6 @@ use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Turns of one call: a model that has not finished by then does not.
 const MOST_TURNS: u32 = 200;
-
-/// What a service speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// Anthropic Messages: <https://docs.anthropic.com/en/api/messages>.
-    Anthropic,
-    /// `OpenAI` Chat Completions, which others speak too: <https://platform.openai.com/docs/api-reference/chat>.
-    OpenAi,
-}
-
-impl Dialect {
-    /// The variable that holds the key.
-    #[must_use]
-    pub fn key_variable(self) -> &'static str {
-        match self {
-            Self::Anthropic => "ANTHROPIC_API_KEY",
-            Self::OpenAi => "OPENAI_API_KEY",
-        }
-    }
-
-    /// The variable that names another base URL.
-    #[must_use]
-    pub fn url_variable(self) -> &'static str {
-        match self {
-            Self::Anthropic => "ANTHROPIC_BASE_URL",
-            Self::OpenAi => "OPENAI_BASE_URL",
-        }
-    }
-
-    fn body(self, task: &Task<'_>, messages: &[Value]) -> Value {
-        match self {
-            Self::Anthropic => anthropic::body(task, messages),
-            Self::OpenAi => openai::body(task, messages),
-        }
-    }
-
-    fn hear(self, event: &Value, answer: &mut Answer) {
-        match self {
-            Self::Anthropic => anthropic::hear(event, answer),
-            Self::OpenAi => openai::hear(event, answer),
-        }
-    }
-
-    /// The answer as the model's message, and what its calls came to, as they go back to it.
-    fn exchange(self, answer: &Answer, outcomes: &[Outcome]) -> Vec<Value> {
-        match self {
-            Self::Anthropic => anthropic::exchange(answer, outcomes),
-            Self::OpenAi => openai::exchange(answer, outcomes),
-        }
-    }
-}
-
-/// What stays the same in all turns of a call.
-struct Task<'a> {
-    model: &'a str,
-    system: &'a str,
-    tools: &'a [tools::Tool],
-}
-
-/// What a model says in one turn, put together from its stream.
-#[derive(Clone, Debug, Default)]
-struct Answer {
-    text: String,
-    calls: Vec<Call>,
-    usage: Usage,
-    /// Why it ended; nothing where the stream broke off.
-    stop: Option<String>,
-    failure: Option<Failure>,
-}
-
-/// One call of a tool, its arguments as the model wrote them.
-#[derive(Clone, Debug, Default)]
-struct Call {
-    id: String,
-    name: String,
-    arguments: String,
-}
 
 /// A model behind an API.
 #[derive(Debug)]
@@ -219,10 +143,6 @@ async fn within<T>(
             .hint("'--timeout' says how long a call may take")),
     }
 }
-
-/// How long nothing may come on an open connection before it counts as dead. Services send pings, and a model on a small
-/// machine takes minutes to load.
-const SILENCE: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::tools::Outcome;
-use super::{Answer, Call, Task};
+use super::turn::{Answer, Call, Outcome, Task};
 use crate::agent::explain;
 use crate::run::work::Usage;
 

@@ -1,4 +1,5 @@
 use super::tools::Done;
+use super::turn::{Call, Outcome};
 use super::*;
 use crate::agent::tests::request;
 use crate::run::goal::{Permissions, Role};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Call;
+use super::turn::{Call, Outcome, Tool};
 use crate::agent::{Request, place};
 use crate::process::{self, Mark, Spec, Status, Stdin};
 use crate::run::event::clip;
@@ -25,19 +25,6 @@ const LISTED: usize = 500;
 const OUTPUT: usize = 16 << 10;
 /// Seconds a command may take where the model names none, and the most that it may name.
 const COMMAND: (u64, u64) = (120, 1800);
-
-/// A tool as it is offered.
-pub(super) struct Tool {
-    pub(super) name: &'static str,
-    pub(super) description: &'static str,
-    pub(super) schema: Value,
-}
-
-/// What a call came to, in words for the model.
-pub(super) struct Outcome {
-    pub(super) ok: bool,
-    pub(super) text: String,
-}
 
 /// What becomes of a call.
 pub(super) enum Done {
