@@ -112,6 +112,14 @@ pub fn waiting_for(backend: &str, until: Timestamp, now: Timestamp, zone: &TimeZ
     format!("waiting {}{until} for {backend}", span(left))
 }
 
+/// The first `most` of `names`, each once and in order, and how many more there are; nothing where there are none.
+#[must_use]
+pub fn sorted_few(mut names: Vec<String>, most: usize) -> Option<String> {
+    names.sort();
+    names.dedup();
+    (!names.is_empty()).then(|| a_few(&names, most))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

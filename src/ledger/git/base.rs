@@ -3,7 +3,6 @@
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::command::Git;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
 
@@ -24,7 +23,7 @@ impl Repository {
     /// # Errors
     /// Where git cannot list them.
     pub fn paths_at(&self, commit: &str) -> Result<Vec<String>> {
-        let git = Git::of(self, "ls-tree").args(["-r", "--full-tree", "--name-only"]);
+        let git = self.git("ls-tree").args(["-r", "--full-tree", "--name-only"]);
         Ok(git.revision(commit).records()?.iter().map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
@@ -34,7 +33,7 @@ impl Repository {
     /// Where git cannot tell.
     pub fn matches_at(&self, commit: &str, pathspec: &str) -> Result<bool> {
         let nothing = ObjectId::empty_tree(self.gix().object_hash()).to_string();
-        let git = Git::of(self, "diff-tree").args(["-r", "--name-only"]);
+        let git = self.git("diff-tree").args(["-r", "--name-only"]);
         Ok(!git.revision(&nothing).revision(commit).path(pathspec).records()?.is_empty())
     }
 }

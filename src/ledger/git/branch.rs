@@ -6,10 +6,11 @@ use std::sync::Arc;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::command::Git;
+use super::identity::Identity;
+use super::link;
 use super::refs::{Change, Expect, RefMover, Swap};
-use super::repository::{Identity, Repository};
-use super::worktree::{self, Worktree};
+use super::repository::Repository;
+use super::worktree::Worktree;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::Adopted;
 use crate::run::goal::RunId;
@@ -72,7 +73,7 @@ pub fn write(
     if !sign {
         return commit(&repo.gix(), identity, message, tree, parents.to_vec());
     }
-    let mut git = Git::of(repo, "commit-tree").args(["-S", "-F", "-"]);
+    let mut git = repo.git("commit-tree").args(["-S", "-F", "-"]);
     for parent in parents {
         git = git.arg("-p").id(*parent);
     }
@@ -82,6 +83,12 @@ pub fn write(
             .hint("mend git's signing (user.signingKey, gpg.format), or 'git config agentloop.sign false'")
     })?;
     Repository::id(&signed)
+}
+
+/// The tree of `commit`.
+pub(super) fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
+    let tree = gix.find_commit(commit).and_then(|commit| commit.tree_id().map(gix::Id::detach));
+    tree.context(format!("the commit {commit} cannot be read"))
 }
 
 /// Whether `id` is `tip` or one of its ancestors.
@@ -94,7 +101,7 @@ pub fn checked_out(repo: &Repository, run: &RunId) -> Vec<String> {
     let common = repo.common_dir();
     let main = if common.ends_with(".git") { common.parent().unwrap_or(common) } else { repo.home() };
     let entries = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
-    let linked = entries.filter_map(|entry| Some((entry.path(), worktree::linked(&entry.path())?)));
+    let linked = entries.filter_map(|entry| Some((entry.path(), link::linked(&entry.path())?)));
     let name = name(run);
     let stands_on = |admin: &Path| {
         std::fs::read_to_string(admin.join("HEAD"))
@@ -227,4 +234,22 @@ pub fn own_commits(gix: &gix::Repository, run: &RunId, tip: ObjectId) -> Result<
 pub fn is_start(commit: &gix::Commit<'_>, run: &RunId) -> bool {
     let message = commit.message_raw_sloppy().to_str_lossy();
     trailer(&message, BASE_TRAILER).is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str())
+}
+
+/// Puts refs of `run` below `rescue`, out of their own places. Two steps, so that nothing goes before all of it is kept.
+pub(super) fn put_aside(mover: &RefMover, run: &RunId, going: &[(String, ObjectId)], rescue: &str) -> Result<()> {
+    let kept = going.iter().map(|(name, id)| Change {
+        name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
+        new: Some(*id),
+        old: Expect::Absent,
+    });
+    let gone = going.iter().map(|(name, id)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
+    for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
+        if mover.swap(&changes)? == Swap::Lost {
+            let place = mover.common_dir().display();
+            return Err(Error::failed(format!("somebody moved a ref of {run} in '{place}' meanwhile"))
+                .hint("look at what changed, then do it again"));
+        }
+    }
+    Ok(())
 }

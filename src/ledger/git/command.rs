@@ -14,8 +14,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use gix::ObjectId;
 use gix::bstr::BString;
 
-use super::repository::{Identity, Repository};
-use super::run_dir;
+use super::identity::Identity;
+use super::run_dir::run_dir;
 use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -56,11 +56,11 @@ impl Git {
         Self::start(verb, Mode::Own)
     }
 
-    /// git in the user's repository, on their checkout where there is one.
-    pub(super) fn of(repo: &Repository, verb: &'static str) -> Self {
+    /// git in the repository whose git directory is `git_dir`, started in `dir`, on the files at `work_dir` where it has any.
+    pub(super) fn of(git_dir: &Path, dir: &Path, work_dir: Option<&Path>, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Own);
-        git.command.current_dir(repo.home()).env("GIT_DIR", repo.git_dir());
-        if let Some(work_dir) = repo.work_dir() {
+        git.command.current_dir(dir).env("GIT_DIR", git_dir);
+        if let Some(work_dir) = work_dir {
             git.command.env("GIT_WORK_TREE", work_dir);
         }
         git
@@ -89,10 +89,11 @@ impl Git {
         git
     }
 
-    /// git in the user's repository towards a remote, with the user's credentials and prompts. No hook of theirs sees our refs.
-    pub(super) fn with_credentials(repo: &Repository, verb: &'static str) -> Self {
+    /// git in the repository whose git directory is `git_dir`, started in `dir`, towards a remote, with the user's credentials
+    /// and prompts. No hook of theirs sees our refs.
+    pub(super) fn with_credentials(git_dir: &Path, dir: &Path, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Remote);
-        git.command.current_dir(repo.home()).env("GIT_DIR", repo.git_dir());
+        git.command.current_dir(dir).env("GIT_DIR", git_dir);
         git
     }
 
@@ -191,9 +192,10 @@ impl Git {
         self
     }
 
-    /// Marks it as working for `run`: git goes on when its driver is killed, and is stopped before another begins.
-    pub(super) fn works_for(mut self, repo: &Repository, run: &RunId) -> Self {
-        process::works_for(&mut self.command, run.as_str(), &process::clone_of(&run_dir(repo.common_dir(), run)));
+    /// Marks it as working for `run` of the repository at `common_dir`: git goes on when its driver is killed, and is stopped
+    /// before another begins.
+    pub(super) fn works_for(mut self, common_dir: &Path, run: &RunId) -> Self {
+        process::works_for(&mut self.command, run.as_str(), &process::clone_of(&run_dir(common_dir, run)));
         self
     }
 

@@ -7,11 +7,10 @@ use std::path::Path;
 
 use gix::ObjectId;
 
-use super::mend::take_away;
+use super::folder::take_away;
 use super::preview::{self, Trial};
 use super::repository::Repository;
 use super::slots::{Claim, Taken};
-use super::workers::tree_of;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, command, protect};
 use crate::error::{Context as _, Error, Result};
@@ -93,9 +92,9 @@ impl GitLedger {
         let (ours, theirs) = (Repository::id(&claim.tip)?, Repository::id(resolving.merging.commit)?);
         let left = self.keep(number, &claim, resolving.message, Some(theirs))?;
         let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
-        let tree = tree_of(&gix, commit)?;
+        let tree = branch::tree_of(&gix, commit)?;
         let (marked, one_sided) = self.judge(tree, [ours, theirs], resolving.paths)?;
-        let is_none = tree == tree_of(&gix, ours)?;
+        let is_none = tree == branch::tree_of(&gix, ours)?;
         let goes_on = resolving.ended && left.lost.is_none() && !is_none && !marked.is_empty();
         let open = match left.lost {
             Some(lost) => Some(lost),
@@ -119,7 +118,7 @@ impl GitLedger {
         let Some(head) = place.head(&gix).filter(|head| branch::contains(&gix, *head, theirs)) else {
             return Ok(false);
         };
-        let tree = tree_of(&gix, head)?.to_string();
+        let tree = branch::tree_of(&gix, head)?.to_string();
         Ok(self.capture(&self.tracked_at(place), &tree)?.id == tree)
     }
 
@@ -127,7 +126,7 @@ impl GitLedger {
     pub(super) fn so_far(&self, merging: &Merging<'_>) -> Result<ObjectId> {
         let gix = self.repo.gix();
         let (tip, tree) = (Repository::id(merging.tip)?, Repository::id(merging.tree)?);
-        if merging.merged.is_empty() && tree_of(&gix, tip)? == tree {
+        if merging.merged.is_empty() && branch::tree_of(&gix, tip)? == tree {
             return Ok(tip);
         }
         let mut parents = vec![tip];
@@ -143,7 +142,7 @@ impl GitLedger {
         let same = || -> Result<bool> {
             let gix = self.repo.gix();
             let id = Repository::id(commit)?;
-            let is_tree = tree_of(&gix, id)? == Repository::id(merging.tree)?;
+            let is_tree = branch::tree_of(&gix, id)? == Repository::id(merging.tree)?;
             if commit == merging.tip {
                 return Ok(is_tree && merging.merged.is_empty());
             }
@@ -161,7 +160,7 @@ impl GitLedger {
     /// Which of `paths` hold conflict markers in `tree` that neither side has, and which are a side's alone, in words.
     fn judge(&self, tree: ObjectId, sides: [ObjectId; 2], paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
         let gix = self.repo.gix();
-        let sides = [tree_of(&gix, sides[0])?, tree_of(&gix, sides[1])?];
+        let sides = [branch::tree_of(&gix, sides[0])?, branch::tree_of(&gix, sides[1])?];
         let entry = |tree: ObjectId, path: &str| {
             let tree = gix.find_tree(tree).context("a tree cannot be read")?;
             let entry = tree.lookup_entry_by_path(path).context("a tree cannot be read")?;

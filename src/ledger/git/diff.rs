@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use gix::object::tree::diff::ChangeDetached;
 
-use super::command::{self, Git};
+use super::command::{self};
 use super::repository::Repository;
 use super::tree;
 use crate::error::{Context as _, Result};
@@ -119,7 +119,7 @@ fn read(
     pathspecs: &[String],
     mut take: impl FnMut(&[u8]) -> bool,
 ) -> Result<bool> {
-    let git = Git::of(repo, "diff-tree").args(["-r", "--no-ext-diff", "--no-textconv", "--no-color"]);
+    let git = repo.git("diff-tree").args(["-r", "--no-ext-diff", "--no-textconv", "--no-color"]);
     let git = git.args(["--ignore-submodules=none", how]).revision(trees[0]).revision(trees[1]).paths(pathspecs);
     let mut child = git.spawn(|command| {
         command.stdout(Stdio::piped()).stderr(Stdio::null());

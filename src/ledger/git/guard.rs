@@ -25,14 +25,14 @@ use self::refs::Refs;
 pub(super) use self::reopen::put_back_configuration;
 
 use self::files::{Found, Replaced, aside, replace};
-use self::settings::{Change, Settings, changed, in_words, is_restored, list, without};
-use self::sight::{Harmful, Held, OF_A_WORKTREE, Sight, held};
+use self::settings::{Change, OF_A_WORKTREE, Settings, changed, in_words, is_restored, list, without};
+use self::sight::{Harmful, Held, Sight, held};
 use super::branch::stamp;
-use super::location::{FILES, leads_home};
+use super::link::{FILES, leads_home};
 use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::{Isolation, RunId};
-use crate::run::text::a_few;
+use crate::run::text::{a_few, sorted_few};
 
 /// Paths and names that a remark repeats.
 const NAMED: usize = 10;
@@ -305,7 +305,7 @@ impl Guard {
             (history.cloned().collect(), "what git takes for the repository's history and objects was changed"),
         ];
         let words = found.into_iter().filter_map(|(names, what)| self.say(names, what));
-        let locks = named(now.locks.difference(&before.locks).cloned().collect()).map(|names| {
+        let locks = sorted_few(now.locks.difference(&before.locks).cloned().collect(), NAMED).map(|names| {
             format!("left in the repository, where it keeps git from work until it is removed once no git is running: {names}")
         });
         Ok(words.chain(locks).collect())
@@ -316,7 +316,7 @@ impl Guard {
             Isolation::None => "by you, or by a worker",
             Isolation::Shared | Isolation::Worktree => "by you, or by a worker that left its worktree",
         };
-        named(names).map(|names| format!("{what} while workers worked ({by}): {names}"))
+        sorted_few(names, NAMED).map(|names| format!("{what} while workers worked ({by}): {names}"))
     }
 }
 
@@ -370,7 +370,7 @@ fn settings_put_back(repo: &Repository, changes: &[Change]) -> Option<String> {
 }
 
 fn files_put_back(names: Vec<String>, stamp: &str) -> Option<String> {
-    let names = named(names)?;
+    let names = sorted_few(names, NAMED)?;
     Some(format!(
         "files that hold settings of the repository were changed while workers worked, and put back: {names}; what was in \
          their place is kept beside them as *.replaced-{stamp}"
@@ -378,16 +378,9 @@ fn files_put_back(names: Vec<String>, stamp: &str) -> Option<String> {
 }
 
 fn rules_put_back(names: Vec<String>, stamp: &str) -> Option<String> {
-    let names = named(names)?;
+    let names = sorted_few(names, NAMED)?;
     Some(format!(
         "what says which files git sees was changed in the repository while workers worked, and put back (change it again \
          if it was you): {names}; what was in their place is kept beside them as *.replaced-{stamp}"
     ))
-}
-
-/// The first of `names`, each once, and how many more there are; nothing where there are none.
-pub(super) fn named(mut names: Vec<String>) -> Option<String> {
-    names.sort();
-    names.dedup();
-    (!names.is_empty()).then(|| a_few(&names, NAMED))
 }

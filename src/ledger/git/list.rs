@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use gix::bstr::ByteSlice as _;
 use gix::{Repository, ThreadSafeRepository};
 
-use super::read::{self, LOCAL, Noted, Place, REMOTE};
+use super::places::{self, LOCAL, Noted, Place, REMOTE};
+use super::read;
 use super::restore;
 use crate::error::{Error, Result};
 use crate::host::store::Store;
@@ -34,6 +35,26 @@ pub fn list(repo: &Repository, store: Option<&Store>) -> Result<Vec<Noted>> {
 /// What newest means: commit times are whole seconds, and runs are started in the same one.
 fn order(noted: &Noted) -> (i64, i64, Reverse<&RunId>) {
     (noted.updated.0, noted.snapshot.started.0, Reverse(&noted.run))
+}
+
+impl super::Repository {
+    /// The run that `name` means: a full id, a prefix that fits one run only, or the newest run for `None`.
+    ///
+    /// # Errors
+    /// Where it means none, or more than one.
+    pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
+        let repo = self.gix();
+        match self.run_here().filter(|_| name.is_none()) {
+            Some(run) if read::find(&repo, &run)?.is_some() => Ok(run),
+            _ => resolve(&repo, name),
+        }
+    }
+
+    /// The run whose worktree this is, or that of a worker of it: both are named after it.
+    fn run_here(&self) -> Option<RunId> {
+        let work_dir = self.work_dir().filter(|_| self.git_dir() != self.common_dir())?;
+        work_dir.file_name()?.to_str()?.split('.').next()?.parse().ok()
+    }
 }
 
 /// The run that a person means by `name`: its id, the start of it if no other run's starts so, or the newest run where no
@@ -64,9 +85,9 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
     let mut matching = Vec::new();
     if is_start_of_an_id {
-        matching = read::places(repo, &format!("{LOCAL}{name}"))?;
+        matching = places::places(repo, &format!("{LOCAL}{name}"))?;
         if matching.is_empty() {
-            matching = read::places(repo, REMOTE)?;
+            matching = places::places(repo, REMOTE)?;
             matching.retain(|(run, _)| run.as_str().starts_with(name));
             matching.sort_by(|(a, _), (b, _)| a.cmp(b));
             matching.dedup_by(|(a, _), (b, _)| a == b);
@@ -89,7 +110,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
             Some((full.strip_prefix(prefix)?.split('/').next()?.parse::<RunId>().ok()?, full))
         };
         let (runs, refs): (Vec<RunId>, Vec<String>) =
-            read::prefixed(repo, &format!("{prefix}{name}"), named).ok()?.into_iter().unzip();
+            places::prefixed(repo, &format!("{prefix}{name}"), named).ok()?.into_iter().unzip();
         let run = runs.first()?.clone();
         runs.iter().all(|other| *other == run).then_some((run, refs))
     };
@@ -129,7 +150,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
 fn was_discarded(repo: &Repository, run: &RunId) -> Result<bool> {
     let is_record =
         |reference: &gix::refs::Reference| reference.name.as_bstr().contains_str("/notes/agentloop").then_some(());
-    Ok(!read::prefixed(repo, &format!("refs/agentloop/rescue/{run}/"), is_record)?.is_empty())
+    Ok(!places::prefixed(repo, &format!("refs/agentloop/rescue/{run}/"), is_record)?.is_empty())
 }
 
 fn discarded(run: &RunId) -> Error {
@@ -143,8 +164,8 @@ fn candidates(matching: &[(RunId, Place)]) -> String {
 
 /// Where each run is: at home, else where it was fetched to.
 fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
-    let mut all = read::places(repo, LOCAL)?;
-    let mut fetched = read::places(repo, REMOTE)?;
+    let mut all = places::places(repo, LOCAL)?;
+    let mut fetched = places::places(repo, REMOTE)?;
     if !fetched.is_empty() {
         let own: HashSet<&RunId> = all.iter().map(|(run, _)| run).collect();
         fetched.retain(|(run, _)| !own.contains(run));

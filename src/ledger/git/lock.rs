@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use super::{run_dir, stale};
+use super::run_dir::run_dir;
+use super::stale;
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, RunStore, Store};
 use crate::run::event::Timestamp;

@@ -5,8 +5,8 @@ use gix::bstr::ByteSlice as _;
 
 use super::command::Git;
 use super::repository::Repository;
-use super::workers::tree_of;
-use super::{branch, preview, run_dir, worktree};
+use super::run_dir::run_dir;
+use super::{branch, preview, worktree};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -95,12 +95,12 @@ pub struct Meeting {
 pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
     let (head, branch) = preview::head(repo)?;
     let trial = preview::try_merge(repo, &head, commit)?;
-    let tree = tree_of(&repo.gix(), Repository::id(&head)?)?.to_string();
+    let tree = branch::tree_of(&repo.gix(), Repository::id(&head)?)?.to_string();
     if !trial.conflicts.is_empty() {
         refuse_under_way(repo)?;
-        let git = Git::of(repo, "diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
+        let git = repo.git("diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
         let changed = git.revision(&head).revision(&trial.tree).records()?;
-        let edited = Git::of(repo, "status").changed_paths("all", "all")?;
+        let edited = repo.git("status").changed_paths("all", "all")?;
         let both = edited.iter().filter(|path| changed.contains(path));
         let both: Vec<String> = both.map(|path| path.to_str_lossy().into_owned()).collect();
         if !both.is_empty() {
@@ -217,6 +217,6 @@ fn refuse_staged(repo: &Repository) -> Result<()> {
 
 /// Whether the user's index holds anything that HEAD does not.
 fn holds_staged(repo: &Repository) -> Result<bool> {
-    let git = Git::of(repo, "diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
+    let git = repo.git("diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
     git.revision("HEAD").succeeds().map(|clean| !clean)
 }

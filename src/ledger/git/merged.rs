@@ -11,7 +11,7 @@ use gix::revision::walk::Sorting;
 use gix::traverse::commit::simple::CommitTimeOrder;
 
 use super::repository::Repository;
-use super::{branch, read, tree};
+use super::{branch, places, tree};
 use crate::error::{Context as _, Result};
 use crate::run::Snapshot;
 use crate::run::goal::RunId;
@@ -87,7 +87,7 @@ fn tips(gix: &gix::Repository) -> Result<HashMap<String, ObjectId>> {
         let run = reference.name.as_bstr().to_str().ok()?.strip_prefix(BRANCHES)?.to_owned();
         Some((run, reference.target.try_id()?.to_owned()))
     };
-    Ok(read::prefixed(gix, BRANCHES, tip)?.into_iter().collect())
+    Ok(places::prefixed(gix, BRANCHES, tip)?.into_iter().collect())
 }
 
 fn trace(commit: &gix::Commit<'_>) -> Option<(String, Trace)> {

@@ -8,24 +8,25 @@ mod branch;
 mod command;
 mod conflict;
 mod diff;
+mod discover;
 #[cfg(test)]
 mod fixture;
 mod folder;
 mod guard;
 mod held;
+mod identity;
+mod link;
 pub(crate) mod list;
-mod location;
 pub(crate) mod lock;
-mod mend;
 pub(crate) mod merge;
 pub(crate) mod merged;
-mod moved;
-mod nested;
 mod notes;
 mod objects;
 mod opening;
 pub(crate) mod output;
 mod own;
+mod pages;
+mod places;
 pub(crate) mod preview;
 mod protect;
 mod provision;
@@ -38,6 +39,7 @@ pub(crate) mod removal;
 mod repository;
 pub(crate) mod restore;
 pub(crate) mod rewrite;
+mod run_dir;
 mod seal;
 mod slots;
 mod stale;
@@ -47,12 +49,11 @@ pub(crate) mod transfer;
 mod tree;
 mod trial;
 mod union;
-mod unseen;
 mod verify;
 mod workers;
 mod worktree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -61,12 +62,14 @@ use gix::ObjectId;
 pub(crate) use self::command::Git;
 use self::guard::{Guard, Keeper, Shelf};
 use self::held::Written;
+pub use self::identity::Identity;
 use self::lock::RunLock;
 pub use self::opening::{NewRecord, OnRecord};
 use self::output::Output;
 use self::record::Record;
 use self::refs::{Change, Expect, RefMover, Swap};
-pub use self::repository::{Identity, Repository};
+pub use self::repository::Repository;
+use self::run_dir::run_dir;
 use self::slots::Slots;
 use self::tree::Tracked;
 pub use self::trial::Trial;
@@ -488,9 +491,4 @@ impl Ledger for GitLedger {
     fn scratch(&self) -> PathBuf {
         run_dir(self.repo.common_dir(), &self.run)
     }
-}
-
-/// The folder of what belongs to a run on this machine.
-fn run_dir(common_dir: &Path, run: &RunId) -> PathBuf {
-    common_dir.join("agentloop").join(run.as_str())
 }

@@ -11,10 +11,10 @@ use super::output::Output;
 use super::record::{self, Adoption, Record};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
+use super::run_dir::run_dir;
 use super::seal::Seals;
 use super::slots::Slots;
-use super::workers::tree_of;
-use super::{GitLedger, Tip, branch, objects, read, run_dir};
+use super::{GitLedger, Tip, branch, objects, places, read};
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, RunStore, Store};
 use crate::ledger::{Durability, Preferences};
@@ -90,7 +90,7 @@ impl GitLedger {
                 let rest = name.strip_prefix(&prefix)?;
                 (rest.is_empty() || rest.starts_with('/')).then_some(())
             };
-            read::prefixed(&gix, &prefix, is_its).map_or(true, |found| !found.is_empty())
+            places::prefixed(&gix, &prefix, is_its).map_or(true, |found| !found.is_empty())
         };
         let mut prefixes = vec![branch::name(run)];
         prefixes.extend(["run", "rescue"].map(|of| format!("refs/agentloop/{of}/{run}")));
@@ -184,7 +184,7 @@ impl GitLedger {
         let mover = RefMover::new(repo.common_dir().to_owned()).synced(durability != Durability::Never);
         let mover = Arc::new(mover);
         let page = Repository::id(&tip)?;
-        let tree = tree.map_or_else(|| tree_of(&repo.gix(), page), Ok)?.to_string();
+        let tree = tree.map_or_else(|| branch::tree_of(&repo.gix(), page), Ok)?.to_string();
         let (name, email) = identity.committer.clone();
         let (record, unproven) = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
         let record = record.by(record::Identity { name, email }).durability(durability);

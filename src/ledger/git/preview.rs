@@ -5,9 +5,8 @@ use gix::bstr::ByteSlice as _;
 use serde::{Deserialize, Serialize};
 
 use super::branch;
-use super::command::{self, Git, nul_separated};
+use super::command::{self, nul_separated};
 use super::repository::Repository;
-use super::workers::tree_of;
 use crate::error::{Error, Result};
 use crate::run::Run;
 use crate::run::goal::RunId;
@@ -101,7 +100,7 @@ pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Resu
 /// # Errors
 /// Where one of them cannot be read.
 pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
-    let tree = |commit: &str| tree_of(&repo.gix(), Repository::id(commit)?);
+    let tree = |commit: &str| branch::tree_of(&repo.gix(), Repository::id(commit)?);
     Ok(tree(one)? != tree(other)?)
 }
 
@@ -110,7 +109,7 @@ pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
 /// # Errors
 /// Where one of them cannot be read.
 pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
-    let git = Git::of(repo, "diff-tree").args(["-r", "--numstat", "--no-renames", "--ignore-submodules=none"]);
+    let git = repo.git("diff-tree").args(["-r", "--numstat", "--no-renames", "--ignore-submodules=none"]);
     let records = git.revision(from).revision(to).records()?;
     let files = records.iter().filter_map(|record| {
         let mut fields = record.splitn(3, |byte| *byte == b'\t');
@@ -126,7 +125,7 @@ pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
 /// # Errors
 /// Where the two have no history in common, or cannot be read.
 pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
-    let git = Git::of(repo, "merge-tree").args(["--write-tree", "--name-only", "--no-messages", "-z"]);
+    let git = repo.git("merge-tree").args(["--write-tree", "--name-only", "--no-messages", "-z"]);
     let output = git.id(Repository::id(ours)?).id(Repository::id(theirs)?).output()?;
     // 0 is a clean merge, 1 one with conflicts, and anything else none.
     if !matches!(output.status.code(), Some(0 | 1)) {
@@ -143,7 +142,7 @@ pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
 /// # Errors
 /// Where one of them cannot be read.
 pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<Vec<(String, String)>> {
-    let git = Git::of(repo, "log").args(["--first-parent", "--format=%h %B", &format!("-{limit}")]);
+    let git = repo.git("log").args(["--first-parent", "--format=%h %B", &format!("-{limit}")]);
     let records = git.revision(format!("{from}..{to}")).records()?;
     let commits = records.iter().map(|commit| commit.to_str_lossy().trim().to_owned());
     Ok(commits.filter_map(|commit| commit.split_once(' ').map(|(name, text)| (name.into(), text.into()))).collect())

@@ -6,7 +6,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use gix::bstr::{BStr, ByteSlice as _};
 use gix::object::tree::diff::ChangeDetached;
 
-use super::command::Git;
 use super::repository::Repository;
 use super::tree;
 use crate::error::{Context as _, Result};
@@ -16,7 +15,7 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
     if pathspecs.is_empty() || from == to {
         return Ok(Vec::new());
     }
-    let git = Git::of(repo, "diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
+    let git = repo.git("diff-tree").args(["-r", "--name-only", "--no-renames", "--ignore-submodules=none"]);
     let names = git.revision(from).revision(to).paths(pathspecs).records()?;
     Ok(names.iter().map(|name| name.to_str_lossy().into_owned()).collect())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::lock;
-use super::read::{LOCAL, places};
+use super::places::{LOCAL, places};
 use super::repository::Repository;
 use crate::run::goal::RunId;
 

@@ -1,42 +1,19 @@
 //! Reading a run's record: its events, and its state from one commit.
 
-use gix::{ObjectId, Repository, ThreadSafeRepository};
+use gix::{ObjectId, Repository};
 
-use super::notes::{self, Note};
-use super::objects::blob;
+use super::pages::parse;
+pub use super::places::Noted;
+use super::places::{LOCAL, Place, REMOTE, places};
 use super::seal::Seals;
-use super::union::{self, Log};
+use super::union;
 use super::verify;
 pub use super::verify::Reading;
-use crate::error::{Context as _, Error, Result};
+use crate::error::Result;
 use crate::host::store::Store;
-use crate::run::event::{self, Aside, Event, Timestamp};
+use crate::run::Run;
+use crate::run::event::Event;
 use crate::run::goal::RunId;
-use crate::run::{Run, Snapshot};
-
-/// Where our logs are.
-pub(super) const LOCAL: &str = "refs/notes/agentloop/";
-/// Where fetched logs are: below it `<remote>/<run>`.
-pub(super) const REMOTE: &str = "refs/notes/agentloop-remote/";
-/// Longest page that is read, in bytes. A driver closes one that is longer than 64 KiB; a single line can be longer.
-const PAGE_LIMIT: u64 = 24 * 1024 * 1024;
-/// Pages that one thread reads as quickly as several.
-const FEW_PAGES: usize = 8;
-
-/// A run as the newest commit of ours on its notes ref tells of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Noted {
-    /// The run.
-    pub run: RunId,
-    /// Where it stands.
-    pub snapshot: Snapshot,
-    /// When its newest event happened, to the second: the commit's time.
-    pub updated: Timestamp,
-    /// The remote it was fetched from; none where it is this repository's own.
-    pub remote: Option<String>,
-    /// Whether drivers of this clone wrote all of it.
-    pub verified: bool,
-}
 
 /// Every event of `run`, whoever wrote it, in order; nothing where there is no such run. Where this repository has no log
 /// of its own for it, a fetched one is read.
@@ -122,13 +99,6 @@ pub(super) fn as_written(repo: &Repository) -> Repository {
     repo
 }
 
-/// Where a run's log is.
-pub(super) struct Place {
-    pub name: String,
-    pub tip: ObjectId,
-    pub remote: Option<String>,
-}
-
 /// The ref that holds the log of `run`: ours, else the fetched one that knows most.
 pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
     let name = format!("{LOCAL}{run}");
@@ -138,35 +108,6 @@ pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
     let fetched = places(repo, REMOTE)?.into_iter().filter(|(found, _)| found == run).map(|(_, place)| place);
     let seq = |place: &Place| unverified(repo, run.clone(), place).map_or(0, |noted| noted.snapshot.seq);
     Ok(fetched.max_by_key(seq))
-}
-
-/// The runs whose refs start with `prefix`. What is no run's ref there is somebody else's, and passed over.
-pub(super) fn places(repo: &Repository, prefix: &str) -> Result<Vec<(RunId, Place)>> {
-    prefixed(repo, prefix, place)
-}
-
-/// What `of` makes of each ref whose name starts with `prefix`, as it is stored: several times as quick as one that is
-/// resolved.
-pub(super) fn prefixed<T>(
-    repo: &Repository,
-    prefix: &str,
-    of: impl Fn(&gix::refs::Reference) -> Option<T>,
-) -> Result<Vec<T>> {
-    let unreadable = "cannot list the refs of runs";
-    let packed = repo.refs.cached_packed_buffer().context(unreadable)?;
-    let relative: &gix::path::RelativePath = prefix.try_into().context(unreadable)?;
-    let refs = repo.refs.iter_prefixed_packed(relative, packed.as_ref().map(|buffer| &***buffer));
-    Ok(refs.context(unreadable)?.filter_map(|reference| of(&reference.ok()?)).collect())
-}
-
-fn place(reference: &gix::refs::Reference) -> Option<(RunId, Place)> {
-    let name = std::str::from_utf8(reference.name.as_bstr()).ok()?;
-    let tip = reference.target.try_id()?.to_owned();
-    let (remote, run) = match name.strip_prefix(LOCAL) {
-        Some(run) => (None, run),
-        None => name.strip_prefix(REMOTE)?.rsplit_once('/').map(|(remote, run)| (Some(remote.to_owned()), run))?,
-    };
-    Some((run.parse().ok()?, Place { name: name.to_owned(), tip, remote }))
 }
 
 /// Where the run whose log is at `place` stands, read from one commit where a driver of ours made that; nothing where no
@@ -205,61 +146,4 @@ pub(super) fn newest(repo: &Repository, seals: Option<&Seals>, name: &str, tip: 
     let ours: Vec<union::Commit> = all.filter(|commit| commit.snapshot.is_some()).collect();
     let rank = |commit: &union::Commit| (is_vouched(commit), commit.snapshot.as_ref().map(|snapshot| snapshot.seq));
     ours.into_iter().max_by_key(rank)
-}
-
-/// The events in a log, its gaps filled.
-pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
-    let mut pages = notes::all(repo, &log.root)?;
-    pages.retain(|page| !log.mended.contains_key(&page.on));
-    let mut parts = in_parallel(repo, &pages, &read_page)?;
-    parts.extend(log.mended.values().map(|text| parse_page(text)));
-    Ok(event::Log::join(parts))
-}
-
-fn parse_page(text: &[u8]) -> event::Log {
-    event::Log::read_page(&String::from_utf8_lossy(text))
-}
-
-fn read_page(repo: &Repository, page: &Note) -> Result<event::Log> {
-    match too_long(repo, page) {
-        Some(aside) => Ok(event::Log { aside: vec![aside], ..event::Log::default() }),
-        None => blob(repo, page.blob).map(|text| parse_page(&text)),
-    }
-}
-
-/// That a page is longer than any that is read.
-pub(super) fn too_long(repo: &Repository, page: &Note) -> Option<Aside> {
-    let length = repo.find_header(page.blob).ok()?.size();
-    (length > PAGE_LIMIT).then(|| Aside::page(length))
-}
-
-/// What `read` makes of each page. Inflating and parsing is all the work there is, so all cores do it.
-pub(super) fn in_parallel<T: Send>(
-    repo: &Repository,
-    pages: &[Note],
-    read: &(dyn Fn(&Repository, &Note) -> Result<T> + Sync),
-) -> Result<Vec<T>> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pages.len().div_ceil(FEW_PAGES));
-    if threads < 2 {
-        return pages.iter().map(|page| read(repo, page)).collect();
-    }
-    let shared: ThreadSafeRepository = repo.clone().into_sync();
-    std::thread::scope(|scope| {
-        let parts: Vec<_> = pages
-            .chunks(pages.len().div_ceil(threads))
-            .map(|pages| {
-                let (shared, as_written) = (&shared, repo.objects.ignore_replacements);
-                scope.spawn(move || {
-                    let mut repo = shared.to_thread_local();
-                    repo.objects.ignore_replacements = as_written;
-                    pages.iter().map(|page| read(&repo, page)).collect::<Result<Vec<T>>>()
-                })
-            })
-            .collect();
-        let mut all = Vec::with_capacity(pages.len());
-        for part in parts {
-            all.extend(part.join().map_err(|_| Error::failed("a thread that read the log died"))??);
-        }
-        Ok(all)
-    })
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::mend::take_away;
+use super::folder::take_away;
 use super::repository::Repository;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, protect, provision};
@@ -32,7 +32,7 @@ impl GitLedger {
             Some((from, paths)) if !paths.is_empty() => protect::without(&self.repo, from, reading.tree, paths)?,
             _ => reading.tree.to_owned(),
         };
-        let stands = super::workers::tree_of(&self.repo.gix(), tip)?.to_string();
+        let stands = super::branch::tree_of(&self.repo.gix(), tip)?.to_string();
         // Twice forced: also repositories that somebody made.
         tracked.git("clean").arg("-ffdxq").run()?;
         tracked.advance(&stands, &tree)?;

@@ -11,19 +11,19 @@ use std::time::SystemTime;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
+use super::folder::{is_folder, take_away};
 use super::lock::{self, RunLock, driven};
-use super::mend::{is_folder, take_away};
 pub use super::provision::clones::held as held_by_submodules;
 
-use super::command::Git;
+use super::places::{self, LOCAL, REMOTE};
 use super::provision::clones;
-use super::read::{self, LOCAL, REMOTE};
-use super::refs::{Change, Expect, RefMover, Swap};
+use super::read;
+use super::refs::RefMover;
 use super::repository::Repository;
+use super::run_dir::run_dir;
 use super::tree::Tracked;
-use super::workers::tree_of;
 use super::worktree::{self, Worktree};
-use super::{GitLedger, branch, restore, run_dir};
+use super::{GitLedger, branch, restore};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
@@ -111,7 +111,7 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     clear_folder(repo, run)?;
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
-        put_aside(&mover, run, &going, &rescue)?;
+        branch::put_aside(&mover, run, &going, &rescue)?;
         removed.refs = going.into_iter().map(|(name, _)| name).collect();
         removed.undo = Some(restore::command(run));
     }
@@ -162,24 +162,6 @@ pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
     if is_remnant(&repo.gix(), repo, run)? { remove_folder(repo, run) } else { Ok(()) }
 }
 
-/// Puts refs of `run` below `rescue`, out of their own places. Two steps, so that nothing goes before all of it is kept.
-pub(super) fn put_aside(mover: &RefMover, run: &RunId, going: &[(String, ObjectId)], rescue: &str) -> Result<()> {
-    let kept = going.iter().map(|(name, id)| Change {
-        name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
-        new: Some(*id),
-        old: Expect::Absent,
-    });
-    let gone = going.iter().map(|(name, id)| Change { name: name.clone(), new: None, old: Expect::Is(*id) });
-    for changes in [kept.collect::<Vec<_>>(), gone.collect()] {
-        if mover.swap(&changes)? == Swap::Lost {
-            let place = mover.common_dir().display();
-            return Err(Error::failed(format!("somebody moved a ref of {run} in '{place}' meanwhile"))
-                .hint("look at what changed, then do it again"));
-        }
-    }
-    Ok(())
-}
-
 /// Whether `run` was discarded here with all that `log`, a log of it from elsewhere, holds. Where it had a log of its own,
 /// that one counts: whoever discards theirs may do so to have the other.
 pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<bool> {
@@ -189,7 +171,7 @@ pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<
         let (discard, log) = name.strip_prefix(&prefix)?.split_once("/notes/agentloop")?;
         Some((discard.to_owned(), log.starts_with('/'), reference.target.try_id()?.to_owned()))
     };
-    let logs = read::prefixed(gix, &prefix, named)?;
+    let logs = places::prefixed(gix, &prefix, named)?;
     let had_own = |discard: &str| logs.iter().any(|(other, is_own, _)| *is_own && other == discard);
     let mut counting = logs.iter().filter(|(discard, is_own, _)| *is_own || !had_own(discard));
     Ok(counting.any(|(_, _, kept)| branch::contains(gix, *kept, log)))
@@ -205,7 +187,7 @@ pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String
         let name = reference.name.as_bstr().to_str().ok()?;
         name.ends_with(&branch).then_some(())
     };
-    let kept = read::prefixed(gix, &format!("refs/agentloop/rescue/{run}/"), kept)?;
+    let kept = places::prefixed(gix, &format!("refs/agentloop/rescue/{run}/"), kept)?;
     Ok((!kept.is_empty()).then(|| restore::command(run)))
 }
 
@@ -221,7 +203,7 @@ pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, Object
         let is_one = !name.strip_prefix(&prefix)?.contains('/');
         is_one.then(|| Some((name.to_owned(), reference.target.try_id()?.to_owned()))).flatten()
     };
-    read::prefixed(gix, &prefix, kept)
+    places::prefixed(gix, &prefix, kept)
 }
 
 /// Removes the run's worktrees; which, and what of them was kept first, in words.
@@ -246,7 +228,7 @@ pub(super) fn drop_worktrees(
 
 /// As `git branch -d` has it.
 pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
-    let git = Git::of(repo, "for-each-ref").arg("--format=%(worktreepath)");
+    let git = repo.git("for-each-ref").arg("--format=%(worktreepath)");
     let place = git.arg(branch::name(run)).word()?;
     if place.is_empty() {
         return Ok(());
@@ -276,7 +258,7 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     let before = match parent {
         Some(parent) => {
             worktree.mend(&parent.to_string())?;
-            tree_of(&gix, parent)?.to_string()
+            branch::tree_of(&gix, parent)?.to_string()
         }
         None => gix.empty_tree().id.to_string(),
     };

@@ -5,20 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gix::bstr::ByteSlice as _;
-use gix::discover::upwards::Options;
-use gix::sec::trust::Mapping;
 use gix::{ObjectId, ThreadSafeRepository};
 
 use super::command::Git;
-use super::{guard, list, read};
+use super::identity::Identity;
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
 /// The oldest git that has what we use (Debian 12's).
 const OLDEST_GIT: (u32, u32) = (2, 39);
-const FALLBACK_NAME: &str = "git-agentloop";
-const FALLBACK_EMAIL: &str = "agentloop@localhost";
 
 /// A repository on this machine.
 #[derive(Clone)]
@@ -33,57 +29,14 @@ pub struct Repository {
     store: Arc<Mutex<Option<Arc<Store>>>>,
 }
 
-/// Who commits.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub(super) author: (String, String),
-    pub(super) committer: (String, String),
-    /// Whether git knows nobody, and we stand in.
-    pub is_fallback: bool,
-}
-
 impl Repository {
-    /// Opens the repository that `dir`, or the current directory, is in; `GIT_DIR` and its like hold as they do for git.
-    ///
-    /// # Errors
-    /// Where there is none, it is somebody else's, or it is of a kind that cannot be read.
-    pub fn open(dir: Option<&Path>) -> Result<Self> {
-        // Absolute, so that it is still reached when the folder that we stand in is removed, and from every other.
-        let from =
-            std::path::absolute(dir.unwrap_or(Path::new("."))).context("the current directory cannot be found")?;
-        let options = told()?;
-        let discover = |from: &Path, options| match dir {
-            Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
-            None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
-        };
-        let mut found = discover(&from, options);
-        if found.is_err() && guard::put_back_configuration(&from)? {
-            found = discover(&from, told()?);
-        }
-        let place = dir.map_or_else(|| "this directory".to_owned(), |dir| format!("'{}'", dir.display()));
-        let shared = found.map_err(|error| not_opened(&place, dir, error))?;
-        let gix = shared.to_thread_local();
-        if gix.config_snapshot().string("extensions.refStorage").is_some_and(|format| format.as_slice() == b"reftable")
-        {
-            return Err(reftable());
-        }
-        if gix.git_dir_trust() != gix::sec::Trust::Full {
-            let place = gix.workdir().unwrap_or(gix.git_dir());
-            let path = std::path::absolute(place).unwrap_or_else(|_| place.to_owned());
-            if !path.exists() {
-                return Err(Error::usage(format!("the checkout '{}' does not exist", path.display()))
-                    .because("the repository's configuration says that its files are there: core.worktree")
-                    .hint("'git --work-tree=. config --show-origin core.worktree' shows which file says so"));
-            }
-            let path = path.display().to_string();
-            return Err(Error::usage(format!("'{path}' belongs to somebody else, and git would not trust it")).hint(
-                format!("'git config --global --add safe.directory {}' says that you do", shell_words::quote(&path)),
-            ));
-        }
-        let absolute = |path: &Path| path.canonicalize().context(format!("'{}' cannot be reached", path.display()));
-        let (git_dir, common_dir) = (absolute(gix.git_dir())?, absolute(gix.common_dir())?);
-        let work_dir = gix.workdir().map(absolute).transpose()?;
-        Ok(Self { shared, git_dir, common_dir, work_dir, checked: Arc::default(), store: Arc::default() })
+    pub(super) fn new(
+        shared: ThreadSafeRepository,
+        git_dir: PathBuf,
+        common_dir: PathBuf,
+        work_dir: Option<PathBuf>,
+    ) -> Self {
+        Self { shared, git_dir, common_dir, work_dir, checked: Arc::default(), store: Arc::default() }
     }
 
     /// A handle of the calling thread's own.
@@ -108,6 +61,16 @@ impl Repository {
     #[must_use]
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
+    }
+
+    /// git in this repository, on the user's checkout where there is one.
+    pub(super) fn git(&self, verb: &'static str) -> Git {
+        Git::of(self.git_dir(), self.home(), self.work_dir(), verb)
+    }
+
+    /// git in this repository towards a remote, with the user's credentials and prompts.
+    pub(super) fn git_to_remote(&self, verb: &'static str) -> Git {
+        Git::with_credentials(self.git_dir(), self.home(), verb)
     }
 
     /// The private store of this clone; nothing where it has none yet, or none that can be believed.
@@ -195,19 +158,7 @@ impl Repository {
     /// Who commits: the user, as git knows them.
     #[must_use]
     pub fn identity(&self) -> Identity {
-        let gix = self.gix();
-        let person = |found: Option<std::result::Result<gix::actor::SignatureRef<'_>, _>>| {
-            let found = found?.ok()?;
-            let known = !found.name.trim().is_empty() && !found.email.trim().is_empty();
-            known.then(|| (found.name.to_str_lossy().trim().to_owned(), found.email.to_str_lossy().trim().to_owned()))
-        };
-        let nobody = || (FALLBACK_NAME.to_owned(), FALLBACK_EMAIL.to_owned());
-        let (author, committer) = (person(gix.author()), person(gix.committer()));
-        Identity {
-            is_fallback: author.is_none(),
-            author: author.unwrap_or_else(nobody),
-            committer: committer.unwrap_or_else(nobody),
-        }
+        Identity::of(&self.gix())
     }
 
     /// Holds the repository against what a run needs.
@@ -286,24 +237,6 @@ impl Repository {
         Ok(commit.id.to_string())
     }
 
-    /// The run that `name` means: a full id, a prefix that fits one run only, or the newest run for `None`.
-    ///
-    /// # Errors
-    /// Where it means none, or more than one.
-    pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
-        let repo = self.gix();
-        match self.run_here().filter(|_| name.is_none()) {
-            Some(run) if read::find(&repo, &run)?.is_some() => Ok(run),
-            _ => list::resolve(&repo, name),
-        }
-    }
-
-    /// The run whose worktree this is, or that of a worker of it: both are named after it.
-    fn run_here(&self) -> Option<RunId> {
-        let work_dir = self.work_dir().filter(|_| self.git_dir != self.common_dir())?;
-        work_dir.file_name()?.to_str()?.split('.').next()?.parse().ok()
-    }
-
     /// Whether the user's checkout holds changes that no commit has.
     ///
     /// # Errors
@@ -312,7 +245,7 @@ impl Repository {
         if self.work_dir().is_none() {
             return Ok(false);
         }
-        Ok(!Git::of(self, "status").changed_paths("normal", "all")?.is_empty())
+        Ok(!self.git("status").changed_paths("normal", "all")?.is_empty())
     }
 
     /// Holds pathspecs against what git takes.
@@ -321,7 +254,7 @@ impl Repository {
     /// The first that git does not take, in git's own words.
     pub fn check_paths(&self, pathspecs: &[String]) -> Result<()> {
         for pathspec in pathspecs {
-            let git = Git::of(self, "diff-tree").args(["--quiet", "HEAD", "HEAD"]).path(pathspec);
+            let git = self.git("diff-tree").args(["--quiet", "HEAD", "HEAD"]).path(pathspec);
             git.run().map_err(|error| {
                 Error::usage(format!("'{pathspec}' is no pathspec"))
                     .because(error)
@@ -337,95 +270,8 @@ impl Repository {
     }
 }
 
-impl Identity {
-    /// Lets a git that needs somebody's name have ours, where it knows none.
-    pub(super) fn stand_in(&self, git: &mut std::process::Command) {
-        let (name, email) = &self.committer;
-        git.env("GIT_COMMITTER_NAME", name).env("GIT_COMMITTER_EMAIL", email);
-        let (name, email) = &self.author;
-        git.env("GIT_AUTHOR_NAME", name).env("GIT_AUTHOR_EMAIL", email);
-    }
-
-    pub(super) fn author_now(&self) -> gix::actor::Signature {
-        signature(&self.author)
-    }
-
-    pub(super) fn committer_now(&self) -> gix::actor::Signature {
-        signature(&self.committer)
-    }
-}
-
-fn signature((name, email): &(String, String)) -> gix::actor::Signature {
-    gix::actor::Signature {
-        name: name.as_str().into(),
-        email: email.as_str().into(),
-        time: gix::date::Time::now_local_or_utc(),
-    }
-}
-
-/// How to open a repository, with the settings of `git -c` and `git --config-env`, of which gix does not hear.
-fn told() -> Result<Mapping<gix::open::Options>> {
-    let given = std::env::var_os("GIT_CONFIG_PARAMETERS").unwrap_or_default();
-    let settings = told_settings(&given.to_string_lossy()).context("GIT_CONFIG_PARAMETERS cannot be read")?;
-    let Mapping { full, reduced } = Mapping::<gix::open::Options>::default();
-    Ok(Mapping { full: full.cli_overrides(settings), reduced })
-}
-
-/// `'a.key'='value' 'a.flag'=` → `a.key=value`, `a.flag`: each is quoted as for a shell, and a name without a value ends
-/// there (git's config.c, `git_config_push_split_parameter`).
-fn told_settings(given: &str) -> std::result::Result<Vec<String>, shell_words::ParseError> {
-    let (mut settings, mut is_quoted, mut is_escaped) = (vec![String::new()], false, false);
-    for character in given.chars() {
-        match (settings.last_mut(), character) {
-            (_, ' ') if !is_quoted && !is_escaped => settings.push(String::new()),
-            (setting, character) => setting.into_iter().for_each(|setting| setting.push(character)),
-        }
-        is_quoted ^= character == '\'' && !is_escaped;
-        is_escaped = character == '\\' && !is_quoted && !is_escaped;
-    }
-    let unquoted = |setting: String| shell_words::split(setting.strip_suffix('=').unwrap_or(&setting));
-    Ok(settings.into_iter().map(unquoted).collect::<std::result::Result<Vec<_>, _>>()?.concat())
-}
-
-fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    // git knows formats that gix does not, and says so with a word that stays the same.
-    let format = Git::discovering(dir, "rev-parse").arg("--show-ref-format").word();
-    if format.is_ok_and(|format| format == "reftable") {
-        return reftable();
-    }
-    Error::usage(format!("{place} is in no git repository that can be read"))
-        .because(error.to_string())
-        .hint("go to one, or make one: git init && git commit --allow-empty -m 'first'")
-}
-
-fn reftable() -> Error {
-    Error::usage("this repository keeps its refs as a reftable, which cannot be read yet")
-        .hint("'git refs migrate --ref-format=files' of git 2.48 or newer turns it into one that can")
-}
-
 /// `git version 2.47.3` → (2, 47).
 fn git_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::told_settings;
-
-    #[test]
-    fn what_git_hands_down_is_told_apart_as_git_does() {
-        let cases = [
-            ("", &[][..]),
-            ("'a.flag'=", &["a.flag"]),
-            ("'a.empty'=''", &["a.empty="]),
-            ("'a.b'='c' 'd.e f.g'='h i='", &["a.b=c", "d.e f.g=h i="]),
-            (r"'a.b'='it'\''s not'\!'= ' 'c.d'=", &["a.b=it's not!= ", "c.d"]),
-            ("'older.git=x y' 'older.flag'", &["older.git=x y", "older.flag"]),
-        ];
-        for (given, settings) in cases {
-            assert_eq!(told_settings(given).unwrap(), settings, "{given}");
-        }
-        assert!(told_settings("'a.b'='c").is_err());
-    }
 }

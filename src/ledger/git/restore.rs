@@ -11,8 +11,9 @@ use gix::bstr::ByteSlice as _;
 
 use super::branch;
 use super::command::Git;
+use super::places::{self, LOCAL, REMOTE};
 use super::provision::clones;
-use super::read::{self, LOCAL, REMOTE};
+use super::read;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use crate::error::{Error, Result};
@@ -94,7 +95,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
         let (run, time) = (parts.next()?.parse::<RunId>().ok()?, parts.next()?.to_owned());
         parts.next().map(|_| (time, run))
     };
-    let removals = read::prefixed(&gix, RESCUE, removal)?;
+    let removals = places::prefixed(&gix, RESCUE, removal)?;
     let Some(name) = name else {
         return removals.into_iter().max().map(|(_, run)| run).ok_or_else(|| {
             Error::usage("no run was discarded or pruned here")

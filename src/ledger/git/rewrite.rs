@@ -12,7 +12,8 @@ use gix::objs::{CommitRef, Kind};
 
 use super::notes::{self, Note};
 use super::objects::blob;
-use super::read::{self, LOCAL};
+use super::places::LOCAL;
+use super::read;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::seal::Seals;

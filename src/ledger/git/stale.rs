@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::mend::COMMON_DIR;
 use crate::error::{Context as _, Result};
 use crate::process;
 use crate::run::goal::RunId;
 
+/// Where a worktree's own git directory finds the repository's (gitrepository-layout(5)).
+pub(super) const COMMON_DIR: &str = "../..\n";
 /// How long a lock must stand unchanged: git closes the file a moment before it renames it. A user's `git push` or
 /// `git notes append` may be in that moment.
 const SETTLED: Duration = Duration::from_millis(150);

@@ -6,7 +6,6 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::branch;
-use super::command::Git;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
@@ -76,7 +75,7 @@ pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> R
     if !text.ends_with(b"\n") {
         std::fs::write(&file, [text.as_slice(), b"\n"].concat()).context("the message cannot be written")?;
     }
-    let git = Git::of(repo, "interpret-trailers").args(["--in-place", "--no-divider", "--where", "end"]);
+    let git = repo.git("interpret-trailers").args(["--in-place", "--no-divider", "--where", "end"]);
     let git = git.args(["--if-exists", "addIfDifferent", "--if-missing", "add"]);
     let mut git = git.arg("--trailer").arg(format!("{RUN_TRAILER}={}", taken.run));
     if squash {
@@ -88,7 +87,7 @@ pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> R
 /// The runs that commits name which are in the history of `tip` and in that of none of `not`: their own commits, and those
 /// that take their work.
 pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Result<Vec<RunId>> {
-    let git = Git::of(repo, "log").args(["--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep"]);
+    let git = repo.git("log").args(["--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep"]);
     let git = git.arg(format!("^{RUN_TRAILER}: ")).arg(tip).arg("--not").args(not);
     let printed = git.paths([""; 0]).run()?;
     let mut runs: Vec<RunId> = printed.lines().filter_map(|line| line.to_str().ok()?.trim().parse().ok()).collect();

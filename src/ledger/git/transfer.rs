@@ -8,7 +8,7 @@ use gix::bstr::ByteSlice as _;
 
 use super::command::Git;
 use super::lock::RunLock;
-use super::read::{self, LOCAL, REMOTE};
+use super::places::{self, LOCAL, REMOTE};
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
 use super::{GitLedger, branch, removal, taken, union};
@@ -64,7 +64,7 @@ pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<Ru
 /// Where the remote does not take them, in git's words.
 pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> {
     for some in runs.chunks(AT_ONCE) {
-        let git = Git::with_credentials(repo, "push").args(["--quiet", "--no-verify"]).path(remote);
+        let git = repo.git_to_remote("push").args(["--quiet", "--no-verify"]).path(remote);
         let output = git.args(some.iter().map(|run| format!("{LOCAL}{run}:{LOCAL}{run}"))).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -194,7 +194,7 @@ pub fn sync_output(repo: &Repository, remote: &str) -> Result<()> {
     if fetched.status.code() != Some(1) {
         reached(remote, &fetched)?;
     }
-    let git = Git::with_credentials(repo, "push").args(["--quiet", "--no-verify"]);
+    let git = repo.git_to_remote("push").args(["--quiet", "--no-verify"]);
     reached(remote, &git.path(remote).arg(OUTPUT).output()?)
 }
 
@@ -227,7 +227,7 @@ impl Outgoing<'_> {
 /// Pushes; refs that the remote does not take are noted. A remote that takes all or nothing gets branches alone.
 fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut Synced) -> Result<()> {
     let try_these = |specs: Vec<String>| -> Result<std::process::Output> {
-        let git = Git::with_credentials(repo, "push").args(["--porcelain", "--no-verify"]);
+        let git = repo.git_to_remote("push").args(["--porcelain", "--no-verify"]);
         git.path(remote).args(specs).output()
     };
     let mut output = try_these(outgoing.iter().map(Outgoing::spec).collect())?;
@@ -289,7 +289,7 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
 }
 
 fn logs(gix: &gix::Repository, prefix: &str) -> Result<BTreeMap<RunId, ObjectId>> {
-    let places = read::places(gix, prefix)?.into_iter();
+    let places = places::places(gix, prefix)?.into_iter();
     // `a/` is a start of the remote `a/b`'s refs too.
     let own = places.filter(|(run, place)| place.name.len() == prefix.len() + run.as_str().len());
     Ok(own.map(|(run, place)| (run, place.tip)).collect())
@@ -309,6 +309,6 @@ fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
 /// A fetch of the refs that follow. Tags, refs that the remote deleted, and refs that the remote's configured refspec would
 /// update along are left alone.
 fn fetch(repo: &Repository, remote: &str) -> Git {
-    let git = Git::with_credentials(repo, "fetch").args(["--quiet", "--no-tags", "--no-prune", "--refmap="]);
+    let git = repo.git_to_remote("fetch").args(["--quiet", "--no-tags", "--no-prune", "--refmap="]);
     git.args(["--no-write-fetch-head", "--no-auto-maintenance"]).path(remote)
 }

@@ -3,6 +3,10 @@
 //! Ours, so that it does not matter what a worker did to the worktree's: a held `index.lock`, a half-done merge, files
 //! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
 
+mod nested;
+pub(super) mod submodules;
+mod unseen;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -13,12 +17,12 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
+use self::nested::Nested;
+use self::submodules::Standing;
+use self::unseen::Pipes;
 use super::command::{self, Git, nul_terminated};
-use super::nested::{self, Nested};
 use super::provision::Brought;
-use super::provision::submodules::{self, Standing};
 use super::repository::Repository;
-use super::unseen::{self, Pipes};
 use super::worktree::Worktree;
 use super::{branch, stat};
 use crate::error::{Context as _, Error, Result};
@@ -238,7 +242,9 @@ impl Tracked<'_> {
     /// git in the workspace, with our index.
     pub(super) fn git(&self, verb: &'static str) -> Git {
         // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.
-        Git::on(self.path, &self.git_dir, verb).env("GIT_INDEX_FILE", &self.index).works_for(self.repo, self.run)
+        Git::on(self.path, &self.git_dir, verb)
+            .env("GIT_INDEX_FILE", &self.index)
+            .works_for(self.repo.common_dir(), self.run)
     }
 
     /// Makes our index stand, from the workspace's own where there is none yet.

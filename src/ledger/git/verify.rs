@@ -6,7 +6,8 @@ use gix::{ObjectId, Repository};
 
 use super::notes::{self, Note};
 use super::objects::blob;
-use super::read::{self, Noted, Place};
+use super::pages::{in_parallel, too_long};
+use super::places::{Noted, Place};
 use super::seal::{Ack, Acks, Seals};
 use super::union::{self, Commit, Log};
 use crate::error::Result;
@@ -135,11 +136,10 @@ impl Verified {
 pub(super) fn lines(repo: &Repository, seals: &Seals, log: &Log) -> Result<Lines> {
     let mut pages = notes::all(repo, &log.root)?;
     pages.retain(|page| !log.mended.contains_key(&page.on));
-    let mut parts =
-        read::in_parallel(repo, &pages, &|repo: &Repository, page: &Note| match read::too_long(repo, page) {
-            Some(aside) => Ok(Lines { aside: vec![aside], ..Lines::default() }),
-            None => blob(repo, page.blob).map(|text| lines_of(seals, page.on, &text)),
-        })?;
+    let mut parts = in_parallel(repo, &pages, &|repo: &Repository, page: &Note| match too_long(repo, page) {
+        Some(aside) => Ok(Lines { aside: vec![aside], ..Lines::default() }),
+        None => blob(repo, page.blob).map(|text| lines_of(seals, page.on, &text)),
+    })?;
     parts.extend(log.mended.iter().map(|(on, text)| lines_of(seals, *on, text)));
     let mut all = Lines::default();
     for part in parts {

@@ -10,14 +10,15 @@ use std::sync::{Mutex, PoisonError};
 use gix::ObjectId;
 
 use super::command::Git;
+use super::folder::{is_folder, take_away};
 use super::guard::Guard;
-use super::mend::{is_folder, take_away};
 use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
+use super::run_dir::run_dir;
 use super::slots::{self, Claim, Taken};
 use super::tree::Tracked;
 use super::worktree::Worktree;
-use super::{GitLedger, branch, preview, protect, run_dir};
+use super::{GitLedger, branch, preview, protect};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{
     Leaving, Ledger as _, Left, Merged, Merging, Opening, Place, Reader, Reading, Resolution, Resolving, Task, Tree,
@@ -117,7 +118,7 @@ impl Workers for GitLedger {
         let tip = Repository::id(tip)?;
         let tracked = self.tracked(worktree.as_ref())?;
         let tree = Repository::id(&self.capture(&tracked, &self.tip().tree)?.id)?;
-        if self.task_ref(task)?.is_none() && tree != tree_of(&gix, tip)? {
+        if self.task_ref(task)?.is_none() && tree != branch::tree_of(&gix, tip)? {
             let message = format!("agentloop: what {task} left in the worktree of its run\n");
             let head = worktree.as_ref().and_then(|worktree| worktree.head(&gix)).unwrap_or(tip);
             let parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
@@ -234,7 +235,7 @@ impl GitLedger {
             return self.tracked_at(&self.make(path, commit)?).prepare();
         };
         let tracked = self.tracked_at(&worktree);
-        let tree = tree_of(&self.repo.gix(), Repository::id(commit)?)?.to_string();
+        let tree = branch::tree_of(&self.repo.gix(), Repository::id(commit)?)?.to_string();
         // Where a file that git ignores is in the way, only a reset goes over it.
         if holds.is_none_or(|holds| tracked.advance(&holds.to_string(), &tree).is_err()) {
             tracked.reset(commit)?;
@@ -261,7 +262,7 @@ impl GitLedger {
             let kept = self.task_ref(&claim.task)?.map_or_else(|| Repository::id(&claim.tip), Ok)?;
             if worktree.is_settled(kept)
                 && let Some(tree) = self.tracked_at(&worktree).untouched()?
-                && tree == tree_of(&gix, kept)?
+                && tree == branch::tree_of(&gix, kept)?
             {
                 return Ok(Some(tree));
             }
@@ -305,7 +306,7 @@ impl GitLedger {
             // What it committed and its files do not show: a submodule's commit that is not checked out.
             left.remarks.extend(tracked.follow(&head.to_string())?);
         }
-        let written = self.capture(&tracked, &tree_of(&gix, tip)?.to_string())?;
+        let written = self.capture(&tracked, &branch::tree_of(&gix, tip)?.to_string())?;
         left.remarks.extend(written.remarks);
         let mut tree = Repository::id(&written.id)?;
         if let Some(theirs) = also {
@@ -319,9 +320,9 @@ impl GitLedger {
             left.remarks.push(remark);
         }
         left.remarks.extend(self.keep_stashed(&worktree, tip)?);
-        let commit = if is_ours && tree == tree_of(&gix, head)? {
+        let commit = if is_ours && tree == branch::tree_of(&gix, head)? {
             head
-        } else if is_behind && tree == tree_of(&gix, tip)? {
+        } else if is_behind && tree == branch::tree_of(&gix, tip)? {
             tip
         } else {
             let mut parents = match () {
@@ -353,7 +354,7 @@ impl GitLedger {
         let index = self.index_of(path);
         let git_dir = self.repo.common_dir().to_owned();
         let tracked = Tracked { repo: &self.repo, run: &self.run, path, git_dir, seed: index.clone(), index };
-        let written = self.capture(&tracked, &tree_of(&gix, tip)?.to_string())?;
+        let written = self.capture(&tracked, &branch::tree_of(&gix, tip)?.to_string())?;
         let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
         let commit = self.write_commit(message, Repository::id(&written.id)?, &[parent])?;
         self.keep_on(&claim.task, commit)?;
@@ -410,7 +411,7 @@ impl GitLedger {
 
     pub(super) fn git_at(&self, path: &Path, verb: &'static str) -> Result<Git> {
         let worktree = self.repaired(path).ok_or_else(|| Error::failed("a place that was just made is gone"))?;
-        Ok(worktree.git(verb).works_for(&self.repo, &self.run).identity(&self.identity))
+        Ok(worktree.git(verb).works_for(self.repo.common_dir(), &self.run).identity(&self.identity))
     }
 
     /// Our index of a place.
@@ -474,9 +475,4 @@ impl GitLedger {
         }
         self.slots.forget(number)
     }
-}
-
-pub(super) fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
-    let tree = gix.find_commit(commit).and_then(|commit| commit.tree_id().map(gix::Id::detach));
-    tree.context(format!("the commit {commit} cannot be read"))
 }

@@ -1,13 +1,17 @@
 //! A run's worktree: made beside the repository, repaired when its making was cut short, removed only when empty-handed.
 
-use std::path::{Component, Path, PathBuf};
+mod location;
+mod mend;
+mod moved;
+
+use std::path::{Path, PathBuf};
 
 use super::command::Git;
-use super::mend::{is_folder, take_away};
-use super::moved::link_of;
+use super::folder::{is_folder, take_away};
+use super::link::{link_of, linked};
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
-use super::{folder, location, lock};
+use super::{folder, lock};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Found, Preferences};
 use crate::process;
@@ -55,21 +59,6 @@ fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
     let admin = repo.common_dir().join("worktrees").join(run.as_str());
     let known = Worktree { path: linked(&admin)?, admin };
     known.path.canonicalize().ok().filter(|_| !known.is_another_s())
-}
-
-/// Where the worktree is whose git directory this is. git writes it down as seen from there where
-/// `worktree.useRelativePaths` is set (git-worktree(1)).
-pub(super) fn linked(admin: &Path) -> Option<PathBuf> {
-    let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
-    let mut path = PathBuf::new();
-    // The git directory's own path goes over no symbolic link, so that what it goes back by is one of its folders.
-    for part in admin.join(link.trim_end()).parent()?.components() {
-        match part {
-            Component::ParentDir => _ = path.pop(),
-            part => path.push(part),
-        }
-    }
-    Some(path)
 }
 
 /// The folder for `run`'s worktree.
@@ -204,9 +193,9 @@ impl Worktree {
                 location::hide(repo, folder)?;
             }
             // Twice forced: also over the registration of a worktree whose folder somebody deleted.
-            let git = Git::of(repo, "worktree").args(["add", "-f", "-f", "--detach", "--no-checkout", "--lock"]);
+            let git = repo.git("worktree").args(["add", "-f", "-f", "--detach", "--no-checkout", "--lock"]);
             let git = git.arg("--reason").arg(reason(run)).arg(path).id(Repository::id(commit)?);
-            git.works_for(repo, run).run().map_err(|error| unfilled(path, run, error))?;
+            git.works_for(repo.common_dir(), run).run().map_err(|error| unfilled(path, run, error))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
@@ -216,7 +205,7 @@ impl Worktree {
         }
         // Nobody waits for another's checkout: from here on only this worktree is touched.
         let git = worktree.git("read-tree").setting("checkout.workers", threads.to_string());
-        let filled = git.args(["-u", "--reset", "HEAD"]).works_for(repo, run).run().and_then(|_| {
+        let filled = git.args(["-u", "--reset", "HEAD"]).works_for(repo.common_dir(), run).run().and_then(|_| {
             std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
         });
         let Err(error) = filled else { return Ok(worktree) };
@@ -290,7 +279,7 @@ impl Worktree {
         if self.admin.join("locked").exists() {
             return Ok(());
         }
-        let git = Git::of(repo, "worktree").args(["lock", "--reason"]).arg(reason(run));
+        let git = repo.git("worktree").args(["lock", "--reason"]).arg(reason(run));
         git.arg(&self.path).run().map(|_| ())
     }
 
@@ -299,7 +288,7 @@ impl Worktree {
         if !self.admin.join("locked").exists() {
             return Ok(());
         }
-        Git::of(repo, "worktree").arg("unlock").arg(&self.path).run().map(|_| ())
+        repo.git("worktree").arg("unlock").arg(&self.path).run().map(|_| ())
     }
 
     /// Removes it, with everything in it.
@@ -445,7 +434,7 @@ fn clear(repo: &Repository, path: &Path) -> Result<()> {
 }
 
 fn remove(repo: &Repository, path: &Path) -> Result<()> {
-    let by_git = || Git::of(repo, "worktree").args(["remove", "-f", "-f"]).arg(path).run().map(|_| ());
+    let by_git = || repo.git("worktree").args(["remove", "-f", "-f"]).arg(path).run().map(|_| ());
     if let Err(error) = by_git() {
         // Paths longer than git can name, and folders that let nobody write.
         take_away(path).map_err(|_| error)?;
@@ -458,23 +447,4 @@ fn remove(repo: &Repository, path: &Path) -> Result<()> {
         location::remove_folder(parent);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_link_is_read_however_git_wrote_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, admin) = (dir.path(), dir.path().join("repo/.git/worktrees/a-run"));
-        std::fs::create_dir_all(&admin).unwrap();
-        let away = root.join("repo.agentloop/a-run");
-        let absolute = format!("{}/.git\n", away.display());
-        // A worktree that somebody removed is found by its link all the same.
-        for link in [absolute.as_str(), "../../../../repo.agentloop/a-run/.git\n"] {
-            std::fs::write(admin.join("gitdir"), link).unwrap();
-            assert_eq!(linked(&admin), Some(away.clone()), "{link}");
-        }
-    }
 }

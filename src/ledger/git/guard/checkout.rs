@@ -15,7 +15,6 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::ledger::git::command::Git;
 use crate::ledger::git::repository::Repository;
 
 /// As much is read at one look, of all files together.
@@ -133,7 +132,7 @@ pub(super) fn hooks(repo: &Repository, before: Option<&Files>) -> Files {
 pub(super) fn files(repo: &Repository, before: Option<&Files>) -> Result<Files> {
     let Some(work_dir) = repo.work_dir() else { return Ok(Files::new()) };
     let mut looker = Looker { before, left: READ };
-    let git = Git::of(repo, "status").only_reads().args(["--porcelain=v2", "--no-renames", "--ignore-submodules=all"]);
+    let git = repo.git("status").only_reads().args(["--porcelain=v2", "--no-renames", "--ignore-submodules=all"]);
     let printed = git.args(["--untracked-files=all", "--ignored=matching"]).records()?;
     let mut found = Files::new();
     for entry in &printed {

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::git::branch::stamp;
-use crate::ledger::git::mend::take_away;
+use crate::ledger::git::folder::take_away;
 
 /// Files that are larger are not read: no configuration is.
 const LARGEST: u64 = 16 << 20;

@@ -6,8 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::files::{Found, Replaced, aside, replace};
-use super::settings::list;
-use super::sight::CONFIG;
+use super::settings::{CONFIG, list};
 use super::{Kept, Shelf, files_put_back};
 use crate::error::Result;
 use crate::host::store::{Bases, Store};

@@ -6,9 +6,12 @@ use std::path::Path;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
 use super::kinds::{Effect, effect};
-use super::sight::{CONFIG, OF_A_WORKTREE};
 use crate::error::{Context as _, Result};
 use crate::ledger::git::command::{Git, nul_separated};
+
+/// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
+pub(super) const CONFIG: &str = "config";
+pub(super) const OF_A_WORKTREE: &str = "config.worktree";
 
 /// Longer values are not repeated in a remark.
 const LONG: usize = 300;

@@ -11,15 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::checkout::{self, Files};
 use super::files::Found;
 use super::refs::Refs;
-use super::settings::list;
+use super::settings::{CONFIG, OF_A_WORKTREE, list};
 use crate::error::Result;
 use crate::ledger::git::repository::Repository;
 use crate::process::global_config;
 use crate::run::goal::{Isolation, RunId};
-
-/// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
-pub(super) const CONFIG: &str = "config";
-pub(super) const OF_A_WORKTREE: &str = "config.worktree";
 
 /// Files that include files that include files.
 const INCLUDES: usize = 5;

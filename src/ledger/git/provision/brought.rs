@@ -12,6 +12,9 @@ use crate::error::{Context as _, Result};
 /// The list's name in the worktree's git directory.
 pub(super) const NAME: &str = "agentloop-copied";
 
+/// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
+pub(in crate::ledger::git) const PROVISIONED: &str = "agentloop-provisioned";
+
 /// The files that were copied into a worktree; of a nested repository its folder.
 #[derive(Debug)]
 pub struct Brought {

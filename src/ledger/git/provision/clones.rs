@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use gix::bstr::ByteSlice as _;
 
+use super::super::branch;
 use super::super::command::Git;
 use super::super::refs::RefMover;
-use super::super::removal;
 use super::super::repository::Repository;
-use super::submodules::unabsorbed;
+use super::super::tree::submodules::unabsorbed;
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::text::count;
@@ -69,7 +69,7 @@ pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -
         if going.is_empty() {
             continue;
         }
-        removal::put_aside(&RefMover::new(git_dir.clone()).synced(true), run, &going, rescue)?;
+        branch::put_aside(&RefMover::new(git_dir.clone()).synced(true), run, &going, rescue)?;
         withdrawn.push(Withdrawn { git_dir, rescue: rescue.to_owned(), commits: going.len() });
     }
     Ok(withdrawn)

@@ -226,7 +226,7 @@ pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> 
     if patterns.is_empty() && !is_there && hooks.is_none() {
         return Ok(Vec::new());
     }
-    let git = Git::of(repo, "ls-files").only_reads().args(["-z", "--others", "--ignored"]);
+    let git = repo.git("ls-files").only_reads().args(["-z", "--others", "--ignored"]);
     let mut git = git.args(patterns.iter().chain(&hooks).map(|pattern| format!("--exclude={pattern}")));
     if is_there {
         let mut option = OsString::from("--exclude-from=");
@@ -234,7 +234,7 @@ pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> 
         git = git.arg(option);
     }
     let matched = paths(&git.run()?);
-    ignored(Git::of(repo, "check-ignore"), matched)
+    ignored(repo.git("check-ignore"), matched)
 }
 
 /// What came of copying.

@@ -3,24 +3,22 @@
 mod brought;
 pub(super) mod clones;
 mod copy;
-pub(super) mod submodules;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use gix::bstr::ByteSlice as _;
 
-pub(super) use self::brought::Brought;
+pub(super) use self::brought::{Brought, PROVISIONED};
 use super::GitLedger;
 use super::repository::Repository;
+use super::tree::submodules;
 use super::worktree::Worktree;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Outfit, Provision, Wanted};
 use crate::run::goal::{Isolation, RunId};
 
-/// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
-const PROVISIONED: &str = "agentloop-provisioned";
-/// Written there once the user's setup commands were through: the tree that was there.
+/// Written in a worktree's git directory once the user's setup commands were through: the tree that was there.
 const SET_UP: &str = "agentloop-set-up";
 
 impl Provision for GitLedger {
@@ -68,7 +66,7 @@ impl Provision for GitLedger {
             forget(&worktree.admin.join(mark)).context("the worktree cannot be marked as stripped")?;
         }
         // Twice forced: also repositories that somebody made.
-        worktree.git("clean").arg("-ffdXq").works_for(&self.repo, &self.run).run().map(|_| ())
+        worktree.git("clean").arg("-ffdXq").works_for(self.repo.common_dir(), &self.run).run().map(|_| ())
     }
 }
 

@@ -8,7 +8,8 @@ use gix::{ObjectId, Repository};
 
 use super::super::objects;
 use super::super::own::{self, Own};
-use super::super::read::{self, LOCAL};
+use super::super::places::LOCAL;
+use super::super::read;
 use super::super::refs::{Expect, RefMover};
 use super::super::seal::{Acks, Keeper, Kind, Seals};
 use super::super::union::{self, Log};

@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use super::*;
 use crate::ledger::git::fixture::{self, Fixture, append, event, events, run_id, seqs, snapshot};
-use crate::ledger::git::read::{Noted, snapshot as noted};
+use crate::ledger::git::places::Noted;
+use crate::ledger::git::read::snapshot as noted;
 use crate::run::event::Timestamp;
 
 fn notes_ref(run: &RunId) -> String {

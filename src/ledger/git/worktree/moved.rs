@@ -3,20 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::lock;
-use super::mend::is_folder;
-use super::repository::Repository;
-use super::worktree::{Worktree, linked};
+use super::Worktree;
 use crate::error::{Context as _, Result};
-
-/// Where the link in `path` leads, whether or not anything is there.
-pub(super) fn link_of(path: &Path) -> Option<PathBuf> {
-    let link = path.join(".git");
-    // To read a pipe is to wait for who writes.
-    let text = if is_folder(path) && link.is_file() { std::fs::read_to_string(link).ok()? } else { return None };
-    let admin = Path::new(text.strip_prefix("gitdir: ")?.trim_end());
-    Some(if admin.is_absolute() { admin.to_owned() } else { path.join(admin) })
-}
+use crate::ledger::git::link::{link_of, linked};
+use crate::ledger::git::lock;
+use crate::ledger::git::repository::Repository;
 
 impl Worktree {
     /// Whether another repository has it, which ours was copied from, or was copied from ours.
@@ -30,7 +21,7 @@ impl Worktree {
     ///
     /// # Errors
     /// Where that cannot be written.
-    pub(super) fn found_again(repo: &Repository, path: &Path) -> Result<Option<Self>> {
+    pub(in crate::ledger::git) fn found_again(repo: &Repository, path: &Path) -> Result<Option<Self>> {
         let Some(name) = link_of(path).and_then(|admin| admin.file_name().map(ToOwned::to_owned)) else {
             return Ok(None);
         };

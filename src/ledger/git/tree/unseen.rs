@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use gix::bstr::ByteSlice as _;
 
-use super::command::nul_separated;
-use super::guard::named;
-use super::repository::Repository;
-use super::tree::Tracked;
+use super::Tracked;
 use crate::error::{Context as _, Result};
+use crate::ledger::git::command::nul_separated;
+use crate::ledger::git::repository::Repository;
+use crate::run::text::sorted_few;
 
 /// The file by which anybody hides files from git (gitignore(5)).
 const IGNORES: &str = ".gitignore";
+/// How many names a remark repeats.
+const NAMED: usize = 10;
 /// What git reads in every folder that it walks, whatever is there by that name.
 const READ: [&str; 2] = [IGNORES, ".gitattributes"];
 /// How long git takes before anybody asks whether it waits for a pipe; the next time twice as long.
@@ -55,7 +57,7 @@ pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<Strin
         let is_all_of_it = pattern == b"*" && folder != Path::new("");
         names.push(if is_all_of_it { format!("{}/", folder.display()) } else { path.to_str_lossy().into_owned() });
     }
-    Ok(named(names).map(|names| {
+    Ok(sorted_few(names, NAMED).map(|names| {
         format!("not part of the work, since a '{IGNORES}' that is new or changed hides it from git: {names}")
     }))
 }
@@ -105,7 +107,7 @@ impl Pipes {
         drop(self.done);
         let found = self.looking.join().unwrap_or_default();
         let name = |path: PathBuf| path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
-        named(found.into_iter().map(name).collect()).map(|names| {
+        sorted_few(found.into_iter().map(name).collect(), NAMED).map(|names| {
             format!("a pipe in the place of a file that git reads kept it waiting, and was removed: {names}")
         })
     }

@@ -7,13 +7,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::super::Worktree;
-use super::super::command::{self, Git, nul_separated};
-use super::super::mend::is_folder;
-use super::super::repository::Repository;
-use super::super::tree::Tracked;
-use super::PROVISIONED;
+use super::Tracked;
 use crate::error::{Context as _, Error, Result};
+use crate::ledger::git::command::{self, Git, nul_separated};
+use crate::ledger::git::folder::is_folder;
+use crate::ledger::git::provision::PROVISIONED;
+use crate::ledger::git::repository::Repository;
+use crate::ledger::git::worktree::Worktree;
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
 
@@ -43,7 +43,7 @@ struct Link {
 type Work<'a> = (&'a Repository, &'a RunId);
 
 /// Fills the submodules of `worktree` that the user's checkout has; what could not be filled, in words.
-pub(super) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
+pub(in crate::ledger::git) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
     if let Some(users) = Checkout::of_user(repo) {
         let own = Checkout { path: worktree.path.clone(), git_dir: worktree.admin.clone() };
@@ -88,7 +88,7 @@ fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<S
 fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Work<'_>) -> Result<()> {
     let git = local(own.git("submodule")).setting(format!("submodule.{name}.url"), source);
     let git = git.args(["--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
-    git.path(&link.path).works_for(repo, run).run()?;
+    git.path(&link.path).works_for(repo.common_dir(), run).run()?;
     let Some(git_dir) = git_dir_of(&own.path.join(&link.path)) else { return Ok(()) };
     let url = Git::in_git_dir(source, "config").arg("remote.origin.url").word();
     match url {
@@ -99,7 +99,7 @@ fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Wo
 
 /// Commits what stands uncommitted in the submodules of a worktree, as the worktree itself is committed, and keeps every
 /// commit that they stand at in the user's clones. What was noticed, in words.
-pub(in super::super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
+pub(super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
     if !is_provisioned(tracked) {
         return Ok(remarks);
@@ -159,11 +159,11 @@ fn keep_in(
 }
 
 /// Submodules that hold what the index names and no more, and that are to go on doing so.
-pub(in super::super) struct Standing(Vec<Link>);
+pub(super) struct Standing(Vec<Link>);
 
 impl Standing {
     /// Those of a worktree.
-    pub(in super::super) fn of(tracked: &Tracked<'_>) -> Result<Self> {
+    pub(super) fn of(tracked: &Tracked<'_>) -> Result<Self> {
         if !is_provisioned(tracked) {
             return Ok(Self(Vec::new()));
         }
@@ -177,7 +177,7 @@ impl Standing {
 
     /// Brings them to what the index names now. One that cannot be brought there, or that is none any more, goes: at its
     /// old commit it would pass for a worker's change.
-    pub(in super::super) fn follow(self, tracked: &Tracked<'_>) -> Result<()> {
+    pub(super) fn follow(self, tracked: &Tracked<'_>) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
@@ -315,7 +315,7 @@ fn is_provisioned(tracked: &Tracked<'_>) -> bool {
 
 /// The clones that lie in the user's checkout itself, where an older git made them, or nobody has moved them yet
 /// (git-submodule(1), absorbgitdirs).
-pub(super) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBuf>> {
+pub(in crate::ledger::git) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBuf>> {
     let Some(users) = Checkout::of_user(repo).filter(Checkout::has_modules) else { return Ok(Vec::new()) };
     let found = users.links()?;
     Ok(found.iter().map(|link| users.path.join(&link.path).join(".git")).filter(|dir| dir.is_dir()).collect())

@@ -15,14 +15,14 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 use gix::object::tree::diff::ChangeDetached;
 
-use super::branch;
-use super::command::{Git, nul_separated, nul_terminated};
-use super::mend::is_folder;
-use super::moved::link_of;
-use super::refs::RefMover;
-use super::repository::Repository;
-use super::tree::{Tracked, added, is_submodule};
+use super::{Tracked, added, is_submodule};
 use crate::error::{Context as _, Result};
+use crate::ledger::git::branch;
+use crate::ledger::git::command::{Git, nul_separated, nul_terminated};
+use crate::ledger::git::folder::is_folder;
+use crate::ledger::git::link::link_of;
+use crate::ledger::git::refs::RefMover;
+use crate::ledger::git::repository::Repository;
 use crate::run::text::count;
 
 /// The file that is not there.
@@ -194,7 +194,7 @@ fn below_root(tracked: &Tracked<'_>, root: &BString, which: &str) -> Result<Vec<
 /// whoever's.
 fn reading(tracked: &Tracked<'_>, root: &BString, index: &Path, verb: &'static str) -> Git {
     let git = Git::on(&on_disk(tracked, root.as_bstr()), &tracked.git_dir, verb).only_reads();
-    git.env("GIT_INDEX_FILE", index).works_for(tracked.repo, tracked.run)
+    git.env("GIT_INDEX_FILE", index).works_for(tracked.repo.common_dir(), tracked.run)
 }
 
 /// Files that the repository at `root` tracks, as seen from the workspace.

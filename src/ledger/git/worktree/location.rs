@@ -1,15 +1,13 @@
 //! Where worktrees go: beside the checkout, never into a git directory, and never in git's sight.
 
-use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use gix::bstr::BString;
-
-use super::command::Git;
-use super::repository::Repository;
-use super::worktree::{Worktree, linked};
+use super::Worktree;
 use crate::error::{Context as _, Error, Result};
+use crate::ledger::git::command::Git;
+use crate::ledger::git::link::FILES;
+use crate::ledger::git::repository::Repository;
 
 /// Has git ignore everything in a folder, this file included (gitignore(5)).
 const HIDE: &str = "*\n";
@@ -111,16 +109,6 @@ impl Worktree {
             expected.iter().flat_map(|path| [path.as_os_str().as_bytes(), b"\n"].concat()).collect();
         Ok(output.status.success() && output.stdout == expected)
     }
-}
-
-/// Names the setting by which a worktree has its own files.
-pub(super) const FILES: &str = "core.worktree";
-
-/// Whether `path`, as the worktree with this git directory has it set, names that worktree's own files.
-pub(super) fn leads_home(admin: &Path, path: &BString) -> bool {
-    let named = admin.join(OsStr::from_bytes(path)).canonicalize();
-    let own = linked(admin).and_then(|own| own.canonicalize().ok());
-    named.is_ok_and(|named| own == Some(named))
 }
 
 /// The way to `to` from the folder `from`: it stays right when both are moved.
