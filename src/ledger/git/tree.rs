@@ -107,15 +107,15 @@ impl Tracked<'_> {
                 return Err(command::failure("git add", again.status, &said));
             }
             let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
+            nested.index_changed();
             let as_they_are = match self.add_as_they_are()? {
                 0 => String::new(),
                 files => format!(" (captured byte for byte instead: {})", count(files, "file")),
             };
             remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
         }
-        nested.settle(self, old)?;
-        let tree = self.git("write-tree").word()?;
-        let id = self.withhold(tree, before, &mut remarks)?;
+        let tree = nested.settle(self, old)?;
+        let id = self.withhold(tree.to_string(), before, &mut remarks)?;
         remarks.extend(nested.remarks(self)?);
         Ok(Tree { id, remarks })
     }

@@ -39,6 +39,8 @@ pub(super) struct Nested {
     empty: BTreeSet<BString>,
     /// What was added to the tree that the work grew from.
     added: Vec<ChangeDetached>,
+    /// The tree of our index, where nothing changed it since the search for nested ones.
+    tree: Option<ObjectId>,
 }
 
 impl Nested {
@@ -89,23 +91,33 @@ impl Nested {
                 self.inlined.insert(path);
             }
         }
+        self.tree = (!is_new).then_some(tree);
         if is_new {
             tracked.git("update-index").args(["-z", "--index-info"]).input(lines).run()?;
         }
         Ok(is_new)
     }
 
-    /// Completes our index, once all is added, by what the repositories themselves say of their files.
-    pub(super) fn settle(&self, tracked: &Tracked<'_>, before: ObjectId) -> Result<()> {
+    /// Notes that other hands than these changed our index since the search.
+    pub(super) fn index_changed(&mut self) {
+        self.tree = None;
+    }
+
+    /// Completes our index, once all is added, by what the repositories themselves say of their files. The tree of it.
+    pub(super) fn settle(&self, tracked: &Tracked<'_>, before: ObjectId) -> Result<ObjectId> {
+        let roots = self.roots(tracked);
+        if let Some(tree) = self.tree.filter(|_| self.inlined.is_empty() && roots.is_empty()) {
+            return Ok(tree);
+        }
         let seeds: Vec<BString> = self.inlined.iter().map(seed_of).collect();
         if !seeds.is_empty() {
             tracked.git("update-index").args(["--force-remove", "-z", "--stdin"]).input(nul_terminated(seeds)).run()?;
         }
-        for root in self.roots(tracked) {
+        for root in roots {
             take_what_it_tracks(tracked, &root)?;
             leave_what_it_excludes(tracked, before, &root)?;
         }
-        Ok(())
+        Repository::id(&tracked.git("write-tree").word()?)
     }
 
     /// Repositories from which files were added, now or before.
