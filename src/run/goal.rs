@@ -1,4 +1,4 @@
-//! What a run is for and what bounds it: its id, its goal, its options, its budget and why it ended.
+//! What a run is for and what bounds it: its goal, its options, its budget and why it ended.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -9,120 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::amount::{Dollars, Iterations, Jobs, Patience, Retries, Seconds, Subgoals};
 pub use super::choice::{ACP, AgentChoice, Role};
 use super::folder::Folder;
-use super::id::SessionId;
+pub use super::id::{InvalidRunId, RunId, session_id};
 use crate::error::one_of;
-
-/// Longest slug in a [`RunId`], in characters.
-const SLUG_LENGTH: usize = 32;
-/// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so that an id can be read aloud.
-const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-/// Length of the random part of a [`RunId`], and of a [`SessionId`].
-const RANDOM_LENGTH: usize = 6;
-
-/// `<slug>-<6 characters>`: names a run's branch, notes ref, worktree and record. Always a valid ref component.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct RunId(String);
-
-impl RunId {
-    /// A new id whose slug is made of `words` (a goal, or a name a person chose) and whose tail is made of `random`.
-    #[must_use]
-    pub fn new(words: &str, random: u64) -> Self {
-        Self(format!("{}-{}", slug_or_run(words), base32(random)))
-    }
-
-    /// The id that is `name` alone, where something of it can be in an id.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Some(slug(name)).filter(|slug| !slug.is_empty()).map(Self)
-    }
-
-    /// The id as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
-        id.0
-    }
-}
-
-impl TryFrom<String> for RunId {
-    type Error = InvalidRunId;
-
-    fn try_from(text: String) -> Result<Self, InvalidRunId> {
-        text.parse()
-    }
-}
-
-/// The text is not a run id.
-#[derive(Debug, PartialEq, Eq)]
-pub struct InvalidRunId;
-
-impl fmt::Display for InvalidRunId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a run id is words of a-z and 0-9 joined by '-', like greet or fix-login-3k9vqp")
-    }
-}
-
-impl std::error::Error for InvalidRunId {}
-
-impl FromStr for RunId {
-    type Err = InvalidRunId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRunId> {
-        let is_random = |end: &str| end.len() == RANDOM_LENGTH && end.bytes().all(|byte| CROCKFORD.contains(&byte));
-        let name = text.rsplit_once('-').filter(|(_, end)| is_random(end)).map_or(text, |(name, _)| name);
-        (!name.is_empty() && slug(name) == name).then(|| Self(text.to_owned())).ok_or(InvalidRunId)
-    }
-}
-
-/// One driver process's work on a run; six characters, random.
-#[must_use]
-pub fn session_id(random: u64) -> SessionId {
-    base32(random).try_into().unwrap_or_default() // which it always is
-}
-
-fn base32(mut random: u64) -> String {
-    let mut text = String::with_capacity(RANDOM_LENGTH);
-    for _ in 0..RANDOM_LENGTH {
-        text.push(char::from(CROCKFORD[(random & 31) as usize]));
-        random >>= 5;
-    }
-    text
-}
-
-/// The same, `run` where nothing is left.
-fn slug_or_run(words: &str) -> String {
-    let slug = slug(words);
-    if slug.is_empty() { "run".to_owned() } else { slug }
-}
-
-/// Lower-case words of `a-z0-9` joined by single dashes, at most 32 characters.
-fn slug(words: &str) -> String {
-    let mut slug = String::new();
-    for character in words.chars() {
-        if slug.len() == SLUG_LENGTH {
-            break;
-        }
-        if character.is_ascii_alphanumeric() {
-            slug.push(character.to_ascii_lowercase());
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.truncate(slug.trim_end_matches('-').len());
-    slug
-}
 
 /// What a run is asked to reach.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -443,48 +331,5 @@ impl StopReason {
 impl fmt::Display for StopReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_id_is_a_slug_and_six_characters() {
-        assert_eq!(RunId::new("Fix the  login/bug!", 0).as_str(), "fix-the-login-bug-000000");
-        assert_eq!(RunId::new("修复登录", 0).as_str(), "run-000000");
-        assert_eq!(RunId::new(&"long ".repeat(40), u64::MAX).as_str(), "long-long-long-long-long-long-lo-zzzzzz");
-    }
-
-    #[test]
-    fn only_what_is_made_here_is_parsed() {
-        let long = "a".repeat(33);
-        let over = format!("{long}-000000");
-        for text in [
-            "",
-            "-",
-            "a-",
-            "-a",
-            "a--b",
-            "a.b",
-            "A",
-            "../x-000000",
-            "A-000000",
-            "a--b-000000",
-            "-000000",
-            "a\n-000000",
-            &long,
-            &over,
-        ] {
-            assert_eq!(text.parse::<RunId>(), Err(InvalidRunId), "{text:?}");
-        }
-        for id in
-            [RunId::new("x", 77), RunId::new(&long, 77), RunId::named(&long).unwrap(), RunId::named("Greet!").unwrap()]
-        {
-            assert_eq!(id.as_str().parse(), Ok(id));
-        }
-        assert_eq!(RunId::named("Greet them!").unwrap().as_str(), "greet-them");
-        assert_eq!(RunId::named("修复"), None);
     }
 }

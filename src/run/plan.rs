@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::id::{SubgoalId, is_subgoal_id};
@@ -27,7 +27,7 @@ pub struct Subgoal {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The subgoals, in plan order, each with an id of its own.
-    #[serde(deserialize_with = "range::subgoals")]
+    #[serde(deserialize_with = "subgoals")]
     pub subgoals: Vec<Subgoal>,
     /// What the limit cut off: a line each, the last one counting what is not named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,6 +35,14 @@ pub struct Plan {
     /// Why the answer was not taken as it came, where it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
+}
+
+fn subgoals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Subgoal>, D::Error> {
+    let fits = |subgoals: &Vec<Subgoal>| {
+        let ids: BTreeSet<_> = subgoals.iter().map(|subgoal| &subgoal.id).collect();
+        subgoals.len() <= MOST_SUBGOALS && ids.len() == subgoals.len()
+    };
+    range::within(deserializer, fits, "at most 4096 subgoals, each with an id of its own")
 }
 
 impl Plan {

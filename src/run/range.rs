@@ -17,7 +17,11 @@ const MOST_TRIES: u32 = 1 << 24;
 /// Most subgoals of an iteration.
 pub const MOST_SUBGOALS: usize = 4096;
 
-fn within<'de, D, T>(deserializer: D, fits: impl Fn(&T) -> bool, expected: &'static str) -> Result<T, D::Error>
+pub(super) fn within<'de, D, T>(
+    deserializer: D,
+    fits: impl Fn(&T) -> bool,
+    expected: &'static str,
+) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -56,14 +60,6 @@ pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String,
 pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let fits = |name: &Option<String>| name.as_ref().is_none_or(|name| !name.contains(char::is_control));
     within(deserializer, fits, "a name without control characters")
-}
-
-pub(super) fn subgoals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<super::plan::Subgoal>, D::Error> {
-    let fits = |subgoals: &Vec<super::plan::Subgoal>| {
-        let ids: std::collections::BTreeSet<_> = subgoals.iter().map(|subgoal| &subgoal.id).collect();
-        subgoals.len() <= MOST_SUBGOALS && ids.len() == subgoals.len()
-    };
-    within(deserializer, fits, "at most 4096 subgoals, each with an id of its own")
 }
 
 /// Files of a repository, relative to its top level.

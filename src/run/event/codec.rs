@@ -7,15 +7,16 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::event::{Event, Fact, Timestamp};
-use super::id::SessionId;
-use super::range::{self, LARGEST_GAP};
-use super::text::{count, one_line};
+use super::fact::{Event, Fact};
+use super::flaw::{REASON_LENGTH, flaw};
+use crate::run::id::SessionId;
+use crate::run::range::{self, LARGEST_GAP};
+use crate::run::text::{count, one_line};
+use crate::run::timestamp::Timestamp;
 
 /// Longest line that is read, in bytes. The longest that a driver writes, a plan of many long subgoals, is shorter.
 const LINE_LIMIT: usize = 16 * 1024 * 1024;
@@ -23,8 +24,6 @@ const LINE_LIMIT: usize = 16 * 1024 * 1024;
 const VALUES_LIMIT: usize = 200_000;
 /// A line of fewer bytes holds no more values than can be.
 const SHORT_LINE: usize = VALUES_LIMIT;
-/// Longest reason, in characters.
-const REASON_LENGTH: usize = 160;
 /// Most events of a page. A driver closes one that is longer than 64 KiB, which holds about a thousand.
 const EVENTS_LIMIT: usize = 50_000;
 /// How many lines that were set aside are kept; the others are counted.
@@ -185,48 +184,6 @@ fn values(text: &str) -> usize {
     values
 }
 
-/// Reads a value; where it is not one, why and in which field.
-pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| flaw(text, &error))
-}
-
-fn flaw(text: &str, error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let why = said.rsplit_once(" at line ").map_or(said.as_str(), |(why, _)| why);
-    // What closes the object around the field may have been read by then.
-    let seen = error.column() - usize::from(text.as_bytes().get(error.column().wrapping_sub(1)) == Some(&b'}'));
-    let field = if error.line() == 1 { field_at(text, seen) } else { String::new() };
-    let field = if field.is_empty() { field } else { field + ": " };
-    one_line(&format!("{field}{why}"), REASON_LENGTH)
-}
-
-/// The path of the field that the first `length` bytes of a JSON text end in: `options.budget.max_cost`.
-fn field_at(text: &str, length: usize) -> String {
-    let mut path: Vec<&str> = Vec::new();
-    let (mut start, mut escaped, mut last) = (None, false, "");
-    for (at, byte) in text.bytes().enumerate().take(length) {
-        match (start, byte) {
-            (Some(from), byte) => match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => (last, start) = (&text[from..at], None),
-                _ => {}
-            },
-            (None, b'"') => start = Some(at + 1),
-            (None, b'{' | b'[') => path.push(""),
-            (None, b'}' | b']') => _ = path.pop(),
-            (None, b':') => {
-                if let Some(key) = path.last_mut() {
-                    *key = last;
-                }
-            }
-            _ => {}
-        }
-    }
-    path.retain(|key| !key.is_empty());
-    path.join(".")
-}
-
 struct Data<'a>(&'a Fact);
 
 impl Serialize for Data<'_> {
@@ -336,9 +293,9 @@ impl fmt::Display for Event {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Reviewed;
-    use super::super::work::Review;
+    use super::super::fact::Reviewed;
     use super::*;
+    use crate::run::work::Review;
 
     #[test]
     fn the_line_is_the_documented_one() {

@@ -1,19 +1,14 @@
-//! One fact of a run, and its line in the log.
-//!
-//! The envelope (`seq`, `ts`, `session`, `iteration`) stands once, on [`Event`]; what happened is a [`Fact`]. A line is
-//! JSON: `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
+//! Events, and the facts that they record.
 
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::codec;
-pub use super::codec::{Aside, Log, parse_log};
-use super::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
-pub use super::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
-use super::range;
-pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip, span};
-pub use super::timestamp::Timestamp;
-use super::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
+use super::flaw;
+use crate::run::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
+use crate::run::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
+use crate::run::range;
+use crate::run::timestamp::Timestamp;
+use crate::run::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
 
 /// The log format that this program writes, and the newest that it goes on with.
 pub const FORMAT: u32 = 1;
@@ -78,7 +73,7 @@ macro_rules! facts {
             /// The fact that `data` states; why it states none, where the kind is known.
             pub(super) fn parse(kind: &str, data: &str) -> Result<Self, Option<String>> {
                 match kind {
-                    $($kind => codec::read(data).map(Self::$name).map_err(Some),)*
+                    $($kind => flaw::read(data).map(Self::$name).map_err(Some),)*
                     _ => Err(None),
                 }
             }

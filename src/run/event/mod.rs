@@ -1,0 +1,14 @@
+//! One fact of a run, and its line in the log.
+//!
+//! The envelope (`seq`, `ts`, `session`, `iteration`) stands once, on [`Event`]; what happened is a [`Fact`]. A line is
+//! JSON: `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
+
+mod codec;
+mod fact;
+mod flaw;
+
+pub use self::codec::{Aside, Log, parse_log};
+pub use self::fact::*;
+pub use super::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
+pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip, span};
+pub use super::timestamp::Timestamp;
