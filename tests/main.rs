@@ -53,4 +53,5 @@ mod stopped;
 mod story;
 mod submodules;
 mod taking;
+mod terminal;
 mod travelling;

@@ -22,7 +22,7 @@ pub fn bisect(site: &Site, arguments: &BisectArgs) -> Result<u8> {
     let cancel = CancellationToken::new();
     let tell = |tried: &Tried| print::note(&line(tried));
     let found = with_runtime(async {
-        stop_on_signals(cancel.clone(), |_| {})?;
+        stop_on_signals(cancel.clone(), |_| {}, || {})?;
         app::bisect(site, arguments.run.as_deref(), &check, timeout, cancel, tell).await
     })?;
     say(arguments.json, &found, || Ok(text(&found)))?;

@@ -5,12 +5,12 @@ use std::io::IsTerminal as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Zoned;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
+use super::live::{Live, Stream};
 use super::sanitize::short;
 use super::{paint, print, sanitize, story};
 use crate::app;
@@ -18,9 +18,8 @@ use crate::engine::Watch;
 use crate::run::Run;
 use crate::run::event::{Event, Fact, Timestamp};
 use crate::run::goal::Role;
+use crate::run::retries::{Retries, Trouble, Turn};
 
-/// How often running times are drawn anew.
-const TICK: Duration = Duration::from_millis(200);
 /// Longest description beside a running time, in characters; the terminal may cut it further.
 const WIDTH: usize = 100;
 
@@ -35,15 +34,6 @@ pub enum Mode {
     Plain(Stream),
     /// Lines, and below them what is under way.
     Live(Stream),
-}
-
-/// Where it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output, where following is what was asked for.
-    Out,
-    /// Standard error, beside an answer.
-    Err,
 }
 
 impl Mode {
@@ -74,15 +64,14 @@ pub struct Display {
     mode: Mode,
     /// Whether the end is told here, because no result on the same terminal tells it.
     closing: bool,
-    bars: MultiProgress,
+    /// What is under way, on a terminal.
+    live: Option<Live>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     lines: Option<Lines>,
-    /// What is under way, as drawn.
-    under_way: BTreeMap<String, ProgressBar>,
     /// Whether whoever listened has gone.
     deaf: bool,
 }
@@ -91,13 +80,8 @@ impl Display {
     /// Shows in `mode`; `closing` where nothing else tells the end.
     #[must_use]
     pub fn new(mode: Mode, closing: bool) -> Self {
-        let target = match mode {
-            Mode::Live(Stream::Err) => ProgressDrawTarget::stderr_with_hz(10),
-            Mode::Live(Stream::Out) => ProgressDrawTarget::stdout_with_hz(10),
-            _ => ProgressDrawTarget::hidden(),
-        };
-        let bars = MultiProgress::with_draw_target(target);
-        Self { mode, closing, bars, state: Mutex::default() }
+        let live = if let Mode::Live(stream) = mode { Some(Live::new(stream)) } else { None };
+        Self { mode, closing, live, state: Mutex::default() }
     }
 
     /// Whether anybody still reads what is shown.
@@ -108,13 +92,20 @@ impl Display {
 
     /// Says a line beside the run's own.
     pub fn note(&self, line: &str) {
-        self.bars.suspend(|| print::note(line));
+        self.above(|| print::note(line));
     }
 
     /// Takes away what is drawn.
     pub fn close(&self) {
-        self.state().under_way.clear();
-        let _ = self.bars.clear();
+        self.live.iter().for_each(Live::clear);
+    }
+
+    /// Prints above what is drawn.
+    fn above<T>(&self, print: impl FnOnce() -> T) -> T {
+        match &self.live {
+            Some(live) => live.above(print),
+            None => print(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -132,56 +123,59 @@ impl Display {
                 true
             }
         };
-        state.deaf |= !self.bars.suspend(print);
+        state.deaf |= !self.above(print);
     }
 
-    /// Draws what `event` begins, and takes away what it ends.
-    fn draw(&self, state: &mut State, run: &Run, event: &Event) {
+    /// Draws what `event` begins, and removes what it ends.
+    fn draw(live: &Live, run: &Run, event: &Event, turn: Option<&Turn>) {
+        let elapsed = |since: Timestamp| Duration::from_secs_f64(app::now().since(since).max(0.0));
+        let begin = |key: &str, what: &str| live.begin(key, what.to_owned(), elapsed(event.ts));
         match &event.fact {
             Fact::SubagentStarted(data) => {
                 let plan = run.iteration().and_then(|iteration| iteration.plan.as_ref());
                 let subgoal = plan.and_then(|plan| plan.subgoals.iter().find(|subgoal| subgoal.id == data.id));
                 let what = subgoal.map(|subgoal| short(&subgoal.description, WIDTH)).unwrap_or_default();
                 let attempt = if data.attempt > 1 { format!(" (attempt {})", data.attempt) } else { String::new() };
-                self.begin(state, &data.id, &format!("{}{attempt}: {what}", data.id), event.ts);
+                begin(&data.id, &format!("{}{attempt}: {what}", data.id));
             }
-            Fact::SubagentFinished(data) => end(state, &data.id),
-            Fact::SubagentFailed(data) => end(state, &data.id),
-            Fact::AgentStarted(data) if data.role != Some(Role::Subagent) => {
-                self.begin(state, &format!("call {}", data.call), doing(data.role), event.ts);
+            Fact::SubagentFinished(data) => live.end(&data.id),
+            Fact::SubagentFailed(data) => live.end(&data.id),
+            // The line of the failed attempts tells of the next one.
+            Fact::AgentStarted(data) if data.role != Some(Role::Subagent) && turn.is_none() => {
+                begin(&format!("call {}", data.call), doing(data.role));
             }
-            Fact::AgentFinished(data) => end(state, &format!("call {}", data.call)),
+            Fact::AgentFinished(data) => {
+                live.end(&format!("call {}", data.call));
+                if let Some(subgoal) = data.subgoal.as_deref().filter(|_| run.is_tried_again(event)) {
+                    live.end(subgoal);
+                }
+            }
             Fact::PhaseChanged(data) if data.phase == "verify" && !run.options.checks.is_empty() => {
-                self.begin(state, "checks", "running the checks", event.ts);
+                begin("checks", "running the checks");
             }
-            Fact::Verified(_) => end(state, "checks"),
-            Fact::Waiting(data) => self.begin(state, "waiting", &story::waiting(data, event.ts), event.ts),
-            Fact::RunFinished(_) | Fact::RunError(_) | Fact::NeedsInput(_) | Fact::RunResumed(_) => {
-                std::mem::take(&mut state.under_way).values().for_each(ProgressBar::finish_and_clear);
-            }
+            Fact::Verified(_) => live.end("checks"),
+            Fact::RunFinished(_) | Fact::RunError(_) | Fact::NeedsInput(_) | Fact::RunResumed(_) => live.clear(),
             _ => {}
         }
-        if !matches!(event.fact, Fact::Waiting(_)) {
-            end(state, "waiting");
+        let Some(turn) = turn else { return };
+        let (Turn::Waits { backend, trouble, .. }
+        | Turn::Tries { backend, trouble }
+        | Turn::Over { backend, trouble, .. }) = turn;
+        let key = format!("retries of {backend}");
+        match (turn, &event.fact) {
+            (Turn::Over { .. }, _) => live.end(&key),
+            (_, Fact::Waiting(data)) => {
+                live.begin(&key, story::waiting(data, event.ts, trouble), elapsed(trouble.since));
+            }
+            (_, Fact::AgentStarted(data)) => live.begin(&key, trying(data.role, trouble), elapsed(trouble.since)),
+            _ => {}
         }
-    }
-
-    fn begin(&self, state: &mut State, key: &str, what: &str, since: Timestamp) {
-        end(state, key);
-        let style = ProgressStyle::with_template("  {spinner} {elapsed:>4} {wide_msg}")
-            .map_or_else(|_| ProgressStyle::default_spinner(), |style| style.tick_chars("|/-\\ "));
-        let elapsed = Duration::from_secs_f64(app::now().since(since).max(0.0));
-        let bar = self.bars.add(ProgressBar::new_spinner().with_style(style).with_elapsed(elapsed));
-        bar.set_message(what.to_owned());
-        bar.enable_steady_tick(TICK);
-        state.under_way.insert(key.to_owned(), bar);
     }
 }
 
-fn end(state: &mut State, key: &str) {
-    if let Some(bar) = state.under_way.remove(key) {
-        bar.finish_and_clear();
-    }
+/// What a call does that is made again.
+fn trying(role: Option<Role>, trouble: &Trouble) -> String {
+    format!("{}, attempt {}; before: {}", doing(role), trouble.attempts + 1, short(&trouble.why, WIDTH))
 }
 
 fn doing(role: Option<Role>) -> &'static str {
@@ -214,6 +208,11 @@ pub struct Lines {
     begun: BTreeMap<String, Timestamp>,
     /// Where events are read later and by themselves: with their times, and with how to take the work at the end.
     later: bool,
+    /// Whether a line that changes tells of calls that are made again.
+    is_live: bool,
+    retries: Retries,
+    /// The last role that failed, and its error.
+    failed: Option<(Option<Role>, String)>,
     zone: TimeZone,
     /// The day of the event before; the reader's own at first.
     day: Date,
@@ -222,14 +221,19 @@ pub struct Lines {
 impl Lines {
     /// Of a run that is followed or looked at `later`, else of one that goes on here.
     #[must_use]
-    pub fn new(later: bool) -> Self {
+    pub fn new(later: bool, is_live: bool) -> Self {
         let zone = TimeZone::system();
         let day = Zoned::now().with_time_zone(zone.clone()).date();
-        Self { begun: BTreeMap::new(), later, zone, day }
+        Self { begun: BTreeMap::new(), later, is_live, retries: Retries::default(), failed: None, zone, day }
     }
 
-    /// What `event` says; nothing where it says nothing new.
-    pub fn of(&mut self, run: &Run, event: &Event) -> Option<String> {
+    /// What `event` says, where it says something new, and what it means for calls that are made again.
+    pub fn of(&mut self, run: &Run, event: &Event) -> (Option<String>, Option<Turn>) {
+        let turn = self.retries.turn(event);
+        (self.text(run, event, turn.as_ref()), turn)
+    }
+
+    fn text(&mut self, run: &Run, event: &Event, turn: Option<&Turn>) -> Option<String> {
         let since = match &event.fact {
             Fact::SubagentStarted(data) => {
                 self.begun.insert(data.id.to_string(), event.ts);
@@ -239,8 +243,42 @@ impl Lines {
             Fact::SubagentFailed(data) => self.begun.remove(data.id.as_str()),
             _ => None,
         };
-        let text = story::tell(run, event, since.map(|since| event.ts.since(since)), self.later)?;
+        let news = turn.and_then(|turn| self.retried(event, turn));
+        let told = match &event.fact {
+            Fact::Waiting(_) => None,
+            Fact::IntakeFinished(data)
+                if self.failed.as_ref().is_some_and(|(_, error)| data.error.as_ref() == Some(error)) =>
+            {
+                None
+            }
+            Fact::AgentFinished(data) => {
+                let failed = data.error.as_ref().map(|error| (data.role, error.message.clone()));
+                let is_repeated = failed.is_some() && failed == self.failed;
+                self.failed = failed;
+                story::finished(data, run.is_tried_again(event), is_repeated)
+            }
+            _ => story::tell(run, event, since.map(|since| event.ts.since(since)), self.later),
+        };
+        let texts: Vec<String> = news.into_iter().chain(told).collect();
+        if texts.is_empty() {
+            return None;
+        }
+        let text = texts.join("\n");
         Some(if self.later { self.timed(event.ts, &text) } else { text })
+    }
+
+    /// What there is to print of a call that is made again.
+    fn retried(&self, event: &Event, turn: &Turn) -> Option<String> {
+        match (turn, &event.fact) {
+            (Turn::Waits { trouble, is_news: true, .. }, Fact::Waiting(data)) if !self.is_live => {
+                Some(format!("  {}", story::waiting(data, event.ts, trouble)))
+            }
+            (Turn::Over { backend, trouble, answered: true }, _) if trouble.attempts > 0 => {
+                let backend = short(backend, WIDTH);
+                Some(format!("  {backend} answers again, at attempt {}", trouble.attempts + 1))
+            }
+            _ => None,
+        }
     }
 
     /// `text` with its local time before it, and with the date where that is another than before.
@@ -267,15 +305,15 @@ impl Lines {
 impl Watch for Display {
     fn event(&self, run: &Run, event: &Event) {
         let mut state = self.state();
-        let text = match self.mode {
+        let (text, turn) = match self.mode {
             Mode::Quiet => return,
-            Mode::Progress => progress(run, event),
+            Mode::Progress => (progress(run, event), None),
             Mode::Plain(_) | Mode::Live(_) => {
-                state.lines.get_or_insert_with(|| Lines::new(self.closing)).of(run, event)
+                state.lines.get_or_insert_with(|| Lines::new(self.closing, self.live.is_some())).of(run, event)
             }
         };
-        if matches!(self.mode, Mode::Live(_)) {
-            self.draw(&mut state, run, event);
+        if let Some(live) = &self.live {
+            Self::draw(live, run, event, turn.as_ref());
         }
         if let Some(text) = text {
             self.print(&mut state, &text);

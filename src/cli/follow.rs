@@ -80,12 +80,12 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     let whole = app::tail(site, run, 0, usize::MAX)?;
     warn_of_set_aside(whole.set_aside.as_deref());
     let (mut run, events) = (Run::default(), whole.events);
-    let (mut lines, mut text, mut shown) = (Lines::new(true), String::new(), 0);
+    let (mut lines, mut text, mut shown) = (Lines::new(true, false), String::new(), 0);
     for event in &events {
         run.apply(event);
         if event.seq > arguments.cursor && shown < limit {
             shown += 1;
-            text.extend(lines.of(&run, event).map(|line| line + "\n"));
+            text.extend(lines.of(&run, event).0.map(|line| line + "\n"));
         }
     }
     page(&paint::out(text)).map(|()| 0)

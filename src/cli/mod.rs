@@ -14,6 +14,7 @@ mod health;
 mod hooks;
 mod hosts;
 mod install;
+mod live;
 mod manual;
 mod options;
 mod overview;
@@ -266,7 +267,7 @@ fn drive() -> Result<u8> {
     std::io::stdin().lock().read_to_end(&mut request).context("what to drive cannot be read from standard input")?;
     let cancel = CancellationToken::new();
     with_runtime(async {
-        stop_on_signals(cancel.clone(), |_| {})?;
+        stop_on_signals(cancel.clone(), |_| {}, || {})?;
         Box::pin(app::drive(request, cancel)).await
     })?;
     Ok(0)
@@ -298,8 +299,8 @@ where
     let cancel = CancellationToken::new();
     let drive = Drive { interaction, watch: Arc::clone(&display) as _, cancel: cancel.clone() };
     let driven = with_runtime(async {
-        let teller = Arc::clone(&display);
-        stop_on_signals(cancel, move |line| teller.note(line))?;
+        let (teller, left) = (Arc::clone(&display), Arc::clone(&display));
+        stop_on_signals(cancel, move |line| teller.note(line), move || left.close())?;
         verb(drive).await
     });
     display.close();
@@ -307,8 +308,12 @@ where
 }
 
 /// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process and what it has at work. A
-/// terminal that is closed says so more than once, and is as good as the first.
-fn stop_on_signals(cancel: CancellationToken, tell: impl Fn(&str) + Send + 'static) -> Result<()> {
+/// terminal that is closed says so more than once, and is as good as the first. `leave` comes before the second one's end.
+fn stop_on_signals(
+    cancel: CancellationToken,
+    tell: impl Fn(&str) + Send + 'static,
+    leave: impl Fn() + Send + 'static,
+) -> Result<()> {
     let listen = |kind| signal(kind).context("signals cannot be listened to");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut hangup = process::hangup_ends_us().then(|| listen(SignalKind::hangup())).transpose()?;
@@ -323,6 +328,7 @@ fn stop_on_signals(cancel: CancellationToken, tell: impl Fn(&str) + Send + 'stat
             };
             if asked && by_person {
                 process::kill_calls();
+                leave();
                 std::process::exit(CANCELLED.into());
             }
             if asked {

@@ -10,6 +10,7 @@ use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Timestamp, Unheard, Waiting};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
+use crate::run::retries::Trouble;
 use crate::run::text::{count, waiting_for};
 use crate::run::work::{CheckResult, Review, Verification};
 
@@ -20,9 +21,11 @@ const NOTE: usize = 1000;
 /// How many of a review's issues are shown.
 const ISSUES: usize = 8;
 
-/// How long a run waits from `since` on, until when in local time, and for which backend.
-pub fn waiting(data: &Waiting, since: Timestamp) -> String {
-    waiting_for(&short(&data.backend, WIDTH), data.until, since, &TimeZone::system())
+/// How long a run waits from `since` on, until when in local time, for which backend, and what failed before.
+pub fn waiting(data: &Waiting, since: Timestamp, trouble: &Trouble) -> String {
+    let waiting = waiting_for(&short(&data.backend, WIDTH), data.until, since, &TimeZone::system());
+    let attempt = if data.shared { String::new() } else { format!(", attempt {} failed", trouble.attempts) };
+    format!("{waiting}{attempt}: {}", short(&data.reason, WIDTH))
 }
 
 /// What `event` says to a person who follows `run`; nothing where it says nothing new. `took` is how long its worker
@@ -70,7 +73,6 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
             let failed = paint::bad("failed");
             format!("  {} {failed}, attempt {}{time}: {}", data.id, data.attempt, short(&data.error, WIDTH))
         }
-        Fact::AgentFinished(data) => finished(data)?,
         Fact::Verified(data) => verified(run, &data.verification)?,
         Fact::Reviewed(data) => reviewed(&data.review),
         Fact::Checkpointed(data) => {
@@ -101,7 +103,6 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
                 data.remarks.iter().map(|remark| format!("  {}: {}", paint::notable("warning"), short(remark, WIDTH)));
             notes.collect::<Vec<String>>().join("\n")
         }
-        Fact::Waiting(data) => format!("  {}: {}", waiting(data, event.ts), short(&data.reason, WIDTH)),
         Fact::RunCancelled(_) => "stopping".to_owned(),
         Fact::RunError(data) => format!("{}: {}", paint::bad("error"), short(&data.message, WIDTH)),
         Fact::RunFinished(data) if closing => {
@@ -161,12 +162,19 @@ fn reviewed(review: &Review) -> String {
     text
 }
 
-/// How a call failed, where no other event says so, and what was noticed about what it left or did.
-fn finished(data: &AgentFinished) -> Option<String> {
+/// How a call failed, where no other event says so, and what was noticed about what it left or did. Of a call that is made
+/// again the waiting tells; a failure that `is_repeated` is not spelled out.
+pub fn finished(data: &AgentFinished, is_tried_again: bool, is_repeated: bool) -> Option<String> {
     let role = data.role.map_or("agent", Role::name);
-    let failure = data.error.as_ref().filter(|_| data.role != Some(Role::Subagent));
-    let failed =
-        failure.map(|failure| format!("  {role} {}: {}", paint::bad("failed"), short(&failure.message, WIDTH)));
+    let failure = data.error.as_ref().filter(|_| data.role != Some(Role::Subagent) && !is_tried_again);
+    let failed = failure.map(|failure| {
+        let failed = paint::bad("failed");
+        if is_repeated {
+            format!("  {role} {failed} again, in the same way")
+        } else {
+            format!("  {role} {failed}: {}", short(&failure.message, WIDTH))
+        }
+    });
     let name = data.subgoal.as_deref().unwrap_or(role);
     let notes = data.remarks.iter().map(|remark| format!("  note on {name}: {}", short(remark, NOTE)));
     let lines: Vec<String> = failed.into_iter().chain(notes).collect();

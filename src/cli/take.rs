@@ -49,7 +49,7 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     let (_, code) = if arguments.with_agent {
         let (cancel, integrator) = (CancellationToken::new(), arguments.integrator.clone());
         with_runtime(async {
-            stop_on_signals(cancel.clone(), |_| print::note("stopping: your checkout stays as it is"))?;
+            stop_on_signals(cancel.clone(), |_| print::note("stopping: your checkout stays as it is"), || {})?;
             app::merge_with_agent(site, run, how, integrator, cancel, tell).await
         })?
     } else {

@@ -30,6 +30,7 @@ use crate::run::amount::Seconds;
 use crate::run::event::Timestamp;
 use crate::run::goal::{AgentChoice, Check, Permissions, Role};
 use crate::run::message::{self, Work};
+use crate::run::retries::Reminder;
 use crate::run::text::waiting_for;
 use crate::run::work::{CheckResult, Failure, FailureKind, Subgoal, Usage};
 
@@ -92,13 +93,13 @@ impl Dispute {
     /// Where no place can be made for it, or what it leaves cannot be committed.
     pub async fn settle(&self, tell: impl Fn(&str)) -> Result<Settled> {
         let (mut usage, mut error) = (Usage::default(), None);
-        let (mut attempt, mut streak) = (1, 0);
+        let (mut attempt, mut streak, mut reminder) = (1, 0, Reminder::default());
         let backend = &self.choice.backend;
         if let Some(until) = self.limits.reset_of(backend, (self.clock)()).filter(|_| !self.run.options.no_wait) {
-            self.wait(until, "another run met a usage limit", &tell).await;
+            self.wait(until, "another run met a usage limit", &mut reminder, &tell).await;
         }
         while !self.cancel.is_cancelled() {
-            let unresolved = match self.attempt(attempt, error.as_deref(), &mut usage, &tell).await? {
+            let unresolved = match self.attempt(attempt, streak > 0, error.as_deref(), &mut usage, &tell).await? {
                 Ok(tree) => return Ok(Settled { tree: Ok(tree), usage }),
                 Err(unresolved) => unresolved,
             };
@@ -108,7 +109,7 @@ impl Dispute {
                 let is_limit = failure.kind == FailureKind::RateLimited;
                 if let Some(until) = passes.filter(|_| !(is_limit && self.run.options.no_wait)) {
                     streak += 1;
-                    self.wait(until, &why, &tell).await;
+                    self.wait(until, &why, &mut reminder, &tell).await;
                     continue;
                 }
             }
@@ -123,10 +124,12 @@ impl Dispute {
         Ok(Settled { tree: Err(error.unwrap_or_else(|| "stopped".to_owned())), usage })
     }
 
-    async fn wait(&self, until: Timestamp, why: &str, tell: &impl Fn(&str)) {
+    async fn wait(&self, until: Timestamp, why: &str, reminder: &mut Reminder, tell: &impl Fn(&str)) {
         let now = (self.clock)();
-        let waiting = waiting_for(&self.choice.backend, until, now, &TimeZone::system());
-        tell(&format!("{waiting}: {why}"));
+        if reminder.is_news(why, now, until) {
+            let waiting = waiting_for(&self.choice.backend, until, now, &TimeZone::system());
+            tell(&format!("{waiting}: {why}"));
+        }
         let mut left = until.since(now);
         while left > 0.0 && !self.cancel.is_cancelled() {
             tokio::select! {
@@ -140,6 +143,7 @@ impl Dispute {
     async fn attempt(
         &self,
         attempt: u32,
+        is_retry: bool,
         error: Option<&str>,
         usage: &mut Usage,
         tell: &impl Fn(&str),
@@ -152,7 +156,9 @@ impl Dispute {
             return Err(failure
                 .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup; then merge again"));
         }
-        tell(&format!("{} resolves it in {}", self.choice, place.display()));
+        if !is_retry {
+            tell(&format!("{} resolves it in {}", self.choice, place.display()));
+        }
         let path = format!("{task}.merge/{attempt}.out");
         let mut request = self.request(attempt, self.ask(error).await?, &place, &path);
         request.env.push((PORT.to_owned(), fitted.port.to_string()));

@@ -14,6 +14,7 @@ pub(crate) mod message;
 mod plan;
 mod proof;
 mod range;
+pub mod retries;
 pub mod sanitize;
 pub mod shadow;
 mod snapshot;

@@ -109,7 +109,7 @@ fn a_wait_says_until_when_and_why_and_ends_with_the_budget() {
     let repo = Repo::new();
     let ran = run(&repo, "codex", &codex(&words), &["--json", "--max-seconds", "3"]).expect(1);
     assert_eq!(ran.json()["stop_reason"], "max_seconds", "{}", ran.stderr);
-    assert!(ran.stderr.contains(&format!(" for codex: {words}")), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&format!(" for codex, attempt 1 failed: {words}")), "{}", ran.stderr);
 
     let repo = Repo::new();
     let id =

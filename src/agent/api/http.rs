@@ -23,6 +23,8 @@ const CONNECT: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_mins(5);
 /// Bytes of an error's body that are read.
 const ERROR_BODY: usize = 64 << 10;
+/// Longest part of an address's path that is shown, in bytes.
+const LONGEST_PART: usize = 20;
 /// The longest line of a stream, and the longest answer, in bytes: nothing that is meant is longer.
 const LONGEST: usize = 16 << 20;
 
@@ -64,20 +66,20 @@ impl Endpoint {
         let client = self.client.get_or_init(client).as_ref();
         let client = client.map_err(|why| Failure::new(FailureKind::Crashed, why.clone()))?;
         let sent = client.post(self.url()).headers(self.headers()?).json(body).send().await;
-        let mut response = sent.map_err(|error| broken(&error))?;
+        let mut response = sent.map_err(|error| self.broken(&error))?;
         let status = response.status();
         if !status.is_success() {
-            return Err(refused(&mut response, self.dialect).await);
+            return Err(self.refused(&mut response).await);
         }
         let media = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !media.starts_with("text/event-stream") {
-            // Its address may hold more than a host.
-            let message = format!("the service answered with '{media}', not with a stream of events");
+            let message =
+                format!("{} answered with '{}', not with a stream of events", self.shown_url(), clip(media, 200));
             return Err(Failure::new(FailureKind::Protocol, message).hint(self.url_hint()));
         }
         let mut answer = Answer::default();
         let mut events = Events::default();
-        while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(&error))? {
             for data in events.feed(&chunk)? {
                 if let Ok(event) = serde_json::from_str(&data) {
                     self.dialect.hear(&event, &mut answer);
@@ -89,7 +91,7 @@ impl Endpoint {
         }
         match answer.stop {
             Some(_) => Ok(answer),
-            None => Err(Failure::new(FailureKind::Network, "the model's answer broke off")),
+            None => Err(Failure::new(FailureKind::Network, format!("the answer of {} broke off", self.shown_url()))),
         }
     }
 
@@ -111,6 +113,75 @@ impl Endpoint {
 
     fn url_hint(&self) -> String {
         format!("see that {} is the address of a model's API", self.dialect.url_variable())
+    }
+
+    /// The address as it may be shown: without a name, a password or a query, and without parts of its path that are long
+    /// enough for a key.
+    fn shown_url(&self) -> String {
+        let Ok(url) = reqwest::Url::parse(&self.url()) else { return "the base URL".to_owned() };
+        let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let path = url.path().split('/').map(|part| if part.len() > LONGEST_PART { "…" } else { part });
+        let path = path.collect::<Vec<_>>().join("/");
+        clip(&format!("{}://{}{port}{path}", url.scheme(), url.host_str().unwrap_or_default()), 200)
+    }
+
+    /// The failure of a request that got no answer, or whose answer broke off.
+    fn broken(&self, error: &reqwest::Error) -> Failure {
+        let causes = causes(error);
+        let words = clip(&format!("{} cannot be reached: {causes}", self.shown_url()), SAID);
+        // No second try mends a certificate that nobody vouches for, a bad address, or a port that speaks no TLS.
+        if causes.contains("certificate") {
+            return Failure::new(FailureKind::Protocol, words).hint(
+                "see that the base URL is right; SSL_CERT_FILE names the certificates of an authority of your own",
+            );
+        }
+        if error.is_builder() || causes.contains("corrupt message") {
+            return Failure::new(FailureKind::Protocol, words).hint("see that the base URL and its scheme are right");
+        }
+        Failure::new(FailureKind::Network, words)
+    }
+
+    /// The failure that a service answers with.
+    async fn refused(&self, response: &mut reqwest::Response) -> Failure {
+        let (dialect, url) = (self.dialect, self.shown_url());
+        let status = response.status();
+        if status.is_redirection() {
+            let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
+            let message = format!("{url} redirects to {}, and a key is not sent after a redirect", clip(to, 200));
+            return Failure::new(FailureKind::Protocol, message)
+                .hint(format!("set {} to where it moved, if you trust it", dialect.url_variable()));
+        }
+        let after = retry_after(response.headers());
+        let mut body = Vec::new();
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= ERROR_BODY {
+                break;
+            }
+        }
+        let text = String::from_utf8_lossy(&body);
+        let told: Value = serde_json::from_str(&text).unwrap_or_default();
+        let words = told["error"]["message"].as_str().or(told["message"].as_str()).or(told["error"].as_str());
+        let said = words.map_or_else(|| clip(text.trim(), 200), |words| clip(words, SAID));
+        let message = format!("{url} answered {status}: {said}");
+        let message = message.trim_end_matches(": ").to_owned();
+        // A spent account answers as a limit does, and no waiting mends it.
+        if told["error"]["code"] == "insufficient_quota" {
+            return Failure::new(FailureKind::NotLoggedIn, message).hint("see the account's plan and billing");
+        }
+        let mut failure = Failure::new(explain::kind(Some(status.as_u16().into()), &said), message);
+        match failure.kind {
+            FailureKind::NotLoggedIn => {
+                let variable = dialect.key_variable();
+                return failure.hint(format!("see that {variable} is a key of this service that may use the model"));
+            }
+            FailureKind::UnknownModel => {
+                return failure.hint("see that the service has this model, and that its base URL is right");
+            }
+            kind if kind.is_transient() => failure.reset_at = after.or_else(|| explain::reset(kind, &said)),
+            _ => {}
+        }
+        failure
     }
 }
 
@@ -152,77 +223,22 @@ fn client() -> Result<reqwest::Client, String> {
         .read_timeout(SILENCE)
         .user_agent(concat!("git-agentloop/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(|error| format!("no HTTP client can be made: {}", causes(&error)))
+        .map_err(|error| format!("no HTTP client can be made: {error}: {}", causes(&error)))
 }
 
 fn no_key(message: String, variable: &str) -> Failure {
     Failure::new(FailureKind::NotLoggedIn, message).hint(format!("set {variable} to the key of your account"))
 }
 
-/// The failure of a request that got no answer, or whose answer broke off.
-fn broken(error: &reqwest::Error) -> Failure {
-    let words = causes(error);
-    // No second try mends a certificate that nobody vouches for, a bad address, or a port that speaks no TLS.
-    if words.contains("certificate") {
-        return Failure::new(FailureKind::Protocol, words)
-            .hint("see that the base URL is right; SSL_CERT_FILE names the certificates of an authority of your own");
-    }
-    if error.is_builder() || words.contains("corrupt message") {
-        return Failure::new(FailureKind::Protocol, words).hint("see that the base URL and its scheme are right");
-    }
-    Failure::new(FailureKind::Network, words)
-}
-
-/// An error's own words and those of what caused it, without the address, which may hold more than a host.
+/// The words of what caused an error, without the address, which may hold more than a host.
 fn causes(error: &reqwest::Error) -> String {
-    let mut words = vec!["the model's service cannot be reached".to_owned()];
+    let mut words = Vec::new();
     let mut cause = error.source();
     while let Some(below) = cause {
         words.push(below.to_string());
         cause = below.source();
     }
-    clip(&words.join(": "), SAID)
-}
-
-/// The failure that a service answers with.
-async fn refused(response: &mut reqwest::Response, dialect: Dialect) -> Failure {
-    let status = response.status();
-    if status.is_redirection() {
-        let to = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).unwrap_or("nowhere");
-        let message = format!("the service redirects to {}, and a key is not sent after a redirect", clip(to, 200));
-        return Failure::new(FailureKind::Protocol, message)
-            .hint(format!("set {} to where it moved, if you trust it", dialect.url_variable()));
-    }
-    let after = retry_after(response.headers());
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() >= ERROR_BODY {
-            break;
-        }
-    }
-    let text = String::from_utf8_lossy(&body);
-    let told: Value = serde_json::from_str(&text).unwrap_or_default();
-    let words = told["error"]["message"].as_str().or(told["message"].as_str()).or(told["error"].as_str());
-    let said = words.map_or_else(|| clip(text.trim(), 200), |words| clip(words, SAID));
-    let message = format!("the service answered {status}: {said}");
-    // A spent account answers as a limit does, and no waiting mends it.
-    if told["error"]["code"] == "insufficient_quota" {
-        return Failure::new(FailureKind::NotLoggedIn, message).hint("see the account's plan and billing");
-    }
-    let mut failure = Failure::new(explain::kind(Some(status.as_u16().into()), &said), message);
-    match failure.kind {
-        FailureKind::NotLoggedIn => {
-            let variable = dialect.key_variable();
-            return failure.hint(format!("see that {variable} is a key of this service that may use the model"));
-        }
-        FailureKind::UnknownModel => {
-            return failure.hint("see that the service has this model, and that its base URL is right");
-        }
-        kind if kind.is_transient() => failure.reset_at = after.or_else(|| explain::reset(kind, &said)),
-        _ => {}
-    }
-    failure
+    words.join(": ")
 }
 
 /// When to come back, where the service says so.
