@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::Site;
-use super::drive::{provisioning, replay};
+use super::leftovers::clone_of;
+use super::replay::replay;
+use super::site::{Site, provisioning};
 use crate::engine::Provisioning;
 use crate::engine::entering::enter;
 use crate::error::{Context as _, Error, Result};
@@ -72,7 +73,7 @@ pub async fn bisect(
     let commits = commits(site, &id, &run)?;
     process::become_subreaper();
     let trial = Trial::make(&site.repo, &id, &site.settings().preferences()?, &commits[0].1)?;
-    let clone = super::clone_of(site, &id);
+    let clone = clone_of(site, &id);
     let search = Search { trial: &trial, run: &id, folder: &run.options.cwd, clone, check, timeout, cancel: &cancel };
     let searched = search.through(&provisioning(site)?, &commits, tell).await;
     let removed = trial.remove();

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::drive::{answering, new_id, open, reopen};
-use super::{Changes, Drive, NewRun, Site, change_live, settle};
+use super::new_run::settle;
+use super::{Changes, Drive, NewRun, Site, change_live};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::GitLedger;

@@ -228,7 +228,7 @@ fn worktrees(site: &Site) -> Finding {
 /// What new worktrees get, where they get anything.
 fn provisioning(site: &Site) -> Option<Finding> {
     let name = "provisioning";
-    let wanted = match super::drive::provisioning(site) {
+    let wanted = match super::site::provisioning(site) {
         Ok(wanted) => wanted,
         Err(error) => return Some(Finding::failed(name, &error)),
     };

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::{approval, give, given};
-use super::{Changes, Drive, NewRun, STOP_WAIT, Site, before, branch, now, refuse_nested, settle, stop_leftovers};
+use super::before;
+use super::leftovers::{ORPHAN_GRACE, stop_leftovers};
+use super::nested::refuse_nested;
+use super::new_run::{NewRun, affordable, callable, check_agents, settle};
+use super::replay::{replay, replay_with};
+use super::site::{Site, branch, now, provisioning};
 use crate::agent::prompts::Prompts;
 use crate::engine::limits::Limits;
-use crate::engine::{Engine, Parts, Provisioning, SETUP_ON};
+use crate::engine::{Engine, Parts, Unwatched, Watch};
 use crate::error::{Error, Result};
-use crate::interaction::{Answers, Interaction};
-use crate::ledger::git::read::Reading;
+use crate::interaction::{Answers, Interaction, Suspend};
+use crate::ledger::Ledger;
 use crate::ledger::git::record::Adoption;
 use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
-use crate::ledger::{Home, Ledger};
+use crate::options::Changes;
 use crate::process;
 use crate::redact::Redactor;
 use crate::run::Run;
@@ -27,8 +32,24 @@ use crate::run::message;
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 
-/// How long workers of a dead driver have to come to an end of their own.
-pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+/// The longest a verb waits for a driver that was told to stop.
+pub(super) const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// What the caller of a driver brings along; by default nobody answers, looks on or stops it.
+pub struct Drive {
+    /// Where the user answers.
+    pub interaction: Arc<dyn Interaction>,
+    /// Who looks on.
+    pub watch: Arc<dyn Watch>,
+    /// Cancelled when the run must stop.
+    pub cancel: CancellationToken,
+}
+
+impl Default for Drive {
+    fn default() -> Self {
+        Self { interaction: Arc::new(Suspend), watch: Arc::new(Unwatched), cancel: CancellationToken::new() }
+    }
+}
 
 /// Starts a run and drives it to its end, or to questions for the user.
 ///
@@ -50,7 +71,7 @@ fn driven(site: &Site, id: RunId, run: &Run) -> Result<RunResult> {
 /// Puts a new run on record and returns its driver.
 pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
-    super::check_agents(site, &new.options).await?;
+    check_agents(site, &new.options).await?;
     process::become_subreaper();
     let redactor = Redactor::of_process();
     let id = new.id.clone().unwrap_or_else(|| new_id(site, &new, &redactor));
@@ -161,7 +182,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     site.repo.check_paths(protect)?;
     before::protects(site, protect, &run.base)?;
     before::runnable(site, "check", changes.checks.as_deref().unwrap_or_default())?;
-    super::callable(site, &options)?;
+    callable(site, &options)?;
     take_over(site, id, changes, options, drive).await
 }
 
@@ -309,29 +330,6 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     super::status(site, Some(id.as_str()))
 }
 
-pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
-    replay_with(site, id, false).map(|(run, _)| run)
-}
-
-/// The run, and what is known of its log; with `adopting` as it will be once lines from elsewhere are taken over.
-pub(super) fn replay_with(site: &Site, id: &RunId, adopting: bool) -> Result<(Run, Reading)> {
-    let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), id, adopting)?.unwrap_or_default();
-    let (run, set_aside) = (Run::replay(&reading.log.events), reading.log.notice());
-    if run.id.is_none() {
-        let why = set_aside.map_or_else(String::new, |notice| format!(": {notice}"));
-        return Err(Error::failed(format!("the record of {id} has no beginning{why}"))
-            .hint("fetch its notes again, or start anew"));
-    }
-    if run.format > FORMAT {
-        return Err(Error::failed(format!(
-            "{id} was recorded in format {}, and this version knows {FORMAT}",
-            run.format
-        ))
-        .hint("update git-agentloop; 'git agentloop tail' still reads it"));
-    }
-    Ok((run, reading))
-}
-
 /// Makes the clone's private store, where that can be; without one a run goes on, and the user was told.
 fn ensure_store(site: &Site) {
     if let Err(error) = site.repo.ensure_store() {
@@ -408,7 +406,7 @@ fn parts(
     let (agents, prompts) = if drive.cancel.is_cancelled() {
         (BTreeMap::new(), Prompts::default())
     } else {
-        super::affordable(site, options)?;
+        affordable(site, options)?;
         (site.agents(options)?, Prompts::load(site.settings().prompts()?.as_deref())?)
     };
     Ok(Parts {
@@ -428,26 +426,7 @@ fn parts(
     })
 }
 
-/// What this clone's configuration has new worktrees made fit with.
-pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
-    let settings = site.settings();
-    let (setup, setup_timeout) = (settings.setup()?, settings.setup_timeout()?);
-    let (check_clean, home) = settings.checks_alone()?;
-    let private_home = home == Home::Private;
-    let mut setup_on = settings.setup_on();
-    if setup_on.is_empty() {
-        setup_on = SETUP_ON.map(ToOwned::to_owned).to_vec();
-    }
-    Ok(Provisioning { copy: settings.copy(), setup, setup_timeout, setup_on, check_clean, private_home })
-}
-
 /// A label of this host: enough to tell two machines apart, no more.
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Whether work of this run goes on in the user's checkout.
-#[must_use]
-pub(super) fn in_checkout(options: &Options) -> bool {
-    options.isolation == Isolation::None
 }

@@ -1,7 +1,7 @@
 //! A new run from where another one was.
 
 use super::authority::approval;
-use super::drive::replay;
+use super::replay::replay;
 use super::{Changes, NewRun, Site};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview;

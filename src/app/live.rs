@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::drive::replay;
-use super::{Changes, STOP_WAIT, Site, now};
+use super::drive::STOP_WAIT;
+use super::new_run::affordable;
+use super::replay::replay;
+use super::{Changes, Site, now};
 use crate::engine::inbox::{self, Message};
 use crate::error::{Error, Result};
 use crate::host::store::RunStore;
@@ -55,7 +57,7 @@ pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<S
     })?;
     let Some(mut wanted) = changes.apply(&options) else { return Ok(None) };
     let given = wanted.clone();
-    super::affordable(site, &wanted)?;
+    affordable(site, &wanted)?;
     let budget = std::mem::replace(&mut wanted.budget, options.budget.clone());
     if wanted != options {
         return Err(Error::usage(format!("{id} is running: what it may spend can change meanwhile, and nothing else"))

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::drive::{ORPHAN_GRACE, provisioning, replay};
-use super::{Site, now, stop_leftovers};
+use super::leftovers::{ORPHAN_GRACE, stop_leftovers};
+use super::replay::replay;
+use super::site::{Site, now, provisioning};
 use crate::agent::prompts::Prompts;
 use crate::engine::dispute::{Dispute, Settled};
 use crate::engine::limits::Limits;

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::drive::{in_checkout, replay_with};
-use super::{Site, branch};
+use super::replay::replay_with;
+use super::site::{Site, branch};
 use crate::error::{Error, Result};
 use crate::ledger::git::read::{self, Noted};
 use crate::ledger::git::{GitLedger, list as records, lock, merged, output as transcripts, preview};
 use crate::run::event::Timestamp;
-use crate::run::goal::RunId;
+use crate::run::goal::{Isolation, RunId};
 use crate::run::view::{RunResult, Status, Tail, WorktreeView};
 use crate::run::{Run, Snapshot};
 
@@ -154,7 +154,7 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
 
 /// The result of a run that is known already.
 pub(super) fn result_of(site: &Site, id: RunId, run: &Run, live: bool, verified: bool) -> Result<RunResult> {
-    let path = if in_checkout(&run.options) {
+    let path = if run.options.isolation == Isolation::None {
         site.repo.work_dir().map(std::path::Path::to_path_buf)
     } else {
         GitLedger::worktree_path(&site.repo, &id)

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::drive::ORPHAN_GRACE;
-use super::{Listed, Site, now, stop_leftovers};
+use super::leftovers::{ORPHAN_GRACE, stop_leftovers};
+use super::{Listed, Site, now};
 use crate::error::{Error, Result};
 use crate::host::store::Bases;
 use crate::ledger::git::removal::{self, Extent};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Site;
-use super::drive::{replay, replay_with};
+use super::replay::{replay, replay_with};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
 use crate::ledger::git::{GitLedger, merged, read, removal};
