@@ -75,7 +75,8 @@
 //!
 //! # Where a change goes
 //!
-//! Arrows point down only, and `tests/layers.rs` holds them to it: a module names those below it in this table.
+//! Arrows point down only, and `tests/layers.rs` holds them to it: a module names those below it in this table. It also
+//! refuses files that need each other in a circle, but for a file and its own submodules.
 //!
 //! | module | what it is | a change that belongs there |
 //! | --- | --- | --- |

@@ -1,4 +1,6 @@
-//! The arrows between the layers point one way, and no file outgrows its reader.
+//! The arrows between the layers point one way, no files need each other in a circle, and no file outgrows its reader.
+
+mod circles;
 
 use std::path::{Path, PathBuf};
 
