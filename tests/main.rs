@@ -55,3 +55,4 @@ mod submodules;
 mod taking;
 mod terminal;
 mod travelling;
+mod words;

@@ -77,7 +77,9 @@ pub fn default_backend(site: &Site) -> (String, Option<String>) {
 /// # Errors
 /// Where there is no such role, or the user's texts cannot be read.
 pub fn prompt(site: &Site, role: &str) -> Result<String> {
-    let known = Role::ALL.into_iter().find(|known| known.name() == role).ok_or_else(|| {
+    // A flag's word stands for what it is chosen for in the end: whoever plans, for the planner.
+    let chosen = Role::CHOICES.iter().find(|(flag, _)| *flag == role).and_then(|(_, roles)| roles.last().copied());
+    let known = Role::ALL.into_iter().find(|known| known.name() == role).or(chosen).ok_or_else(|| {
         let names = Role::ALL.map(Role::name).join(", ");
         Error::usage(format!("there is no role '{role}'")).hint(format!("the roles are {names}"))
     })?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::replay::replay_with;
 use super::site::{Site, branch};
@@ -15,7 +15,7 @@ use crate::run::view::{RunResult, Status, Tail, WorktreeView};
 use crate::run::{Run, Snapshot};
 
 /// A run in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listed {
     /// Where it stands.
     #[serde(flatten)]

@@ -9,6 +9,7 @@ use crate::ledger::git::preview::{self, BranchTip, FileStat};
 use crate::ledger::git::{GitLedger, merged, read, removal};
 use crate::run::Run;
 use crate::run::goal::RunId;
+use crate::run::words;
 use crate::run::work::{CheckResult, Usage};
 
 /// The difference that a run, or one iteration of it, made.
@@ -57,11 +58,12 @@ pub struct History {
 }
 
 /// A run as its reviewer wants to see it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shown {
     /// The run.
     pub run_id: RunId,
     /// Where it stands.
+    #[serde(flatten, serialize_with = "words::state")]
     pub state: String,
     /// The goal, whole.
     pub goal: String,
@@ -78,6 +80,7 @@ pub struct Shown {
     /// Agent calls made.
     pub agent_calls: u64,
     /// What they used.
+    #[serde(flatten, serialize_with = "words::usage")]
     pub usage: Usage,
     /// Seconds of all its sessions together.
     pub seconds: f64,
@@ -90,26 +93,25 @@ pub struct Shown {
     /// Whether its work is in the history of HEAD.
     pub merged: bool,
     /// Where its branch is gone, the command that brings back what was pruned with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
     /// Refs that keep what its workers dropped or would have lost, each with its object.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rescued: Vec<Rescued>,
     /// The files that it changed.
     pub files: Vec<FileStat>,
     /// The command to go on with, where there is one.
     pub next: Option<String>,
     /// What of the log could not be read and was set aside.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
     /// Whether drivers of this clone recorded all of it.
-    #[serde(default)]
     pub verified: bool,
     /// Events in its log that no driver of this clone recorded, and that do not count.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub elsewhere: usize,
     /// Events that a driver of this clone recorded, and that cannot be found any more.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub missing: usize,
 }
 

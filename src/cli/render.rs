@@ -50,9 +50,9 @@ pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     let _ = writeln!(text, "goal:    {}", short(&status.goal, LINE_WIDTH));
     let _ = writeln!(text, "started: {} ago", span(now.since(status.started_at)));
     let _ = writeln!(text, "branch:  {}", self::branch(&status.branch, branch));
-    if status.tokens > 0 {
-        let cost = status.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
-        let _ = writeln!(text, "used:    {}{cost}", count(status.tokens, "token"));
+    if status.spent.tokens > 0 {
+        let cost = status.spent.cost_usd.map_or_else(String::new, |cost| format!(", ${cost:.2}"));
+        let _ = writeln!(text, "used:    {}{cost}", count(status.spent.tokens, "token"));
     }
     if let Some(Awaited { until, why }) = &status.waiting {
         let _ = writeln!(text, "waiting: until {}, {}", until.shown(now, &TimeZone::system()), short(why, LINE_WIDTH));

@@ -230,6 +230,7 @@ fn started(status: &Status, notices: &[String]) -> serde_json::Value {
     let id = &status.run_id;
     let mut view = json!({
         "status": status.state,
+        "state": status.state,
         "run_id": id,
         "branch": status.branch,
         "tail_command": format!("git agentloop tail -f {id}"),

@@ -23,6 +23,7 @@ mod step;
 pub mod text;
 mod timestamp;
 pub mod view;
+pub(crate) mod words;
 pub mod work;
 
 pub use self::snapshot::{Awaited, Snapshot, State};

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use super::amount::Iterations;
 use super::event::{Event, Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Awaited, Snapshot, State};
 use super::text::{count, one_line};
+use super::words::{self, Spent};
 use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
 use super::{Iteration, Run, sanitize};
 
@@ -18,13 +19,14 @@ const NAME: usize = 60;
 const TELLING: usize = 160;
 
 /// A run in short.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     /// The run.
     pub run_id: RunId,
     /// Whether a driver works on it.
     pub running: bool,
     /// Where it stands: a [`State`], or `interrupted` where no driver works on a run that has not ended.
+    #[serde(flatten, serialize_with = "words::state")]
     pub state: String,
     /// What it is doing, or was doing last.
     pub phase: String,
@@ -40,12 +42,9 @@ pub struct Status {
     pub goal: String,
     /// Its branch.
     pub branch: String,
-    /// Tokens that its agents used, in and out together.
-    #[serde(default)]
-    pub tokens: u64,
-    /// What that cost in US dollars, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_usd: Option<f64>,
+    /// What its agents used.
+    #[serde(flatten, serialize_with = "words::spent")]
+    pub spent: Spent,
     /// Whether the goal is reached; absent while that is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<bool>,
@@ -53,10 +52,9 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<String>,
     /// Whether drivers of this clone recorded all of it: of what others say nothing is known.
-    #[serde(default)]
     pub verified: bool,
     /// What it waits for, where it does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Awaited>,
 }
 
@@ -80,8 +78,7 @@ impl Status {
             started_at: snapshot.started,
             goal: snapshot.goal,
             branch,
-            tokens: snapshot.tokens,
-            cost_usd: snapshot.cost_usd,
+            spent: Spent { tokens: snapshot.tokens, cost_usd: snapshot.cost_usd },
             stop_reason: snapshot.stop_reason,
             verified,
             waiting: snapshot.waiting.filter(|_| live),
@@ -149,6 +146,7 @@ pub struct RunResult {
     /// The run.
     pub run_id: RunId,
     /// Where it stands: a [`State`], or `interrupted`.
+    #[serde(flatten, serialize_with = "words::state")]
     pub status: String,
     /// Whether the goal is reached.
     pub completed: bool,
@@ -172,8 +170,10 @@ pub struct RunResult {
     /// Its passes, in order.
     pub history: Vec<Pass>,
     /// What the agents used.
+    #[serde(flatten, serialize_with = "words::usage")]
     pub usage: Usage,
     /// What they used in each role.
+    #[serde(flatten, serialize_with = "words::usage_by_role")]
     pub usage_by_role: BTreeMap<Role, Usage>,
     /// Where the work is.
     pub worktree: Option<WorktreeView>,

@@ -124,7 +124,8 @@ fn a_wait_says_until_when_and_why_and_ends_with_the_budget() {
     );
     let tail = repo.agentloop_with(&["tail", &id], &[("TZ", ZONE)]).expect(0).stdout;
     assert!(
-        tail.contains(&format!(" for codex: {words}")) && tail.contains(&until.strftime(" (until %H:%M) ").to_string())
+        tail.contains(&format!(" for codex, attempt 1 failed: {words}"))
+            && tail.contains(&until.strftime(" (until %H:%M) ").to_string())
             || tail.contains(&until.strftime(" (until %b %-d, %H:%M) ").to_string()),
         "{tail}"
     );

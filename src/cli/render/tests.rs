@@ -1,6 +1,7 @@
 use super::*;
 use crate::run::goal::RunId;
 use crate::run::view::{Pass, WorktreeView};
+use crate::run::words::Spent;
 use crate::run::work::{Review, Usage};
 
 const BRANCH: &str = "agentloop/fix-login-000000";
@@ -17,8 +18,7 @@ fn a_status(state: &str, running: bool) -> Status {
         started_at: Timestamp(0),
         goal: "fix the login\u{1b}[31m page".to_owned(),
         branch: BRANCH.to_owned(),
-        tokens: 0,
-        cost_usd: None,
+        spent: Spent::default(),
         completed: None,
         stop_reason: None,
         verified: true,

@@ -1,0 +1,77 @@
+//! Words that stand for the same thing in JSON: each view has both keys, the one that it always had and the one that flags and
+//! other views use. To be used with `flatten` and `serialize_with`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
+
+use super::choice::Role;
+use super::work::Usage;
+
+/// What a run used, as far as a status knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Spent {
+    /// Tokens that its agents used, in and out together.
+    pub tokens: u64,
+    /// What that cost in US dollars, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+}
+
+/// Usage with the sum of its tokens.
+#[derive(Serialize)]
+struct Summed {
+    #[serde(flatten)]
+    usage: Usage,
+    tokens: u64,
+}
+
+impl From<Usage> for Summed {
+    fn from(usage: Usage) -> Self {
+        Self { usage, tokens: usage.tokens() }
+    }
+}
+
+/// `state`, which results call `status`.
+pub fn state<S: Serializer>(state: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("state", state)?;
+    map.serialize_entry("status", state)?;
+    map.end()
+}
+
+/// `tokens` and `cost_usd`, which results have in `usage`.
+pub fn spent<S: Serializer>(spent: &Spent, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    entries(&mut map, *spent)?;
+    map.serialize_entry("usage", spent)?;
+    map.end()
+}
+
+/// `usage`, of which statuses have `tokens` and `cost_usd`.
+pub fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("usage", &Summed::from(*usage))?;
+    entries(&mut map, Spent { tokens: usage.tokens(), cost_usd: usage.cost_usd })?;
+    map.end()
+}
+
+fn entries<M: serde::ser::SerializeMap>(map: &mut M, spent: Spent) -> Result<(), M::Error> {
+    map.serialize_entry("tokens", &spent.tokens)?;
+    spent.cost_usd.map_or(Ok(()), |cost| map.serialize_entry("cost_usd", &cost))
+}
+
+/// `usage_by_role`, and the same by the flag that chooses who answers the role.
+pub fn usage_by_role<S: Serializer>(roles: &BTreeMap<Role, Usage>, serializer: S) -> Result<S::Ok, S::Error> {
+    let flags = Role::CHOICES.into_iter().filter_map(|(flag, chosen)| {
+        let mut all = chosen.iter().filter_map(|role| roles.get(role));
+        let mut sum = *all.next()?;
+        all.for_each(|usage| sum.add(usage));
+        Some((flag, Summed::from(sum)))
+    });
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("usage_by_role", roles)?;
+    map.serialize_entry("usage_by_flag", &flags.collect::<BTreeMap<&str, Summed>>())?;
+    map.end()
+}
