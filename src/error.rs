@@ -42,9 +42,6 @@ pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option
 }
 
 /// What `text` stands for among the words of a choice.
-///
-/// # Errors
-/// The words, where it is none of them.
 pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant).ok_or_else(|| {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -148,9 +145,6 @@ impl std::error::Error for Error {
 /// Turns any failure into an [`Error`] that says what was being done.
 pub trait Context<T> {
     /// Names what failed; the original error becomes the cause.
-    ///
-    /// # Errors
-    /// The original failure, as the cause of an [`Error::failed`].
     fn context(self, message: impl Into<String>) -> Result<T>;
 }
 

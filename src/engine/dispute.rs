@@ -88,9 +88,6 @@ pub struct Settled {
 impl Dispute {
     /// Has the integrator try, as often as the run's workers may, and says what happens. A usage limit and an overloaded
     /// service are waited out, and are no try.
-    ///
-    /// # Errors
-    /// Where no place can be made for it, or what it leaves cannot be committed.
     pub async fn settle(&self, tell: impl Fn(&str)) -> Result<Settled> {
         let (mut usage, mut error) = (Usage::default(), None);
         let (mut attempt, mut streak, mut reminder) = (1, 0, Reminder::default());

@@ -47,9 +47,6 @@ impl Message {
 }
 
 /// Puts `message` into the inbox of the run that the store keeps `kept` of, whole or not at all.
-///
-/// # Errors
-/// Where it cannot be written.
 pub fn send(kept: &RunStore, name: &str, message: &Message) -> Result<Sent> {
     let text = serde_json::to_vec(message).context("a message cannot be written as JSON")?;
     let inbox = kept.make_dir(INBOX)?;

@@ -129,9 +129,6 @@ pub enum End {
 
 impl Engine {
     /// Opens a new run: `started` is its first fact.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn start(parts: Parts, branch: String, started: RunStarted) -> Result<Self> {
         let engine = Self::new(parts, branch, Run::default());
         engine.recorder.record([started.into()]).await?;
@@ -139,9 +136,6 @@ impl Engine {
     }
 
     /// Takes a run over from the driver before; `resumed` says with which options.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be read or written, or the workspace cannot be made.
     pub async fn resume(parts: Parts, branch: String, run: Run, mut resumed: RunResumed) -> Result<Self> {
         let mut engine = Self::new(parts, branch, run);
         // First: files are written as settings say, and the driver before may have left those of its workers.
@@ -192,9 +186,6 @@ impl Engine {
     }
 
     /// Drives the run to its end, or to questions for the user; and the run as this driver knows it.
-    ///
-    /// # Errors
-    /// Where the record can no longer be written; the run is then as its record says, and can be resumed.
     pub async fn drive(mut self) -> Result<(End, Run)> {
         let mut flight = JoinSet::new();
         // Guidance is on record the moment it comes, however long the step under way takes.

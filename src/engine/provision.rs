@@ -106,9 +106,6 @@ impl Provisioner {
     /// Makes `place`, which was made or is used again, fit to work in, and puts on record what that took; the first of its
     /// ports. `subgoal` is whose it is. A run that is stopped meanwhile goes on without, and whoever resumes it begins here
     /// anew.
-    ///
-    /// # Errors
-    /// Where something cannot be written there, or a setup command fails: whoever worked there would fail of it too.
     pub(super) async fn provision(&self, recorder: &Arc<Recorder>, place: &Path, subgoal: Option<&str>) -> Result<u16> {
         let (run, iteration, isolation) = recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
@@ -128,9 +125,6 @@ impl Provisioner {
 
     /// The same with nothing put on record. Where what it holds `is_work`, so is what set-up changes of it; else that is
     /// restored.
-    ///
-    /// # Errors
-    /// Where something cannot be written there.
     pub(super) async fn fit(
         &self,
         place: &Path,
@@ -166,9 +160,6 @@ impl Provisioner {
 
     /// Makes the run's worktree, which is at `tree`, fit for checks again: without the files that git ignores, where the user
     /// wants that, and set up anew where files that tell what to install have changed since. The setup command that failed.
-    ///
-    /// # Errors
-    /// Where the worktree cannot be read or written.
     pub(super) async fn renew(
         &self,
         recorder: &Arc<Recorder>,

@@ -108,18 +108,12 @@ impl Recorder {
     }
 
     /// Records `facts` as one group, and returns once those that the loop must not go on without are on record.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn record(self: &Arc<Self>, facts: impl IntoIterator<Item = Fact>) -> Result<()> {
         let facts: Vec<Fact> = facts.into_iter().collect();
         self.record_with(|_| (facts, ())).await
     }
 
     /// Records what `decide` makes of the run as it stands, with nothing recorded in between.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn record_with<T>(self: &Arc<Self>, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> Result<T> {
         let (heaviest, value) = self.stamp(decide);
         match heaviest {
@@ -145,18 +139,12 @@ impl Recorder {
     }
 
     /// Puts everything that is waiting on record where the loop must not go on without some of it.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn flush_staged(self: &Arc<Self>) -> Result<()> {
         let must = self.state().pending.iter().any(|event| weight(&event.fact) > Weight::Later);
         if must { self.flush().await } else { Ok(()) }
     }
 
     /// Puts everything that is waiting on record.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn flush(self: &Arc<Self>) -> Result<()> {
         let recorder = Arc::clone(self);
         let flushed = tokio::task::spawn_blocking(move || recorder.flush_now()).await;
@@ -187,9 +175,6 @@ impl Recorder {
     }
 
     /// Ends the recording: everything is on record, and the record is what was recorded, whatever was done to it.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
     pub async fn close(self: &Arc<Self>) -> Result<()> {
         let recorder = Arc::clone(self);
         let closed = tokio::task::spawn_blocking(move || {

@@ -12,9 +12,6 @@ use crate::run::sanitize;
 const REFUSED: u8 = 113;
 
 /// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
-///
-/// # Errors
-/// Where it could not be done. git is to go on all the same.
 pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
     match (event, arguments) {
         ("prepare-commit-msg", [file, rest @ ..]) => {

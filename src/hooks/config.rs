@@ -80,9 +80,6 @@ pub fn holds_hooks(path: &Path) -> bool {
 }
 
 /// Puts our hooks into the file at `path`.
-///
-/// # Errors
-/// Where it cannot be read or written, or somebody else is writing it.
 pub fn put(path: &Path) -> Result<()> {
     if holds_hooks(path) {
         return Ok(());
@@ -94,9 +91,6 @@ pub fn put(path: &Path) -> Result<()> {
 }
 
 /// Takes our hooks out of the file at `path`; whether they were there.
-///
-/// # Errors
-/// Where it cannot be written, or somebody else is writing it.
 pub fn take(path: &Path) -> Result<bool> {
     if !holds_hooks(path) {
         return Ok(false);

@@ -64,9 +64,6 @@ pub enum Standing {
 }
 
 /// How each hook stands in `repo`.
-///
-/// # Errors
-/// Where git's files cannot be found.
 pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
     let own = config_file(repo, Scope::Repository)?;
     let reads = reads_configured().unwrap_or(false);
@@ -117,9 +114,6 @@ fn in_folder(repo: &Repository, folder: &Folder, event: &str) -> Standing {
 }
 
 /// Puts the hooks in place, where nothing of anybody's stands.
-///
-/// # Errors
-/// Where files cannot be written, or the scope cannot be had with this git.
 pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
     let configured = reads_configured()?;
     if scope == Scope::Global && !configured {
@@ -146,9 +140,6 @@ pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
 }
 
 /// Takes the hooks away, wherever they were put; those that went.
-///
-/// # Errors
-/// Where files cannot be written.
 pub fn uninstall(repo: &Repository, scope: Scope) -> Result<Vec<PathBuf>> {
     let mut gone = Vec::new();
     let file = config_file(repo, scope)?;

@@ -30,9 +30,6 @@ impl Authority {
     }
 
     /// Keeps `options` as what was given last.
-    ///
-    /// # Errors
-    /// Where they cannot be written.
     pub fn give(store: &RunStore, options: &Options, allow_nested: bool) -> Result<()> {
         let mut given = Self::read(store).map_or_else(Vec::new, |known| known.options);
         if given.last() != Some(options) {
@@ -45,9 +42,6 @@ impl Authority {
     }
 
     /// Forgets what was given: the user is asked again.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
     pub fn forget(store: &RunStore) -> Result<()> {
         store.forget(FILE)
     }

@@ -222,9 +222,6 @@ impl Store {
     }
 
     /// The store of the clone with this common directory, made where it has none.
-    ///
-    /// # Errors
-    /// Where no store can be written.
     pub fn ensure(common: &Path, bases: &Bases) -> Result<Self> {
         if let Some(found) = Self::find(common, bases) {
             return Ok(found);
@@ -270,9 +267,6 @@ impl Store {
 
     /// Writes the clone's id into its common directory, and the secret into the store, where they are not there: agents can
     /// remove both, and a driver, which knows them, puts them back.
-    ///
-    /// # Errors
-    /// Where they cannot be written.
     pub fn mark(&self, common: &Path) -> io::Result<()> {
         if !private::read(&self.dir.join(SECRET), LIMIT).is_ok_and(|text| text == Some(self.secret.to_line().into())) {
             self.write_secret()?;
@@ -332,18 +326,12 @@ pub struct RunStore {
 
 impl RunStore {
     /// The content of the file `name`; nothing where there is none.
-    ///
-    /// # Errors
-    /// Where it cannot be read.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.dir.join(name);
         private::read(&path, LIMIT).context(format!("cannot read '{}'", path.display()))
     }
 
     /// Replaces the content of the file `name` at once.
-    ///
-    /// # Errors
-    /// Where it cannot be written; then it is as it was.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
         self.make()
@@ -352,9 +340,6 @@ impl RunStore {
     }
 
     /// Removes the file `name`, where it exists.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
     pub fn forget(&self, name: &str) -> Result<()> {
         let path = self.dir.join(name);
         match fs::remove_file(&path) {
@@ -366,9 +351,6 @@ impl RunStore {
     }
 
     /// The directory `name`, made where it does not exist: an inbox, say.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
     pub fn make_dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);
         let made = self.make().and_then(|()| private::make_dir(&path));
@@ -377,9 +359,6 @@ impl RunStore {
     }
 
     /// Opens the file `name` to be read, and appended to, as [`OpenOptions`] do.
-    ///
-    /// # Errors
-    /// Where it cannot be opened, or made.
     pub fn append_to(&self, name: &str) -> Result<File> {
         let path = self.dir.join(name);
         let failed = format!("cannot write '{}'", path.display());
@@ -390,9 +369,6 @@ impl RunStore {
     }
 
     /// Opens the file `name` to be read; nothing where there is none.
-    ///
-    /// # Errors
-    /// Where it cannot be opened.
     pub fn open(&self, name: &str) -> Result<Option<File>> {
         let path = self.dir.join(name);
         private::open(&path, OpenOptions::new().read(true)).context(format!("cannot read '{}'", path.display()))
@@ -405,9 +381,6 @@ impl RunStore {
     }
 
     /// Removes all that is kept of the run.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
     pub fn remove(&self) -> Result<()> {
         private::remove_dir(&self.dir).context(format!("cannot remove '{}'", self.dir.display()))
     }

@@ -22,9 +22,6 @@ const BUILTIN: &[&str] = &[
 ];
 
 /// Reads `text` as a command.
-///
-/// # Errors
-/// Where it is none.
 pub fn read(text: &str) -> Result<Check, Wrong> {
     let wrong = |why: &str| Wrong::new(&text.replace('\0', "\u{fffd}"), format!("a command; it {why}"));
     let command = text.trim();

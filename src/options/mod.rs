@@ -25,9 +25,6 @@ use crate::run::goal::{AgentChoice, Check, Isolation, Options, Role};
 
 impl Changes {
     /// The changes with their paths, which were given in `folder`, as they are written at the top level.
-    ///
-    /// # Errors
-    /// Where one leads out of the repository.
     pub fn seen_from(mut self, folder: &Folder) -> Result<Self, Wrong> {
         if let Some(protect) = &mut self.protect {
             for pathspec in protect {
@@ -118,9 +115,6 @@ impl Settings {
     }
 
     /// The options of a run: those that are `given`, else what the user has set.
-    ///
-    /// # Errors
-    /// Where what the user has set is not valid.
     pub fn options(&self, given: &Changes) -> Result<Options> {
         let mut all = given.clone();
         for entry in TABLE {
@@ -137,17 +131,11 @@ impl Settings {
     }
 
     /// Who answers, with the model where the setting names one; `auto` picks.
-    ///
-    /// # Errors
-    /// Where the value is no agent.
     pub fn agent(&self) -> Result<AgentChoice> {
         self.get(Id::Backend).map(Option::unwrap_or_default)
     }
 
     /// Who answers a role instead.
-    ///
-    /// # Errors
-    /// Where a value is no agent.
     pub fn roles(&self) -> Result<BTreeMap<Role, AgentChoice>> {
         let roles = Changes {
             planner: self.get(Id::Planner)?,
@@ -160,41 +148,26 @@ impl Settings {
     }
 
     /// Where workers work.
-    ///
-    /// # Errors
-    /// Where the value is none of the words.
     pub fn isolation(&self) -> Result<Isolation> {
         self.get(Id::Isolation).map(Option::unwrap_or_default)
     }
 
     /// The checks, in order.
-    ///
-    /// # Errors
-    /// Where one is no command.
     pub fn verify(&self) -> Result<Vec<Check>> {
         self.get(Id::Verify).map(Option::unwrap_or_default)
     }
 
     /// How long one call of an agent may take.
-    ///
-    /// # Errors
-    /// Where the value is no duration.
     pub fn timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::Timeout)
     }
 
     /// How long a run may take.
-    ///
-    /// # Errors
-    /// Where the value is no duration.
     pub fn max_seconds(&self) -> Result<Option<Seconds>> {
         self.get(Id::MaxSeconds)
     }
 
     /// How long one check may take.
-    ///
-    /// # Errors
-    /// Where the value is no duration.
     pub fn verify_timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::VerifyTimeout)
     }
@@ -212,17 +185,11 @@ impl Settings {
     }
 
     /// Commands that are run once in each new worktree, in order.
-    ///
-    /// # Errors
-    /// Where one is no command.
     pub fn setup(&self) -> Result<Vec<Check>> {
         self.get(Id::Setup).map(Option::unwrap_or_default)
     }
 
     /// How long one setup command may take.
-    ///
-    /// # Errors
-    /// Where the value is no duration.
     pub fn setup_timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::SetupTimeout)
     }
@@ -234,17 +201,11 @@ impl Settings {
     }
 
     /// Whether ignored files are removed before checks, and the HOME that checks have.
-    ///
-    /// # Errors
-    /// Where a value is none of its words.
     pub fn checks_alone(&self) -> Result<(bool, Home)> {
         Ok((self.get(Id::CheckClean)?.unwrap_or(false), self.get(Id::CheckHome)?.unwrap_or_default()))
     }
 
     /// How runs are kept.
-    ///
-    /// # Errors
-    /// Where a value is none of its words.
     pub fn preferences(&self) -> Result<Preferences> {
         Ok(Preferences {
             durability: self.get(Id::Durable)?.unwrap_or_default(),
@@ -256,17 +217,11 @@ impl Settings {
     }
 
     /// Whether a worker may start runs.
-    ///
-    /// # Errors
-    /// Where the value is neither yes nor no.
     pub fn allow_nested(&self) -> Result<bool> {
         Ok(self.get(Id::AllowNested)?.unwrap_or(false))
     }
 
     /// Whether the pre-push hook sends the records of what is pushed.
-    ///
-    /// # Errors
-    /// Where the value is neither yes nor no.
     pub fn push_notes(&self) -> Result<bool> {
         Ok(self.get(Id::PushNotes)?.unwrap_or(true))
     }
@@ -278,9 +233,6 @@ impl Settings {
     }
 
     /// A folder of prompts that replace the built-in ones.
-    ///
-    /// # Errors
-    /// Where there is no such folder.
     pub fn prompts(&self) -> Result<Option<PathBuf>> {
         match self.path(Id::Prompts)? {
             Some(path) if !path.is_dir() => {
@@ -291,9 +243,6 @@ impl Settings {
     }
 
     /// Bytes of an iteration's diff that the reviewer sees.
-    ///
-    /// # Errors
-    /// Where the value is not a number.
     pub fn review_bytes(&self) -> Result<usize> {
         self.get(Id::ReviewBytes).map(Option::unwrap_or_default)
     }

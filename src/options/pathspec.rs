@@ -4,9 +4,6 @@ use super::wrong::Wrong;
 use crate::run::folder::Folder;
 
 /// `pathspec`, which was given in `folder`, as it is written at the top level.
-///
-/// # Errors
-/// Where it leads out of the repository.
 pub fn from_top(folder: &Folder, pathspec: &str) -> Result<String, Wrong> {
     let outside = || Wrong::new(pathspec, "files inside the repository");
     let below = |path: &str, literal: bool| join(folder, path, literal).ok_or_else(outside);

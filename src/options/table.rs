@@ -163,9 +163,6 @@ macro_rules! table {
 
         impl Changes {
             /// Reads the option `id` from `texts`.
-            ///
-            /// # Errors
-            /// The text that is no value of it.
             pub fn set(&mut self, id: Id, texts: &[String]) -> Result<(), Wrong> {
                 match id {
                     $(Id::$id => self.$field = Some(<$type as Value>::read(texts)?),)*

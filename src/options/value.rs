@@ -51,9 +51,6 @@ pub trait Value: Sized {
     const KIND: Kind;
 
     /// Reads a value from its texts; of an option that is not several, the last one counts.
-    ///
-    /// # Errors
-    /// The text that is no value.
     fn read(texts: &[String]) -> Result<Self, Wrong>;
 }
 

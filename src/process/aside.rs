@@ -45,9 +45,6 @@ pub fn outliving(program: impl AsRef<OsStr>) -> Command {
 }
 
 /// Starts it; it is not taken for something that a call left behind.
-///
-/// # Errors
-/// Where it cannot be started.
 pub fn spawn_aside(command: &mut Command) -> io::Result<Child> {
     tree::detach(|| {
         command.spawn().map(|child| {
@@ -59,18 +56,12 @@ pub fn spawn_aside(command: &mut Command) -> io::Result<Child> {
 }
 
 /// Runs it to its end and returns what it printed.
-///
-/// # Errors
-/// Where it cannot be started or read.
 pub fn output(command: &mut Command) -> io::Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn_aside(command)?.wait_with_output()
 }
 
 /// Asks a process of ours to come to its end.
-///
-/// # Errors
-/// Where it cannot be signalled; that it is gone already is none.
 pub fn terminate(pid: u32) -> Result<()> {
     let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
     let told = rustix::process::kill_process(process, rustix::process::Signal::TERM)

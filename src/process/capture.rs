@@ -119,9 +119,6 @@ pub struct Spool {
 
 impl Spool {
     /// Creates the file, or empties it.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
     pub fn create(transcript: &Transcript) -> io::Result<Self> {
         Self::with_half(transcript, SPOOL_HALF)
     }
@@ -162,9 +159,6 @@ impl Spool {
     }
 
     /// Writes what was held back, and puts a tail that went round in order, after a line that says how many bytes were cut before it.
-    ///
-    /// # Errors
-    /// The first write that failed, or a failure to put the tail in order.
     pub fn finish(mut self) -> io::Result<()> {
         for source in [Source::Stdout, Source::Stderr] {
             let mut clean = Vec::new();

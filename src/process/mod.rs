@@ -158,27 +158,17 @@ impl std::error::Error for SpawnError {
 /// Runs a program until it and everything it started have ended. It is stopped when `cancel` is cancelled, and when its
 /// time is over: SIGTERM for its whole tree, [`GRACE`], then SIGKILL for what is left. Where `cancel` is cancelled
 /// already, nothing is started. Dropping the future kills the tree without grace.
-///
-/// # Errors
-/// A program that cannot be started, and a spool file that cannot be created. Failures of the program itself are
-/// in [`Finished`].
 pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
     run_heard(spec, cancel, &mut |_, _| {}).await
 }
 
 /// The same, with `hear` called for everything that the program writes, as it comes: whoever hears enough cancels.
-///
-/// # Errors
-/// Those of [`run`].
 pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'_>) -> Result<Finished, SpawnError> {
     attend(spec, cancel, hear, None).await
 }
 
 /// The same for a program that is talked with: instead of what the spec says it reads what comes out of `said`, until
 /// that is an empty text or nobody is left to say anything.
-///
-/// # Errors
-/// Those of [`run`].
 pub async fn converse(
     spec: Spec,
     cancel: &CancellationToken,
@@ -269,9 +259,6 @@ pub async fn stop_leftovers(left: &Leftovers<'_>, grace: Duration) -> usize {
 
 /// Writes down in `file` the processes that descend from us, for [`stop_leftovers`]; `known` is what it wrote last. Linux
 /// only; elsewhere nothing happens.
-///
-/// # Errors
-/// Where the file cannot be written.
 pub fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
     tree::list_descendants(file, known)
 }
