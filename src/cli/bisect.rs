@@ -1,7 +1,9 @@
 //! `bisect`.
 
 use super::args::BisectArgs;
-use super::{print, render, say, stop_on_signals, with_runtime};
+use super::driving::{stop_on_signals, with_runtime};
+use super::say::say;
+use super::{print, render};
 use crate::app::{self, Bisected, Site, Tried};
 use crate::error::{Error, Result};
 

@@ -4,10 +4,10 @@ use clap::{Arg, Command, CommandFactory as _};
 
 use super::args::Cli;
 use super::print;
-use super::sanitize::short;
 use crate::app::{self, Site};
 use crate::error::Result;
 use crate::options::{Kind, TABLE};
+use crate::run::sanitize::short;
 
 /// Longest explanation beside a word, in characters.
 const WIDTH: usize = 60;

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, Write};
 
-use super::{print, sanitize};
+use super::print;
 use crate::error::{Context as _, Result};
 use crate::interaction::{Answers, Interaction};
+use crate::run::sanitize;
 
 /// What an answer that is left empty says.
 const BEST_JUDGEMENT: &str = "use your best judgement";

@@ -11,14 +11,15 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::live::{Live, Stream};
-use super::sanitize::short;
-use super::{paint, print, sanitize, story};
+use super::{paint, print, story};
 use crate::app;
 use crate::engine::Watch;
 use crate::run::Run;
 use crate::run::event::{Event, Fact, Timestamp};
 use crate::run::goal::Role;
 use crate::run::retries::{Retries, Trouble, Turn};
+use crate::run::sanitize;
+use crate::run::sanitize::short;
 
 /// Longest description beside a running time, in characters; the terminal may cut it further.
 const WIDTH: usize = 100;

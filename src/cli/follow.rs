@@ -6,12 +6,14 @@ use std::time::Instant;
 
 use super::args::{OutputArgs, ResultArgs, TailArgs};
 use super::display::{Display, Lines, Mode};
+use super::say::{TIMED_OUT, page, say, say_result, warn_of_set_aside};
 use super::transcript::Rendering;
-use super::{TIMED_OUT, page, paint, print, render, sanitize, say, say_result, warn_of_set_aside};
+use super::{paint, print, render};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::{Error, Result};
 use crate::run::Run;
+use crate::run::sanitize;
 
 /// After how many looks at a transcript it asks whether the worker is still at it.
 const ASK_EVERY: u32 = 10;

@@ -1,7 +1,9 @@
 //! `steer` and `fork`.
 
 use super::args::{ForkArgs, SteerArgs};
-use super::{drive_here, goal, notice, options, print, say_status};
+use super::driving::{drive_here, notice};
+use super::say::say_status;
+use super::{goal, options, print};
 use crate::app::{self, Fork, Site};
 use crate::error::{Error, Result};
 use crate::options::Changes;

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use super::render::table;
-use super::sanitize::line;
 use crate::agent::probe::{Examined, LoggedIn};
 use crate::app::{Doctor, Health};
+use crate::run::sanitize::line;
 
 /// The backends, a row each; below them what to do about those that cannot be used.
 #[must_use]

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use super::args::{HooksArgs, HooksVerb};
-use super::{print, sanitize, say};
+use super::print;
+use super::say::say;
 use crate::app::{self, Site};
 use crate::error::Result;
 use crate::hooks::{self, Hook, Scope, Standing};
+use crate::run::sanitize;
 
 /// Puts hooks in place, takes them away, says how they stand. Exits with 1 where one is not in place that should be.
 ///

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::render::span;
-use super::sanitize::short;
+use crate::run::sanitize::short;
 
 /// How often running times are drawn anew.
 const TICK: Duration = Duration::from_millis(200);

@@ -7,6 +7,7 @@ mod bisect;
 mod complete;
 mod console;
 mod display;
+mod driving;
 mod follow;
 mod fork;
 mod goal;
@@ -25,6 +26,7 @@ mod print;
 mod render;
 mod restore;
 mod review;
+mod say;
 mod share;
 mod shown;
 mod story;
@@ -32,34 +34,21 @@ mod take;
 mod transcript;
 mod usage;
 
-use std::future::Future;
 use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::args::{Cli, Driving, Json, McpArgs, PromptsArgs, ResumeArgs, RunArgs, RunJson, Verb};
-use self::console::Console;
-use self::display::{Display, Mode};
+use self::driving::{drive_here, notice, stop_on_signals, with_runtime};
+use self::say::{ERROR, say, say_status};
 use self::usage::Refusal;
-use crate::app::{self, Changes, Drive, NewRun, Site};
+use crate::app::{self, Changes, Site};
 use crate::error::{Context as _, Error, Result};
-use crate::interaction::{Interaction, Suspend};
-use crate::process;
 use crate::run::goal::{Asking, Role};
 use crate::run::sanitize;
-use crate::run::view::{RunResult, Status};
-
-/// What a usage error, a failure of ours and a failed run exit with.
-const ERROR: u8 = 2;
-/// What a wait exits with that ends before its run, as timeout(1) has it.
-const TIMED_OUT: u8 = 124;
-/// What a run that the user stopped exits with.
-const CANCELLED: u8 = 4;
 
 /// How long one waits before one is told what for.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -224,16 +213,6 @@ fn run(site: &Site, arguments: &RunArgs) -> Result<u8> {
     drive_here(driving, console, |drive| app::run(site, new, drive))
 }
 
-/// Says what the user should know before `new` begins.
-fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
-    if !driving.quiet {
-        for notice in app::notices(site, new)? {
-            print::note(&notice);
-        }
-    }
-    Ok(())
-}
-
 fn resume(site: &Site, arguments: &ResumeArgs) -> Result<u8> {
     let driving = arguments.driving;
     let (isolation, take_over, force) = (arguments.isolation, arguments.take_over, arguments.force);
@@ -284,148 +263,4 @@ fn mcp(arguments: &McpArgs, serve: Serve) -> Result<u8> {
     }
     serve(arguments.repo.as_deref())?;
     Ok(0)
-}
-
-/// Drives a run in this process, shows it, and prints what it comes to.
-fn drive_here<F>(driving: Driving, console: bool, verb: impl FnOnce(Drive) -> F) -> Result<u8>
-where
-    F: Future<Output = Result<RunResult>>,
-{
-    let mode = Mode::for_run(driving.quiet, driving.progress);
-    // The result tells the end, unless the person who looks on does not see it.
-    let closing = driving.json || (print::person_listens() && !print::person_reads());
-    let display = Arc::new(Display::new(mode, closing));
-    let interaction: Arc<dyn Interaction> = if console { Arc::new(Console) } else { Arc::new(Suspend) };
-    let cancel = CancellationToken::new();
-    let drive = Drive { interaction, watch: Arc::clone(&display) as _, cancel: cancel.clone() };
-    let driven = with_runtime(async {
-        let (teller, left) = (Arc::clone(&display), Arc::clone(&display));
-        stop_on_signals(cancel, move |line| teller.note(line), move || left.close())?;
-        verb(drive).await
-    });
-    display.close();
-    say_result(&driven?, driving.json)
-}
-
-/// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process and what it has at work. A
-/// terminal that is closed says so more than once, and is as good as the first. `leave` comes before the second one's end.
-fn stop_on_signals(
-    cancel: CancellationToken,
-    tell: impl Fn(&str) + Send + 'static,
-    leave: impl Fn() + Send + 'static,
-) -> Result<()> {
-    let listen = |kind| signal(kind).context("signals cannot be listened to");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let mut hangup = process::hangup_ends_us().then(|| listen(SignalKind::hangup())).transpose()?;
-    tokio::spawn(async move {
-        // The token says nothing here: a run that comes to its end cancels it too.
-        let mut asked = false;
-        loop {
-            let by_person = tokio::select! {
-                _ = interrupt.recv() => true,
-                _ = terminate.recv() => true,
-                Some(()) = async { hangup.as_mut()?.recv().await } => false,
-            };
-            if asked && by_person {
-                process::kill_calls();
-                leave();
-                std::process::exit(CANCELLED.into());
-            }
-            if asked {
-                continue;
-            }
-            asked = true;
-            cancel.cancel();
-            tell("stopping: the work so far is being committed; a second Ctrl-C leaves at once");
-        }
-    });
-    Ok(())
-}
-
-fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("the runtime cannot be started")?;
-    let done = runtime.block_on(work);
-    // A thread that waits for a line of the terminal holds nobody up.
-    runtime.shutdown_background();
-    done
-}
-
-/// Prints a view: as JSON, or as `text` says it.
-fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Result<String>) -> Result<u8> {
-    let text = if as_json { render::json(view, print::person_reads())? } else { paint::out(text()?) };
-    page(&text).map(|()| 0)
-}
-
-/// Shows an answer, by the user's pager where it is longer than a screen.
-fn page(text: &str) -> Result<()> {
-    if text.lines().count() <= pager::SCREEN {
-        return print::out(text).map(|_| ());
-    }
-    let mut pager = pager::Pager::start();
-    pager.show(text)?;
-    pager.close();
-    Ok(())
-}
-
-fn say_status(site: &Site, status: &Status, json: bool) -> Result<u8> {
-    if !json {
-        warn_of_set_aside(app::set_aside(site, Some(status.run_id.as_str()))?.as_deref());
-    }
-    say(json, status, || {
-        let branch = app::branch_here(site, &status.run_id);
-        Ok(render::status(status, branch.as_deref(), app::now()))
-    })
-}
-
-/// Warns of lines of the log that could not be read.
-fn warn_of_set_aside(notice: Option<&str>) {
-    if let Some(notice) = notice {
-        print::note(&format!("warning: {notice}"));
-    }
-}
-
-fn say_result(result: &RunResult, json: bool) -> Result<u8> {
-    if !json {
-        warn_of_set_aside(result.set_aside.as_deref());
-    }
-    say(json, result, || Ok(render::result(result)))?;
-    Ok(exit_code(&result.status))
-}
-
-/// What a run in `state` exits with.
-fn exit_code(state: &str) -> u8 {
-    match state {
-        "stopped" => 1,
-        "failed" | "interrupted" => ERROR,
-        "needs_input" => 3,
-        "cancelled" => CANCELLED,
-        _ => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::State;
-
-    #[test]
-    fn exit_codes_are_the_contract_s() {
-        let codes = [
-            (State::Running, 0),
-            (State::Waiting, 0),
-            (State::Completed, 0),
-            (State::Stopped, 1),
-            (State::Failed, 2),
-            (State::NeedsInput, 3),
-            (State::Cancelled, 4),
-        ];
-        for (state, code) in codes {
-            assert_eq!(exit_code(state.name()), code, "{state}");
-        }
-        assert_eq!(exit_code("interrupted"), 2);
-    }
 }

@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::{print, sanitize};
+use super::print;
 use crate::app::Git;
 use crate::error::{Context as _, Result};
 use crate::process;
+use crate::run::sanitize;
 
 /// Lines that every terminal shows at once.
 pub const SCREEN: usize = 23;

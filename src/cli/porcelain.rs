@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::sanitize::line;
 use crate::app::Listed;
+use crate::run::sanitize::line;
 use crate::run::view::Status;
 
 /// A run in a few characters: `running 2/4`.

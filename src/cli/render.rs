@@ -6,7 +6,6 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::paint;
-use super::sanitize::{self, line, lines, short};
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::options::{Origin, Setting};
@@ -14,6 +13,7 @@ use crate::run::Awaited;
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
 use crate::run::goal::RunId;
+use crate::run::sanitize::{self, line, lines, short};
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;

@@ -1,9 +1,10 @@
 //! Bringing back a run that was put away.
 
 use super::args::RestoreArgs;
-use super::{sanitize, say};
+use super::say::say;
 use crate::app::{self, Site};
 use crate::error::Result;
+use crate::run::sanitize;
 
 /// Undoes a discard or a prune.
 ///

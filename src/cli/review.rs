@@ -2,7 +2,8 @@
 
 use super::args::{DiffArgs, LogArgs, ShowArgs};
 use super::pager::Pager;
-use super::{paint, print, render, warn_of_set_aside};
+use super::say::warn_of_set_aside;
+use super::{paint, print, render};
 use crate::app::{self, Git, Site};
 use crate::error::{Error, Result};
 use crate::process;

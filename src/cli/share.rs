@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 
 use super::args::SyncArgs;
-use super::{sanitize, say};
+use super::say::say;
 use crate::app::{self, Diverged, Site, SyncReport};
 use crate::error::Result;
 use crate::run::goal::RunId;
+use crate::run::sanitize;
 
 /// Exchanges runs with a remote. Exits with 1 where a run went on in two places, or the remote did not take something.
 ///

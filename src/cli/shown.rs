@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::paint;
 use super::render::{branch, check_lines, span};
-use super::sanitize::{lines, short};
 use crate::app::{self, Shown};
+use crate::run::sanitize::{lines, short};
 use crate::run::text::count;
 
 /// Longest summary, in characters: it holds the line that tells why a check failed.

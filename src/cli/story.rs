@@ -6,11 +6,11 @@ use jiff::tz::TimeZone;
 
 use super::paint;
 use super::render::{check_lines, span};
-use super::sanitize::{lines, short};
 use crate::run::Run;
 use crate::run::event::{AgentFinished, Conflicted, Event, Fact, Integrated, Provisioned, Timestamp, Unheard, Waiting};
 use crate::run::goal::{Asking, Budget, Role, StopReason};
 use crate::run::retries::Trouble;
+use crate::run::sanitize::{lines, short};
 use crate::run::text::{count, waiting_for};
 use crate::run::work::{CheckResult, Review, Verification};
 

@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use tokio_util::sync::CancellationToken;
 
 use super::args::{DiscardArgs, MergeArgs, PruneArgs};
-use super::{ERROR, print, render, sanitize, say, stop_on_signals, with_runtime};
+use super::driving::{stop_on_signals, with_runtime};
+use super::say::{ERROR, say};
+use super::{print, render};
 use crate::app::{self, Merge, Prunable, Removal, Site, Way};
 use crate::error::{Error, Result};
+use crate::run::sanitize;
 
 /// Takes a run's work into the user's branch; exits as git does.
 ///

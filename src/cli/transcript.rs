@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::paint;
-use super::sanitize::{lines, short};
 use crate::agent::stream::{Part, Reader};
+use crate::run::sanitize::{lines, short};
 use crate::run::text::count;
 
 /// Columns of a label.
