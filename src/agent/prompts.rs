@@ -2,11 +2,14 @@
 //!
 //! What users and agents wrote stands between tags and is clipped: it is data, and no amount of it crowds out the task.
 
+mod brief;
 mod integrate;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+pub use self::brief::Brief;
+use self::brief::{LONG, MIDDLE, SHORT, section};
 pub use self::integrate::{Between, Conflict, Side, integrate};
 
 use crate::error::{Context as _, Error, Result};
@@ -18,12 +21,6 @@ use crate::run::work::{Subgoal, Verification, one_line};
 /// Longest replacement of a role's text, in bytes. Agents take it as one argument, and Linux ends those at 128 KiB
 /// (`MAX_ARG_STRLEN`, execve(2)).
 const LONGEST_SYSTEM: usize = 64 << 10;
-/// What a goal may take in a prompt, in bytes; the same for a review's diff.
-const LONG: usize = 256 << 10;
-/// What workers' reports, criteria, clarifications and feedback may take each.
-const MIDDLE: usize = 64 << 10;
-/// What one check's output, a list of subgoals or an error may take.
-const SHORT: usize = 8 << 10;
 /// How much of another worker's subgoal a worker is told, in characters.
 const SIBLING: usize = 200;
 
@@ -113,66 +110,6 @@ fn built_in(role: Role) -> &'static str {
         Role::Reviewer => include_str!("prompts/reviewer.md"),
         Role::Integrator => include_str!("prompts/integrator.md"),
     }
-}
-
-/// What every prompt begins with.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Brief<'a> {
-    /// The goal.
-    pub goal: &'a str,
-    /// The success criteria; empty where there are none yet.
-    pub criteria: &'a str,
-    /// Questions and their answers.
-    pub clarifications: &'a [(String, String)],
-    /// The iteration, 0 during intake.
-    pub iteration: u32,
-    /// How many iterations there may be.
-    pub max_iterations: u32,
-    /// What the last iteration left to do; empty where there was none.
-    pub feedback: &'a str,
-    /// Whether `npx playwright test` is one of the checks.
-    pub playwright: bool,
-}
-
-impl Brief<'_> {
-    /// The goal and all that belongs to it, a section each.
-    fn goal(&self) -> String {
-        let mut text = section("goal", self.goal, LONG);
-        if !self.criteria.trim().is_empty() {
-            text.push_str(&section("criteria", self.criteria, MIDDLE));
-        }
-        if !self.clarifications.is_empty() {
-            let mut answers = String::new();
-            for (question, answer) in self.clarifications {
-                let _ = writeln!(answers, "Q: {}\nA: {}", question.trim(), answer.trim());
-            }
-            text.push_str(&section("clarifications", &answers, MIDDLE));
-        }
-        text
-    }
-
-    fn feedback(&self) -> String {
-        if self.feedback.trim().is_empty() {
-            return String::new();
-        }
-        format!("What the last iteration left to do:\n\n{}", section("feedback", self.feedback, MIDDLE))
-    }
-
-    fn round(&self) -> String {
-        format!("This is iteration {} of at most {}.\n\n", self.iteration, self.max_iterations)
-    }
-}
-
-/// `text` between tags that do not occur in it, and a blank line.
-fn section(name: &str, text: &str, limit: usize) -> String {
-    let text = clip(text.trim(), limit);
-    let mut tag = name.to_owned();
-    let mut number = 1_u64;
-    while text.contains(&format!("{tag}>")) {
-        number *= 2; // doubled, so that a text with every tag in it cannot make this long
-        tag = format!("{name}-{number}");
-    }
-    format!("<{tag}>\n{text}\n</{tag}>\n\n")
 }
 
 /// Asks for success criteria.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Brief, LONG, MIDDLE, SHORT, section};
+use super::brief::{Brief, LONG, MIDDLE, SHORT, section};
 use crate::run::event::clip;
 use crate::run::work::Subgoal;
 
