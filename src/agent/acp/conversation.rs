@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use self::turn::Answer;
-use super::Text;
+use super::lines::Text;
 use crate::agent::explain::{self, SAID};
 use crate::agent::program::{combined, end_of};
 use crate::agent::story::Story;
@@ -16,6 +16,8 @@ use crate::agent::{Request, Response};
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage, one_line};
 
+/// What goes wrong with a command that speaks something else.
+pub(super) const SPEAKS: &str = "see that the command speaks the Agent Client Protocol on its standard input and output: many agents want an option for it, such as 'gemini --acp' or 'opencode acp'";
 /// The version of the protocol that we speak.
 const VERSION: u64 = 1;
 /// The error of an agent that nobody has logged in to (the protocol's schema, `ErrorCode`).
@@ -315,7 +317,7 @@ impl<'r> Conversation<'r> {
             FailureKind::UnknownModel if !self.models.is_empty() => {
                 Some(format!("it offers {}", self.models.join(", ")))
             }
-            FailureKind::Protocol => Some(super::SPEAKS.to_owned()),
+            FailureKind::Protocol => Some(SPEAKS.to_owned()),
             _ => None,
         };
         failure

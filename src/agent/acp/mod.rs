@@ -10,6 +10,7 @@
 //! that come with it, and because it reads lines of any length into memory.
 
 mod conversation;
+mod lines;
 mod permission;
 
 use std::path::Path;
@@ -21,7 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::conversation::{Conversation, Progress};
+use self::conversation::{Conversation, Progress, SPEAKS};
+use self::lines::{Lines, Text};
 use super::explain;
 use super::program::{Invocation, end_of, how_it_ended, late, unstarted, with_words};
 use super::template::Template;
@@ -31,9 +33,6 @@ use crate::process::{self, Finished, Source, Spec, Status};
 use crate::run::goal::ACP;
 use crate::run::work::{Failure, FailureKind};
 
-/// What goes wrong with a command that speaks something else.
-const SPEAKS: &str = "see that the command speaks the Agent Client Protocol on its standard input and output: many agents want an option for it, such as 'gemini --acp' or 'opencode acp'";
-
 /// How long an agent may take until it has opened a session. Programs that are fetched first take a while.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// How long it has to end a turn that is cancelled before its processes are told to end.
@@ -42,8 +41,6 @@ const CANCELLED: Duration = Duration::from_secs(2);
 const LEAVE: Duration = Duration::from_secs(2);
 /// Messages to an agent that it has not read: one that asks and asks and never listens is let go of.
 const UNREAD: usize = 1024;
-/// The longest message that is read, in bytes.
-const LONGEST: usize = 8 << 20;
 /// Bytes of each output stream that are kept for what a failure says.
 const KEEP: usize = 64 << 10;
 
@@ -262,46 +259,6 @@ impl Ear<'_, '_> {
         }
         let now = lock(line.talk).progress();
         self.tell.send_if_modified(|before| std::mem::replace(before, now) != now);
-    }
-}
-
-/// A line of an agent's output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Text<'a> {
-    Whole(&'a [u8]),
-    /// The beginning of one that is longer than a message may be.
-    Long(&'a [u8]),
-}
-
-/// Puts lines together from what comes, each in bounded room.
-#[derive(Default)]
-struct Lines {
-    line: Vec<u8>,
-    is_long: bool,
-}
-
-impl Lines {
-    fn hear(&mut self, bytes: &[u8], mut each: impl FnMut(Text<'_>)) {
-        let mut parts = bytes.split(|byte| *byte == b'\n');
-        let last = parts.next_back().unwrap_or_default();
-        for part in parts {
-            self.add(part);
-            self.end(&mut each);
-        }
-        self.add(last);
-    }
-
-    fn add(&mut self, part: &[u8]) {
-        let room = LONGEST - self.line.len();
-        self.is_long |= part.len() > room;
-        self.line.extend_from_slice(&part[..part.len().min(room)]);
-    }
-
-    fn end(&mut self, mut each: impl FnMut(Text<'_>)) {
-        let is_long = std::mem::take(&mut self.is_long);
-        each(if is_long { Text::Long(&self.line) } else { Text::Whole(&self.line) });
-        self.line.clear();
-        self.line.shrink_to(KEEP);
     }
 }
 
