@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, name_files, on_ledger};
+use super::Engine;
+use super::on_ledger::on_ledger;
+use super::remarks::name_files;
 use crate::error::{Context as _, Result};
 use crate::run::Step;
 use crate::run::event::BaselineTaken;

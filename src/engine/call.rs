@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::Engine;
 use super::command::{PORT, variables};
 use super::entering::enter;
 use super::limits::Limits;
+use super::on_ledger::on_ledger;
 use super::recorder::Recorder;
-use super::{Engine, on_ledger};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts::{self, Brief};
 use crate::agent::{Agent, Request, Response, Transcript};

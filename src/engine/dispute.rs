@@ -14,7 +14,7 @@ use super::command::{Commands, Job, PORT, variables};
 use super::entering::enter;
 use super::integrate::SIDE_BYTES;
 use super::limits::Limits;
-use super::on_ledger;
+use super::on_ledger::on_ledger;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
 use super::waiting::SLICE;

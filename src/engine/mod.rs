@@ -12,10 +12,12 @@ pub mod inbox;
 mod integrate;
 mod last_words;
 pub mod limits;
+mod on_ledger;
 mod ports;
 mod provision;
 mod reader;
 mod recorder;
+mod remarks;
 mod review;
 mod shared;
 mod verify;
@@ -34,46 +36,31 @@ use self::command::Commands;
 use self::inbox::Inbox;
 use self::last_words::last_words;
 use self::limits::Limits;
+use self::on_ledger::on_ledger;
 use self::ports::Ports;
 use self::provision::Provisioner;
 pub use self::provision::{Provisioning, SETUP_ON};
-pub use self::recorder::{Clock, Recorder};
+pub use self::recorder::{Clock, Recorder, Unwatched, Watch};
+use self::remarks::changed_later;
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::store::RunStore;
 use crate::interaction::Interaction;
 use crate::ledger::{Adopted, Draft, Found, Ledger, PROCESSES};
 use crate::process;
 use crate::redact::Redactor;
 use crate::run::event::{
-    AnswersGiven, Checkpointed, Event, Fact, Integrated, IterationFinished, IterationStarted, PhaseChanged,
-    RunCancelled, RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
+    AnswersGiven, Checkpointed, Fact, Integrated, IterationFinished, IterationStarted, PhaseChanged, RunCancelled,
+    RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
 };
 use crate::run::goal::StopReason;
 use crate::run::id::SessionId;
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
-use crate::run::text::a_few;
 use crate::run::{Intake, Phase, Run, Step};
 
-/// Files that a remark names.
-const NAMED_FILES: usize = 10;
 /// How often a driver looks whether agents changed what could harm.
 const LOOKS_OUT: std::time::Duration = std::time::Duration::from_millis(250);
-
-/// Sees every fact of a run as it is recorded.
-pub trait Watch: Send + Sync {
-    /// `event` was recorded; `run` is the run with it.
-    fn event(&self, run: &Run, event: &Event);
-}
-
-/// Sees nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Unwatched;
-
-impl Watch for Unwatched {
-    fn event(&self, _run: &Run, _event: &Event) {}
-}
 
 /// Everything a driver needs beside the run.
 pub struct Parts {
@@ -453,15 +440,6 @@ async fn look_out(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
     }
 }
 
-/// Runs git's work where it does not hold up agents and checks.
-async fn on_ledger<T: Send + 'static>(
-    ledger: &Arc<dyn Ledger>,
-    work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let ledger = Arc::clone(ledger);
-    tokio::task::spawn_blocking(move || work(&*ledger)).await.context("the ledger's thread died")?
-}
-
 impl Found {
     fn name(self) -> &'static str {
         match self {
@@ -469,17 +447,6 @@ impl Found {
             Self::Kept => "kept",
         }
     }
-}
-
-/// What checks or the reviewer changed after the tree was written belongs to the next iteration, and is said.
-fn changed_later(files: &[String]) -> Vec<String> {
-    let remark = format!("changed after the checks began, so not in this checkpoint: {}", name_files(files));
-    if files.is_empty() { Vec::new() } else { vec![remark] }
-}
-
-/// The first of `files`, and how many more there are.
-fn name_files(files: &[String]) -> String {
-    a_few(files, NAMED_FILES)
 }
 
 fn integrated(adopted: &Adopted) -> Result<Fact> {

@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::command::{Commands, Job};
+use super::on_ledger::on_ledger;
 use super::ports::Ports;
 use super::recorder::Recorder;
-use super::{name_files, on_ledger};
+use super::remarks::name_files;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Ledger, Wanted};
 use crate::run::amount::Seconds;

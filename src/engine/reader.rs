@@ -1,7 +1,8 @@
 //! Agents that only read: where they read, and what becomes of what they change all the same.
 
+use super::Engine;
+use super::remarks::name_files;
 use super::verify::EVERYTHING;
-use super::{Engine, name_files};
 use crate::error::Result;
 use crate::ledger::{Reader, Reading};
 use crate::run::goal::{Isolation, Role};

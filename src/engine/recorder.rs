@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Watch;
 use crate::error::{Error, Result};
 use crate::ledger::{Batch, Ledger};
 use crate::redact::Redactor;
@@ -19,6 +18,20 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// Tells the time. Handed in, so that tests own it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Sees every fact of a run as it is recorded.
+pub trait Watch: Send + Sync {
+    /// `event` was recorded; `run` is the run with it.
+    fn event(&self, run: &Run, event: &Event);
+}
+
+/// Sees nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unwatched;
+
+impl Watch for Unwatched {
+    fn event(&self, _run: &Run, _event: &Event) {}
+}
 
 /// The one writer of a run's events.
 pub struct Recorder {

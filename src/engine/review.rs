@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use super::Engine;
 use super::call::Answer;
+use super::remarks::{changed_later, name_files};
 use super::verify::EVERYTHING;
-use super::{Engine, changed_later, name_files};
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts;
 use crate::error::Result;

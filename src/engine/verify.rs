@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Engine;
 use super::call::spool;
 use super::command::{Commands, Job, failed};
 use super::entering::enter;
 use super::recorder::Recorder;
+use super::remarks::name_files;
 use super::work::store;
-use super::{Engine, name_files};
 use crate::error::{Context as _, Result};
 use crate::ledger::{Ledger, Tree};
 use crate::run::event::Verified;

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::Engine;
 use super::call::{Answer, Call, spool};
+use super::on_ledger::on_ledger;
 use super::provision::Provisioner;
 use super::recorder::Recorder;
-use super::{Engine, on_ledger};
 use crate::agent::prompts::{self, Attempt};
 use crate::agent::{Response, Transcript};
 use crate::error::{Context as _, Error, Result};
