@@ -9,16 +9,15 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use self::workers::{Standing, WorkersCommit};
+use self::workers::{OpenPlace, WorkersCommit};
 use super::{Adopted, Batch, Committed, Draft, Found, Ledger, Outfit, Provision, Tree, Wanted, Workspace};
 use crate::error::{Context as _, Error, Result};
 use crate::run::Snapshot;
 use crate::run::event::{Event, parse_log};
 
-/// The files of a tree, by path.
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A [`Ledger`] that is gone with the process. Agents work in the directory that it is given.
+/// A [`Ledger`] that is gone with the process. Agents work in the directory that it gets.
 #[derive(Debug)]
 pub struct Memory {
     directory: PathBuf,
@@ -32,15 +31,15 @@ struct Kept {
     trees: BTreeMap<String, Files>,
     commits: Vec<Commit>,
     outputs: BTreeMap<String, Vec<u8>>,
-    /// Workers' places, by task; their commits; the newest of each task.
-    places: BTreeMap<String, Standing>,
+    /// Workers' worktrees, their commits, and the newest commit of each, by task.
+    places: BTreeMap<String, OpenPlace>,
     works: BTreeMap<String, WorkersCommit>,
     refs: BTreeMap<String, String>,
     /// The tree that was written last.
     written: Files,
     found: bool,
     closed: bool,
-    /// Places that were set up, and the tree that they held then.
+    /// Worktrees that were set up, with the tree that they held then.
     set_up: BTreeMap<PathBuf, String>,
 }
 
@@ -49,48 +48,48 @@ struct Kept {
 pub struct Commit {
     /// Its id.
     pub id: String,
-    /// What it is on top of.
+    /// The commit that it is on top of.
     pub parent: String,
     /// Its tree.
     pub tree: String,
     /// Its message.
     pub message: String,
-    /// Workers' commits that are part of it.
+    /// Workers' commits that it merges.
     pub merged: Vec<String>,
 }
 
 impl Memory {
-    /// An empty record, whose workspace is `directory`.
+    /// Makes an empty record with `directory` as its workspace.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { directory: directory.into(), kept: Mutex::default() }
     }
 
-    /// The log's text, an event a line.
+    /// Returns the log, one event a line.
     #[must_use]
     pub fn log(&self) -> String {
         self.kept().log.clone()
     }
 
-    /// The state after the newest event, as its driver handed it in.
+    /// Returns the state after the newest event, as the driver passed it in.
     #[must_use]
     pub fn snapshot(&self) -> Option<Snapshot> {
         self.kept().snapshot.clone()
     }
 
-    /// The commits, oldest first.
+    /// Returns the commits, oldest first.
     #[must_use]
     pub fn commits(&self) -> Vec<Commit> {
         self.kept().commits.clone()
     }
 
-    /// The transcript under `path`.
+    /// Returns the transcript under `path`.
     #[must_use]
     pub fn output(&self, path: &str) -> Option<Vec<u8>> {
         self.kept().outputs.get(path).cloned()
     }
 
-    /// Whether the workspace's life was ended.
+    /// Reports whether the workspace was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.kept().closed
@@ -108,7 +107,7 @@ impl Kept {
         id
     }
 
-    /// The tree of a commit; a tree's own id as it is.
+    /// Returns the tree of a commit, and the id of a tree unchanged.
     fn tree_of(&self, id: &str) -> String {
         let commit = self.commits.iter().find(|commit| commit.id == id).map(|commit| &commit.tree);
         commit.or_else(|| self.works.get(id).map(|work| &work.tree)).map_or_else(|| id.to_owned(), Clone::clone)
@@ -116,7 +115,7 @@ impl Kept {
 }
 
 impl Provision for Memory {
-    /// There is no checkout to bring anything from.
+    /// There is no checkout to copy from.
     fn provision(&self, place: &Path, _: &Wanted<'_>) -> Result<Outfit> {
         Ok(Outfit { set_up: self.kept().set_up.contains_key(place), ..Outfit::default() })
     }
@@ -159,7 +158,7 @@ impl Ledger for Memory {
         Ok(parse_log([self.kept().log.as_str()]))
     }
 
-    /// There is nothing beside the workspace that an agent could change.
+    /// There is nothing outside the workspace that an agent could change.
     fn guard(&self) -> Result<()> {
         Ok(())
     }
@@ -298,7 +297,7 @@ impl Ledger for Memory {
     }
 }
 
-/// Whether a pathspec of plain words and `*` names `path`, or a folder that it is in.
+/// Reports whether a pathspec of plain characters and `*` matches `path` or a folder above it.
 fn is_named(path: &str, pathspec: &str) -> bool {
     let is_in_folder = path.strip_prefix(pathspec.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
     let mut parts = pathspec.split('*');
@@ -324,7 +323,7 @@ fn rewrite(directory: &Path, from: &Files, to: &Files) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The paths at which two trees differ.
+/// Lists the paths at which two trees differ.
 fn changes<'a>(from: &'a Files, to: &'a Files) -> BTreeSet<&'a Path> {
     from.keys().chain(to.keys()).filter(|path| from.get(*path) != to.get(*path)).map(PathBuf::as_path).collect()
 }
@@ -340,7 +339,7 @@ fn file_diff(path: &Path, from: Option<&Vec<u8>>, to: Option<&Vec<u8>>) -> Strin
     text
 }
 
-/// Reads every file below `directory` but git's own.
+/// Reads all files below `directory` except those of git.
 fn collect(directory: &Path, prefix: &Path, files: &mut Files) -> std::io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -357,7 +356,7 @@ fn collect(directory: &Path, prefix: &Path, files: &mut Files) -> std::io::Resul
     Ok(())
 }
 
-/// 40 hexadecimal digits, as git's ids have; not a cryptographic hash.
+/// Returns 40 hexadecimal digits, like an id of git; not a cryptographic hash.
 fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hashers: [DefaultHasher; 3] = Default::default();
     for part in parts {

@@ -1,6 +1,7 @@
-//! Seam 3: a run's record and its workspace, as its driver uses them.
+//! The record and the workspace of a run, as its driver uses them.
 //!
-//! [`Ledger`] is synchronous: a flush costs about a millisecond. Implementations: `memory` for tests, `git` for real.
+//! [`Ledger`] is synchronous: a flush costs about a millisecond. `git` is the real implementation, `memory` the one of
+//! tests.
 
 pub mod git;
 pub mod memory;
@@ -20,146 +21,105 @@ use crate::error::Result;
 use crate::run::Snapshot;
 use crate::run::event::Event;
 
-/// The file in a run's folder that names the processes of its driver.
+/// Name of the file in a run's folder that lists the processes of its driver.
 pub const PROCESSES: &str = "processes";
 
-/// One run's record and workspace. There is one writer: the driver that holds the run's lock.
+/// The record and the workspace of one run. There is one writer: the driver that holds the run's lock.
 pub trait Ledger: Workers + Provision {
-    /// Appends `batch` and returns once the record holds it. The first one opens the run: before it there is no branch to
+    /// Appends `batch` and returns once the record holds it. The first batch opens the run: before it there is no branch to
     /// commit on.
     ///
     /// # Errors
-    /// Where the record could not be written; then none of the batch is on it.
+    /// Fails if the record cannot be written; then none of the batch is on it.
     fn append(&self, batch: &Batch<'_>) -> Result<()>;
 
-    /// Everything recorded, in order.
-    ///
-    /// # Errors
-    /// Where the record cannot be read.
+    /// Returns all recorded events in order.
     fn events(&self) -> Result<Vec<Event>>;
 
-    /// What other programs did to the record since the last call, in words: what they removed is back on it.
+    /// Reports the changes that other programs made to the record since the last call. Events that they removed are
+    /// restored.
     fn tampering(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Makes the record what this driver appended, should another program have changed it since: to be called at the end.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Rewrites the record as this driver appended it if another program changed it since. The driver calls this at its end.
     fn settle(&self) -> Result<()> {
         Ok(())
     }
 
-    /// Begins to watch what agents have no business with: the repository's settings, hooks and refs, and the user's checkout
-    /// where that is not the workspace. Where the driver before was killed, what it saw change of what could harm is put
-    /// back. Called again, nobody was at work since the last [`Ledger::mend`]: what could harm and has changed is the
-    /// user's, and stays.
-    ///
-    /// # Errors
-    /// Where it cannot be looked at.
+    /// Starts to observe what agents must not change: the repository's settings, hooks and refs, and the user's checkout if
+    /// it is not the workspace. If the previous driver was killed, harmful changes that it had observed are reverted. On a
+    /// second call no agent has run since the last [`Ledger::mend`]: harmful changes are then the user's and are kept.
     fn guard(&self) -> Result<()>;
 
-    /// Makes sure that no other driver can take the run over meanwhile. To be called often; it costs microseconds.
+    /// Ensures that this driver still holds the run's lock. Costs microseconds and is called often.
     ///
     /// # Errors
-    /// Where another driver has the run: this one must stop.
+    /// Fails if another driver has taken over the run: this one must stop.
     fn keep(&self) -> Result<()>;
 
-    /// Writes down what has changed of what could harm, for the next driver to know should this one be killed: what the
-    /// user changes after that stays. To be called often; it costs microseconds.
-    ///
-    /// # Errors
-    /// Where it cannot be written down.
+    /// Records the harmful changes seen so far, so that the next driver reverts them if this one is killed. Changes that the
+    /// user makes afterwards are kept. Costs microseconds and is called often.
     fn notice(&self) -> Result<()>;
 
-    /// Puts back what has changed of what could harm before anybody reads of it: to be called when an agent, or a command
-    /// that runs what agents wrote, has come to its end, and before git looks at what they left. What was put back, in words.
-    ///
-    /// # Errors
-    /// Where something cannot be put back.
+    /// Reverts harmful changes and reports them. The driver calls this when an agent, or a command that runs what agents
+    /// wrote, has ended, and before git or another program reads what they left.
     fn mend(&self) -> Result<Vec<String>>;
 
-    /// Nobody is at work for the run any more, and what changes from here on is the user's.
+    /// Ends the observation: no worker is running, and later changes are the user's.
     fn stand_down(&self);
 
-    /// Makes the place stand where agents work, and says whether it held work of an earlier driver.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
+    /// Opens the workspace, or makes it, and reports whether it held work of an earlier driver.
     fn workspace(&self) -> Result<Workspace>;
 
-    /// Takes in commits that a person put on the run's branch on top of `tip`, into branch and workspace.
+    /// Takes commits that a person put on the run's branch on top of `tip` into branch and workspace.
     ///
     /// # Errors
-    /// Where the branch no longer contains `tip`, or is gone: a branch that a person moved is never overwritten.
+    /// Fails if the branch no longer contains `tip`, or is gone: a branch that a person moved is never overwritten.
     fn adopt(&self, tip: &str) -> Result<Option<Adopted>>;
 
-    /// Writes the workspace as a tree object, without touching HEAD, branch or the user's index.
-    ///
-    /// # Errors
-    /// Where the tree cannot be written.
+    /// Writes the workspace as a tree object, without touching HEAD, the branch or the user's index.
     fn write_tree(&self) -> Result<Tree>;
 
-    /// Commits a tree on the run's branch, on top of `draft.tip`. Events that are appended afterwards are noted on
-    /// this commit, so whatever happened before it must have been appended before.
+    /// Commits a tree on the run's branch, on top of `draft.tip`. Events that are appended afterwards are noted on this
+    /// commit, so events from before it must have been appended already.
     ///
     /// # Errors
-    /// Where the branch does not stand at `draft.tip`, or the commit cannot be made.
+    /// Fails if the branch is not at `draft.tip`.
     fn commit(&self, draft: &Draft<'_>) -> Result<Committed>;
 
-    /// Keeps a transcript under `path` (`iter1/s1/1.out`), outside the log.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Stores a transcript under `path` (`iter1/s1/1.out`), outside the log.
     fn store_output(&self, path: &str, content: &[u8]) -> Result<()>;
 
-    /// The difference between two trees or commits as a patch, at most `limit` bytes: where it would be longer, files
-    /// are left out whole and named in a stat. Of `paths` alone, where there are any.
-    ///
-    /// # Errors
-    /// Where one of them cannot be read.
+    /// Returns the difference between two trees or commits as a patch of at most `limit` bytes. Files that do not fit are
+    /// left out whole and named in a stat. If `paths` is not empty, only those files are compared.
     fn diff(&self, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String>;
 
-    /// Files that `pathspecs` name, as git pathspecs, and that differ between two trees, sorted.
-    ///
-    /// # Errors
-    /// Where a tree cannot be read.
+    /// Lists the files that match `pathspecs` and differ between two trees, sorted.
     fn protected(&self, from: &str, tree: &str, pathspecs: &[String]) -> Result<Vec<String>>;
 
-    /// What the file at `path` holds in a tree; none where there is no file.
-    ///
-    /// # Errors
-    /// Where the tree cannot be read.
+    /// Returns the content of the file at `path` in a tree; `None` if there is no file.
     fn content(&self, tree: &str, path: &str) -> Result<Option<Vec<u8>>>;
 
-    /// Brings `paths` of the workspace, whose tree was just written as `tree`, back to what they are in `from`; what they
-    /// were stays reachable. The workspace as it is then.
-    ///
-    /// # Errors
-    /// Where the workspace cannot be changed.
+    /// Restores `paths` of the workspace, which was just written as `tree`, to their state in `from`, and returns the tree
+    /// of the workspace afterwards. Their previous content stays reachable.
     fn take_back(&self, from: &str, tree: &str, paths: &[String]) -> Result<Tree>;
 
-    /// Restores the workspace, ignored files left out, to the tree that was written of it last: what set-up and checks change
-    /// is not work. The paths that differed; a folder of new files ends with a slash.
-    ///
-    /// # Errors
-    /// Where the workspace cannot be changed.
+    /// Restores the workspace, except ignored files, to the tree that was last written of it, since changes by setup and
+    /// checks are not work. Returns the paths that differed; a folder of new files ends with a slash.
     fn restore(&self, tree: &str) -> Result<Vec<String>>;
 
-    /// Files that changed in the workspace after the newest [`Ledger::write_tree`].
-    ///
-    /// # Errors
-    /// Where the workspace cannot be looked at.
+    /// Lists the files of the workspace that changed after the newest [`Ledger::write_tree`].
     fn changed_since_tree(&self) -> Result<Vec<String>>;
 
-    /// Ends the workspace's life as the run's settings say: keeps it, or removes it without losing anything.
+    /// Keeps the workspace, or removes it without losing anything, as the run's settings demand.
     ///
     /// # Errors
-    /// Where it cannot be removed; it is then still there.
+    /// Fails if the workspace cannot be removed; it is then still there.
     fn close(&self) -> Result<()>;
 
-    /// Where live files of the run go (transcripts being written): not part of the record, removed with the run.
+    /// Returns the directory of the run's live files, such as transcripts being written. It is not part of the record and is
+    /// removed with the run.
     fn scratch(&self) -> PathBuf;
 }
 
@@ -168,40 +128,40 @@ pub trait Ledger: Workers + Provision {
 pub struct Batch<'a> {
     /// The events, in order.
     pub events: &'a [Event],
-    /// The fold of everything up to the last of them.
+    /// The state after the last of them.
     pub snapshot: &'a Snapshot,
-    /// Whether it must survive a power cut.
+    /// True if the batch must survive a power cut.
     pub durable: bool,
 }
 
-/// The place where agents work.
+/// The directory in which agents work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workspace {
     /// Its directory.
     pub path: PathBuf,
-    /// What was found there.
+    /// Its state when the driver opened it.
     pub found: Found,
-    /// What stood uncommitted in the user's checkout, committed apart on the run's branch, where the run works there.
+    /// Uncommitted changes of the user's checkout, in a commit of their own on the run's branch, if the run works there.
     pub before: Option<Adopted>,
 }
 
-/// What a driver found where the workspace is.
+/// State of the workspace when a driver opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing; it was made from the run's newest commit.
+    /// It did not exist and was made from the run's newest commit.
     Made,
-    /// The workspace, with whatever uncommitted edits it held.
+    /// It existed; uncommitted edits were kept.
     Kept,
 }
 
-/// Commits that are not checkpoints of ours, taken into the run.
+/// Commits on the run's branch that no event records, taken into the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
-    /// The newest of them: the run's new tip.
+    /// The newest of them, which is the run's new tip.
     pub commit: String,
     /// Its tree.
     pub tree: String,
-    /// Its message. A commit of ours that no event tells of, because its driver died first, is known by its trailers.
+    /// Its message. If a driver died before it recorded its own checkpoint, the trailers identify that commit.
     pub message: String,
 }
 
@@ -210,20 +170,20 @@ pub struct Adopted {
 pub struct Tree {
     /// The tree's id.
     pub id: String,
-    /// What could not be captured as it stands, in words.
+    /// Messages on what could not be captured exactly.
     pub remarks: Vec<String>,
 }
 
 /// A commit to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Draft<'a> {
-    /// Where the branch stands.
+    /// The commit that the branch is at.
     pub tip: &'a str,
-    /// What to commit.
+    /// The tree to commit.
     pub tree: &'a str,
     /// Subject, body and trailers.
     pub message: &'a str,
-    /// Workers' commits that are part of it: its further parents.
+    /// Workers' commits that become further parents.
     pub merged: &'a [String],
 }
 
@@ -234,6 +194,6 @@ pub struct Committed {
     pub commit: String,
     /// Files that differ from its first parent.
     pub changed: u64,
-    /// What was noticed: commits kept on a rescue ref, and what agents have no business with that changed meanwhile.
+    /// Messages on commits kept on a rescue ref, and on forbidden changes that were seen meanwhile.
     pub remarks: Vec<String>,
 }

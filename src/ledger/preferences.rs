@@ -1,39 +1,39 @@
-//! How a user wants runs kept in a repository: settings that are no option of any one run, and on no record.
+//! Settings of a repository that are not options of a single run and are on no record.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::one_of;
 
-/// What a ledger is told by whoever opens it.
+/// Settings with which a ledger is opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preferences {
-    /// What of the record must survive a power cut before the run goes on.
+    /// The part of the record that must survive a power cut before the run continues.
     pub durability: Durability,
     /// When an ended run's worktree is removed.
     pub cleanup: Cleanup,
-    /// Whether git signs our commits.
+    /// True if git signs the commits of the run.
     pub sign: bool,
-    /// Whether transcripts of calls are kept.
+    /// The part of the transcripts that is kept.
     pub output: Output,
-    /// The folder that worktrees go into; none is one beside the repository.
+    /// Folder for worktrees; `None` is one beside the repository.
     pub worktree_dir: Option<PathBuf>,
 }
 
-/// What survives a power cut.
+/// The part of the record that survives a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// What was paid for: agents' answers, checks, checkpoints, the end.
+    /// Everything that was paid for: agents' answers, checks, checkpoints, the end.
     #[default]
     Answers,
     /// Everything that was acknowledged.
     Always,
-    /// What the operating system has written back by then.
+    /// As much as the operating system has written back.
     Never,
 }
 
 impl Durability {
-    /// Whether a batch that holds, or does not hold, something paid for is synced.
+    /// Reports whether a batch is synced, given whether it holds something paid for.
     #[must_use]
     pub fn wants(self, paid_for: bool) -> bool {
         self == Self::Always || (self == Self::Answers && paid_for)
@@ -48,13 +48,13 @@ impl FromStr for Durability {
     }
 }
 
-/// What is kept of what agents print.
+/// The part of the agents' output that is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Output {
-    /// All of it, without secrets.
+    /// All of it, with secrets redacted.
     #[default]
     Redacted,
-    /// Nothing but their reports.
+    /// Only the reports.
     None,
 }
 
@@ -66,7 +66,7 @@ impl FromStr for Output {
     }
 }
 
-/// What becomes of a run's worktree when the run ends. What it holds uncommitted is never lost.
+/// Fate of a run's worktree when the run ends. Uncommitted work in it is never lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cleanup {
     /// Kept if the run changed something.
@@ -92,7 +92,7 @@ pub enum Home {
     /// The user's.
     #[default]
     Shared,
-    /// An empty one, which goes after the checks.
+    /// An empty one, which is removed after the checks.
     Private,
 }
 

@@ -1,61 +1,46 @@
-//! What a place gets beside the files that git keeps, so that work can begin in it.
+//! Files that a worktree needs beside those in git, and the state of its setup.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::Result;
 
-/// The part of a ledger that makes places fit to work in. Called from several threads at once, one a place.
+/// Makes worktrees ready for work. Called from several threads at once, but from one for each worktree.
 pub trait Provision {
-    /// Brings what `wanted` names of the user's checkout, and its submodules, into a place that was made or is used
-    /// again; what is there already stays. What could not be brought is said, and nobody else's work is held up by it.
-    ///
-    /// # Errors
-    /// Where the place cannot be written.
+    /// Copies the files that `wanted` names, and submodules, from the user's checkout into a worktree that is new or reused.
+    /// Existing files are kept. Failures become remarks and do not stop the work.
     fn provision(&self, place: &Path, wanted: &Wanted<'_>) -> Result<Outfit>;
 
-    /// Files in `place` that differ from what is committed there, those that git does not know included.
-    ///
-    /// # Errors
-    /// Where the place cannot be looked at.
+    /// Lists the files in `place` that differ from its commit, untracked files included.
     fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>>;
 
-    /// Puts down that every setup command of the user's was through in `place` when it held `tree`; without a tree, that
-    /// they are about to run.
-    ///
-    /// # Errors
-    /// Where it cannot be put down.
+    /// Records that all setup commands of the user succeeded in `place` when it held `tree`, or, without a tree, that they
+    /// are about to run.
     fn set_up(&self, place: &Path, tree: Option<&str>) -> Result<()>;
 
-    /// The tree that `place` held when it was last set up; empty where an older version set it up.
-    ///
-    /// # Errors
-    /// Where the place is gone.
+    /// Returns the tree that `place` held at its last setup; empty if an older version set it up.
     fn set_up_on(&self, place: &Path) -> Result<Option<String>>;
 
-    /// Removes from `place` every file that git ignores, with the knowledge of what it was made fit with.
-    ///
-    /// # Errors
-    /// Where a file cannot be removed.
+    /// Removes all ignored files from `place`, with the record of its setup.
     fn strip(&self, place: &Path) -> Result<()>;
 }
 
-/// What a place is to get.
+/// Files that a worktree is to get.
 #[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     /// Ignored files of the user's checkout, as patterns of gitignore(5).
     pub copy: &'a [String],
-    /// Asked again and again: whether to go on.
+    /// Asked repeatedly; copying stops once it returns false.
     pub go_on: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// What a place has got.
+/// Result of [`Provision::provision`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outfit {
     /// Files that were copied.
     pub copied: u64,
-    /// What could not be brought, in words.
+    /// Messages on what could not be copied.
     pub remarks: Vec<String>,
-    /// Whether the user's setup commands were all through here once.
+    /// True if all setup commands of the user have succeeded here once.
     pub set_up: bool,
 }

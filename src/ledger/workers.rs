@@ -1,4 +1,4 @@
-//! Where the workers of one iteration work apart, and how what they leave is joined again.
+//! The worktrees in which the workers of one iteration work apart, and the merging of their commits.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,81 +6,62 @@ use std::path::PathBuf;
 use super::Tree;
 use crate::error::Result;
 
-/// The part of a run's workspace in which workers are kept from each other. Called from several threads at once; a task
-/// has one worker at a time.
+/// Worktrees that separate workers from each other. Called from several threads at once; a task has one worker at a time.
 pub trait Workers: Send + Sync {
-    /// Whether transcripts of calls are kept, while they are written and afterwards.
+    /// Reports whether transcripts of calls are kept, while they are written and afterwards.
     fn keeps_output(&self) -> bool {
         true
     }
 
-    /// Makes a place for a task's worker stand. A task that was begun goes on where it was left, edits included; any
-    /// other begins at `opening.tip`, with `opening.earlier` merged into it where that goes without a conflict.
-    ///
-    /// # Errors
-    /// Where no place can be made.
+    /// Opens a worktree for the worker of a task. A task that was begun continues with its commits and edits. Any other
+    /// starts at `opening.tip`, with `opening.earlier` merged into it if that causes no conflict.
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place>;
 
-    /// Commits what a task's worker left in its place, on top of the commits that it made itself.
+    /// Commits the changes in the worktree of a task's worker, on top of the worker's own commits.
     ///
     /// # Errors
-    /// Where it cannot be committed; it is then still in its place.
+    /// Fails if the work cannot be committed; it is then still in its place.
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left>;
 
-    /// Commits what a task's worker left in its place, where nobody works any more; the commit that holds its work, where that
-    /// is not in the history of `tip`.
+    /// Commits the changes in the worktree of a task whose worker has ended. Returns the commit that holds its work, unless
+    /// the history of `tip` contains it.
     ///
     /// # Errors
-    /// Where it cannot be committed; it is then still in its place.
+    /// Fails if the work cannot be committed; it is then still in its place.
     fn left_behind(&self, task: &Task, tip: &str) -> Result<Option<String>>;
 
-    /// Merges a worker's commit into what is integrated so far. No file is touched.
+    /// Merges a worker's commit into the tree integrated so far. No file is touched.
     ///
     /// # Errors
-    /// Where the merge cannot be made; that it conflicts is none.
+    /// Fails if git cannot merge. A conflict is no error.
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged>;
 
-    /// Makes a place stand in which that merge is under way, its conflicts marked in the files. What an integrator left
-    /// that came to an end of its own is gone on from; what one left that did not is kept and made anew.
-    ///
-    /// # Errors
-    /// Where no place can be made.
+    /// Opens a worktree in which `merging` is under way, with conflict markers in the files. Edits of an integrator that
+    /// ended by itself are continued; those of one that was stopped are kept in a commit and the merge is made anew.
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place>;
 
-    /// Commits what was made of a conflict, and says where it is still open.
-    ///
-    /// # Errors
-    /// Where it cannot be committed.
+    /// Commits the resolution of a conflict, and reports where conflicts remain.
     fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution>;
 
-    /// Makes a place in which an agent is to read: it holds no file that git ignores, and nothing that the reader before left.
-    ///
-    /// # Errors
-    /// Where no place can be made.
+    /// Makes a worktree for an agent that only reads. It holds no ignored files and nothing that an earlier reader left.
     fn open_reader(&self, reading: &Reading<'_>) -> Result<Reader>;
 
-    /// Files that a reader changed in its place, and what was noticed; what it left stays reachable.
-    ///
-    /// # Errors
-    /// Where the place cannot be read.
+    /// Lists the files that a reader changed, and messages on them. The reader's changes stay reachable.
     fn close_reader(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)>;
 
-    /// Makes what `task`'s worker left uncommitted in the run's own workspace, as workers of older versions did, the start of
-    /// its place, and restores the workspace to `tip`.
+    /// Moves uncommitted work of `task` from the run's own workspace, where workers of older versions left it, into a
+    /// worktree of its own, and restores the workspace to `tip`.
     ///
     /// # Errors
-    /// Where it cannot be committed; it is then still there.
+    /// Fails if the work cannot be committed; it is then still there.
     fn hand_over(&self, task: &Task, tip: &str) -> Result<()>;
 
-    /// Brings the run's own workspace, which held `from`, to `to`. What else has changed in it since stays; where it
-    /// cannot, it is kept apart and named in the remarks.
-    ///
-    /// # Errors
-    /// Where the workspace cannot be changed.
+    /// Brings the run's own workspace from `from` to `to`. Other changes in it are kept; those that would be overwritten are
+    /// kept in a tree that the remarks name.
     fn advance(&self, from: &str, to: &str) -> Result<Tree>;
 }
 
-/// A subgoal of an iteration. `iter2/s1` in refs and paths.
+/// A subgoal of an iteration, `iter2/s1` in refs and paths.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Task {
     /// The iteration, from 1.
@@ -95,18 +76,18 @@ impl fmt::Display for Task {
     }
 }
 
-/// What a reader is to read.
+/// Request for a reader's worktree.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
     /// The run's newest commit.
     pub tip: &'a str,
-    /// The tree.
+    /// The tree to read.
     pub tree: &'a str,
     /// Files of it that are shown as they are in another tree.
     pub shown_from: Option<(&'a str, &'a [String])>,
 }
 
-/// Where a reader reads.
+/// Worktree of a reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reader {
     /// Its directory.
@@ -115,27 +96,27 @@ pub struct Reader {
     pub tree: String,
 }
 
-/// A place to open.
+/// Request for a worker's worktree.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
-    /// Whose it is.
+    /// The task of the worker.
     pub task: &'a Task,
     /// The run's newest commit.
     pub tip: &'a str,
-    /// Work of an iteration before on the same subgoal that was not merged.
+    /// Unmerged work of an earlier iteration on the same subgoal.
     pub earlier: Option<&'a str>,
 }
 
-/// Where a worker works.
+/// Worktree of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its directory.
     pub path: PathBuf,
-    /// Its number in the run, from 1: no two places that stand at once have the same.
+    /// Its number in the run, from 1. No two open worktrees have the same.
     pub number: u32,
 }
 
-/// A worker that has come to an end.
+/// A worker that has ended, whose work is to be committed.
 #[derive(Clone, Copy, Debug)]
 pub struct Leaving<'a> {
     /// Its task.
@@ -144,67 +125,67 @@ pub struct Leaving<'a> {
     pub tip: &'a str,
     /// The message of the commit to make.
     pub message: &'a str,
-    /// Whether nobody goes on in this place: others may have it.
+    /// True if the worktree is free for other tasks afterwards.
     pub settled: bool,
 }
 
-/// What a worker left.
+/// Work of a worker that has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Left {
-    /// The commit that holds all of it; none where it changed nothing.
+    /// The commit that holds all of it; `None` if it changed nothing.
     pub commit: Option<String>,
-    /// What was noticed, in words.
+    /// Messages for the run's report.
     pub remarks: Vec<String>,
-    /// Why nothing can be made of it: the place is gone.
+    /// The reason why the work is lost, if the worktree is gone.
     pub lost: Option<String>,
 }
 
-/// A merge to make: into `tree`, whose history is `tip` and what was `merged` since.
+/// A merge to make into `tree`, whose history is `tip` and `merged`.
 #[derive(Clone, Copy, Debug)]
 pub struct Merging<'a> {
     /// The run's newest commit.
     pub tip: &'a str,
-    /// What is integrated since.
+    /// Commits integrated since.
     pub merged: &'a [String],
-    /// What the workspace is with that.
+    /// The tree of the workspace with them.
     pub tree: &'a str,
     /// The worker's commit.
     pub commit: &'a str,
 }
 
-/// How a merge went.
+/// Result of a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merged {
-    /// Into this tree.
+    /// It succeeded with this tree.
     Clean(String),
     /// It conflicts at these paths.
     Conflict(Vec<String>),
 }
 
-/// A conflict whose integrator has come to an end.
+/// A conflict whose integrator has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Resolving<'a> {
     /// The task whose work conflicts.
     pub task: &'a Task,
     /// The merge.
     pub merging: &'a Merging<'a>,
-    /// Where it conflicts.
+    /// The paths that conflict.
     pub paths: &'a [String],
     /// The message of the commit to make.
     pub message: &'a str,
-    /// Whether the end was the integrator's own: the files of one that was stopped may be half-written.
+    /// True if the integrator ended by itself. Files of one that was stopped may be half-written.
     pub ended: bool,
 }
 
-/// What was made of a conflict.
+/// Result of an integrator's work on a conflict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The merge's commit.
     pub commit: String,
     /// Its tree.
     pub tree: String,
-    /// Why it is no resolution, where it is none.
+    /// The reason why the conflict is not resolved, if it is not.
     pub open: Option<String>,
-    /// What was noticed, in words.
+    /// Messages for the run's report.
     pub remarks: Vec<String>,
 }

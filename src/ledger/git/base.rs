@@ -8,9 +8,6 @@ use crate::error::{Context as _, Result};
 
 impl Repository {
     /// The content of the file `path` in `commit`; `None` where it has no such file.
-    ///
-    /// # Errors
-    /// Where the commit cannot be read.
     pub fn file_at(&self, commit: &str, path: &str) -> Result<Option<Vec<u8>>> {
         let (gix, cannot) = (self.gix(), "the commit to start from cannot be read");
         let tree = gix.find_object(Self::id(commit)?).and_then(gix::Object::peel_to_tree).context(cannot)?;
@@ -19,18 +16,12 @@ impl Repository {
     }
 
     /// The paths of all files in `commit`.
-    ///
-    /// # Errors
-    /// Where git cannot list them.
     pub fn paths_at(&self, commit: &str) -> Result<Vec<String>> {
         let git = self.git("ls-tree").args(["-r", "--full-tree", "--name-only"]);
         Ok(git.revision(commit).records()?.iter().map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
     /// Whether `pathspec` names a file in `commit`.
-    ///
-    /// # Errors
-    /// Where git cannot tell.
     pub fn matches_at(&self, commit: &str, pathspec: &str) -> Result<bool> {
         let nothing = ObjectId::empty_tree(self.gix().object_hash()).to_string();
         let git = self.git("diff-tree").args(["-r", "--name-only"]);

@@ -15,7 +15,7 @@ impl Repository {
     /// Opens the repository that `dir`, or the current directory, is in; `GIT_DIR` and its like hold as they do for git.
     ///
     /// # Errors
-    /// Where there is none, it is somebody else's, or it is of a kind that cannot be read.
+    /// Fails if there is none, another user owns it, or it is of a kind that cannot be read.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         // Absolute, so that it is still reached when the folder that we stand in is removed, and from every other.
         let from =

@@ -49,9 +49,6 @@ pub struct Holder {
 impl RunLock {
     /// Takes the lock of `run` in the repository with this common directory; nothing where another driver lives. Locks
     /// of the run's refs that a driver before left with its git are removed.
-    ///
-    /// # Errors
-    /// Where the lock's file cannot be made or written, or a lock that was left cannot be removed.
     pub fn acquire(common_dir: &Path, run: &RunId) -> Result<Option<Self>> {
         let store = Store::find(common_dir, &Bases::of_process());
         let kept = store.as_ref().map(|store| store.run(run)).filter(RunStore::exists);
@@ -70,7 +67,7 @@ impl RunLock {
     /// To be called often, so that no second driver begins meanwhile.
     ///
     /// # Errors
-    /// Where another driver has taken it, or it cannot be taken again.
+    /// Fails if another driver has taken the lock.
     pub fn keep(&self) -> Result<()> {
         let path = lock_path(&self.common_dir, &self.run);
         if let Some(Err(error)) = self.store.as_ref().map(|store| store.mark(&self.common_dir)) {
@@ -198,9 +195,6 @@ fn is_alive(pid: u32) -> bool {
 
 /// Waits for the right to register a worktree; it ends when the file is dropped. Concurrent `git worktree add`s fail
 /// each other.
-///
-/// # Errors
-/// Where the lock's file cannot be made.
 pub fn registration_lock(common_dir: &Path) -> Result<File> {
     let path = common_dir.join("agentloop").join("worktrees.lock");
     let file = open(&path).and_then(|file| file.lock().map(|()| file));

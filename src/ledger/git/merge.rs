@@ -42,7 +42,7 @@ pub struct Take<'a> {
 /// Takes it; what git exits with.
 ///
 /// # Errors
-/// Where git cannot be started, or staged changes would get into the commit.
+/// Fails if staged changes would get into the commit.
 pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
     let edit = if take.edit { "--edit" } else { "--no-edit" };
     match take.way {
@@ -91,7 +91,7 @@ pub struct Meeting {
 /// Tries to merge `commit` into what the user has checked out; nothing is touched.
 ///
 /// # Errors
-/// Where it cannot be tried, or the checkout holds what the merge would change: git would refuse it in the end.
+/// Fails if the checkout has uncommitted changes in files that the merge would change: git would refuse it in the end.
 pub fn meet(repo: &Repository, commit: &str) -> Result<Meeting> {
     let (head, branch) = preview::head(repo)?;
     let trial = preview::try_merge(repo, &head, commit)?;
@@ -126,8 +126,7 @@ fn refuse_under_way(repo: &Repository) -> Result<()> {
 /// fast-forwarded by their git.
 ///
 /// # Errors
-/// Where the commit cannot be made, a hook of the user's refuses its message, the user has gone on since, or git does not
-/// take it.
+/// Fails if a hook of the user's refuses the message, if the branch has moved since, or if git refuses the merge.
 pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meeting, tree: &str) -> Result<()> {
     let commit = |message: &str| {
         let mut git = Git::as_user("commit-tree").args(["-m", message.trim_end(), "-p", &met.head]);

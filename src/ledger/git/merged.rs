@@ -30,9 +30,6 @@ struct Trace {
 }
 
 /// Those of `runs` whose work is in HEAD's history.
-///
-/// # Errors
-/// Where the history cannot be read.
 pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet<RunId>> {
     let gix = repo.gix();
     // A run that has not ended is not merged, whatever is already taken of it.

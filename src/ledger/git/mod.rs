@@ -140,9 +140,6 @@ impl GitLedger {
     }
 
     /// The folder that worktrees go into.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
     pub fn worktrees_go(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
         worktree::folder(repo, preferences)
     }
@@ -154,17 +151,11 @@ impl GitLedger {
     }
 
     /// Files that differ between two commits, sorted; none where a commit is not in this clone.
-    ///
-    /// # Errors
-    /// Where trees cannot be read.
     pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<String>> {
         diff::changed_files(repo, base, tip)
     }
 
     /// The difference between two commits for a reader, at most `limit` bytes of patches, each whole.
-    ///
-    /// # Errors
-    /// Where one of them cannot be read.
     pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
         diff::patch(repo, from, to, &[], limit)
     }

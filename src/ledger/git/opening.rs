@@ -52,7 +52,7 @@ impl GitLedger {
     /// Makes the run's start commit. Its branch and its notes ref come with its first events, both at once.
     ///
     /// # Errors
-    /// Where the run's branch exists, or nothing can be written.
+    /// Fails if the run's branch exists.
     pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
         let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
         let gix = repo.gix();
@@ -135,7 +135,7 @@ impl GitLedger {
     /// Takes a run over.
     ///
     /// # Errors
-    /// Where a driver works on it, or its commits cannot be read.
+    /// Fails if a driver works on the run.
     pub fn open(repo: Repository, known: OnRecord) -> Result<Self> {
         Self::take_over(repo, known, Adoption::Unsealed)
     }
@@ -143,7 +143,7 @@ impl GitLedger {
     /// Takes a run over, with what others wrote on its log as `adoption` says.
     ///
     /// # Errors
-    /// Where a driver works on it, its commits cannot be read, or events of it are gone.
+    /// Fails if a driver works on the run, or events of it are gone.
     pub fn take_over(repo: Repository, known: OnRecord, adoption: Adoption) -> Result<Self> {
         let is_fetched = read::find(&repo.gix(), &known.run)?.is_some_and(|place| place.remote.is_some());
         objects::make_shared_folders(&repo.gix())?;
@@ -158,7 +158,7 @@ impl GitLedger {
     /// Keeps everybody else from a run, whose branch and record stay as they are.
     ///
     /// # Errors
-    /// Where a driver works on it, or its commits cannot be read.
+    /// Fails if a driver works on the run.
     pub fn hold(repo: Repository, known: OnRecord) -> Result<Self> {
         Self::locked(repo, known, Adoption::Never)
     }
@@ -219,9 +219,6 @@ impl GitLedger {
     }
 
     /// The same, in a store that is made where there is none.
-    ///
-    /// # Errors
-    /// Where none can be made.
     pub fn ensure_kept(repo: &Repository, run: &RunId) -> Result<RunStore> {
         Store::ensure(repo.common_dir(), &Bases::of_process()).map(|store| store.run(run))
     }

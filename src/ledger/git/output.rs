@@ -42,7 +42,7 @@ impl Output {
     /// of it is gone from the tree that the ref stands at by then.
     ///
     /// # Errors
-    /// Where `path` is not relative and made of plain names, or the transcript cannot be written.
+    /// Fails if `path` is absolute or has components other than plain names.
     pub fn store(&self, path: &str, content: &[u8], is_whole: impl Fn(ObjectId) -> Result<bool>) -> Result<()> {
         let is_plain = |name: &str| !matches!(name, "" | "." | "..") && !name.eq_ignore_ascii_case(".git");
         if !path.split('/').all(is_plain) || path.contains(['\0', '\\']) {

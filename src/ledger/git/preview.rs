@@ -45,7 +45,7 @@ pub struct BranchTip {
 /// The run's branch, here or as it was fetched; where neither is left, `known`, the newest commit on its record.
 ///
 /// # Errors
-/// Where nothing of it is in this clone.
+/// Fails if nothing of the run is in this clone.
 pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchTip> {
     if let Some(tip) = standing(repo, run) {
         return Ok(tip);
@@ -81,9 +81,6 @@ pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
 }
 
 /// The commit that the work up to `tip` grew from: the run's base; of a branch that was rebased, what it stands on now.
-///
-/// # Errors
-/// Where a commit cannot be read.
 pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Result<String> {
     if run.tip.commit == tip {
         return Ok(run.base.to_string());
@@ -96,18 +93,12 @@ pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Resu
 }
 
 /// Whether two commits hold different files.
-///
-/// # Errors
-/// Where one of them cannot be read.
 pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
     let tree = |commit: &str| branch::tree_of(&repo.gix(), Repository::id(commit)?);
     Ok(tree(one)? != tree(other)?)
 }
 
 /// Files that differ between two commits, in git's order.
-///
-/// # Errors
-/// Where one of them cannot be read.
 pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
     let git = repo.git("diff-tree").args(["-r", "--numstat", "--no-renames", "--ignore-submodules=none"]);
     let records = git.revision(from).revision(to).records()?;
@@ -123,7 +114,7 @@ pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
 /// Merges `theirs` into `ours` in the object database (git-merge-tree(1)).
 ///
 /// # Errors
-/// Where the two have no history in common, or cannot be read.
+/// Fails if the two have no common ancestor.
 pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
     let git = repo.git("merge-tree").args(["--write-tree", "--name-only", "--no-messages", "-z"]);
     let output = git.id(Repository::id(ours)?).id(Repository::id(theirs)?).output()?;
@@ -138,9 +129,6 @@ pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
 }
 
 /// The newest `limit` commits along the first parents from `from`, exclusive, to `to`: what each is called, and its message.
-///
-/// # Errors
-/// Where one of them cannot be read.
 pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<Vec<(String, String)>> {
     let git = repo.git("log").args(["--first-parent", "--format=%h %B", &format!("-{limit}")]);
     let records = git.revision(format!("{from}..{to}")).records()?;
@@ -151,7 +139,7 @@ pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<
 /// The user's HEAD: its commit, and the branch it is on.
 ///
 /// # Errors
-/// Where there is no commit yet.
+/// Fails if there is no commit yet.
 pub fn head(repo: &Repository) -> Result<(String, Option<String>)> {
     let commit = repo.resolve_base(None)?;
     let name = repo.gix().head_name().ok().flatten().map(|name| name.shorten().to_str_lossy().into_owned());
@@ -161,7 +149,7 @@ pub fn head(repo: &Repository) -> Result<(String, Option<String>)> {
 /// Whether `commit` is in the history of `tip`.
 ///
 /// # Errors
-/// Where one of them is no object id.
+/// Fails if one of them is no object id.
 pub fn is_reachable(repo: &Repository, commit: &str, tip: &str) -> Result<bool> {
     let (commit, tip): (ObjectId, ObjectId) = (Repository::id(commit)?, Repository::id(tip)?);
     Ok(branch::contains(&repo.gix(), tip, commit))
@@ -170,7 +158,7 @@ pub fn is_reachable(repo: &Repository, commit: &str, tip: &str) -> Result<bool> 
 /// The newest commit that two have in common.
 ///
 /// # Errors
-/// Where one of them is no object id.
+/// Fails if one of them is no object id.
 pub fn merge_base(repo: &Repository, one: &str, other: &str) -> Result<Option<String>> {
     let (one, other) = (Repository::id(one)?, Repository::id(other)?);
     Ok(repo.gix().merge_base(one, other).ok().flatten().map(|base| base.to_string()))

@@ -17,9 +17,6 @@ use crate::run::goal::RunId;
 
 /// Every event of `run`, whoever wrote it, in order; nothing where there is no such run. Where this repository has no log
 /// of its own for it, a fetched one is read.
-///
-/// # Errors
-/// Where the log cannot be read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
     let repo = &as_written(repo);
     match find(repo, run)? {
@@ -30,9 +27,6 @@ pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
 
 /// The log of `run`; nothing where there is no such run. Of a run that was driven in the clone that `store` belongs to,
 /// what its drivers wrote counts, and with `adopting` everything else as well; of any other all events do, unverified.
-///
-/// # Errors
-/// Where the log cannot be read.
 pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool) -> Result<Option<Reading>> {
     let repo = &as_written(repo);
     let place = find(repo, run)?;
@@ -58,9 +52,6 @@ pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool
 
 /// Where `run` stands; nothing where there is no such run. One commit is read, unless other hands made the newest one or
 /// put back an older one.
-///
-/// # Errors
-/// Where the log cannot be read.
 pub fn snapshot(repo: &Repository, store: Option<&Store>, run: &RunId) -> Result<Option<Noted>> {
     let repo = &as_written(repo);
     let Some(place) = find(repo, run)? else { return Ok(None) };
@@ -84,9 +75,6 @@ fn state(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
 }
 
 /// The notes ref that holds the log of `run`; nothing where there is no such run.
-///
-/// # Errors
-/// Where refs cannot be read.
 pub fn notes_ref(repo: &Repository, run: &RunId) -> Result<Option<String>> {
     Ok(find(repo, run)?.map(|place| place.name))
 }

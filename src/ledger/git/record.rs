@@ -105,7 +105,7 @@ impl Record {
     /// [`append`](Self::append).
     ///
     /// # Errors
-    /// Where there is a log under this id, or none could be made.
+    /// Fails if a log exists under this id.
     pub fn create(repo: &Repository, mover: Arc<RefMover>, run: RunId, page: ObjectId) -> Result<Self> {
         if union::tip(repo, &format!("{LOCAL}{run}"))?.is_some() {
             return Err(Error::failed(format!("there is a run {run} already")));
@@ -117,15 +117,12 @@ impl Record {
     /// the log is back on it with the next append. A log that was only fetched goes on as this repository's own.
     ///
     /// # Errors
-    /// Where there is no such log, or it cannot be read.
+    /// Fails if there is no such log.
     pub fn open(repo: &Repository, mover: Arc<RefMover>, run: RunId, page: ObjectId) -> Result<Self> {
         Self::open_sealed(repo, mover, run, page, None, Adoption::Never).map(|(record, _)| record)
     }
 
     /// Has what is recorded acknowledged, from the first event of a new run on.
-    ///
-    /// # Errors
-    /// Where the private store cannot be written.
     pub fn sealed(self, seals: Option<Seals>) -> Result<Self> {
         self.state().keeper = seals.map(|seals| Keeper::open(seals).map(|(keeper, _)| keeper)).transpose()?;
         Ok(self)
@@ -166,7 +163,7 @@ impl Record {
     /// Appends `batch` in one commit and returns once the ref stands at it.
     ///
     /// # Errors
-    /// Where it could not be written; then none of the batch is on the record.
+    /// Fails if the record cannot be written; then none of the batch is on it.
     pub fn append(&self, batch: &Batch<'_>) -> Result<()> {
         let mut state = self.state();
         let mut failures = 0;
@@ -305,9 +302,6 @@ impl Record {
     }
 
     /// Everything recorded, in order.
-    ///
-    /// # Errors
-    /// Where the log cannot be read.
     pub fn events(&self) -> Result<Vec<Event>> {
         let state = self.state();
         let Some(seals) = state.keeper.as_ref().map(Keeper::seals) else {

@@ -80,7 +80,7 @@ impl RefMover {
     /// Makes all `changes`, or none where one of the refs is not where it must be.
     ///
     /// # Errors
-    /// Where git cannot move a ref that is where it must be: a lock that stays, a name in the way, a full disk.
+    /// Fails if git cannot move a ref that is at its expected value: a lock that stays, a name in the way, a full disk.
     pub fn swap(&self, changes: &[Change]) -> Result<Swap> {
         if changes.is_empty() {
             return Ok(Swap::Done);
@@ -167,9 +167,6 @@ impl RefMover {
     }
 
     /// Removes a loose ref that holds neither an object's name nor another ref's: git moves none of that kind.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
     pub(super) fn remove_broken(&self, name: &str) -> Result<()> {
         let file = self.common_dir.join(name);
         let is_broken = std::fs::read(&file).is_ok_and(|content| {

@@ -59,9 +59,6 @@ pub struct Removed {
 }
 
 /// What of `run` there is to remove.
-///
-/// # Errors
-/// Where refs cannot be read.
 pub fn holdings(repo: &Repository, run: &RunId, extent: Extent) -> Result<Holdings> {
     let worktrees = worktree::of_run(repo, run)?.into_iter().map(|worktree| worktree.path).collect();
     Ok(Holdings { worktrees, refs: refs(repo, run, extent)? })
@@ -95,7 +92,7 @@ fn refs(repo: &Repository, run: &RunId, extent: Extent) -> Result<Vec<(String, O
 /// Removes `run`, or its work alone.
 ///
 /// # Errors
-/// Where a driver works on it, its branch is checked out somewhere, or something of it could not be kept first.
+/// Fails if a driver works on the run, its branch is checked out, or something of it could not be kept first.
 pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed> {
     let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
     refuse_checked_out(repo, run)?;
@@ -124,9 +121,6 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
 
 /// Runs that left a folder and are in the repository no more, the folder unchanged since `before`: their drivers were
 /// killed before anything was on record, or while they were discarded.
-///
-/// # Errors
-/// Where the folders or the refs cannot be read.
 pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
     let gix = repo.gix();
     let mut found = Vec::new();
@@ -153,9 +147,6 @@ fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<b
 }
 
 /// Removes what is left of one of [`remnants`], unless somebody has the run by now.
-///
-/// # Errors
-/// Where it cannot be removed.
 pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
     GitLedger::withdraw(repo, run);
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Ok(()) };
@@ -178,9 +169,6 @@ pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<
 }
 
 /// The command that brings back the branch of `run`, and what else went with it last; none where nothing of it is kept.
-///
-/// # Errors
-/// Where refs cannot be read.
 pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String>> {
     let branch = format!("/heads/agentloop/{run}");
     let kept = |reference: &gix::refs::Reference| {
@@ -192,9 +180,6 @@ pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String
 }
 
 /// The refs that keep what workers of `run` dropped or would have lost, each with its object.
-///
-/// # Errors
-/// Where refs cannot be read.
 pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, ObjectId)>> {
     let prefix = format!("refs/agentloop/rescue/{run}/");
     // What a discard keeps is one level deeper.

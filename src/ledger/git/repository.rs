@@ -84,9 +84,6 @@ impl Repository {
     }
 
     /// The private store of this clone, made where it has none: for drivers.
-    ///
-    /// # Errors
-    /// Where none can be written.
     pub fn ensure_store(&self) -> Result<Arc<Store>> {
         if let Some(store) = self.store() {
             return Ok(store);
@@ -164,7 +161,7 @@ impl Repository {
     /// Holds the repository against what a run needs.
     ///
     /// # Errors
-    /// Where a run cannot work here, and what to do about it.
+    /// Fails with a hint if a run cannot work here.
     pub fn check_for_runs(&self) -> Result<()> {
         if self.checked.get().is_some() {
             return Ok(());
@@ -207,7 +204,7 @@ impl Repository {
     /// The version of the git on PATH; nothing where it does not say one.
     ///
     /// # Errors
-    /// Where there is no git.
+    /// Fails if git is not installed.
     pub fn git_version() -> Result<Option<(u32, u32)>> {
         Self::git_says_version().map(|text| git_version(&text))
     }
@@ -215,7 +212,7 @@ impl Repository {
     /// The commit that `revision`, or HEAD, names.
     ///
     /// # Errors
-    /// Where it names none.
+    /// Fails if it names no commit.
     pub fn resolve_base(&self, revision: Option<&str>) -> Result<String> {
         let gix = self.gix();
         if revision.is_none() && gix.head().context("HEAD cannot be read")?.is_unborn() {
@@ -238,9 +235,6 @@ impl Repository {
     }
 
     /// Whether the user's checkout holds changes that no commit has.
-    ///
-    /// # Errors
-    /// Where git cannot tell.
     pub fn has_uncommitted_changes(&self) -> Result<bool> {
         if self.work_dir().is_none() {
             return Ok(false);
@@ -251,7 +245,7 @@ impl Repository {
     /// Holds pathspecs against what git takes.
     ///
     /// # Errors
-    /// The first that git does not take, in git's own words.
+    /// Fails with git's message on the first one that git refuses.
     pub fn check_paths(&self, pathspecs: &[String]) -> Result<()> {
         for pathspec in pathspecs {
             let git = self.git("diff-tree").args(["--quiet", "HEAD", "HEAD"]).path(pathspec);

@@ -86,7 +86,7 @@ fn is_of_run(name: &str, run: &RunId) -> bool {
 /// a name the one that was put away last.
 ///
 /// # Errors
-/// Where no run or more than one is meant.
+/// Fails unless exactly one run matches.
 pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     const RESCUE: &str = "refs/agentloop/rescue/";
     let gix = repo.gix();
@@ -121,7 +121,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
 /// Brings back what of `run` was discarded or pruned last and is not here.
 ///
 /// # Errors
-/// Where nothing is to be brought back, or a ref of the same name is in the way.
+/// Fails if nothing can be restored, or a ref of the same name is in the way.
 pub fn restore(repo: &Repository, run: &RunId) -> Result<Restored> {
     let mut restored = Restored::default();
     for git_dir in clones::clones(repo)? {

@@ -61,9 +61,6 @@ fn objects() -> Option<PathBuf> {
 
 /// Copies the events noted on rewritten commits to what they became; `pairs` is `<old> <new>` a line (githooks(5),
 /// post-rewrite). The old notes stay: the old commits may come back.
-///
-/// # Errors
-/// Where a log cannot be read or written.
 pub fn carry(repo: &Repository, pairs: &str) -> Result<()> {
     let gix = repo.gix();
     let mut rewritten: BTreeMap<RunId, Vec<(ObjectId, ObjectId)>> = BTreeMap::new();

@@ -24,9 +24,6 @@ const SETTLED: Duration = Duration::from_millis(150);
 
 /// Removes the locks of `run`'s refs that no process holds, and completes what git left of its worktrees' registrations.
 /// To be called by whoever has the run's lock.
-///
-/// # Errors
-/// Where one of them cannot be removed or completed.
 pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
     complete_registrations(common_dir, run)?;
     let found = locks(common_dir, run);

@@ -31,9 +31,6 @@ pub fn merging(repo: &Repository) -> Vec<Taken> {
 }
 
 /// The run that a squash takes, by the commits that git lists in the message it drafts, the newest first.
-///
-/// # Errors
-/// Where the message cannot be read.
 pub fn squashed(repo: &Repository, message: &Path) -> Result<Option<Taken>> {
     let text = std::fs::read(message).context(format!("'{}' cannot be read", message.display()))?;
     let gix = repo.gix();
@@ -65,9 +62,6 @@ pub(super) fn named_run(gix: &gix::Repository, commit: ObjectId) -> Option<RunId
 }
 
 /// Adds the trailers to the message at `file`, unless it has them: the run, and with `squash` the commit.
-///
-/// # Errors
-/// Where the message cannot be changed.
 pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> Result<()> {
     let file = file.canonicalize().context(format!("'{}' cannot be found", file.display()))?;
     // A drafted message need not end its last line; git would then take the trailer for more of it.

@@ -22,9 +22,6 @@ const AT_ONCE: usize = 500;
 
 /// The runs whose work a push takes along; `refs` is `<local ref> <local id> <remote ref> <remote id>` a line
 /// (githooks(5), pre-push).
-///
-/// # Errors
-/// Where history cannot be read.
 pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<RunId>> {
     let gix = repo.gix();
     let mut runs = Vec::new();
@@ -61,7 +58,7 @@ pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<Ru
 /// Pushes the logs of `runs` to `remote`.
 ///
 /// # Errors
-/// Where the remote does not take them, in git's words.
+/// Fails with git's message if the remote refuses them.
 pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> {
     for some in runs.chunks(AT_ONCE) {
         let git = repo.git_to_remote("push").args(["--quiet", "--no-verify"]).path(remote);
@@ -101,7 +98,7 @@ pub struct Synced {
 /// The remote that `name` means: itself, or the one that a plain `git fetch` takes.
 ///
 /// # Errors
-/// Where there is none of that name, or none at all.
+/// Fails if there is no remote of that name, or none at all.
 pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
     let gix = repo.gix();
     let names: Vec<String> = gix.remote_names().iter().map(|name| name.to_str_lossy().into_owned()).collect();
@@ -124,7 +121,7 @@ pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
 /// Fetches runs from `remote`, pushes ours to it, and takes in what went on there.
 ///
 /// # Errors
-/// Where the remote cannot be reached, and where a run that went on there cannot be brought to that point here.
+/// Fails if the remote cannot be reached, or if a run that continued there cannot be brought to that point here.
 pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     let gix = repo.gix();
     let theirs = format!("{REMOTE}{remote}/");
@@ -186,7 +183,7 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
 /// Sends transcripts to `remote` and gets those that are there.
 ///
 /// # Errors
-/// Where the remote cannot be reached.
+/// Fails if the remote cannot be reached.
 pub fn sync_output(repo: &Repository, remote: &str) -> Result<()> {
     const OUTPUT: &str = "refs/agentloop/run/*/output:refs/agentloop/run/*/output";
     let fetched = fetch(repo, remote).arg(OUTPUT).output()?;

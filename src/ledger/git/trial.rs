@@ -17,9 +17,6 @@ pub struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     /// Makes it stand at `commit`.
-    ///
-    /// # Errors
-    /// Where it cannot be made.
     pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
         let path = place(repo, run, preferences)?.with_added_extension("bisect");
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -33,9 +30,6 @@ impl<'a> Trial<'a> {
     }
 
     /// Brings it to `commit`. Files that git ignores stay: what a build left makes the next one quick.
-    ///
-    /// # Errors
-    /// Where git cannot do it.
     pub fn switch(&self, commit: &str) -> Result<()> {
         let git = |verb| self.worktree.git(verb);
         git("reset").args(["-q", "--hard"]).run()?;
@@ -44,17 +38,11 @@ impl<'a> Trial<'a> {
     }
 
     /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.
-    ///
-    /// # Errors
-    /// Where the worktree cannot be written.
     pub fn provision(&self, run: &RunId, wanted: &Wanted<'_>) -> Result<Outfit> {
         provision::bring(self.repo, run, &self.worktree, wanted)
     }
 
     /// Removes it.
-    ///
-    /// # Errors
-    /// Where it cannot be removed.
     pub fn remove(self) -> Result<()> {
         self.worktree.remove(self.repo)
     }

@@ -62,9 +62,6 @@ fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
 }
 
 /// The folder for `run`'s worktree.
-///
-/// # Errors
-/// Where no place for worktrees can be made.
 pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Result<PathBuf> {
     if let Some(stands) = standing(repo, run) {
         return Ok(stands);
@@ -95,18 +92,12 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
 }
 
 /// Every worktree of `run` that is ours: its own, and its workers', which are named `<run>.<subgoal>`.
-///
-/// # Errors
-/// Where the repository's worktrees cannot be listed.
 pub fn of_run(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
     let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && !worktree.is_another_s());
     Ok(known.map(|(_, worktree)| worktree).collect())
 }
 
 /// What git has on its books for `run` that is not ours: the worktrees of the repository that this one is a copy of.
-///
-/// # Errors
-/// Where the repository's worktrees cannot be listed.
 pub fn of_another(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
     let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && worktree.is_another_s());
     Ok(known.map(|(_, worktree)| worktree).collect())
@@ -132,9 +123,6 @@ fn registrations(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
 }
 
 /// The folder that worktrees go into; it is not made.
-///
-/// # Errors
-/// Where it, or what would hold it, cannot be written.
 pub fn folder(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
     let place = place(repo, &RunId::new("doctor", 0), preferences)?;
     let folder = place.parent().unwrap_or(&place).to_owned();
@@ -165,7 +153,7 @@ impl Worktree {
     /// Makes the worktree of `run` at `path` stand at `tip`, unless it stands with whatever edits it holds.
     ///
     /// # Errors
-    /// Where it cannot be made, or something of somebody else's is in its place.
+    /// Fails if something that is not ours is in its place.
     pub fn ensure(repo: &Repository, run: &RunId, path: &Path, tip: &str) -> Result<(Self, Found)> {
         let stands = match Self::at(repo, path) {
             None => Self::found_again(repo, path)?,
@@ -183,7 +171,7 @@ impl Worktree {
     /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there, its files by so many threads.
     ///
     /// # Errors
-    /// Where it cannot be made, or something of somebody else's is in its place.
+    /// Fails if something that is not ours is in its place.
     pub fn make(repo: &Repository, run: &RunId, path: &Path, commit: &str, threads: usize) -> Result<Self> {
         let worktree = {
             let _registering = lock::registration_lock(repo.common_dir())?;
@@ -239,9 +227,6 @@ impl Worktree {
 
     /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays, and what a
     /// link in its place leads to.
-    ///
-    /// # Errors
-    /// Where git cannot end it.
     pub fn forget(repo: &Repository, path: &Path) -> Result<()> {
         let _registering = lock::registration_lock(repo.common_dir())?;
         if is_folder(path) {
@@ -321,9 +306,6 @@ impl Worktree {
     }
 
     /// Forgets where its HEAD has stood: all of that is kept elsewhere.
-    ///
-    /// # Errors
-    /// Where the log cannot be removed.
     pub fn forget_head_log(&self) -> Result<()> {
         match std::fs::remove_file(self.admin.join("logs/HEAD")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

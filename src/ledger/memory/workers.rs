@@ -1,4 +1,4 @@
-//! Workers' places as folders beside the run's own; a merge that knows files and no lines.
+//! Workers' directories beside the run's own, and a merge by whole files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,19 +10,17 @@ use crate::ledger::{
     Workers,
 };
 
-/// What begins the lines that mark a conflict in a file.
+/// Prefixes of the lines that mark a conflict in a file.
 const MARKS: [&str; 2] = ["<<<<<<< ", ">>>>>>> "];
 
-/// A place that stands.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct OpenPlace {
     number: u32,
     path: PathBuf,
     /// The tree that it began at.
     base: String,
 }
 
-/// A worker's commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WorkersCommit {
     pub(super) tree: String,
@@ -33,11 +31,11 @@ impl Workers for Memory {
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
         let mut kept = self.kept();
         let name = opening.task.to_string();
-        if let Some(place) = kept.stands(&name) {
+        if let Some(place) = kept.open_place(&name) {
             return Ok(place);
         }
         let base = kept.tree_of(opening.tip);
-        // The start commit's tree is not one that was written here.
+        // The start commit's tree was not written by this ledger.
         let files = kept.trees.get(&base).cloned().unwrap_or_default();
         let base = kept.keep_tree(files);
         let start = match (kept.refs.get(&name), opening.earlier) {
@@ -49,22 +47,22 @@ impl Workers for Memory {
             (None, None) => base.clone(),
         };
         let files = kept.trees.get(&start).cloned().unwrap_or_default();
-        self.stand(&mut kept, name, base, &files)
+        self.make_place(&mut kept, name, base, &files)
     }
 
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
         let name = leaving.task.to_string();
         let mut kept = self.kept();
-        let Some(standing) = kept.places.get(&name).cloned() else {
+        let Some(open) = kept.places.get(&name).cloned() else {
             return Err(Error::failed(format!("nobody works at {name}")));
         };
-        if !standing.path.is_dir() {
+        if !open.path.is_dir() {
             kept.places.remove(&name);
             let lost = Some("the worker removed its worktree".to_owned());
             return Ok(Left { commit: kept.refs.get(&name).cloned(), lost, ..Left::default() });
         }
-        let tree = kept.read(&standing.path)?;
-        let commit = (tree != standing.base).then(|| kept.commit_work(&name, tree, standing.base, leaving.message));
+        let tree = kept.read(&open.path)?;
+        let commit = (tree != open.base).then(|| kept.commit_work(&name, tree, open.base, leaving.message));
         Ok(Left { commit, ..Left::default() })
     }
 
@@ -84,43 +82,43 @@ impl Workers for Memory {
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
         let mut kept = self.kept();
         let name = format!("{task}.merge");
-        if let Some(standing) = kept.places.get(&name).filter(|standing| standing.base == merging.tree).cloned() {
+        if let Some(open) = kept.places.get(&name).filter(|open| open.base == merging.tree).cloned() {
             let committed = kept.refs.get(&name).map(|commit| kept.tree_of(commit));
-            let tree = kept.read(&standing.path)?;
+            let tree = kept.read(&open.path)?;
             if committed.as_ref() == Some(&tree) {
-                return kept.stands(&name).ok_or_else(|| Error::failed("the place of a conflict is gone"));
+                return kept.open_place(&name).ok_or_else(|| Error::failed("the place of a conflict is gone"));
             }
-            kept.commit_work(&name, tree, standing.base, "left uncommitted");
+            kept.commit_work(&name, tree, open.base, "left uncommitted");
         }
         let (files, _) = kept.merge(merging.tree, merging.commit);
-        self.stand(&mut kept, name, merging.tree.to_owned(), &files)
+        self.make_place(&mut kept, name, merging.tree.to_owned(), &files)
     }
 
     fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
         let Resolving { task, paths, message, ended, .. } = *resolving;
         let name = format!("{task}.merge");
         let mut kept = self.kept();
-        let Some(standing) = kept.places.get(&name).cloned() else {
+        let Some(open) = kept.places.get(&name).cloned() else {
             return Err(Error::failed(format!("nobody works at {name}")));
         };
-        let tree = kept.read(&standing.path)?;
+        let tree = kept.read(&open.path)?;
         let files = kept.trees.get(&tree).cloned().unwrap_or_default();
         let is_marked = |path: &&String| {
             let text = files.get(Path::new(path)).map(|content| String::from_utf8_lossy(content).into_owned());
             text.is_some_and(|text| text.lines().any(|line| MARKS.iter().any(|mark| line.starts_with(mark))))
         };
         let marked: Vec<&str> = paths.iter().filter(is_marked).map(String::as_str).collect();
-        let goes_on = ended && tree != standing.base && !marked.is_empty();
-        if let Some(standing) = kept.places.get_mut(&name).filter(|_| !goes_on) {
-            standing.base.clear(); // no merge is made onto it
+        let goes_on = ended && tree != open.base && !marked.is_empty();
+        if let Some(open) = kept.places.get_mut(&name).filter(|_| !goes_on) {
+            open.base.clear(); // so that no merge starts from it
         }
-        let open = if tree == standing.base {
+        let problem = if tree == open.base {
             Some("nothing of the work that was to be merged is in what the integrator left".to_owned())
         } else {
             (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", ")))
         };
-        let commit = kept.commit_work(&name, tree.clone(), standing.base, message);
-        Ok(Resolution { commit, tree, open, remarks: Vec::new() })
+        let commit = kept.commit_work(&name, tree.clone(), open.base, message);
+        Ok(Resolution { commit, tree, open: problem, remarks: Vec::new() })
     }
 
     /// A reader reads in the run's own directory.
@@ -132,16 +130,16 @@ impl Workers for Memory {
         Ok((Vec::new(), Vec::new()))
     }
 
-    /// No older version worked in memory.
+    /// No older version had this ledger.
     fn hand_over(&self, _task: &Task, _tip: &str) -> Result<()> {
         Ok(())
     }
 
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {
-        let stands = self.write_tree()?;
+        let current = self.write_tree()?;
         let mut kept = self.kept();
         let files = |kept: &Kept, tree: &str| kept.trees.get(tree).cloned().unwrap_or_default();
-        let (now, base, wanted) = (files(&kept, &stands.id), files(&kept, from), files(&kept, to));
+        let (now, base, wanted) = (files(&kept, &current.id), files(&kept, from), files(&kept, to));
         let (target, conflicts) = three_way(&base, &wanted, &now);
         let mut target = target;
         for path in &conflicts {
@@ -152,7 +150,7 @@ impl Workers for Memory {
         }
         rewrite(&self.directory, &now, &target).context("the workspace cannot be written")?;
         let remarks =
-            conflicts.iter().map(|path| format!("what '{}' held is in the tree {}", path.display(), stands.id));
+            conflicts.iter().map(|path| format!("what '{}' held is in the tree {}", path.display(), current.id));
         let remarks = remarks.collect();
         kept.written.clone_from(&target);
         Ok(Tree { id: kept.keep_tree(target), remarks })
@@ -160,33 +158,33 @@ impl Workers for Memory {
 }
 
 impl Memory {
-    fn stand(&self, kept: &mut Kept, name: String, base: String, files: &Files) -> Result<Place> {
+    fn make_place(&self, kept: &mut Kept, name: String, base: String, files: &Files) -> Result<Place> {
         let is_taken = |number: &u32| kept.places.values().any(|place| place.number == *number);
         let number = (1..=u32::MAX).find(|number| !is_taken(number)).unwrap_or(u32::MAX);
         let path = self.directory.with_added_extension(format!("w{number}"));
-        let _ = fs::remove_dir_all(&path); // what an earlier run left there
+        let _ = fs::remove_dir_all(&path); // left by an earlier run
         fs::create_dir_all(&path)
             .and_then(|()| rewrite(&path, &Files::new(), files))
             .context("no place can be made")?;
-        kept.places.insert(name, Standing { number, path: path.clone(), base });
+        kept.places.insert(name, OpenPlace { number, path: path.clone(), base });
         Ok(Place { path, number })
     }
 
     pub(super) fn close_places(&self) -> Result<()> {
         let mut kept = self.kept();
-        for (name, standing) in std::mem::take(&mut kept.places) {
-            if standing.path.is_dir() {
-                let tree = kept.read(&standing.path)?;
-                if tree != standing.base && kept.refs.get(&name).is_none_or(|commit| kept.tree_of(commit) != tree) {
-                    kept.commit_work(&name, tree, standing.base, "left uncommitted");
+        for (name, open) in std::mem::take(&mut kept.places) {
+            if open.path.is_dir() {
+                let tree = kept.read(&open.path)?;
+                if tree != open.base && kept.refs.get(&name).is_none_or(|commit| kept.tree_of(commit) != tree) {
+                    kept.commit_work(&name, tree, open.base, "left uncommitted");
                 }
-                fs::remove_dir_all(&standing.path).context("a place cannot be removed")?;
+                fs::remove_dir_all(&open.path).context("a place cannot be removed")?;
             }
         }
         Ok(())
     }
 
-    /// The commit that a task's work is kept as, and the files in it.
+    /// Returns the commit that holds the work of a task.
     #[must_use]
     pub fn work(&self, task: &str) -> Option<String> {
         self.kept().refs.get(task).cloned()
@@ -194,9 +192,9 @@ impl Memory {
 }
 
 impl Kept {
-    fn stands(&self, name: &str) -> Option<Place> {
-        let standing = self.places.get(name).filter(|standing| standing.path.is_dir())?;
-        Some(Place { path: standing.path.clone(), number: standing.number })
+    fn open_place(&self, name: &str) -> Option<Place> {
+        let open = self.places.get(name).filter(|open| open.path.is_dir())?;
+        Some(Place { path: open.path.clone(), number: open.number })
     }
 
     fn commit_work(&mut self, name: &str, tree: String, base: String, message: &str) -> String {
@@ -212,7 +210,7 @@ impl Kept {
         Ok(self.keep_tree(files))
     }
 
-    /// A worker's commit merged into a tree: the files, marked where they conflict, and which do.
+    /// Merges a worker's commit into a tree. Returns the files, with conflict markers, and the paths that conflict.
     fn merge(&self, ours: &str, commit: &str) -> (Files, Vec<PathBuf>) {
         let empty = Files::new();
         let files = |tree: &str| self.trees.get(tree).unwrap_or(&empty);

@@ -34,9 +34,6 @@ pub(in super::super) fn in_words(commits: usize, git_dir: &Path) -> String {
 }
 
 /// What clones of submodules hold of each run, in words.
-///
-/// # Errors
-/// Where a clone's refs cannot be read.
 pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
     let mut held: HashMap<String, Vec<String>> = HashMap::new();
     for git_dir in clones(repo)? {
@@ -56,7 +53,7 @@ pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
 /// Takes the refs of `run` out of every clone of a submodule; what they name stays reachable below `rescue` there.
 ///
 /// # Errors
-/// Where a clone's refs cannot be read or moved. Nothing goes before it is kept.
+/// Fails if a clone's refs cannot be read or moved. Nothing is removed before it is kept.
 pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -> Result<Vec<Withdrawn>> {
     let mut withdrawn = Vec::new();
     for git_dir in clones(repo)? {

@@ -72,9 +72,6 @@ impl Provision for GitLedger {
 
 impl GitLedger {
     /// How many files of the user's checkout a new worktree gets; a nested repository counts as one.
-    ///
-    /// # Errors
-    /// Where git does not take a pattern.
     pub fn would_copy(repo: &Repository, patterns: &[String]) -> Result<usize> {
         repo.work_dir().map_or(Ok(0), |checkout| copy::found(repo, checkout, patterns).map(|found| found.len()))
     }

@@ -36,7 +36,7 @@ impl Record {
     /// vouches for any.
     ///
     /// # Errors
-    /// As before; and where events that a driver recorded are gone, unless what is left is to be gone on with.
+    /// Fails if events that a driver recorded are gone, unless the caller accepts the loss.
     pub fn open_sealed(
         repo: &Repository,
         mover: Arc<RefMover>,
@@ -92,9 +92,6 @@ impl Record {
 
     /// Makes the log on the ref what was recorded, should another program have changed it since: to be called at the end,
     /// when no agent is at work any more.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
     pub fn settle(&self) -> Result<()> {
         let mut state = self.state();
         let Some((message, seconds)) = state.newest.clone() else { return Ok(()) };

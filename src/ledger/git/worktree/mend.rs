@@ -12,7 +12,7 @@ impl Worktree {
     /// Holds it against what a run cannot go on without.
     ///
     /// # Errors
-    /// Where somebody removed it, or what git keeps of it.
+    /// Fails if the worktree or git's data of it was removed.
     pub(in crate::ledger::git) fn must_stand(&self, run: &RunId) -> Result<()> {
         let path = self.path.display();
         if let Some(home) = self.admin.ancestors().nth(2).filter(|home| !home.is_dir()) {

@@ -18,9 +18,6 @@ impl Worktree {
 
     /// The worktree at `path`, which lost its repository when that was moved, or came with ours when both were copied:
     /// its link and the books are made to fit, as `git worktree repair` does.
-    ///
-    /// # Errors
-    /// Where that cannot be written.
     pub(in crate::ledger::git) fn found_again(repo: &Repository, path: &Path) -> Result<Option<Self>> {
         let Some(name) = link_of(path).and_then(|admin| admin.file_name().map(ToOwned::to_owned)) else {
             return Ok(None);
