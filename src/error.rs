@@ -1,15 +1,15 @@
-//! One error type: what went wrong, why, and what to do next.
+//! The error type: what went wrong, why, and what to do next.
 //!
-//! Failures of the *work* (a red check, an agent that died) are values in events. This type is for failures of
-//! ours: bad usage, an unreadable ref, a full disk.
+//! Failures of the *work* (a failed check, an agent that died) are values in events. This type is for failures of the
+//! program or its use: bad input, an unreadable ref, a full disk.
 
 use std::fmt;
 use std::fmt::Write as _;
 
-/// The result of anything that can fail on our side.
+/// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Who has to act on an [`Error`]. Both kinds end the process with exit code 2.
+/// Party that has to act on an [`Error`]. Both kinds end the process with exit code 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The request cannot be carried out as it was given.
@@ -18,8 +18,8 @@ pub enum Kind {
     Failed,
 }
 
-/// Causes that any file may run into, as strerror(3) words them (no locale is set here, and git is run in C), and what to
-/// do about each.
+/// Causes that any access to a file may have, as strerror(3) words them (no locale is set here, and git runs in C), and a
+/// hint for each.
 const COMMON: [(&str, &str); 4] = [
     ("No space left on device", FULL),
     ("Disk quota exceeded", FULL),
@@ -28,11 +28,11 @@ const COMMON: [(&str, &str); 4] = [
 ];
 const FULL: &str = "make room; 'git agentloop resume' then goes on with a run that was under way";
 
-/// Slips of the hand that a word may be away from what was meant.
+/// Number of typing errors by which a word may differ from a known one.
 const SLIPS: usize = 2;
 
-/// The one of `known` that a person who wrote `name` may have meant: at most two slips away (a character too many, too few,
-/// another one, or two that changed places), or begun with it.
+/// Returns the word of `known` that a person who wrote `name` may have meant: one that differs by two typing errors at most
+/// (a missing, added, replaced or swapped character), or that begins with it.
 #[must_use]
 pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let begins = |known: &str| name.len() > 2 && known.starts_with(name);
@@ -41,7 +41,7 @@ pub fn alike<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option
     near.filter(|(slips, _)| *slips <= SLIPS && *slips < name.chars().count()).map(|(_, known)| known)
 }
 
-/// What `text` stands for among the words of a choice.
+/// Parses a word of a choice. The error lists the words.
 pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant).ok_or_else(|| {
         let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -52,7 +52,7 @@ pub fn one_of<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
-/// A failure with the words a person needs: `error: <message>`, `caused by: <source>`, `hint: <hint>`.
+/// An error as it is printed: `error: <message>`, `caused by: <source>`, `hint: <hint>`.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -62,12 +62,12 @@ pub struct Error {
 }
 
 impl Error {
-    /// Bad input: the caller can mend it.
+    /// Returns an error about bad input, which the caller can correct.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
     }
 
-    /// A failure of the repository, the machine or this program.
+    /// Returns an error about the repository, the machine or this program.
     pub fn failed(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
     }
@@ -76,37 +76,37 @@ impl Error {
         Self { kind, message: message.into(), hint: None, source: None }
     }
 
-    /// Adds what to do next.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds the failure below this one.
+    /// Adds the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// Who has to act.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The hint, where there is one; else what is to be done about the cause, where that is a common one.
+    /// Returns the hint, or else the hint for a common cause.
     #[must_use]
     pub fn hint_text(&self) -> Option<&str> {
         let common = || {
-            let said = |words: &str| self.causes().any(|cause| cause.to_string().contains(words));
-            COMMON.iter().find(|(words, _)| said(words)).map(|(_, hint)| *hint)
+            let is_cause = |words: &str| self.causes().any(|cause| cause.to_string().contains(words));
+            COMMON.iter().find(|(words, _)| is_cause(words)).map(|(_, hint)| *hint)
         };
         self.hint.as_deref().or_else(common)
     }
 
-    /// The message and its causes on one line, for an event.
+    /// Returns the message and its causes on one line, for an event.
     #[must_use]
     pub fn chain(&self) -> String {
         self.causes().fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
@@ -116,7 +116,7 @@ impl Error {
         std::iter::successors(std::error::Error::source(self), |error| error.source())
     }
 
-    /// The whole error as it is printed: the message, what caused it, and the hint, a line each.
+    /// Returns the whole error as it is printed: the message, its causes and the hint, a line each.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = format!("error: {self}");
@@ -142,9 +142,9 @@ impl std::error::Error for Error {
     }
 }
 
-/// Turns any failure into an [`Error`] that says what was being done.
+/// Adds a message about the failed operation to any error.
 pub trait Context<T> {
-    /// Names what failed; the original error becomes the cause.
+    /// Adds `message`; the original error becomes the cause.
     fn context(self, message: impl Into<String>) -> Result<T>;
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_meant_is_near() {
+    fn a_typing_error_is_recognized() {
         let verbs = ["run", "resume", "result", "status", "install", "show"];
         for (written, meant) in [
             ("rnu", Some("run")),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_common_cause_says_what_to_do_however_deep_it_is() {
+    fn a_common_cause_has_a_hint_at_any_depth() {
         let full = std::io::Error::from_raw_os_error(28);
         let deep = Error::failed("the log").because(Error::failed("an object").because(full));
         assert!(

@@ -1,4 +1,4 @@
-//! Seam 2: where the user answers.
+//! Seam 2: questions to the user.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,14 +7,14 @@ use crate::error::Result;
 
 /// Puts questions to the user.
 pub trait Interaction: Send + Sync {
-    /// The answers, one a question in order; `None` where nobody is there to answer now and the run is suspended.
+    /// Returns the answers, one a question in order, or `None` if no user can answer now and the run is suspended.
     fn ask<'a>(&'a self, questions: &'a [String]) -> Answers<'a>;
 }
 
-/// What [`Interaction::ask`] returns.
+/// Future that [`Interaction::ask`] returns.
 pub type Answers<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<String>>>> + Send + 'a>>;
 
-/// Suspends the run: the questions are on record, and whoever comes later answers them by the run's token.
+/// Suspends the run: the questions are recorded, and a user answers them later with the run's token.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Suspend;
 

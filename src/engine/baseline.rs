@@ -1,4 +1,4 @@
-//! The baseline: what the checks say of the base, before any work. They run beside intake and planning.
+//! The baseline: results of the checks on the base, before any work. The checks run during intake and planning.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::run::event::BaselineTaken;
 use crate::run::goal::Isolation;
 use crate::run::work::Verification;
 
-/// The checks while they run on the base.
+/// The checks while they run on the base, if they do.
 pub(super) type Baseline = tokio::sync::Mutex<Option<Running>>;
 
 /// A baseline that is being taken.
@@ -24,7 +24,7 @@ pub(super) struct Running {
 }
 
 impl Engine {
-    /// Starts the checks on the base, unless a driver before did or somebody has worked already.
+    /// Starts the checks on the base, unless an earlier driver did or work has begun already.
     pub(super) async fn start_baseline(&self) -> Result<()> {
         let wanted = self.recorder.with(|run| {
             let options = &run.options;
@@ -34,7 +34,7 @@ impl Engine {
         });
         let Some((checks, tree, isolation)) = wanted else { return Ok(()) };
         let cancel = self.parts.cancel.child_token();
-        let (checker, stopped) = (self.checker()?.stopped_by(&cancel), cancel.clone());
+        let (checker, stopped) = (self.checker()?.cancelled_by(&cancel), cancel.clone());
         let (ledger, recorder) = (Arc::clone(&self.parts.ledger), Arc::clone(&self.recorder));
         let running = async move {
             let mut verification = Verification { tree: tree.clone(), ..Verification::default() };
@@ -60,7 +60,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether `step` changes the workspace, or looks at what stands there. Workers do only where they share it.
+    /// Returns whether `step` changes or reads the workspace. Workers do only if they share it.
     pub(super) fn changes_workspace(&self, step: &Step) -> bool {
         match step {
             Step::Intake(_) | Step::Await(_) | Step::Wait { .. } | Step::Plan => false,
@@ -72,12 +72,13 @@ impl Engine {
         }
     }
 
-    /// Whether the checks still run on the base: the workspace must not change then.
+    /// Returns whether the checks still run on the base; the workspace must not change until they are done.
     pub(super) async fn is_taking_baseline(&self) -> bool {
         self.baseline.lock().await.is_some()
     }
 
-    /// Waits until the checks are through on the base; at the run's end nobody needs them any more.
+    /// Waits for the checks on the base. At the end of the run (`ends`) they are cancelled, as their results are no longer
+    /// needed.
     pub(super) async fn settle_baseline(&self, ends: bool) -> Result<()> {
         let running = self.baseline.lock().await.take();
         let Some(Running { task, cancel }) = running else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Calls of agents: one pair of events each, and what the answer comes to in the same group.
+//! Calls of agents: each records its start and its end, and with the end the facts that its answer leads to.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ use crate::run::goal::{AgentChoice, Role, session_id};
 use crate::run::id::SubgoalId;
 use crate::run::work::{Failure, FailureKind, Plan, is_believable_reset};
 
-/// Transient failures in a row, of a service that does not say when to come back, before one counts as a failure.
+/// Number of transient failures in a row, of a service that does not tell when to come back, before one counts as a failure.
 const PATIENCE: u32 = 12;
-/// Seconds before the first call is made again; doubled every time.
+/// Seconds before the first retry; doubled each time.
 const FIRST_BACKOFF: f64 = 1.0;
-/// Seconds between two calls at most.
+/// Longest time between two retries, in seconds.
 const LONGEST_BACKOFF: f64 = 300.0;
-/// The same two for usage limits, which may last a week.
+/// Patience and longest backoff for usage limits, which may last a week.
 const LIMIT_PATIENCE: u32 = 200;
 const LONGEST_LIMIT_BACKOFF: f64 = 3600.0;
-/// How long a call may go on after it was told to stop, before it is let go of.
+/// Time that a cancelled or overdue call has to end before it is abandoned.
 const GRACE: Duration = Duration::from_secs(15);
-/// Questions put to the user at most.
+/// Number of questions to the user at most.
 const MOST_QUESTIONS: usize = 10;
 
-/// A call that is on record as begun.
+/// A call whose start is staged or recorded.
 pub(super) struct Call {
     pub(super) agent: Arc<dyn Agent>,
     pub(super) choice: AgentChoice,
@@ -51,27 +51,27 @@ pub(super) struct Call {
     limits: Limits,
 }
 
-/// What [`Call::make`] brings back.
+/// Result of [`Call::make`].
 pub(super) struct Answer {
     pub(super) result: Result<Response, Failure>,
     pub(super) finished: AgentFinished,
 }
 
 impl Engine {
-    /// Intake: what must hold for the goal to be reached.
+    /// Intake: asks for success criteria of the goal.
     pub(super) async fn propose_criteria(&self) -> Result<()> {
-        let prompt = self.brief(prompts::criteria);
-        self.ask(Role::Criteria, prompt, |_, answer| match answer {
+        let prompt = self.with_brief(prompts::criteria);
+        self.call_role(Role::Criteria, prompt, |_, answer| match answer {
             Ok(response) => vec![CriteriaProposed { criteria: response.text.trim().to_owned() }.into()],
             Err(_) => Vec::new(),
         })
         .await
     }
 
-    /// Intake: what must be asked. A clarifier that fails never blocks.
+    /// Intake: asks which questions the user has to answer. A clarifier that fails never blocks.
     pub(super) async fn find_questions(&self) -> Result<()> {
-        let prompt = self.brief(prompts::clarifier);
-        self.ask(Role::Clarifier, prompt, |run, answer| {
+        let prompt = self.with_brief(prompts::clarifier);
+        self.call_role(Role::Clarifier, prompt, |run, answer| {
             let questions = match answer {
                 Ok(response) => questions(json::find(&response.text, Shape::Array).as_ref()),
                 Err(_) => Vec::new(),
@@ -87,7 +87,7 @@ impl Engine {
         .await
     }
 
-    /// Intake: nothing is left to ask.
+    /// Intake: ends it, as no question is left.
     pub(super) fn close_intake(&self) {
         let close = |run: &Run| {
             let questions = u32::try_from(run.intake.questions.len()).unwrap_or(u32::MAX);
@@ -99,8 +99,8 @@ impl Engine {
     /// Asks for the iteration's plan.
     pub(super) async fn decompose(&self) -> Result<()> {
         let max = self.recorder.with(|run| run.options.max_subgoals.get() as usize);
-        let prompt = self.brief(|brief| prompts::decompose(brief, max));
-        self.ask(Role::Decomposer, prompt, |run, answer| match answer {
+        let prompt = self.with_brief(|brief| prompts::decompose(brief, max));
+        self.call_role(Role::Decomposer, prompt, |run, answer| match answer {
             Ok(response) => {
                 let plan = json::find(&response.text, Shape::Array);
                 vec![Decomposed { plan: Plan::settle(plan.as_ref(), &run.goal.text, max) }.into()]
@@ -110,15 +110,15 @@ impl Engine {
         .await
     }
 
-    /// Calls `role` and records the outcome with what `settle` makes of it, as one group.
-    async fn ask(
+    /// Calls `role` and stages the outcome, with the facts that `settle` derives from it, as one group.
+    async fn call_role(
         &self,
         role: Role,
         prompt: String,
         settle: impl FnOnce(&Run, Result<&Response, &Failure>) -> Vec<Fact>,
     ) -> Result<()> {
         let reader = self.open_reader(role, None).await?;
-        let call = self.begin(role, prompt, None, 1, None, |run| {
+        let call = self.begin_call(role, prompt, None, 1, None, |run| {
             let first = !run.intake.started && matches!(role, Role::Criteria | Role::Clarifier);
             if first { vec![IntakeStarted {}.into()] } else { Vec::new() }
         });
@@ -126,12 +126,12 @@ impl Engine {
         if let Some(reader) = &reader {
             call.request.cwd.clone_from(&reader.path);
         }
-        let looks = call.agent.only_reads(role);
+        let only_reads = call.agent.only_reads(role);
         let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
-        if let Some(reader) = reader.filter(|_| !looks) {
+        if let Some(reader) = reader.filter(|_| !only_reads) {
             finished.remarks.extend(self.close_reader(role, reader).await?);
         }
-        // The loop flushes it before it goes on, with the phase that comes of it.
+        // The loop flushes the group before it goes on, with the phase that follows from it.
         self.recorder.stage_with(|run| {
             let mut facts = vec![finished.into()];
             facts.extend(settle(run, result.as_ref()));
@@ -140,8 +140,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Stages that a call has begun, with the facts that go before it.
-    pub(super) fn begin(
+    /// Stages the start of a call, after the facts of `before`.
+    pub(super) fn begin_call(
         &self,
         role: Role,
         prompt: String,
@@ -150,7 +150,7 @@ impl Engine {
         transcript: Option<Transcript>,
         before: impl FnOnce(&Run) -> Vec<Fact>,
     ) -> Result<Call> {
-        let begin = |run: &Run| {
+        let start = |run: &Run| {
             let choice = run.options.agent_for(role).clone();
             let call = run.agent_calls + 1;
             let mut facts = before(run);
@@ -158,7 +158,7 @@ impl Engine {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
             (facts, (choice, call, iteration, run.options.clone(), run.id.clone(), run.usage.tokens()))
         };
-        let (choice, call, iteration, options, id, spent) = self.recorder.stage_with(begin);
+        let (choice, call, iteration, options, id, spent) = self.recorder.stage_with(start);
         let agent = self.parts.agents.get(&choice.backend).cloned().ok_or_else(|| {
             Error::failed(format!("this driver has no backend '{}'", choice.backend))
                 .hint("'git agentloop backends' lists what it has")
@@ -187,54 +187,55 @@ impl Engine {
         Ok(Call { agent, choice, request, ledger, limits: self.parts.limits.clone() })
     }
 
-    /// Whether whoever answers `role` works on files.
+    /// Returns whether the backend of `role` edits files.
     pub(super) fn edits_files(&self, role: Role) -> bool {
         let backend = self.recorder.with(|run| run.options.agent_for(role).backend.clone());
         self.parts.agents.get(&backend).is_none_or(|agent| agent.edits_files())
     }
 
-    /// What every prompt begins with.
-    pub(super) fn brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
+    /// Calls `write` with the facts of the run that every prompt begins with.
+    pub(super) fn with_brief<T>(&self, write: impl FnOnce(&Brief<'_>) -> T) -> T {
         self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
-            brief(run, |about| write(&Brief { iteration, ..*about }))
+            with_brief_of(run, |about| write(&Brief { iteration, ..*about }))
         })
     }
 
-    /// `text` as it may stand on the record: without secrets, and not too long.
+    /// Returns `text` as it may be recorded: without secrets, and cut if it is long.
     pub(super) fn record_text(&self, text: &str) -> String {
         clip(&self.parts.redactor.clean(text), VALUE_LIMIT)
     }
 }
 
-/// The subgoal that a call is made for.
-fn served(request: &Request) -> Option<SubgoalId> {
+/// Returns the subgoal of a call.
+fn subgoal_of(request: &Request) -> Option<SubgoalId> {
     request.subgoal.as_ref().and_then(|id| id.parse().ok())
 }
 
 impl Call {
-    /// Has it made in a place of its own, whose first port is `port`.
-    pub(super) fn set_place(&mut self, path: PathBuf, port: u16) {
+    /// Has the call made in the worktree at `path`, whose first port is `port`.
+    pub(super) fn set_worktree(&mut self, path: PathBuf, port: u16) {
         self.request.cwd = path;
         self.request.env.retain(|(name, _)| name != PORT);
         self.request.env.push((PORT.to_owned(), port.to_string()));
     }
 
-    /// Makes the call and judges its outcome; nothing is recorded yet.
+    /// Makes the call and returns its outcome; it records nothing.
     pub(super) async fn make(mut self, recorder: &Arc<Recorder>, redactor: &Redactor) -> Answer {
         let folder = recorder.with(|run| run.options.cwd.clone());
         self.request.cwd = enter(&self.request.cwd, &folder);
         let started = std::time::Instant::now();
         let request = &self.request;
-        let result = reply(&*self.agent, request, redactor).await;
-        // Before git looks at what it left. What cannot be put back here keeps the work from being captured.
-        let mended = on_ledger(&self.ledger, |ledger| ledger.mend()).await;
-        let remarks = mended.unwrap_or_else(|error| vec![error.chain()]);
+        let result = call_agent(&*self.agent, request, redactor).await;
+        // Settings are restored before git reads the files that the agent left. If that fails here, the work is not
+        // captured.
+        let restored = on_ledger(&self.ledger, |ledger| ledger.mend()).await;
+        let remarks = restored.unwrap_or_else(|error| vec![error.chain()]);
         let finished = |error: Option<Failure>, response: &Response| AgentFinished {
             call: request.call,
             role: Some(request.role),
             agent: self.choice.clone(),
-            subgoal: served(request),
+            subgoal: subgoal_of(request),
             error,
             usage: response.usage,
             session_id: response.session_id.clone(),
@@ -254,31 +255,31 @@ impl Call {
         }
     }
 
-    /// What is on record of a call that could not be made.
-    pub(super) fn not_made(&self, failure: Failure) -> AgentFinished {
+    /// Returns the record of a call that could not be made.
+    pub(super) fn record_of_failed_start(&self, failure: Failure) -> AgentFinished {
         AgentFinished {
             call: self.request.call,
             role: Some(self.request.role),
             agent: self.choice.clone(),
-            subgoal: served(&self.request),
+            subgoal: subgoal_of(&self.request),
             error: Some(failure),
             ..AgentFinished::default()
         }
     }
 
-    /// When a call that met a passing failure is made again. A clarifier's is not: it never blocks.
+    /// Returns the time of the retry after a transient failure. A clarifier is not retried: it never blocks.
     fn retry_at(&self, failure: &Failure, recorder: &Arc<Recorder>) -> Option<Timestamp> {
         if self.request.role == Role::Clarifier {
             return None;
         }
         let streak = recorder.with(|run| run.pauses.get(&self.choice.backend).map_or(0, |pause| pause.streak));
-        passes_at(failure, &self.choice.backend, streak, &self.limits, recorder.now())
+        retry_time(failure, &self.choice.backend, streak, &self.limits, recorder.now())
     }
 }
 
-/// When a call that met a passing failure is made again: once the service says so, which the user's other runs are told,
-/// or after a while that grows with the `streak` of such failures before it.
-pub(super) fn passes_at(
+/// Returns the time of the retry after a transient failure: the one that the service named, which is published to the user's
+/// other runs, or a delay that grows with the `streak` of failures before it.
+pub(super) fn retry_time(
     failure: &Failure,
     backend: &str,
     streak: u32,
@@ -291,7 +292,7 @@ pub(super) fn passes_at(
     let is_limit = failure.kind == FailureKind::RateLimited;
     if let Some(reset) = failure.reset_at.filter(|reset| is_believable_reset(*reset, now)) {
         if is_limit {
-            limits.tell(backend, reset, now);
+            limits.publish(backend, reset, now);
         }
         return Some(reset.max(now.plus(FIRST_BACKOFF)));
     }
@@ -302,8 +303,8 @@ pub(super) fn passes_at(
     (streak < patience).then(|| now.plus(backoff * jitter))
 }
 
-/// Puts `request` to `agent`: its answer, or how it failed and what it brought back all the same. Neither holds a secret.
-pub(super) async fn reply(
+/// Calls `agent` with `request`. Returns its answer, or its failure and what it used until then. Both are free of secrets.
+pub(super) async fn call_agent(
     agent: &dyn Agent,
     request: &Request,
     redactor: &Redactor,
@@ -334,7 +335,7 @@ pub(super) async fn reply(
     }
 }
 
-/// Where a call's output is streamed to until it is on record as `path`; none where no such file can be made.
+/// Returns the file that a call's output is streamed to before it is stored as `path`; `None` if it cannot be created.
 pub(super) fn spool(ledger: &dyn Ledger, redactor: &Redactor, path: &str) -> Option<Transcript> {
     if !ledger.keeps_output() {
         return None;
@@ -344,8 +345,8 @@ pub(super) fn spool(ledger: &dyn Ledger, redactor: &Redactor, path: &str) -> Opt
     made.is_some_and(|made| made.is_ok()).then(|| Transcript { path, redactor: redactor.clone() })
 }
 
-/// What every prompt about `run` begins with, whatever iteration it is about.
-pub(super) fn brief<T>(run: &Run, write: impl FnOnce(&Brief<'_>) -> T) -> T {
+/// Calls `write` with the facts of `run` that every prompt begins with.
+pub(super) fn with_brief_of<T>(run: &Run, write: impl FnOnce(&Brief<'_>) -> T) -> T {
     let answers = run.intake.answers.clone().unwrap_or_default();
     let clarifications: Vec<(String, String)> = run.intake.questions.iter().cloned().zip(answers).collect();
     write(&Brief {
@@ -359,7 +360,7 @@ pub(super) fn brief<T>(run: &Run, write: impl FnOnce(&Brief<'_>) -> T) -> T {
     })
 }
 
-/// Resolves when a call has not come to its end although it was told to, or its time is long over.
+/// Resolves when a call has not ended although it was cancelled or its time is long over.
 async fn overdue(request: &Request) {
     let late = async {
         match request.timeout {
@@ -377,7 +378,7 @@ async fn overdue(request: &Request) {
     }
 }
 
-/// The questions in a clarifier's answer: strings, or objects that hold one.
+/// Returns the questions in a clarifier's answer: strings, or objects that hold one.
 fn questions(answer: Option<&Value>) -> Vec<String> {
     let items = answer.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let text =

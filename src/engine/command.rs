@@ -1,5 +1,5 @@
-//! Commands that the user's configuration names: checks, and what sets a worktree up. No shell, and nothing of theirs
-//! outlives them.
+//! Commands of the user's configuration: checks and set-up. They run without a shell, and none of their processes outlives
+//! them.
 
 use std::path::Path;
 
@@ -12,39 +12,39 @@ use crate::run::event::{VALUE_LIMIT, clip};
 use crate::run::goal::Check;
 use crate::run::work::CheckResult;
 
-/// Bytes of a command's output that are kept, each of stdout and stderr.
-const KEEP: usize = 64 * 1024;
+/// Length of stdout and of stderr that is kept, in bytes each.
+const KEPT_BYTES: usize = 64 * 1024;
 
-/// What all commands of a driver have in common.
+/// Settings that all commands of a driver share.
 #[derive(Clone)]
 pub(super) struct Commands {
     pub(super) session: String,
-    /// The clone that the run is in, as what works there is marked with it.
+    /// Mark of the run's clone, for the environment.
     pub(super) clone: String,
     pub(super) cancel: CancellationToken,
     pub(super) redactor: Redactor,
 }
 
-/// Where and for whom a command runs.
+/// One execution of a command.
 pub(super) struct Job<'a> {
-    /// The run's id.
+    /// Id of the run.
     pub(super) run: String,
     pub(super) iteration: u32,
-    /// Its name among the driver's commands.
+    /// Name among the driver's commands.
     pub(super) call: String,
     pub(super) subgoal: Option<&'a str>,
     pub(super) cwd: &'a Path,
     pub(super) port: Option<u16>,
-    /// How long it may take.
+    /// Time limit.
     pub(super) timeout: Option<Seconds>,
-    /// Its HOME, where that is not the user's.
+    /// HOME, unless the user's own is used.
     pub(super) home: Option<&'a Path>,
-    /// Where all of its output goes, where that is kept.
+    /// Transcript of all output, if it is kept.
     pub(super) spool: Option<Transcript>,
 }
 
 impl Commands {
-    /// Runs `command` to its end, and says how it went.
+    /// Runs `command` to its end and returns the result.
     pub(super) async fn run(&self, command: &Check, job: Job<'_>) -> CheckResult {
         let own = variables(&job.run, &self.clone, job.iteration, job.subgoal, job.port);
         let env = own.iter().map(|(name, value)| (name.into(), Some(value.into())));
@@ -52,7 +52,7 @@ impl Commands {
             let below = ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"];
             std::iter::once(("HOME".into(), Some(home.into()))).chain(below.map(|name| (name.into(), None)))
         });
-        // Whoever started this driver may itself work on a subgoal.
+        // The driver itself may have been started by a worker that has a subgoal.
         let none = job.subgoal.is_none().then(|| (SUBGOAL.into(), None));
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),
@@ -60,13 +60,13 @@ impl Commands {
             env: env.chain(none).chain(home).collect(),
             stdin: Stdin::Null,
             timeout: job.timeout.map(Seconds::duration),
-            keep: KEEP,
+            keep: KEPT_BYTES,
             spool: job.spool,
             mark: Some(Mark { run: job.run, call: format!("{}-{}", self.session, job.call) }),
         };
         let finished = match process::run(spec, &self.cancel).await {
             Ok(finished) => finished,
-            Err(error) => return failed(command, error.to_string()),
+            Err(error) => return unstarted(command, error.to_string()),
         };
         let (exit_code, error) = match finished.status {
             Status::Exited(code) => (Some(code), None),
@@ -88,14 +88,14 @@ impl Commands {
     }
 }
 
-/// A command that was not run, or could not be.
-pub(super) fn failed(command: &Check, error: String) -> CheckResult {
+/// Returns the result of a command that was not run or could not be started.
+pub(super) fn unstarted(command: &Check, error: String) -> CheckResult {
     CheckResult { name: command.name.clone(), error: Some(error), ..CheckResult::default() }
 }
 
 const SUBGOAL: &str = "AGENTLOOP_SUBGOAL";
 
-/// What everything that works for a run finds in its environment.
+/// Returns the environment variables of agents and commands.
 pub(super) fn variables(
     run: &str,
     clone: &str,
@@ -113,5 +113,5 @@ pub(super) fn variables(
     all.filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
-/// The first of ten ports that are the place's own.
+/// Variable of the first of the worktree's ten ports.
 pub(super) const PORT: &str = "AGENTLOOP_PORT";

@@ -1,6 +1,6 @@
-//! A conflict between a run's work and the branch that takes it, put to the integrator once the run is over.
+//! Conflicts between a run's work and the branch that takes it, resolved by the integrator after the run.
 //!
-//! Nothing of it goes into the run's log: what comes of it is a commit of the branch's, which names who resolved it.
+//! Nothing of this is recorded in the run's log: the result is a commit of the branch that names its integrator.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio_util::sync::CancellationToken;
 
-use super::call::{brief, passes_at, reply, spool};
+use super::call::{call_agent, retry_time, spool, with_brief_of};
 use super::command::{Commands, Job, PORT, variables};
 use super::entering::enter;
 use super::integrate::SIDE_BYTES;
@@ -18,7 +18,7 @@ use super::on_ledger::on_ledger;
 use super::ports::Ports;
 use super::provision::{Provisioner, Provisioning};
 use super::waiting::SLICE;
-use super::work::store;
+use super::work::store_transcript;
 use crate::agent::prompts::{self, Between, Prompts, Side};
 use crate::agent::{Agent, Request};
 use crate::error::Result;
@@ -34,60 +34,60 @@ use crate::run::retries::Reminder;
 use crate::run::text::waiting_for;
 use crate::run::work::{CheckResult, Failure, FailureKind, Subgoal, Usage};
 
-/// A conflict, and who is to resolve it.
+/// A conflict, with the integrator that is to resolve it.
 pub struct Dispute {
-    /// Where the places are.
+    /// Ledger that opens the integrator's worktree.
     pub ledger: Arc<dyn Ledger>,
-    /// The run.
+    /// Run whose work is merged.
     pub run: Run,
-    /// The branch's commit.
+    /// Commit of the branch.
     pub ours: String,
-    /// Its tree.
+    /// Tree of the branch's commit.
     pub tree: String,
-    /// The run's commit.
+    /// Commit of the run.
     pub theirs: String,
-    /// What both grew from.
+    /// Merge base of both.
     pub base: String,
-    /// The files that conflict.
+    /// Files that conflict.
     pub paths: Vec<String>,
-    /// The branch's commits since, and the run's, each with its message.
+    /// Commits since the merge base, with their messages: those of the branch, then those of the run.
     pub commits: [Vec<Subgoal>; 2],
-    /// The integrator.
+    /// Backend of the integrator.
     pub agent: Arc<dyn Agent>,
-    /// As the record names it.
+    /// Name of the integrator.
     pub choice: AgentChoice,
-    /// What it may do unasked.
+    /// Permissions of the integrator.
     pub permissions: Permissions,
-    /// What must pass on what it leaves.
+    /// Checks that must pass on the resolution.
     pub checks: Vec<Check>,
-    /// What its place is made fit with.
+    /// Set-up of its worktree.
     pub provisioning: Provisioning,
-    /// This process's id among those that work for the run.
+    /// Id of this process among those that work for the run.
     pub session: String,
-    /// The roles' instructions.
+    /// Instructions of the roles.
     pub prompts: Prompts,
-    /// What the user's runs tell each other of usage limits.
+    /// Usage limits that the user's runs share.
     pub limits: Limits,
-    /// What time it is.
+    /// Source of the time.
     pub clock: fn() -> Timestamp,
-    /// Keeps secrets off the record.
+    /// Removes secrets from all that is recorded.
     pub redactor: Redactor,
-    /// Cancelled when the integrator must stop.
+    /// Token that is cancelled when the integrator must stop.
     pub cancel: CancellationToken,
 }
 
-/// What came of it.
+/// Result of a dispute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settled {
-    /// The tree that resolves the conflict; or why none does.
+    /// Tree that resolves the conflict, or the reason why there is none.
     pub tree: Result<String, String>,
-    /// What all tries used together.
+    /// Usage of all attempts together.
     pub usage: Usage,
 }
 
 impl Dispute {
-    /// Has the integrator try, as often as the run's workers may, and says what happens. A usage limit and an overloaded
-    /// service are waited out, and are no try.
+    /// Has the integrator try as often as the run's workers may, and reports progress to `tell`. Usage limits and overloaded
+    /// services are waited for, and do not count as attempts.
     pub async fn settle(&self, tell: impl Fn(&str)) -> Result<Settled> {
         let (mut usage, mut error) = (Usage::default(), None);
         let (mut attempt, mut streak, mut reminder) = (1, 0, Reminder::default());
@@ -102,9 +102,9 @@ impl Dispute {
             };
             let Unresolved { why, failure } = unresolved;
             if let Some(failure) = &failure {
-                let passes = passes_at(failure, backend, streak, &self.limits, (self.clock)());
+                let retry_at = retry_time(failure, backend, streak, &self.limits, (self.clock)());
                 let is_limit = failure.kind == FailureKind::RateLimited;
-                if let Some(until) = passes.filter(|_| !(is_limit && self.run.options.no_wait)) {
+                if let Some(until) = retry_at.filter(|_| !(is_limit && self.run.options.no_wait)) {
                     streak += 1;
                     self.wait(until, &why, &mut reminder, &tell).await;
                     continue;
@@ -148,8 +148,8 @@ impl Dispute {
         let task = self.task();
         let place = self.blocking(|ledger, task, merging| ledger.open_conflict(task, merging)).await?.path;
         let provisioner = self.provisioner();
-        let fitted = provisioner.fit(&place, &self.run_id(), task.iteration, Some(&task.subgoal), true).await?;
-        if let Some(failure) = fitted.failure {
+        let prepared = provisioner.prepare(&place, &self.run_id(), task.iteration, Some(&task.subgoal), true).await?;
+        if let Some(failure) = prepared.failure {
             return Err(failure
                 .hint("mend what it needs, or change it: 'git config --edit', agentloop.setup; then merge again"));
         }
@@ -157,15 +157,15 @@ impl Dispute {
             tell(&format!("{} resolves it in {}", self.choice, place.display()));
         }
         let path = format!("{task}.merge/{attempt}.out");
-        let mut request = self.request(attempt, self.ask(error).await?, &place, &path);
-        request.env.push((PORT.to_owned(), fitted.port.to_string()));
-        let result = reply(&*self.agent, &request, &self.redactor).await;
-        self.mend(tell).await?;
+        let mut request = self.request(attempt, self.write_prompt(error).await?, &place, &path);
+        request.env.push((PORT.to_owned(), prepared.port.to_string()));
+        let result = call_agent(&*self.agent, &request, &self.redactor).await;
+        self.restore_settings(tell).await?;
         let response = result.as_ref().unwrap_or_else(|(_, spent)| spent);
         usage.add(&response.usage);
         let report = result.as_ref().map_or_else(|(failure, _)| failure.to_string(), |response| response.text.clone());
         let message = self.message(attempt, usage.tokens(), result.is_ok(), &report);
-        store(Arc::clone(&self.ledger), path, request.transcript, report, self.redactor.clone()).await;
+        store_transcript(Arc::clone(&self.ledger), path, request.transcript, report, self.redactor.clone()).await;
         let (paths, ended) = (self.paths.clone(), result.is_ok());
         let close = move |ledger: &dyn Ledger, task: &Task, merging: &Merging<'_>| {
             ledger.close_conflict(&Resolving { task, merging, paths: &paths, message: &message, ended })
@@ -187,21 +187,21 @@ impl Dispute {
                 call: format!("merge-check-{position}"),
                 subgoal: None,
                 cwd: &enter(&place, &self.run.options.cwd),
-                port: Some(fitted.port),
+                port: Some(prepared.port),
                 timeout: self.run.options.check_timeout,
             };
             let result = provisioner.commands.run(check, job).await;
-            self.mend(tell).await?;
+            self.restore_settings(tell).await?;
             tell(&format!("check {}: {}", if result.ok { "passed" } else { "failed" }, check.name));
             if !result.ok {
-                return Ok(Err(Unresolved { why: in_words(&result), failure: None }));
+                return Ok(Err(Unresolved { why: describe_failure(&result), failure: None }));
             }
         }
         Ok(Ok(left.tree))
     }
 
-    /// Puts back what whoever worked here had no business with, and says so.
-    async fn mend(&self, tell: &impl Fn(&str)) -> Result<()> {
+    /// Restores settings that the integrator or a check changed, and reports them.
+    async fn restore_settings(&self, tell: &impl Fn(&str)) -> Result<()> {
         for remark in on_ledger(&self.ledger, |ledger| ledger.mend()).await? {
             tell(&format!("note: {remark}"));
         }
@@ -231,7 +231,7 @@ impl Dispute {
         self.run.id.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
-    /// No subgoal's id holds a capital; the commit keeps the tries at one merge from those at another.
+    /// The capitals distinguish it from every subgoal; the commit distinguishes attempts at one merge from those at another.
     fn task(&self) -> Task {
         let iteration = self.run.iteration().map_or(1, |iteration| iteration.number);
         Task { iteration, subgoal: format!("HEAD-{}", self.theirs.get(..12).unwrap_or(&self.theirs)) }
@@ -259,7 +259,7 @@ impl Dispute {
         }
     }
 
-    async fn ask(&self, error: Option<&str>) -> Result<String> {
+    async fn write_prompt(&self, error: Option<&str>) -> Result<String> {
         let diff = |to: &str| {
             let (base, to, paths) = (self.base.clone(), to.to_owned(), self.paths.clone());
             self.blocking(move |ledger, _, _| ledger.diff(&base, &to, &paths, SIDE_BYTES))
@@ -274,10 +274,10 @@ impl Dispute {
             commit: &self.theirs,
             error,
         };
-        Ok(brief(&self.run, |about| prompts::integrate(about, &conflict)))
+        Ok(with_brief_of(&self.run, |about| prompts::integrate(about, &conflict)))
     }
 
-    /// The message of the commit that keeps a try.
+    /// Returns the message of the commit that holds an attempt.
     fn message(&self, attempt: u32, tokens: u64, done: bool, text: &str) -> String {
         let Task { iteration, subgoal } = self.task();
         let subgoal =
@@ -307,14 +307,14 @@ impl Dispute {
     }
 }
 
-/// A try that resolves nothing.
+/// An attempt that did not resolve the conflict.
 struct Unresolved {
     why: String,
-    /// How the call failed, where it did.
+    /// Failure of the call, if that is the reason.
     failure: Option<Failure>,
 }
 
-fn in_words(check: &CheckResult) -> String {
+fn describe_failure(check: &CheckResult) -> String {
     let (name, ended) = (&check.name, check.ended());
     format!("the check '{name}' fails on the merge: {ended}\n{}", check.output()).trim_end().to_owned()
 }

@@ -1,11 +1,11 @@
-//! Where in a place agents and checks start.
+//! The folder of a worktree in which agents and checks start.
 
 use std::path::{Path, PathBuf};
 
 use crate::run::folder::Folder;
 
-/// The path of `folder` in `place`, made where it is missing. The place itself where a link or a file is in its way: a worker
-/// does not choose where the next one starts.
+/// Returns the path of `folder` in `place`, and creates it if it is missing. Returns `place` itself if a link or a file is
+/// in the way: a worker must not choose where the next one starts.
 #[must_use]
 pub fn enter(place: &Path, folder: &Folder) -> PathBuf {
     let mut path = place.to_owned();

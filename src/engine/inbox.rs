@@ -1,6 +1,6 @@
-//! What the user sends to a live driver, through verbs: files in the run's folder of the private store, taken in as facts.
+//! Messages from verbs to a live driver: files in the run's folder of the private store, which the driver records as facts.
 //!
-//! Workers know the repository, and what they put into its folder is not heard.
+//! Files in the repository's folder are not accepted, as workers can write there.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -16,27 +16,27 @@ use crate::redact::Redactor;
 use crate::run::event::{BudgetChanged, Fact, Steered, Unheard, VALUE_LIMIT, clip};
 use crate::run::goal::Budget;
 
-/// How often a driver looks.
-const EVERY: Duration = Duration::from_millis(200);
-/// The folder of messages in what the store keeps of a run.
+/// Interval at which a driver reads its inbox.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Folder of messages in the run's part of the store.
 const INBOX: &str = "inbox";
-/// The folder of those that could not be read.
-const ASIDE: &str = "unheard";
-/// How many files that are not heard are named.
-const NAMED: usize = 10;
+/// Folder of messages that could not be read.
+const REJECTED: &str = "unheard";
+/// Number of ignored files that are reported.
+const MOST_REPORTED: usize = 10;
 
-/// Something for a live driver.
+/// A message to a live driver.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Message {
-    /// Guidance for its next plan.
+    /// Guidance for the next plan.
     Guidance(String),
-    /// What the run may spend from here on.
+    /// Limits that apply from now on.
     Budget(Budget),
 }
 
 impl Message {
-    /// Reads what [`send`] wrote.
+    /// Parses a file that [`send`] wrote.
     fn parse(text: &[u8]) -> Result<Self, String> {
         let message = serde_json::from_slice(text).map_err(|error| format!("it is no message: {error}"))?;
         match &message {
@@ -46,7 +46,7 @@ impl Message {
     }
 }
 
-/// Puts `message` into the inbox of the run that the store keeps `kept` of, whole or not at all.
+/// Writes `message` into the inbox of the run whose store is `kept`, atomically.
 pub fn send(kept: &RunStore, name: &str, message: &Message) -> Result<Sent> {
     let text = serde_json::to_vec(message).context("a message cannot be written as JSON")?;
     let inbox = kept.make_dir(INBOX)?;
@@ -61,38 +61,38 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// Whether the driver has yet to take it in.
+    /// Returns whether the driver has not read the message yet.
     #[must_use]
     pub fn waits(&self) -> bool {
         self.file.symlink_metadata().is_ok()
     }
 
-    /// Takes it back; whether it was still there.
+    /// Withdraws the message. Returns whether it was still there.
     #[must_use]
     pub fn take_back(&self) -> bool {
         std::fs::remove_file(&self.file).is_ok()
     }
 
-    /// Whether the driver could not read it, and set it aside.
+    /// Returns whether the driver could not read the message and set it aside.
     #[must_use]
     pub fn is_set_aside(&self) -> bool {
-        aside(&self.file).is_some_and(|file| file.symlink_metadata().is_ok())
+        rejected_path(&self.file).is_some_and(|file| file.symlink_metadata().is_ok())
     }
 }
 
-/// Where a file of the inbox goes that cannot be read, out of the way of the rest.
-fn aside(file: &Path) -> Option<PathBuf> {
-    Some(file.parent()?.parent()?.join(ASIDE).join(file.file_name()?))
+/// Returns the path that an unreadable file of the inbox is moved to.
+fn rejected_path(file: &Path) -> Option<PathBuf> {
+    Some(file.parent()?.parent()?.join(REJECTED).join(file.file_name()?))
 }
 
-/// A driver's side of it.
+/// The inbox as its driver reads it.
 pub(super) struct Inbox {
-    /// The store and the folder in it.
+    /// Store, and the inbox's folder in it.
     kept: Option<(RunStore, PathBuf)>,
-    /// Where messages were in versions before, and where workers may write.
+    /// Inbox of older versions, which workers can write.
     old: PathBuf,
     redactor: Redactor,
-    /// Files that were named and do not go.
+    /// Files that were reported and could not be removed.
     stuck: BTreeSet<PathBuf>,
 }
 
@@ -102,28 +102,28 @@ impl Inbox {
         Self { kept, old: scratch.join(INBOX), redactor, stuck: BTreeSet::new() }
     }
 
-    /// Takes in what comes, for as long as it is polled.
+    /// Records messages as they come, for as long as it is polled.
     pub(super) async fn watch(mut self, recorder: Arc<Recorder>) {
         loop {
-            if let Err(error) = self.take(&recorder).await {
+            if let Err(error) = self.record_messages(&recorder).await {
                 tracing::warn!("what was sent to the run waits to be recorded: {error}");
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Takes in what is there, oldest first. A file goes only once its text is on record: a driver that dies in between
-    /// hears it twice, never not at all. One that cannot be read is named and set aside.
-    async fn take(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
-        self.name_unheard(recorder).await?;
+    /// Records the messages, oldest first. A file is removed after its text is recorded: a driver that dies in between
+    /// records it twice rather than not at all. An unreadable file is reported and moved away.
+    async fn record_messages(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
+        self.report_ignored(recorder).await?;
         let Some((kept, dir)) = self.kept.clone() else { return Ok(()) };
-        for file in files(&dir).difference(&self.stuck.clone()) {
-            let heard = self.hear(&kept, file);
-            let is_heard = heard.is_ok();
-            let fact = heard.unwrap_or_else(|why| Unheard { name: name_of(file), error: why }.into());
+        for file in list_files(&dir).difference(&self.stuck.clone()) {
+            let read = self.read_message(&kept, file);
+            let is_read = read.is_ok();
+            let fact = read.unwrap_or_else(|why| Unheard { name: file_name(file), error: why }.into());
             recorder.record([fact]).await?;
-            let gone = if is_heard { std::fs::remove_file(file) } else { set_aside(file) };
-            if let Err(error) = gone {
+            let removed = if is_read { std::fs::remove_file(file) } else { reject(file) };
+            if let Err(error) = removed {
                 tracing::warn!("'{}' stays where it is: {error}", file.display());
                 self.stuck.insert(file.clone());
             }
@@ -131,19 +131,19 @@ impl Inbox {
         Ok(())
     }
 
-    /// Names what lies in the repository's folder, where nothing is heard.
-    async fn name_unheard(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
-        for file in files(&self.old) {
-            if self.stuck.len() < NAMED && self.stuck.insert(file.clone()) {
+    /// Reports files in the repository's folder, which are ignored.
+    async fn report_ignored(&mut self, recorder: &Arc<Recorder>) -> Result<()> {
+        for file in list_files(&self.old) {
+            if self.stuck.len() < MOST_REPORTED && self.stuck.insert(file.clone()) {
                 let error = "it lies in the repository, where workers can write: only 'git agentloop steer' and 'resume' reach a run";
-                recorder.record([Unheard { name: name_of(&file), error: error.to_owned() }.into()]).await?;
+                recorder.record([Unheard { name: file_name(&file), error: error.to_owned() }.into()]).await?;
             }
         }
         Ok(())
     }
 
-    /// What a file says, or why it cannot be read.
-    fn hear(&self, kept: &RunStore, file: &Path) -> Result<Fact, String> {
+    /// Reads a message as a fact, or returns why it cannot be read.
+    fn read_message(&self, kept: &RunStore, file: &Path) -> Result<Fact, String> {
         let name = file.file_name().and_then(|name| name.to_str()).ok_or("its name is not UTF-8")?;
         let text = kept.read(&format!("{INBOX}/{name}")).map_err(|error| error.chain())?;
         let text = text.ok_or("it is not a file of this user alone, or too large")?;
@@ -154,18 +154,18 @@ impl Inbox {
     }
 }
 
-fn name_of(file: &Path) -> String {
+fn file_name(file: &Path) -> String {
     clip(&file.file_name().unwrap_or_default().to_string_lossy(), 100)
 }
 
-/// The first files in `dir`, by name.
-fn files(dir: &Path) -> BTreeSet<PathBuf> {
+/// Lists the first files of `dir`, by name.
+fn list_files(dir: &Path) -> BTreeSet<PathBuf> {
     std::fs::read_dir(dir).into_iter().flatten().flatten().take(1000).map(|entry| entry.path()).collect()
 }
 
-fn set_aside(file: &Path) -> std::io::Result<()> {
-    let Some(aside) = aside(file) else { return Ok(()) };
-    std::fs::create_dir_all(aside.with_file_name("")).and_then(|()| std::fs::rename(file, aside))
+fn reject(file: &Path) -> std::io::Result<()> {
+    let Some(target) = rejected_path(file) else { return Ok(()) };
+    std::fs::create_dir_all(target.with_file_name("")).and_then(|()| std::fs::rename(file, target))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! Integration: workers' commits merged into the run's tree in plan order, and conflicts put to the integrator.
+//! Integration: merges workers' commits into the run's tree in plan order, and has the integrator resolve conflicts.
 
 use std::sync::Arc;
 
 use super::Engine;
 use super::call::{Answer, spool};
-use super::work::store;
+use super::work::store_transcript;
 use crate::agent::prompts::{self, Between, Side};
 use crate::error::{Error, Result};
 use crate::ledger::{Ledger, Merged, Merging, Resolving, Task};
@@ -15,23 +15,23 @@ use crate::run::message::{self, Work};
 use crate::run::work::Subgoal;
 use crate::run::{Conflict, Run};
 
-/// Bytes of one side's diff that the integrator sees.
+/// Length of one side's diff that the integrator sees, in bytes.
 pub(super) const SIDE_BYTES: usize = 64 * 1024;
 
-/// A worker's commit to merge, and into what.
+/// A worker's commit that is to be merged, and the state that it is merged into.
 #[derive(Clone)]
-struct Due {
+struct PendingMerge {
     task: Task,
     subgoal: Subgoal,
     commit: Oid,
     tip: String,
     merged: Vec<String>,
-    /// What is integrated so far; none before the first.
+    /// Tree that is integrated so far; `None` before the first merge.
     tree: Option<String>,
     conflict: Conflict,
 }
 
-impl Due {
+impl PendingMerge {
     fn of(run: &Run, id: &str) -> Option<Self> {
         let iteration = run.iteration()?;
         let task = iteration.tasks.iter().find(|task| task.id == id)?;
@@ -54,42 +54,42 @@ impl Due {
 }
 
 impl Engine {
-    /// Merges the work of subgoal `id`, or records where it conflicts.
+    /// Merges the work of subgoal `id`, or records its conflict.
     pub(super) async fn integrate(&self, id: &str) -> Result<()> {
-        let due = self.due(id)?;
-        let onto = match due.tree.clone() {
+        let pending = self.pending(id)?;
+        let onto = match pending.tree.clone() {
             Some(tree) => tree,
             None => self.blocking(|ledger| ledger.write_tree()).await?.id,
         };
-        let (at, tree) = (due.clone(), onto.clone());
+        let (at, tree) = (pending.clone(), onto.clone());
         let fact: Fact = match self.blocking(move |ledger| ledger.merge(&at.merging(&tree))).await? {
             Merged::Clean(tree) => Integrated {
-                commit: due.commit,
+                commit: pending.commit,
                 tree: tree.parse()?,
-                subgoal: Some(due.subgoal.id),
+                subgoal: Some(pending.subgoal.id),
                 onto: Some(onto.parse()?),
                 ..Integrated::default()
             }
             .into(),
             Merged::Conflict(paths) => {
-                let Conflict { attempts: attempt, error, .. } = due.conflict;
-                let (subgoal, onto) = (due.subgoal.id, onto.parse()?);
-                Conflicted { subgoal, commit: due.commit, onto, paths, attempt, error }.into()
+                let Conflict { attempts: attempt, error, .. } = pending.conflict;
+                let (subgoal, onto) = (pending.subgoal.id, onto.parse()?);
+                Conflicted { subgoal, commit: pending.commit, onto, paths, attempt, error }.into()
             }
         };
         self.recorder.stage([fact]);
         Ok(())
     }
 
-    /// Merges what a single worker was stopped in, where that goes without a conflict: it is part of a partial checkpoint. Of
-    /// several workers, such work could break what others did, and it stays on their refs.
+    /// Merges the unfinished work of a single stopped worker into the partial checkpoint, unless it conflicts. Unfinished
+    /// work of several workers could break that of others, and stays on their refs.
     pub(super) async fn integrate_stopped(&self) -> Result<()> {
         let edits_files = self.edits_files(Role::Subagent);
         let stopped = self.recorder.with(|run| {
             let iteration = run.iteration()?;
             let [task] = &iteration.tasks[..] else { return None };
             let is_apart = edits_files && run.options.isolation == Isolation::Worktree;
-            // Its place tells whether it began: a driver that was killed may have recorded nothing of that.
+            // Its worktree shows whether it began: a driver that was killed may not have recorded that.
             let is_open = !task.running && task.output.is_none() && !task.merged;
             let of = Task { iteration: iteration.number, subgoal: task.id.to_string() };
             let known = (task.id.clone(), of, run.tip.commit.to_string());
@@ -115,15 +115,15 @@ impl Engine {
 
     /// Has the integrator resolve the conflict of subgoal `id`.
     pub(super) async fn resolve(&self, id: &str) -> Result<()> {
-        let due = self.due(id)?;
-        let onto = due.tree.clone().ok_or_else(|| Error::failed(format!("nothing conflicts with {id}")))?;
-        let attempt = due.conflict.attempts + 1;
+        let pending = self.pending(id)?;
+        let onto = pending.tree.clone().ok_or_else(|| Error::failed(format!("nothing conflicts with {id}")))?;
+        let attempt = pending.conflict.attempts + 1;
         let met: Oid = onto.parse()?;
         let conflicted = |error: String| Conflicted {
-            subgoal: due.subgoal.id.clone(),
-            commit: due.commit.clone(),
+            subgoal: pending.subgoal.id.clone(),
+            commit: pending.commit.clone(),
             onto: met.clone(),
-            paths: due.conflict.paths.clone(),
+            paths: pending.conflict.paths.clone(),
             attempt,
             error: Some(error),
         };
@@ -131,21 +131,22 @@ impl Engine {
             let error = "the integrator's backend does not edit files".to_owned();
             return self.recorder.record([conflicted(error).into()]).await;
         }
-        let (at, tree) = (due.clone(), onto.clone());
+        let (at, tree) = (pending.clone(), onto.clone());
         let place = self.blocking(move |ledger| ledger.open_conflict(&at.task, &at.merging(&tree))).await?;
         let port = self.provisioner.provision(&self.recorder, &place.path, Some(id)).await?;
-        let prompt = self.brief_integrator(&due, &onto).await?;
-        let path = format!("{}.merge/{attempt}.out", due.task);
+        let prompt = self.write_integrator_prompt(&pending, &onto).await?;
+        let path = format!("{}.merge/{attempt}.out", pending.task);
         let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
-        let subgoal = Some(due.subgoal.id.clone());
-        let mut call = self.begin(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new())?;
-        call.set_place(place.path, port);
+        let subgoal = Some(pending.subgoal.id.clone());
+        let mut call = self.begin_call(Role::Integrator, prompt, subgoal, attempt, transcript, |_| Vec::new())?;
+        call.set_worktree(place.path, port);
         let (choice, spool) = (call.choice.clone(), call.request.transcript.clone());
         let Answer { result, finished } = call.make(&self.recorder, &self.parts.redactor).await;
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
-        store(Arc::clone(&self.parts.ledger), path, spool, report.clone(), self.parts.redactor.clone()).await;
-        let message = self.work_message(&due, attempt, &choice, finished.usage.tokens(), &report);
-        let (at, tree, ended) = (due.clone(), onto.clone(), result.is_ok());
+        store_transcript(Arc::clone(&self.parts.ledger), path, spool, report.clone(), self.parts.redactor.clone())
+            .await;
+        let message = self.work_message(&pending, attempt, &choice, finished.usage.tokens(), &report);
+        let (at, tree, ended) = (pending.clone(), onto.clone(), result.is_ok());
         let close = move |ledger: &dyn Ledger| {
             let (merging, paths) = (at.merging(&tree), &at.conflict.paths);
             ledger.close_conflict(&Resolving { task: &at.task, merging: &merging, paths, message: &message, ended })
@@ -153,18 +154,18 @@ impl Engine {
         let resolution = self.blocking(close).await?;
         let open = match result {
             Ok(_) => resolution.open,
-            // Neither a limit, nor a stop, nor a missing login says anything about the attempt.
+            // A usage limit, a cancellation or a missing login does not count as an attempt.
             Err(failure) if !failure.counts() => return self.recorder.record([finished.into()]).await,
             Err(failure) => Some(failure.to_string()),
         };
         let outcome: Fact = match open {
             Some(error) => conflicted(error).into(),
             None => Integrated {
-                commit: due.commit.clone(),
+                commit: pending.commit.clone(),
                 tree: resolution.tree.parse()?,
-                subgoal: Some(due.subgoal.id.clone()),
+                subgoal: Some(pending.subgoal.id.clone()),
                 onto: Some(met.clone()),
-                conflict: due.conflict.paths.clone(),
+                conflict: pending.conflict.paths.clone(),
                 resolution: Some(resolution.commit.parse()?),
                 remarks: resolution.remarks,
             }
@@ -173,14 +174,15 @@ impl Engine {
         self.recorder.record([finished.into(), outcome]).await
     }
 
-    fn due(&self, id: &str) -> Result<Due> {
-        let due = self.recorder.with(|run| Due::of(run, id));
-        due.ok_or_else(|| Error::failed(format!("the record has no work of '{id}' to merge")))
+    fn pending(&self, id: &str) -> Result<PendingMerge> {
+        let pending = self.recorder.with(|run| PendingMerge::of(run, id));
+        pending.ok_or_else(|| Error::failed(format!("the record has no work of '{id}' to merge")))
     }
 
-    /// Both sides of the conflict: the subgoal whose work is merged, and those whose work it meets.
-    async fn brief_integrator(&self, due: &Due, onto: &str) -> Result<String> {
-        let paths = &due.conflict.paths;
+    /// Writes the integrator's prompt, with both sides of the conflict: the subgoal that is merged, and those that it
+    /// conflicts with.
+    async fn write_integrator_prompt(&self, pending: &PendingMerge, onto: &str) -> Result<String> {
+        let paths = &pending.conflict.paths;
         let others: Vec<(Subgoal, Oid)> = self.recorder.with(|run| {
             let iteration = run.iteration().cloned().unwrap_or_default();
             let merged = iteration.tasks.iter().filter(|task| task.merged);
@@ -194,31 +196,39 @@ impl Engine {
         };
         let mut met = Vec::new();
         for (subgoal, commit) in others {
-            if !diff(&due.tip, &commit).await?.trim().is_empty() {
+            if !diff(&pending.tip, &commit).await?.trim().is_empty() {
                 met.push(subgoal);
             }
         }
         let clean = |text: String| self.parts.redactor.clean(&text).into_owned();
-        let (ours, theirs) = (clean(diff(&due.tip, onto).await?), clean(diff(&due.tip, &due.commit).await?));
-        let theirs = Side { served: std::slice::from_ref(&due.subgoal), diff: &theirs };
+        let (ours, theirs) =
+            (clean(diff(&pending.tip, onto).await?), clean(diff(&pending.tip, &pending.commit).await?));
+        let theirs = Side { served: std::slice::from_ref(&pending.subgoal), diff: &theirs };
         let ours = Side { served: &met, diff: &ours };
         let conflict = prompts::Conflict {
             between: Between::Workers,
             paths,
             ours,
             theirs,
-            commit: &due.commit,
-            error: due.conflict.error.as_deref(),
+            commit: &pending.commit,
+            error: pending.conflict.error.as_deref(),
         };
-        Ok(self.brief(|brief| prompts::integrate(brief, &conflict)))
+        Ok(self.with_brief(|brief| prompts::integrate(brief, &conflict)))
     }
 
-    fn work_message(&self, due: &Due, attempt: u32, agent: &AgentChoice, tokens: u64, text: &str) -> String {
+    fn work_message(
+        &self,
+        pending: &PendingMerge,
+        attempt: u32,
+        agent: &AgentChoice,
+        tokens: u64,
+        text: &str,
+    ) -> String {
         self.recorder.with(|run| {
             message::work(&Work {
                 run: run.id.as_ref(),
-                iteration: due.task.iteration,
-                subgoal: &due.subgoal,
+                iteration: pending.task.iteration,
+                subgoal: &pending.subgoal,
                 attempt,
                 role: Role::Integrator,
                 agent,

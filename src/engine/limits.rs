@@ -1,7 +1,6 @@
-//! Usage limits that a user's runs tell each other of: one small file a user, so that ten runs do not hammer one limit.
+//! Usage limits that a user's runs share in one small file, so that ten runs do not hammer one limit.
 //!
-//! It names backends and moments, and nothing of any repository or goal. Where it cannot be had, each run finds out by
-//! itself.
+//! The file names backends and times, and no repository or goal. Without it each run meets the limit by itself.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use crate::process;
 use crate::run::event::Timestamp;
 use crate::run::work::is_believable_reset;
 
-/// The file's name in the user's state directory, below `git-agentloop`.
-const NAME: &str = "limits.json";
+/// File name, in `git-agentloop` of the user's state directory.
+const FILE_NAME: &str = "limits.json";
 
-/// The limits of one user on one machine.
+/// Limits of one user on one machine.
 #[derive(Clone, Debug, Default)]
 pub struct Limits {
     dir: Option<PathBuf>,
@@ -25,39 +24,39 @@ pub struct Limits {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Content {
-    /// Until when each backend answers nobody of this user.
+    /// Time at which each backend answers this user again.
     resets: BTreeMap<String, Timestamp>,
 }
 
 impl Limits {
-    /// Those that are kept in `dir`; `None` keeps none.
+    /// Returns the limits that are kept in `dir`; `None` keeps none.
     #[must_use]
     fn kept_in(dir: Option<PathBuf>) -> Self {
         Self { dir }
     }
 
-    /// Those of this process's user.
+    /// Returns the limits of this process's user.
     #[must_use]
     pub fn of_user() -> Self {
         Self::kept_in(process::state_dir())
     }
 
-    /// When `backend` answers again, where that is after `now`.
+    /// Returns the time at which `backend` answers again, if that is after `now`.
     #[must_use]
     pub fn reset_of(&self, backend: &str, now: Timestamp) -> Option<Timestamp> {
-        let known: Content = shared::read(self.dir.as_ref()?, NAME);
+        let known: Content = shared::read(self.dir.as_ref()?, FILE_NAME);
         known.resets.get(backend).copied().filter(|reset| is_believable_reset(*reset, now))
     }
 
-    /// Tells the user's other runs that `backend` answers again at `reset`. What is over is forgotten.
-    pub fn tell(&self, backend: &str, reset: Timestamp, now: Timestamp) {
+    /// Publishes to the user's other runs that `backend` answers again at `reset`, and drops limits that are over.
+    pub fn publish(&self, backend: &str, reset: Timestamp, now: Timestamp) {
         let Some(dir) = &self.dir else { return };
-        let told = shared::change(dir, NAME, |known: &mut Content| {
+        let updated = shared::update(dir, FILE_NAME, |known: &mut Content| {
             known.resets.retain(|_, reset| is_believable_reset(*reset, now));
             let newest = known.resets.get(backend).copied().unwrap_or_default().max(reset);
             known.resets.insert(backend.to_owned(), newest);
         });
-        if let Err(error) = told {
+        if let Err(error) = updated {
             tracing::debug!(%error, "other runs are not told of a limit");
         }
     }
@@ -68,18 +67,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_told_and_forgotten() {
+    fn a_limit_is_published_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let limits = Limits::kept_in(Some(dir.path().join("state")));
         let (now, later) = (Timestamp(1_000_000), Timestamp(1_005_000));
         assert_eq!(limits.reset_of("codex", now), None);
-        limits.tell("codex", later, now);
-        limits.tell("codex", Timestamp(1_001_000), now);
-        limits.tell("aider", Timestamp(1_002_000), now);
+        limits.publish("codex", later, now);
+        limits.publish("codex", Timestamp(1_001_000), now);
+        limits.publish("aider", Timestamp(1_002_000), now);
         assert_eq!(limits.reset_of("codex", now), Some(later), "the latest holds");
         assert_eq!(limits.reset_of("codex", later), None);
-        limits.tell("aider", Timestamp(9_000_000), Timestamp(8_000_000));
-        let text = std::fs::read_to_string(dir.path().join("state").join(NAME)).unwrap();
+        limits.publish("aider", Timestamp(9_000_000), Timestamp(8_000_000));
+        let text = std::fs::read_to_string(dir.path().join("state").join(FILE_NAME)).unwrap();
         assert_eq!(text, r#"{"resets":{"aider":9000.0}}"#, "what is over is gone");
     }
 
@@ -89,12 +88,12 @@ mod tests {
         let limits = Limits::kept_in(Some(dir.path().to_owned()));
         let now = Timestamp(1_000_000);
         for text in ["", "{", "[]", r#"{"resets": {"codex": "soon"}}"#, r#"{"resets": {"codex": 1e300}}"#] {
-            std::fs::write(dir.path().join(NAME), text).unwrap();
+            std::fs::write(dir.path().join(FILE_NAME), text).unwrap();
             assert_eq!(limits.reset_of("codex", now), None, "{text}");
         }
-        limits.tell("codex", Timestamp(1_001_000), now);
+        limits.publish("codex", Timestamp(1_001_000), now);
         assert!(limits.reset_of("codex", now).is_some(), "it is written anew");
-        Limits::kept_in(Some("/proc/nowhere".into())).tell("codex", Timestamp(1_001_000), now);
-        Limits::default().tell("codex", Timestamp(1_001_000), now);
+        Limits::kept_in(Some("/proc/nowhere".into())).publish("codex", Timestamp(1_001_000), now);
+        Limits::default().publish("codex", Timestamp(1_001_000), now);
     }
 }

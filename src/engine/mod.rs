@@ -1,16 +1,16 @@
-//! Drives a run through the three seams: asks agents, runs checks, writes commits, and reports every outcome as facts.
+//! Drives a run through the three seams: calls agents, runs checks, writes commits, and records every outcome as facts.
 //!
-//! The whole engine is `while let Some(step) = run.next_step(now) { perform(step) }`. Nothing here decides what comes
-//! next; a driver that resumes a run is the same code after a replay.
+//! The whole engine is `while let Some(step) = run.next_step(now) { perform(step) }`. Nothing here decides what comes next;
+//! a driver that resumes a run is the same code after a replay.
 
 mod baseline;
 mod call;
 mod command;
 pub mod dispute;
+mod ending;
 pub mod entering;
 pub mod inbox;
 mod integrate;
-mod last_words;
 pub mod limits;
 mod on_ledger;
 mod ports;
@@ -33,15 +33,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::baseline::Baseline;
 use self::command::Commands;
+use self::ending::summary_and_hint;
 use self::inbox::Inbox;
-use self::last_words::last_words;
 use self::limits::Limits;
 use self::on_ledger::on_ledger;
 use self::ports::Ports;
 use self::provision::Provisioner;
 pub use self::provision::{Provisioning, SETUP_ON};
 pub use self::recorder::{Clock, Recorder, Unwatched, Watch};
-use self::remarks::changed_later;
+use self::remarks::late_changes;
 use crate::agent::Agent;
 use crate::agent::prompts::Prompts;
 use crate::error::{Error, Result};
@@ -59,36 +59,36 @@ use crate::run::id::SessionId;
 use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
 use crate::run::{Intake, Phase, Run, Step};
 
-/// How often a driver looks whether agents changed what could harm.
-const LOOKS_OUT: std::time::Duration = std::time::Duration::from_millis(250);
+/// Interval at which a driver lists its agents' processes and checks what they changed.
+const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_millis(250);
 
-/// Everything a driver needs beside the run.
+/// Everything that a driver needs beside the run.
 pub struct Parts {
-    /// The run's record and workspace.
+    /// Record and workspace of the run.
     pub ledger: Arc<dyn Ledger>,
-    /// The backends that the run's roles name.
+    /// Backends that the run's roles name.
     pub agents: BTreeMap<String, Arc<dyn Agent>>,
-    /// The roles' instructions.
+    /// Instructions of the roles.
     pub prompts: Prompts,
-    /// Where the user answers.
+    /// Channel to the user, for questions.
     pub interaction: Arc<dyn Interaction>,
-    /// Who looks on.
+    /// Observer of the recorded events.
     pub watch: Arc<dyn Watch>,
-    /// The time.
+    /// Source of the time.
     pub clock: Clock,
-    /// Keeps secrets off the record.
+    /// Removes secrets from all that is recorded.
     pub redactor: Redactor,
-    /// This driver's id.
+    /// Id of this driver.
     pub session: SessionId,
-    /// Cancelled when the run must stop.
+    /// Token that is cancelled when the run must stop.
     pub cancel: CancellationToken,
-    /// Bytes of the iteration's diff that the reviewer sees.
+    /// Length of the iteration's diff that the reviewer sees, in bytes.
     pub review_bytes: usize,
-    /// Usage limits that this user's runs tell each other of.
+    /// Usage limits that this user's runs share.
     pub limits: Limits,
-    /// What new places are made fit with.
+    /// Set-up of new worktrees.
     pub provisioning: Provisioning,
-    /// Where verbs send something for the run; nothing where this clone has no private store.
+    /// Store of the run's inbox, to which verbs send messages; `None` if this clone has no private store.
     pub inbox: Option<RunStore>,
 }
 
@@ -98,34 +98,35 @@ pub struct Engine {
     recorder: Arc<Recorder>,
     provisioner: Provisioner,
     workspace: PathBuf,
-    /// The first of its ports.
+    /// First of the workspace's ports.
     port: Option<u16>,
-    /// The branch's name, for the record.
+    /// Name of the branch, for the record.
     branch: String,
     baseline: Baseline,
 }
 
-/// Where a driver left a run.
+/// State in which a driver leaves a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It has ended.
+    /// The run has ended.
     Ended(StopReason),
-    /// Questions wait for the user.
+    /// The run waits for the user's answers.
     Suspended,
 }
 
 impl Engine {
-    /// Opens a new run: `started` is its first fact.
+    /// Starts a new run, whose first fact is `started`.
     pub async fn start(parts: Parts, branch: String, started: RunStarted) -> Result<Self> {
         let engine = Self::new(parts, branch, Run::default());
         engine.recorder.record([started.into()]).await?;
         Ok(engine)
     }
 
-    /// Takes a run over from the driver before; `resumed` says with which options.
+    /// Resumes a run that another driver left, with the options of `resumed`.
     pub async fn resume(parts: Parts, branch: String, run: Run, mut resumed: RunResumed) -> Result<Self> {
         let mut engine = Self::new(parts, branch, run);
-        // First: files are written as settings say, and the driver before may have left those of its workers.
+        // This comes first: git writes files as its settings tell it to, and the last driver may have left its workers'
+        // settings.
         engine.blocking(|ledger| ledger.guard()).await?;
         let workspace = engine.blocking(|ledger| ledger.workspace()).await?;
         workspace.found.name().clone_into(&mut resumed.worktree);
@@ -172,21 +173,23 @@ impl Engine {
         }
     }
 
-    /// Drives the run to its end, or to questions for the user; and the run as this driver knows it.
+    /// Drives the run to its end, or to questions for the user, and returns the run as this driver knows it.
+    ///
+    /// Fails if the record can no longer be written; the run can then be resumed from its record.
     pub async fn drive(mut self) -> Result<(End, Run)> {
         let mut flight = JoinSet::new();
-        // Guidance is on record the moment it comes, however long the step under way takes.
+        // A task of its own records guidance at once, however long the current step takes.
         let inbox = Inbox::new(self.parts.inbox.clone(), &self.parts.ledger.scratch(), self.parts.redactor.clone());
         let (cancel, recorder) = (self.parts.cancel.clone(), Arc::clone(&self.recorder));
         tokio::spawn(async move { cancel.run_until_cancelled(inbox.watch(recorder)).await });
         let (cancel, ledger) = (self.parts.cancel.clone(), Arc::clone(&self.parts.ledger));
-        tokio::spawn(async move { cancel.run_until_cancelled(look_out(&ledger, &cancel)).await });
+        tokio::spawn(async move { cancel.run_until_cancelled(watch_agents(&ledger, &cancel)).await });
         let driven = match self.open_workspace().await {
-            Ok(()) => self.follow(&mut flight).await,
+            Ok(()) => self.run_steps(&mut flight).await,
             Err(error) => Err(error),
         };
         let end = match driven {
-            Err(error) if self.record_error(&error).await => self.follow(&mut flight).await,
+            Err(error) if self.record_error(&error).await => self.run_steps(&mut flight).await,
             driven => driven,
         };
         self.parts.cancel.cancel();
@@ -194,9 +197,9 @@ impl Engine {
         let end = end.and_then(|end| settled.map(|()| end));
         while flight.join_next().await.is_some() {}
         self.parts.ledger.stand_down();
-        let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // none of them is left
+        let _ = std::fs::remove_file(self.parts.ledger.scratch().join(PROCESSES)); // all of its processes have ended
         let closed = self.recorder.close().await;
-        // What failed first is the reason, also of what fails in the end.
+        // The first failure is reported, not one that it caused later.
         let end = end.map_err(|error| {
             if error.hint_text().is_some() {
                 return error;
@@ -208,10 +211,10 @@ impl Engine {
         Ok((end, self.recorder.with(Run::clone)))
     }
 
-    /// Makes a new run's workspace stand, as a resumed one's does already, and either's fit to work in.
+    /// Creates the workspace of a new run (that of a resumed run exists already) and sets it up.
     async fn open_workspace(&mut self) -> Result<()> {
         if self.workspace.as_os_str().is_empty() {
-            // No agent begins before it is known what stood, and none waits for that longer than for the workspace.
+            // Agents start only after the baseline of the settings is taken; it is taken while the workspace is created.
             let guard = self.blocking(|ledger| ledger.guard());
             let (workspace, guard) = tokio::join!(self.blocking(|ledger| ledger.workspace()), guard);
             let workspace = guard.and(workspace)?;
@@ -226,7 +229,7 @@ impl Engine {
         self.start_baseline().await
     }
 
-    /// Puts a failure of ours on record, so that the run winds down; `false` where it had failed before.
+    /// Records a failure of the driver, so that the run winds down. Returns `false` if it had failed before.
     async fn record_error(&self, error: &Error) -> bool {
         if self.recorder.with(|run| run.error.is_some()) {
             return false;
@@ -236,18 +239,18 @@ impl Engine {
         self.recorder.record([fact.into()]).await.is_ok()
     }
 
-    /// The loop.
-    async fn follow(&self, flight: &mut JoinSet<Result<()>>) -> Result<End> {
+    /// Performs the run's steps until it ends or has to ask the user.
+    async fn run_steps(&self, flight: &mut JoinSet<Result<()>>) -> Result<End> {
         let mut phase = Phase::Idle;
         loop {
             if self.parts.cancel.is_cancelled() && self.recorder.with(|run| !run.cancelled && run.ended.is_none()) {
                 self.recorder.record([RunCancelled { by: "request".into() }.into()]).await?;
             }
-            self.heed_limits().await?;
+            self.record_shared_limits().await?;
             let now = self.recorder.now();
-            let (step, stands) = self.recorder.with(|run| (run.next_step(now), run.phase()));
-            if stands != phase && step.is_some() {
-                phase = stands;
+            let (step, current) = self.recorder.with(|run| (run.next_step(now), run.phase()));
+            if current != phase && step.is_some() {
+                phase = current;
                 self.recorder.stage([PhaseChanged { phase: phase.name().into() }.into()]);
             }
             let Some(step) = step else { break };
@@ -290,7 +293,7 @@ impl Engine {
         }
     }
 
-    /// Whether the user answered; `false` suspends the run.
+    /// Asks the user and records the answers. Returns `false` if the run is to be suspended.
     async fn put_questions(&self, questions: &[String]) -> Result<bool> {
         let answers = tokio::select! {
             answers = self.parts.interaction.ask(questions) => answers?,
@@ -303,10 +306,10 @@ impl Engine {
         Ok(true)
     }
 
-    /// Begins an iteration, unless the newest one still wants its plan, and asks for the plan.
+    /// Starts an iteration, unless the newest one still lacks its plan, and asks for the plan.
     async fn plan(&self) -> Result<()> {
         if self.recorder.with(|run| run.iteration().is_none_or(|iteration| iteration.checkpoint.is_some())) {
-            // What a person commits meanwhile is taken in before the checkpoint.
+            // While the baseline is taken, a person's commits wait until the checkpoint.
             if !self.is_taking_baseline().await {
                 self.adopt().await?;
             }
@@ -319,13 +322,13 @@ impl Engine {
         self.decompose().await
     }
 
-    /// Takes in what a person committed on the run's branch. Whether there was anything.
+    /// Records commits that a person made on the run's branch. Returns whether there were any.
     async fn adopt(&self) -> Result<bool> {
         let (id, tip) = self.recorder.with(|run| (run.id.clone(), run.tip.commit.clone()));
         let Some(adopted) = self.blocking(move |ledger| ledger.adopt(&tip)).await? else { return Ok(false) };
         let run = message::trailer(&adopted.message, RUN_TRAILER);
         let verdict = message::trailer(&adopted.message, VERDICT_TRAILER);
-        // A checkpoint of ours without its event: its driver died between the two.
+        // This run's own checkpoint without its event: the driver died between the two.
         let fact = match (run, verdict) {
             (Some(run), Some(verdict)) if id.is_some_and(|id| id.as_str() == run) => Checkpointed {
                 commit: adopted.commit.parse()?,
@@ -363,11 +366,11 @@ impl Engine {
                 ledger.commit(&Draft { tip: &tip, tree: &tree, message: &text, merged: &merged })
             })
         };
-        // A look at every file takes longer than the commit, and does not need it.
+        // The comparison of every file takes longer than the commit, which does not depend on it.
         let look = async {
             match captured {
                 Some(remarks) => Ok(remarks),
-                None => self.blocking(|ledger| ledger.changed_since_tree()).await.map(|files| changed_later(&files)),
+                None => self.blocking(|ledger| ledger.changed_since_tree()).await.map(|files| late_changes(&files)),
             }
         };
         let (committed, remarks) = tokio::join!(commit, look);
@@ -392,11 +395,12 @@ impl Engine {
 
     async fn stop(&self, reason: StopReason) -> Result<()> {
         let finish = |run: &Run| {
-            let (summary, hint) = last_words(run, reason);
+            let (summary, hint) = summary_and_hint(run, reason);
             let completed = reason == StopReason::GoalComplete;
             (vec![RunFinished { stop_reason: Some(reason), completed, summary, hint }.into()], ())
         };
-        // First the places: a driver that dies in between is resumed and tidies up; nobody comes after the end.
+        // Worktrees are removed before the end is recorded: a run whose driver dies in between is resumed and removes them,
+        // but a run that has ended is not resumed.
         let closed = self.blocking(|ledger| ledger.close()).await;
         self.recorder.record_with(finish).await?;
         closed
@@ -410,8 +414,8 @@ impl Engine {
     }
 }
 
-/// Whether `step` does nothing before the facts that it begins with are flushed, so that those of the step before may wait
-/// for them: merges are of objects alone, and workers begin once all of them are on record as begun.
+/// Returns whether `step` flushes its own first facts before it acts, so that facts of the previous step may wait for that
+/// flush: merges write objects only, and workers start once their starts are recorded.
 fn records_first(step: &Step) -> bool {
     match step {
         Step::Intake(Intake::Close) | Step::Integrate(_) => true,
@@ -420,13 +424,13 @@ fn records_first(step: &Step) -> bool {
     }
 }
 
-/// Sees what agents change that could harm, and which processes they start, as it happens. Where another driver has the run,
-/// everything is stopped.
-async fn look_out(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
+/// Records which settings agents change and which processes they start, as it happens. Cancels the run if another driver has
+/// taken it over.
+async fn watch_agents(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
     let file = ledger.scratch().join(PROCESSES);
     let mut listed = Vec::new();
     loop {
-        tokio::time::sleep(LOOKS_OUT).await;
+        tokio::time::sleep(WATCH_INTERVAL).await;
         if let Err(error) = process::list_descendants(&file, &mut listed) {
             tracing::warn!("what agents started is not known to the next driver: {error}");
         }

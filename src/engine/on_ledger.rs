@@ -1,11 +1,11 @@
-//! Calls of the ledger, off the thread that waits for agents.
+//! Calls of the ledger on threads of their own.
 
 use std::sync::Arc;
 
 use crate::error::{Context as _, Result};
 use crate::ledger::Ledger;
 
-/// Runs git's work where it does not hold up agents and checks.
+/// Runs blocking work of the ledger on a thread of its own, so that agents and checks are not held up.
 pub(super) async fn on_ledger<T: Send + 'static>(
     ledger: &Arc<dyn Ledger>,
     work: impl FnOnce(&dyn Ledger) -> Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! Makes places fit to work in, once each: what they need of the user's checkout, and the user's own setup commands.
+//! Sets up worktrees, once each: with files of the user's checkout, and with the user's setup commands.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,10 +16,10 @@ use crate::run::event::Provisioned;
 use crate::run::goal::{Check, Isolation};
 use crate::run::work::CheckResult;
 
-/// Lines of a failed command's output that an error repeats.
+/// Number of lines of a failed command's output that an error repeats.
 const TAIL: usize = 10;
 
-/// Files that tell what to install: manifests, lock files and what pins a tool's version.
+/// Files that determine what has to be installed: manifests, lock files, and files that pin a tool's version.
 pub const SETUP_ON: [&str; 53] = [
     "package.json",
     "package-lock.json",
@@ -76,17 +76,16 @@ pub const SETUP_ON: [&str; 53] = [
     ".npmrc",
 ];
 
-/// What the user has new places made fit with. It comes from the user's own configuration, never from a log: a log can
-/// come from anyone.
+/// The set-up of new worktrees. It comes from the user's configuration and never from a log, which anyone can have written.
 #[derive(Clone, Debug, Default)]
 pub struct Provisioning {
-    /// Ignored files that they get from the user's checkout, as patterns of gitignore(5).
+    /// Ignored files that are copied from the user's checkout, as patterns of gitignore(5).
     pub copy: Vec<String>,
-    /// Commands that are run in them.
+    /// Setup commands.
     pub setup: Vec<Check>,
-    /// Seconds that one of those may take.
+    /// Time limit of a setup command.
     pub setup_timeout: Option<Seconds>,
-    /// Files whose change has them run again before checks, as globs that match at any depth.
+    /// Files whose change makes the setup commands run again before checks, as globs that match at any depth.
     pub setup_on: Vec<String>,
     /// Whether ignored files are removed before checks.
     pub check_clean: bool,
@@ -94,7 +93,7 @@ pub struct Provisioning {
     pub private_home: bool,
 }
 
-/// Makes the places of one run fit.
+/// Sets up the worktrees of one run.
 #[derive(Clone)]
 pub(super) struct Provisioner {
     pub(super) ledger: Arc<dyn Ledger>,
@@ -104,36 +103,37 @@ pub(super) struct Provisioner {
 }
 
 impl Provisioner {
-    /// Makes `place`, which was made or is used again, fit to work in, and puts on record what that took; the first of its
-    /// ports. `subgoal` is whose it is. A run that is stopped meanwhile goes on without, and whoever resumes it begins here
-    /// anew.
+    /// Sets up `place`, the worktree of `subgoal` or of the run, which is new or used again, records what was done, and
+    /// returns its first port. A cancelled run goes on without; the driver that resumes it starts here again.
+    ///
+    /// Fails if a setup command fails: a worker would fail of it too.
     pub(super) async fn provision(&self, recorder: &Arc<Recorder>, place: &Path, subgoal: Option<&str>) -> Result<u16> {
         let (run, iteration, isolation) = recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
             (run.id.as_ref().map(ToString::to_string), iteration, run.options.isolation)
         });
         let is_work = subgoal.is_some() || isolation != Isolation::Worktree;
-        let fitted = self.fit(place, &run.unwrap_or_default(), iteration, subgoal, is_work).await?;
-        let Fitted { port, done, failure } = fitted;
+        let prepared = self.prepare(place, &run.unwrap_or_default(), iteration, subgoal, is_work).await?;
+        let Prepared { port, done, failure } = prepared;
         if self.commands.cancel.is_cancelled() {
             return Ok(port);
         }
-        if is_worth_telling(&done) {
+        if is_worth_recording(&done) {
             recorder.record([done.into()]).await?;
         }
         failure.map_or(Ok(port), Err)
     }
 
-    /// The same with nothing put on record. Where what it holds `is_work`, so is what set-up changes of it; else that is
+    /// Sets up `place` and records nothing. Changes that the setup commands make are kept if `is_work`, else they are
     /// restored.
-    pub(super) async fn fit(
+    pub(super) async fn prepare(
         &self,
         place: &Path,
         run: &str,
         iteration: u32,
         subgoal: Option<&str>,
         is_work: bool,
-    ) -> Result<Fitted> {
+    ) -> Result<Prepared> {
         let port = {
             let (ports, place) = (self.ports.clone(), place.to_owned());
             tokio::task::spawn_blocking(move || ports.base(&place))
@@ -141,27 +141,27 @@ impl Provisioner {
                 .context("a thread that looked for ports died")?
         };
         let subgoal = subgoal.and_then(|id| id.parse().ok());
-        let mut fitted = Fitted { port, done: Provisioned { subgoal, ..Provisioned::default() }, failure: None };
+        let mut prepared = Prepared { port, done: Provisioned { subgoal, ..Provisioned::default() }, failure: None };
         if self.commands.cancel.is_cancelled() {
-            return Ok(fitted);
+            return Ok(prepared);
         }
         let (at, patterns, cancel) = (place.to_owned(), self.wanted.copy.clone(), self.commands.cancel.clone());
-        let outfit = self
+        let outcome = self
             .blocking(move |ledger| {
                 ledger.provision(&at, &Wanted { copy: &patterns, go_on: &|| !cancel.is_cancelled() })
             })
             .await?;
-        (fitted.done.copied, fitted.done.remarks) = (outfit.copied, outfit.remarks);
-        if !outfit.set_up && !self.wanted.setup.is_empty() {
-            let setting = Setting { place, port, run, iteration, is_work };
-            fitted.failure = self.set_up(setting, &mut fitted.done).await?;
+        (prepared.done.copied, prepared.done.remarks) = (outcome.copied, outcome.remarks);
+        if !outcome.set_up && !self.wanted.setup.is_empty() {
+            let context = SetupContext { place, port, run, iteration, is_work };
+            prepared.failure = self.set_up(context, &mut prepared.done).await?;
         }
-        Ok(fitted)
+        Ok(prepared)
     }
 
-    /// Makes the run's worktree, which is at `tree`, fit for checks again: without the files that git ignores, where the user
-    /// wants that, and set up anew where files that tell what to install have changed since. The setup command that failed.
-    pub(super) async fn renew(
+    /// Prepares the run's worktree, which is at `tree`, for checks: removes ignored files if the user wants that, and runs
+    /// the setup commands again if files that determine the installation changed. Returns the setup command that failed.
+    pub(super) async fn prepare_for_checks(
         &self,
         recorder: &Arc<Recorder>,
         place: &Path,
@@ -175,9 +175,9 @@ impl Provisioner {
         });
         if self.wanted.check_clean {
             self.blocking(move |ledger| ledger.strip(&at)).await?;
-            let Fitted { done, failure, .. } = self.fit(place, &run, iteration, None, false).await?;
+            let Prepared { done, failure, .. } = self.prepare(place, &run, iteration, None, false).await?;
             let failed = failure.and_then(|_| done.setup.last().cloned());
-            if !self.commands.cancel.is_cancelled() && is_worth_telling(&done) {
+            if !self.commands.cancel.is_cancelled() && is_worth_recording(&done) {
                 recorder.record([done.into()]).await?;
             }
             return Ok(failed);
@@ -194,8 +194,8 @@ impl Provisioner {
         }
         let mut done = Provisioned::default();
         done.remarks.push(format!("set up again, since these files changed: {}", name_files(&changed)));
-        let setting = Setting { place, port: port.unwrap_or_default(), run: &run, iteration, is_work: false };
-        let failure = self.set_up(setting, &mut done).await?;
+        let context = SetupContext { place, port: port.unwrap_or_default(), run: &run, iteration, is_work: false };
+        let failure = self.set_up(context, &mut done).await?;
         let failed = failure.and_then(|_| done.setup.last().cloned());
         if !self.commands.cancel.is_cancelled() {
             recorder.record([done.into()]).await?;
@@ -203,9 +203,9 @@ impl Provisioner {
         Ok(failed)
     }
 
-    /// Runs the setup commands up to the first that fails; that one's failure.
-    async fn set_up(&self, setting: Setting<'_>, done: &mut Provisioned) -> Result<Option<Error>> {
-        let (at, is_work) = (setting.place.to_owned(), setting.is_work);
+    /// Runs the setup commands up to the first that fails, and returns its failure.
+    async fn set_up(&self, context: SetupContext<'_>, done: &mut Provisioned) -> Result<Option<Error>> {
+        let (at, is_work) = (context.place.to_owned(), context.is_work);
         let (before, tree) = self
             .blocking(move |ledger| {
                 ledger.set_up(&at, None)?;
@@ -213,9 +213,9 @@ impl Provisioner {
                 Ok((if is_work { ledger.uncommitted(&at)? } else { BTreeSet::new() }, tree))
             })
             .await?;
-        let failure = self.run_setup(&setting, done).await;
+        let failure = self.run_setup(&context, done).await;
         done.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
-        let (at, is_through) = (setting.place.to_owned(), failure.is_none() && !self.commands.cancel.is_cancelled());
+        let (at, is_through) = (context.place.to_owned(), failure.is_none() && !self.commands.cancel.is_cancelled());
         let changed = self
             .blocking(move |ledger| {
                 let changed = match &tree {
@@ -236,16 +236,16 @@ impl Provisioner {
         Ok(failure)
     }
 
-    async fn run_setup(&self, setting: &Setting<'_>, done: &mut Provisioned) -> Option<Error> {
-        let whose = done.subgoal.clone();
+    async fn run_setup(&self, context: &SetupContext<'_>, done: &mut Provisioned) -> Option<Error> {
+        let subgoal = done.subgoal.clone();
         for (position, command) in self.wanted.setup.iter().enumerate() {
             let job = Job {
-                run: setting.run.to_owned(),
-                iteration: setting.iteration,
-                call: format!("setup-{}-{position}", setting.port),
-                subgoal: whose.as_deref(),
-                cwd: setting.place,
-                port: Some(setting.port),
+                run: context.run.to_owned(),
+                iteration: context.iteration,
+                call: format!("setup-{}-{position}", context.port),
+                subgoal: subgoal.as_deref(),
+                cwd: context.place,
+                port: Some(context.port),
                 timeout: self.wanted.setup_timeout,
                 home: None,
                 spool: None,
@@ -256,7 +256,7 @@ impl Provisioner {
             }
             done.setup.push(result.clone());
             if !result.ok {
-                return Some(explain(&result, setting.place, setting.run));
+                return Some(setup_error(&result, context.place, context.run));
             }
         }
         None
@@ -270,35 +270,35 @@ impl Provisioner {
     }
 }
 
-/// Where setup commands run, and for whom.
-struct Setting<'a> {
+/// Circumstances in which setup commands run.
+struct SetupContext<'a> {
     place: &'a Path,
-    /// The first of its ports.
+    /// First port of the worktree.
     port: u16,
     run: &'a str,
     iteration: u32,
-    /// Whether what they change that git does not ignore is work.
+    /// Whether changes to files that are not ignored are part of the work.
     is_work: bool,
 }
 
-fn is_worth_telling(done: &Provisioned) -> bool {
+fn is_worth_recording(done: &Provisioned) -> bool {
     done.copied > 0 || !done.setup.is_empty() || !done.remarks.is_empty()
 }
 
-/// What making a place fit came to.
-pub(super) struct Fitted {
-    /// The first of its ports.
+/// Result of setting up a worktree.
+pub(super) struct Prepared {
+    /// First port of the worktree.
     pub(super) port: u16,
     pub(super) done: Provisioned,
-    /// The setup command that failed.
+    /// Failure of a setup command.
     pub(super) failure: Option<Error>,
 }
 
-/// A failed setup command: which, how, what it said last, and how to go on.
-fn explain(result: &CheckResult, place: &Path, run: &str) -> Error {
+/// Returns the error of a failed setup command: its name, how it ended, its last output and a hint.
+fn setup_error(result: &CheckResult, place: &Path, run: &str) -> Error {
     let how = result.ended();
-    let said = if result.stderr.trim().is_empty() { &result.stdout } else { &result.stderr };
-    let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+    let output = if result.stderr.trim().is_empty() { &result.stdout } else { &result.stderr };
+    let lines: Vec<&str> = output.lines().filter(|line| !line.trim().is_empty()).collect();
     let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
     let name = &result.name;
     let error = Error::failed(format!("the setup command '{name}' failed in '{}': {how}", place.display())).hint(format!(

@@ -1,4 +1,4 @@
-//! Agents that only read: where they read, and what becomes of what they change all the same.
+//! Worktrees of agents that only read, and the removal of what such agents change.
 
 use super::Engine;
 use super::remarks::name_files;
@@ -9,8 +9,9 @@ use crate::run::goal::{Isolation, Role};
 use crate::run::shadow;
 
 impl Engine {
-    /// A place for an agent that is to read `tree`, or the run's newest commit; none where workers are not apart either, or
-    /// whoever answers `role` does not look at files. Files that configure agents are in it as the base has them.
+    /// Opens a worktree for an agent that reads `tree`, or the run's newest commit. Files that configure agents have their
+    /// content of the base there. Returns `None` if workers are not isolated either, or the backend of `role` does not look
+    /// at files.
     pub(super) async fn open_reader(&self, role: Role, tree: Option<String>) -> Result<Option<Reader>> {
         let (isolation, tip, base, is_dirty) =
             self.recorder.with(|run| (run.options.isolation, run.tip.clone(), run.start_tree.clone(), run.touched));
@@ -20,7 +21,7 @@ impl Engine {
         let opened = self.blocking(move |ledger| {
             let tree = match tree {
                 Some(tree) => tree,
-                // A person's edits, which a resumed run goes on with.
+                // A person's edits, with which a resumed run continues.
                 None if is_dirty => ledger.write_tree()?.id,
                 None => tip.tree.to_string(),
             };
@@ -36,7 +37,7 @@ impl Engine {
         opened.await.map(Some)
     }
 
-    /// What is to be said of what a reader changed in its place: nothing of it goes further.
+    /// Removes a reader's worktree and reports what the reader changed in it; the changes are discarded.
     pub(super) async fn close_reader(&self, role: Role, reader: Reader) -> Result<Vec<String>> {
         let tip = self.recorder.with(|run| run.tip.commit.clone());
         let (changed, mut remarks) = self.blocking(move |ledger| ledger.close_reader(&reader, tip.as_str())).await?;

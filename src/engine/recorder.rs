@@ -1,4 +1,4 @@
-//! Puts facts on record: takes secrets out of them, stamps them, folds them, flushes them as a group.
+//! Records facts: removes secrets from them, stamps them, folds them into the run, and flushes them as a group.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -13,19 +13,19 @@ use crate::redact::Redactor;
 use crate::run::Run;
 use crate::run::event::{Event, Fact, SessionId, Tampered, Timestamp};
 
-/// How long a fact that nothing waits for may stay off the record.
+/// Time that a fact which nothing waits for may stay unrecorded.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// Tells the time. Handed in, so that tests own it.
+/// Source of the time, passed in so that tests control it.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Sees every fact of a run as it is recorded.
+/// Observes every fact of a run as it is recorded.
 pub trait Watch: Send + Sync {
-    /// `event` was recorded; `run` is the run with it.
+    /// Is called after `event` was recorded; `run` includes it.
     fn event(&self, run: &Run, event: &Event);
 }
 
-/// Sees nothing.
+/// Ignores every event.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unwatched;
 
@@ -37,13 +37,13 @@ impl Watch for Unwatched {
 pub struct Recorder {
     ledger: Arc<dyn Ledger>,
     clock: Clock,
-    /// Seconds that the record was ahead of the clock when it was opened.
+    /// Seconds by which the record was ahead of the clock when it was opened.
     ahead: f64,
     session: SessionId,
     redactor: Redactor,
     watch: Arc<dyn Watch>,
     state: Mutex<Recorded>,
-    /// Held over a whole flush: batches reach the ledger in order.
+    /// Lock over a whole flush, so that batches reach the ledger in order.
     flushing: Mutex<()>,
     late: Arc<Notify>,
 }
@@ -51,22 +51,22 @@ pub struct Recorder {
 struct Recorded {
     run: Run,
     pending: Vec<Event>,
-    /// Since when the oldest of them waits.
+    /// Time since which the oldest pending event waits.
     since: Instant,
 }
 
-/// How soon a fact must be on record.
+/// Urgency with which a fact must be recorded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Weight {
-    /// With the next group.
+enum Urgency {
+    /// It may wait for the next group.
     Later,
-    /// Before the loop goes on.
+    /// It must be recorded before the loop goes on.
     Now,
-    /// Before the loop goes on, and through a power cut: it was paid for.
+    /// It must be recorded before the loop goes on and survive a power cut, as it was paid for.
     Durable,
 }
 
-fn weight(fact: &Fact) -> Weight {
+fn urgency(fact: &Fact) -> Urgency {
     match fact {
         Fact::PhaseChanged(_)
         | Fact::IntakeStarted(_)
@@ -75,14 +75,15 @@ fn weight(fact: &Fact) -> Weight {
         | Fact::IterationStarted(_)
         | Fact::AgentStarted(_)
         | Fact::Aggregated(_)
-        | Fact::IterationFinished(_) => Weight::Later,
-        Fact::AgentFinished(_) | Fact::Verified(_) | Fact::Checkpointed(_) | Fact::RunFinished(_) => Weight::Durable,
-        _ => Weight::Now,
+        | Fact::IterationFinished(_) => Urgency::Later,
+        Fact::AgentFinished(_) | Fact::Verified(_) | Fact::Checkpointed(_) | Fact::RunFinished(_) => Urgency::Durable,
+        _ => Urgency::Now,
     }
 }
 
 impl Recorder {
-    /// A recorder that goes on from `run`. Must be made inside a tokio runtime: it flushes late facts by itself.
+    /// Returns a recorder that continues from `run`. It must be called in a tokio runtime, as late facts are flushed by a
+    /// task.
     pub fn new(
         ledger: Arc<dyn Ledger>,
         run: Run,
@@ -92,7 +93,7 @@ impl Recorder {
         watch: Arc<dyn Watch>,
     ) -> Arc<Self> {
         let late = Arc::new(Notify::new());
-        // An event that is dated ahead of this clock must not make time stand still, and with it the budget of seconds.
+        // An event that is dated ahead of this clock must not stop the time, nor with it the budget of seconds.
         let ahead = run.now.since(clock()).max(0.0);
         let recorder = Arc::new(Self {
             ledger,
@@ -109,40 +110,40 @@ impl Recorder {
         recorder
     }
 
-    /// The time.
+    /// Returns the time, which is never before that of the newest event.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)().plus(self.ahead)
     }
 
-    /// Looks at the run as it stands.
+    /// Calls `look` with the current run.
     pub fn with<T>(&self, look: impl FnOnce(&Run) -> T) -> T {
         look(&self.state().run)
     }
 
-    /// Records `facts` as one group, and returns once those that the loop must not go on without are on record.
+    /// Records `facts` as one group, and returns once those are written that the loop must not go on without.
     pub async fn record(self: &Arc<Self>, facts: impl IntoIterator<Item = Fact>) -> Result<()> {
         let facts: Vec<Fact> = facts.into_iter().collect();
         self.record_with(|_| (facts, ())).await
     }
 
-    /// Records what `decide` makes of the run as it stands, with nothing recorded in between.
+    /// Records the facts that `decide` returns for the current run, with nothing recorded in between.
     pub async fn record_with<T>(self: &Arc<Self>, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> Result<T> {
-        let (heaviest, value) = self.stamp(decide);
-        match heaviest {
+        let (most_urgent, value) = self.stamp(decide);
+        match most_urgent {
             None => {}
-            Some(Weight::Later) => self.late.notify_one(),
-            Some(Weight::Now | Weight::Durable) => self.flush().await?,
+            Some(Urgency::Later) => self.late.notify_one(),
+            Some(Urgency::Now | Urgency::Durable) => self.flush().await?,
         }
         Ok(value)
     }
 
-    /// Folds `facts`, and leaves them to the next flush: the caller makes that before it acts on them.
+    /// Folds `facts` and leaves them to the next flush, which the caller makes before it acts on them.
     pub fn stage(&self, facts: impl IntoIterator<Item = Fact>) {
         self.stage_with(|_| (facts.into_iter().collect(), ()));
     }
 
-    /// Stages what `decide` makes of the run as it stands, with nothing recorded in between.
+    /// Stages the facts that `decide` returns for the current run, with nothing recorded in between.
     pub fn stage_with<T>(&self, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> T {
         let (staged, value) = self.stamp(decide);
         if staged.is_some() {
@@ -151,23 +152,23 @@ impl Recorder {
         value
     }
 
-    /// Puts everything that is waiting on record where the loop must not go on without some of it.
+    /// Flushes all pending events if the loop must not go on without one of them.
     pub async fn flush_staged(self: &Arc<Self>) -> Result<()> {
-        let must = self.state().pending.iter().any(|event| weight(&event.fact) > Weight::Later);
+        let must = self.state().pending.iter().any(|event| urgency(&event.fact) > Urgency::Later);
         if must { self.flush().await } else { Ok(()) }
     }
 
-    /// Puts everything that is waiting on record.
+    /// Flushes all pending events.
     pub async fn flush(self: &Arc<Self>) -> Result<()> {
         let recorder = Arc::clone(self);
         let flushed = tokio::task::spawn_blocking(move || recorder.flush_now()).await;
         flushed.map_err(|error| Error::failed("the event log's writer died").because(error))?
     }
 
-    fn stamp<T>(&self, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> (Option<Weight>, T) {
+    fn stamp<T>(&self, decide: impl FnOnce(&Run) -> (Vec<Fact>, T)) -> (Option<Urgency>, T) {
         let mut state = self.state();
         let (facts, value) = decide(&state.run);
-        let heaviest = facts.iter().map(weight).max();
+        let most_urgent = facts.iter().map(urgency).max();
         for fact in facts {
             let fact = self.without_secrets(fact);
             let event = Event {
@@ -184,10 +185,10 @@ impl Recorder {
             }
             state.pending.push(event);
         }
-        (heaviest, value)
+        (most_urgent, value)
     }
 
-    /// Ends the recording: everything is on record, and the record is what was recorded, whatever was done to it.
+    /// Ends the recording: flushes all events, and rewrites the record if other programs changed it.
     pub async fn close(self: &Arc<Self>) -> Result<()> {
         let recorder = Arc::clone(self);
         let closed = tokio::task::spawn_blocking(move || {
@@ -199,7 +200,7 @@ impl Recorder {
         closed.await.map_err(|error| Error::failed("the event log's writer died").because(error))?
     }
 
-    /// Puts on record what other programs did to it.
+    /// Records what other programs did to the record.
     fn report_tampering(&self) {
         let remarks = self.ledger.tampering();
         if !remarks.is_empty() {
@@ -207,7 +208,7 @@ impl Recorder {
         }
     }
 
-    /// The fact as it may be on the record. A run's options stay as they were given: it is resumed with them.
+    /// Removes secrets from `fact`. The options of a run stay as given, since it is resumed with them.
     fn without_secrets(&self, fact: Fact) -> Fact {
         if matches!(fact, Fact::RunStarted(_) | Fact::RunResumed(_)) {
             return fact;
@@ -226,7 +227,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Flushes what is waiting; whether anything was.
+    /// Flushes the pending events. Returns whether there were any.
     fn flush_pending(&self) -> Result<bool> {
         let (events, snapshot) = {
             let mut state = self.state();
@@ -235,7 +236,7 @@ impl Recorder {
             }
             (std::mem::take(&mut state.pending), state.run.snapshot())
         };
-        let durable = events.iter().any(|event| weight(&event.fact) == Weight::Durable);
+        let durable = events.iter().any(|event| urgency(&event.fact) == Urgency::Durable);
         let written = self.ledger.append(&Batch { events: &events, snapshot: &snapshot, durable });
         if written.is_err() {
             let mut state = self.state();
@@ -250,7 +251,7 @@ impl Recorder {
     }
 }
 
-/// The iteration that `fact` belongs to; none for facts of the whole run.
+/// Returns the iteration that `fact` belongs to; `None` for facts of the whole run.
 fn iteration_of(run: &Run, fact: &Fact) -> Option<u32> {
     let current = run.iteration().map(|iteration| iteration.number);
     match fact {
@@ -275,14 +276,14 @@ async fn flush_late(recorder: Weak<Recorder>, late: Arc<Notify>) {
         let recorder = loop {
             tokio::time::sleep_until(due).await;
             let Some(recorder) = recorder.upgrade() else { return };
-            // What waited then may be on record by now, and what waits since is not due.
+            // The events that waited then may be recorded by now, and newer ones are not due yet.
             let since = recorder.state().since;
             if since + FLUSH_AFTER <= Instant::now() {
                 break recorder;
             }
             due = since + FLUSH_AFTER;
         };
-        // A failure stays with the events: the next flush that somebody waits for meets it again and reports it.
+        // After a failure the events stay pending: the next flush that is awaited meets it again and reports it.
         if let Err(error) = recorder.flush().await {
             tracing::warn!("events wait to be recorded: {error}");
         }

@@ -1,10 +1,10 @@
-//! The verdict on an iteration, by an agent that only looks.
+//! The review: an agent that only reads judges an iteration.
 
 use std::fmt::Write as _;
 
 use super::Engine;
 use super::call::Answer;
-use super::remarks::{changed_later, name_files};
+use super::remarks::{late_changes, name_files};
 use super::verify::EVERYTHING;
 use crate::agent::json::{self, Shape};
 use crate::agent::prompts;
@@ -13,11 +13,11 @@ use crate::run::event::{Fact, Reviewed, clip};
 use crate::run::goal::{Isolation, Role};
 use crate::run::work::{Failure, FailureKind, Review};
 
-/// Longest answer that could not be read and is shown again, in bytes.
+/// Longest part of an invalid answer that is shown to the reviewer again, in bytes.
 const UNREAD: usize = 8 * 1024;
 
 impl Engine {
-    /// Asks for a verdict on the iteration.
+    /// Asks the reviewer for a verdict on the iteration.
     pub(super) async fn review(&self) -> Result<()> {
         let (tip, verification, aggregate, merging) = self.recorder.with(|run| {
             let iteration = run.iteration().cloned().unwrap_or_default();
@@ -34,7 +34,7 @@ impl Engine {
         let (to, limit) = (verification.tree.to_string(), self.parts.review_bytes);
         let diff = self.blocking(move |ledger| ledger.diff(&tip, &to, &[], limit)).await?;
         let diff = self.parts.redactor.clean(&diff).into_owned();
-        let mut prompt = self.brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
+        let mut prompt = self.with_brief(|brief| prompts::review(brief, &aggregate, &merging, &verification, &diff));
         let (unread, may_ask_again) = self.recorder.with(|run| {
             let failed = run.role_failure.as_ref().filter(|failed| failed.role == Role::Reviewer);
             let unread = failed.filter(|failed| failed.failure.kind == FailureKind::Protocol);
@@ -45,22 +45,22 @@ impl Engine {
             let _ = write!(prompt, "\n\n{unread}\n\nAnswer again, with the JSON object alone.");
         }
         let reader = self.open_reader(Role::Reviewer, Some(verification.tree.to_string())).await?;
-        let mut call = self.begin(Role::Reviewer, prompt, None, 1, None, |_| Vec::new())?;
+        let mut call = self.begin_call(Role::Reviewer, prompt, None, 1, None, |_| Vec::new())?;
         if let Some(reader) = &reader {
             call.request.cwd.clone_from(&reader.path);
         }
-        let looks = call.agent.only_reads(Role::Reviewer);
-        // What the checks have changed by now is not the reviewer's.
-        let (before, mut remarks) = if verification.checks.is_empty() || looks || reader.is_some() {
+        let only_reads = call.agent.only_reads(Role::Reviewer);
+        // Changes that the checks made are not the reviewer's.
+        let (before, mut remarks) = if verification.checks.is_empty() || only_reads || reader.is_some() {
             (verification.tree.to_string(), Vec::new())
         } else {
             self.after_checks(verification.tree.to_string()).await?
         };
         let Answer { result, mut finished } = call.make(&self.recorder, &self.parts.redactor).await;
         match reader {
-            _ if looks => {}
+            _ if only_reads => {}
             Some(reader) => remarks.extend(self.close_reader(Role::Reviewer, reader).await?),
-            None => remarks.extend(self.undo_review(before).await?),
+            None => remarks.extend(self.restore_after_review(before).await?),
         }
         if let Some(failure) = finished.error.as_mut().filter(|_| !remarks.is_empty()) {
             failure.message = format!("{} ({})", failure.message, remarks.join("; "));
@@ -76,7 +76,7 @@ impl Engine {
                     finished.error = Some(Failure::new(FailureKind::Protocol, unread));
                     return None;
                 }
-                // What it found is not lost for its form.
+                // Findings are kept although their form is invalid.
                 review.issues.push(text);
             }
             Some(Fact::from(Reviewed { review: Review { remarks, ..review } }))
@@ -85,19 +85,19 @@ impl Engine {
         Ok(())
     }
 
-    /// The worktree as the checks, which ran on `tree`, have left it, and what is to be said of that.
+    /// Returns the tree of the worktree after the checks ran on `tree`, and remarks about files that they changed.
     async fn after_checks(&self, tree: String) -> Result<(String, Vec<String>)> {
         self.blocking(move |ledger| {
             let now = ledger.write_tree()?.id;
             let changed = ledger.protected(&tree, &now, &[EVERYTHING.to_owned()])?;
-            Ok((now, changed_later(&changed)))
+            Ok((now, late_changes(&changed)))
         })
         .await
     }
 
-    /// Takes back what changed since the tree `before`; it stays reachable. In the user's own checkout nobody can tell
-    /// whose change it is, so there it is only said.
-    async fn undo_review(&self, before: String) -> Result<Vec<String>> {
+    /// Restores files that changed since the tree `before`; the changes stay reachable. In the user's own checkout the
+    /// change may be the user's, so it is only reported.
+    async fn restore_after_review(&self, before: String) -> Result<Vec<String>> {
         let is_users = self.recorder.with(|run| run.options.isolation == Isolation::None);
         self.blocking(move |ledger| {
             let after = ledger.write_tree()?;

@@ -1,6 +1,6 @@
-//! Small files in which a user's runs tell each other something: in the user's state directory, and of no repository.
+//! Small files that a user's runs share, in the user's state directory and in no repository.
 //!
-//! They are a courtesy and no record: one that cannot be read, or that somebody damaged, is begun anew.
+//! They are an optimization and no record: a file that cannot be read or parsed is started anew.
 
 use std::fs::File;
 use std::path::Path;
@@ -8,10 +8,10 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What is read of one at most, in bytes: a thousand places with long names have less.
+/// Size above which a file is ignored, in bytes: a thousand worktrees with long names take less.
 const LARGEST: u64 = 1 << 20;
 
-/// What the file `name` in `dir` holds.
+/// Reads the file `name` in `dir`; a missing or invalid one is the default.
 pub(super) fn read<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> T {
     let path = dir.join(name);
     let small = path.metadata().is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
@@ -19,8 +19,8 @@ pub(super) fn read<T: Default + DeserializeOwned>(dir: &Path, name: &str) -> T {
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// Changes it: under a lock, as other runs write too, and renamed into place, as they read.
-pub(super) fn change<T: Default + Serialize + DeserializeOwned, R>(
+/// Changes the file `name` in `dir`: under a lock, as other runs write it too, and by a rename, as they read it.
+pub(super) fn update<T: Default + Serialize + DeserializeOwned, R>(
     dir: &Path,
     name: &str,
     change: impl FnOnce(&mut T) -> R,

@@ -1,4 +1,4 @@
-//! Checks: real commands on a tree that is on record before they run.
+//! Checks: commands that run on a tree that is recorded before they run.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Engine;
 use super::call::spool;
-use super::command::{Commands, Job, failed};
+use super::command::{Commands, Job, unstarted};
 use super::entering::enter;
 use super::recorder::Recorder;
 use super::remarks::name_files;
-use super::work::store;
+use super::work::store_transcript;
 use crate::error::{Context as _, Result};
 use crate::ledger::{Ledger, Tree};
 use crate::run::event::Verified;
@@ -19,19 +19,19 @@ use crate::run::goal::{Check, Isolation, Role};
 use crate::run::shadow;
 use crate::run::work::{CheckResult, Verification};
 
-/// The git pathspec that every file fits.
+/// The git pathspec that matches every file.
 pub(super) const EVERYTHING: &str = "*";
 
-/// The workspace as it goes on record.
+/// A captured workspace.
 pub(super) struct Captured {
-    /// Its tree.
+    /// Tree of the workspace.
     pub(super) tree: Tree,
     /// Protected files that workers changed.
     pub(super) protected: Vec<String>,
 }
 
 impl Engine {
-    /// Writes the tree, runs every check, records the results. A run that is stopped meanwhile records nothing.
+    /// Writes the tree, runs every check, and records the results. A run that is cancelled meanwhile records nothing.
     pub(super) async fn verify(&self) -> Result<()> {
         let Captured { mut tree, protected } = self.capture().await?;
         if protected.is_empty() && self.edits_files(Role::Subagent) {
@@ -44,9 +44,9 @@ impl Engine {
         });
         let known = |check: &Check| self.recorder.with(|run| run.evidence(&tree.id, &check.name).cloned());
         let reused: Vec<Option<CheckResult>> = checks.iter().map(|check| known(check).filter(|_| !recheck)).collect();
-        let runs = reused.iter().any(Option::is_none);
-        let unfit = if runs && isolation == Isolation::Worktree {
-            self.provisioner.renew(&self.recorder, &self.workspace, self.port, &tree.id).await?
+        let runs_any = reused.iter().any(Option::is_none);
+        let failed_setup = if runs_any && isolation == Isolation::Worktree {
+            self.provisioner.prepare_for_checks(&self.recorder, &self.workspace, self.port, &tree.id).await?
         } else {
             None
         };
@@ -56,25 +56,25 @@ impl Engine {
             let now = self.recorder.now();
             let result = if let Some(known) = reused {
                 CheckResult { reused: true, ..known }
-            } else if let Some(setup) = &unfit {
-                let why = format!("not run: the setup command '{}' failed: {}", setup.name, setup.ended());
-                CheckResult { stdout: setup.stdout.clone(), stderr: setup.stderr.clone(), ..failed(check, why) }
+            } else if let Some(setup) = &failed_setup {
+                let why = format!("not run: the setup command '{}' unstarted: {}", setup.name, setup.ended());
+                CheckResult { stdout: setup.stdout.clone(), stderr: setup.stderr.clone(), ..unstarted(check, why) }
             } else if self.recorder.with(|run| run.out_of_time(now)) {
-                failed(check, "not run: the run's seconds are spent".to_owned())
+                unstarted(check, "not run: the run's seconds are spent".to_owned())
             } else {
                 checker.run(check, format!("check-{position}"), iteration, position).await
             };
             if self.parts.cancel.is_cancelled() {
                 checker.close();
-                return self.clean_up_after("the checks", &tree.id).await.map(|_| ());
+                return self.restore_after("the checks", &tree.id).await.map(|_| ());
             }
             results.push(result);
         }
         checker.close();
-        // They run what workers wrote.
+        // The checks run what workers wrote.
         tree.remarks.extend(self.blocking(|ledger| ledger.mend()).await?);
-        if runs {
-            tree.remarks.extend(self.clean_up_after("the checks", &tree.id).await?);
+        if runs_any {
+            tree.remarks.extend(self.restore_after("the checks", &tree.id).await?);
         }
         let (id, remarks) = (tree.id.parse()?, tree.remarks);
         let verification = Verification { tree: id, checks: results, protected, remarks, shadows };
@@ -82,8 +82,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The files that the run changed and that can change what a check says; those that configure agents are named in the
-    /// tree's remarks.
+    /// Lists files that the run changed and that can change the result of a check. Those that configure agents are named in
+    /// the tree's remarks.
     async fn find_shadows(&self, tree: &mut Tree) -> Result<Vec<String>> {
         let (base, checks) =
             self.recorder.with(|run| (run.start_tree.as_ref().map(ToString::to_string), run.options.checks.clone()));
@@ -110,15 +110,15 @@ impl Engine {
         Ok(shadow::shadows(&changed, &checks))
     }
 
-    /// Writes the workspace as a tree, without what workers did to protected files.
+    /// Writes the workspace as a tree, without workers' changes to protected files.
     pub(super) async fn capture(&self) -> Result<Captured> {
         let integration = self.recorder.with(|run| run.integration().cloned());
-        let mended = self.blocking(|ledger| ledger.mend()).await?;
+        let restored = self.blocking(|ledger| ledger.mend()).await?;
         let mut tree = match integration {
             Some(so_far) => self.blocking(move |ledger| ledger.advance(&so_far.onto, &so_far.tree)).await?,
             None => self.blocking(|ledger| ledger.write_tree()).await?,
         };
-        tree.remarks.extend(mended);
+        tree.remarks.extend(restored);
         let (tip, pathspecs, allowed) =
             self.recorder.with(|run| (run.tip.tree.clone(), run.options.protect.clone(), run.options.allow_protected));
         if pathspecs.is_empty() {
@@ -142,9 +142,9 @@ impl Engine {
         Ok(Captured { tree, protected })
     }
 
-    /// Restores the run's worktree to `tree`, on which `who` ran; what they had changed, in words. Elsewhere agents work where
-    /// checks run, and it cannot be told whose change it is.
-    pub(super) async fn clean_up_after(&self, who: &str, tree: &str) -> Result<Vec<String>> {
+    /// Restores the run's worktree to `tree`, on which `who` ran, and returns a remark about the files that had changed.
+    /// Without isolation agents work in the same files, so nothing is restored.
+    pub(super) async fn restore_after(&self, who: &str, tree: &str) -> Result<Vec<String>> {
         if self.recorder.with(|run| run.options.isolation != Isolation::Worktree) {
             return Ok(Vec::new());
         }
@@ -155,7 +155,7 @@ impl Engine {
         Ok(if changed.is_empty() { Vec::new() } else { vec![remark] })
     }
 
-    /// What runs checks in the run's workspace.
+    /// Returns the runner of checks in the run's workspace.
     pub(super) fn checker(&self) -> Result<Checker> {
         let home = self.provisioner.wanted.private_home.then(|| self.parts.ledger.scratch().join("check-home"));
         if let Some(home) = &home {
@@ -184,26 +184,26 @@ pub(super) struct Checker {
     recorder: Arc<Recorder>,
     workspace: PathBuf,
     port: Option<u16>,
-    /// Their HOME, where that is not the user's.
+    /// HOME of the checks, unless the user's own is used.
     home: Option<PathBuf>,
 }
 
 impl Checker {
-    /// The same, whose checks are stopped by `cancel`.
-    pub(super) fn stopped_by(mut self, cancel: &CancellationToken) -> Self {
+    /// Has the checks be cancelled by `cancel`.
+    pub(super) fn cancelled_by(mut self, cancel: &CancellationToken) -> Self {
         self.commands.cancel = cancel.clone();
         self
     }
 
-    /// Removes their HOME, where that is not the user's; what is left of it goes with the run's folder.
+    /// Removes the checks' own HOME; remains are removed with the run's folder.
     pub(super) fn close(&self) {
         if let Some(Err(error)) = self.home.as_ref().map(std::fs::remove_dir_all) {
             tracing::warn!("the checks' HOME was not removed: {error}");
         }
     }
 
-    /// Runs `check`, the one at `position` of the run's, as `call` among the driver's commands. All that it prints is kept
-    /// beside the workers' transcripts of `kept_in`, an iteration, or 0 before any work.
+    /// Runs `check`, the one at `position` of the run's checks, as `call` among the driver's commands. Its output is stored
+    /// beside the transcripts of iteration `kept_in`, which is 0 before any work.
     pub(super) async fn run(&self, check: &Check, call: String, kept_in: u32, position: usize) -> CheckResult {
         let (run, iteration, timeout, cwd) = self.recorder.with(|run| {
             let iteration = run.iteration().map_or(0, |iteration| iteration.number);
@@ -223,10 +223,10 @@ impl Checker {
             spool: transcript.clone(),
         };
         let result = self.commands.run(check, job).await;
-        // One that could not be started printed nothing.
+        // A check that could not be started printed nothing.
         let report = result.error.clone().unwrap_or_default();
         let redactor = self.commands.redactor.clone();
-        let output_path = store(Arc::clone(&self.ledger), path, transcript, report, redactor).await;
+        let output_path = store_transcript(Arc::clone(&self.ledger), path, transcript, report, redactor).await;
         CheckResult { output_path: output_path.and_then(|path| path.parse().ok()), ..result }
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting: for limits that backends and other runs told of.
+//! Waiting for usage limits, those of other runs included.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use crate::run::Run;
 use crate::run::event::{Fact, Timestamp, Waiting};
 use crate::run::goal::Role;
 
-/// How long a wait lasts before the clock is looked at again: timers stand still while a machine sleeps.
+/// Time after which a wait looks at the clock again: timers stand still while a machine sleeps.
 pub(super) const SLICE: Duration = Duration::from_secs(30);
 
 impl Engine {
-    /// Puts on record what other runs of this user have told of limits since.
-    pub(super) async fn heed_limits(&self) -> Result<()> {
+    /// Records limits that other runs of this user have met since.
+    pub(super) async fn record_shared_limits(&self) -> Result<()> {
         let now = self.recorder.now();
-        let told = self.recorder.with(|run| {
+        let facts = self.recorder.with(|run| {
             let over = run.ended.is_some() || run.cancelled;
             let backends: BTreeSet<&str> =
                 Role::ALL.iter().filter(|_| !over).map(|role| run.options.agent_for(*role).backend.as_str()).collect();
@@ -30,10 +30,10 @@ impl Engine {
             });
             news.collect::<Vec<Fact>>()
         });
-        if told.is_empty() { Ok(()) } else { self.recorder.record(told).await }
+        if facts.is_empty() { Ok(()) } else { self.recorder.record(facts).await }
     }
 
-    /// Does nothing until `until`, a while at most, or until work in flight comes to an end, or the run is stopped.
+    /// Waits until `until`, for a slice at most, or until a worker finishes or the run is cancelled.
     pub(super) async fn wait(&self, until: Timestamp, backend: &str, flight: &mut JoinSet<Result<()>>) -> Result<()> {
         let announce = |run: &Run| {
             let pause = run.pauses.get(backend);

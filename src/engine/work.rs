@@ -1,4 +1,4 @@
-//! Workers: started side by side, each answer put on record the moment it is there.
+//! Workers: they run side by side, and each answer is recorded as soon as it is complete.
 
 use std::sync::Arc;
 
@@ -25,35 +25,35 @@ use crate::run::work::{Failure, FailureKind, Subgoal, one_line};
 const PREVIEW: usize = 200;
 
 impl Engine {
-    /// Starts workers on `start`; with none to start, waits until one in flight is done.
+    /// Starts workers for the subgoals in `start`; if it is empty, waits until a running worker is done.
     pub(super) async fn work(&self, start: Vec<String>, flight: &mut JoinSet<Result<()>>) -> Result<()> {
         if start.is_empty() {
-            let landed = flight.join_next().await;
-            // A run that fails already winds down for its first reason.
-            let fails = self.recorder.with(|run| run.error.is_some());
-            return match landed {
-                Some(landed) => match landed.context("a worker's task died")? {
-                    Err(error) if fails => {
+            let finished = flight.join_next().await;
+            // A run that has failed already winds down for its first reason.
+            let has_failed = self.recorder.with(|run| run.error.is_some());
+            return match finished {
+                Some(finished) => match finished.context("a worker's task died")? {
+                    Err(error) if has_failed => {
                         tracing::warn!("a worker could not work: {error}");
                         Ok(())
                     }
-                    landed => landed,
+                    finished => finished,
                 },
                 None => Err(Error::failed("the record says that a worker is running, and none is")),
             };
         }
-        let mut hired = Vec::new();
-        let all = start.iter().try_for_each(|id| self.hire(id).map(|worker| hired.push(worker)));
-        // Each is on record as begun before any begins, as one group.
+        let mut workers = Vec::new();
+        let all = start.iter().try_for_each(|id| self.stage_worker(id).map(|worker| workers.push(worker)));
+        // All starts are recorded as one group before any worker begins.
         self.recorder.flush_staged().await?;
-        for worker in hired {
-            flight.spawn(worker.toil());
+        for worker in workers {
+            flight.spawn(worker.run());
         }
         all
     }
 
-    /// The task whose worker was stopped in the run's own worktree, as a single one worked there in older versions, and the
-    /// run's newest commit.
+    /// Returns the task whose worker was stopped in the run's own worktree, where a single worker worked in older versions,
+    /// and the run's newest commit.
     pub(super) fn worked_in_workspace(&self) -> Option<(Task, String)> {
         let edits_files = self.edits_files(Role::Subagent);
         self.recorder.with(|run| {
@@ -67,19 +67,19 @@ impl Engine {
         })
     }
 
-    /// Stages that an attempt at the subgoal has begun.
-    fn hire(&self, id: &str) -> Result<Worker> {
-        let Job { subgoal, prompt, attempt, path, bench } = self.brief_worker(id)?;
+    /// Stages the start of an attempt at subgoal `id` and returns its worker.
+    fn stage_worker(&self, id: &str) -> Result<Worker> {
+        let Assignment { subgoal, prompt, attempt, path, own_worktree } = self.assign(id)?;
         let transcript = spool(&*self.parts.ledger, &self.parts.redactor, &path);
         let (started, of) = (SubagentStarted { id: subgoal.clone(), attempt }, Some(subgoal.clone()));
         let started = |_: &Run| vec![Fact::from(started)];
-        let call = self.begin(Role::Subagent, prompt, of, attempt, transcript, started)?;
+        let call = self.begin_call(Role::Subagent, prompt, of, attempt, transcript, started)?;
         Ok(Worker {
             call,
             id: subgoal,
             attempt,
             path,
-            bench,
+            own_worktree,
             ledger: Arc::clone(&self.parts.ledger),
             provisioner: self.provisioner.clone(),
             recorder: Arc::clone(&self.recorder),
@@ -87,8 +87,8 @@ impl Engine {
         })
     }
 
-    /// What a worker is asked, and where it works.
-    fn brief_worker(&self, id: &str) -> Result<Job> {
+    /// Writes the prompt of a worker and determines where it works.
+    fn assign(&self, id: &str) -> Result<Assignment> {
         let edits_files = self.edits_files(Role::Subagent);
         let found = self.recorder.with(|run| {
             let iteration = run.iteration()?;
@@ -96,43 +96,49 @@ impl Engine {
             let subgoal = plan.subgoals.iter().find(|subgoal| subgoal.id == id)?.clone();
             let task = iteration.tasks.iter().find(|task| task.id == id)?.clone();
             let apart = edits_files && run.options.isolation == Isolation::Worktree;
-            let bench = apart.then(|| Bench {
+            let own_worktree = apart.then(|| OwnWorktree {
                 task: Task { iteration: iteration.number, subgoal: id.to_owned() },
                 tip: run.tip.commit.to_string(),
                 earlier: run.earlier_work(&subgoal).map(ToOwned::to_owned),
                 subgoal: subgoal.clone(),
             });
-            Some((iteration.number, plan.subgoals.clone(), subgoal, task, bench))
+            Some((iteration.number, plan.subgoals.clone(), subgoal, task, own_worktree))
         });
-        let (number, siblings, subgoal, task, bench) =
+        let (number, siblings, subgoal, task, own_worktree) =
             found.ok_or_else(|| Error::failed(format!("the plan has no subgoal '{id}'")))?;
         let attempt = task.attempts + 1;
-        let prompt = self.brief(|brief| {
+        let prompt = self.with_brief(|brief| {
             let attempt = Attempt {
                 number: attempt,
-                carry_on: task.begun || (number > 1 && bench.is_none()),
+                carry_on: task.begun || (number > 1 && own_worktree.is_none()),
                 error: task.error.as_deref(),
-                isolated: bench.is_some(),
-                earlier: bench.as_ref().and_then(|bench| bench.earlier.as_deref()),
+                isolated: own_worktree.is_some(),
+                earlier: own_worktree.as_ref().and_then(|own_worktree| own_worktree.earlier.as_deref()),
             };
             prompts::work(brief, &subgoal, &siblings, attempt)
         });
-        Ok(Job { subgoal: subgoal.id, prompt, attempt, path: format!("iter{number}/{id}/{attempt}.out"), bench })
+        Ok(Assignment {
+            subgoal: subgoal.id,
+            prompt,
+            attempt,
+            path: format!("iter{number}/{id}/{attempt}.out"),
+            own_worktree,
+        })
     }
 }
 
-/// What a worker is hired for.
-struct Job {
+/// The assignment of a worker.
+struct Assignment {
     subgoal: SubgoalId,
     prompt: String,
     attempt: u32,
-    /// The transcript's.
+    /// Path of the transcript.
     path: String,
-    bench: Option<Bench>,
+    own_worktree: Option<OwnWorktree>,
 }
 
-/// Where a worker works that is kept from the others.
-struct Bench {
+/// The isolated worktree of a worker.
+struct OwnWorktree {
     task: Task,
     subgoal: Subgoal,
     tip: String,
@@ -141,7 +147,7 @@ struct Bench {
 
 /// One attempt at one subgoal.
 struct Worker {
-    bench: Option<Bench>,
+    own_worktree: Option<OwnWorktree>,
     call: Call,
     id: SubgoalId,
     attempt: u32,
@@ -153,23 +159,23 @@ struct Worker {
 }
 
 impl Worker {
-    /// Makes the call, keeps the transcript, records the outcome; after the last one, the aggregate too.
-    async fn toil(mut self) -> Result<()> {
-        if let Err(error) = self.sit_down().await {
-            // Nobody is at work then, and the record must not say so.
+    /// Makes the call, stores the transcript and records the outcome; the last worker records the aggregate too.
+    async fn run(mut self) -> Result<()> {
+        if let Err(error) = self.open_worktree().await {
+            // No worker is running then, and the record must not show one.
             let failure = Failure::new(FailureKind::Cancelled, error.chain());
-            self.recorder.record([self.call.not_made(failure).into()]).await?;
+            self.recorder.record([self.call.record_of_failed_start(failure).into()]).await?;
             return Err(error);
         }
         let spool = self.call.request.transcript.clone();
         let (id, attempt) = (self.id, self.attempt);
         let (choice, run) = (self.call.choice.clone(), self.call.request.run.clone());
         let Answer { mut result, mut finished } = self.call.make(&self.recorder, &self.redactor).await;
-        if let Some(bench) = self.bench {
-            let left = match bench.leave(&self.ledger, attempt, &run, &choice, &finished, &result).await {
+        if let Some(own_worktree) = self.own_worktree {
+            let left = match own_worktree.commit_work(&self.ledger, attempt, &run, &choice, &finished, &result).await {
                 Ok(left) => left,
                 Err(error) => {
-                    // What it did is still in its place, and a further attempt goes on there.
+                    // The work is still in its worktree, and a further attempt continues there.
                     finished.error.get_or_insert_with(|| Failure::new(FailureKind::Cancelled, error.chain()));
                     self.recorder.record([finished.into()]).await?;
                     return Err(error);
@@ -182,7 +188,7 @@ impl Worker {
             }
         }
         let report = result.as_ref().map_or_else(|failure| failure.message.clone(), |response| response.text.clone());
-        let output_path = store(self.ledger, self.path, spool, report, self.redactor).await;
+        let output_path = store_transcript(self.ledger, self.path, spool, report, self.redactor).await;
         let output_path = output_path.and_then(|path| path.parse().ok());
         let outcome: Option<Fact> = match result {
             Ok(response) => Some(
@@ -196,35 +202,35 @@ impl Worker {
                 }
                 .into(),
             ),
-            // Neither a limit, nor a stop, nor a missing login says anything about the attempt.
+            // A usage limit, a cancellation or a missing login does not count as an attempt.
             Err(failure) if !failure.counts() => None,
             Err(failure) => Some(SubagentFailed { id, attempt, error: failure.to_string(), output_path }.into()),
         };
         self.recorder
             .record_with(|run| {
-                let settled = outcome.as_ref().and_then(|outcome| aggregated(run, outcome));
+                let settled = outcome.as_ref().and_then(|outcome| aggregate_after(run, outcome));
                 (std::iter::once(finished.into()).chain(outcome).chain(settled).collect(), ())
             })
             .await
     }
 
-    /// Has a place of its own made, where it is to have one.
-    async fn sit_down(&mut self) -> Result<()> {
-        let Some(bench) = &self.bench else { return Ok(()) };
-        let (task, tip, earlier) = (bench.task.clone(), bench.tip.clone(), bench.earlier.clone());
+    /// Opens and sets up the worker's own worktree, if it is to have one.
+    async fn open_worktree(&mut self) -> Result<()> {
+        let Some(own_worktree) = &self.own_worktree else { return Ok(()) };
+        let (task, tip, earlier) = (own_worktree.task.clone(), own_worktree.tip.clone(), own_worktree.earlier.clone());
         let place = on_ledger(&self.ledger, move |ledger| {
             ledger.open_place(&Opening { task: &task, tip: &tip, earlier: earlier.as_deref() })
         })
         .await?;
         let port = self.provisioner.provision(&self.recorder, &place.path, Some(&self.id)).await?;
-        self.call.set_place(place.path, port);
+        self.call.set_worktree(place.path, port);
         Ok(())
     }
 }
 
-impl Bench {
-    /// Commits what the worker left.
-    async fn leave(
+impl OwnWorktree {
+    /// Commits the work in the worktree and closes it.
+    async fn commit_work(
         self,
         ledger: &Arc<dyn Ledger>,
         attempt: u32,
@@ -252,8 +258,8 @@ impl Bench {
     }
 }
 
-/// The aggregate, where `outcome` settles the iteration's last open subgoal.
-fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
+/// Returns the aggregate, if `outcome` settles the iteration's last open subgoal.
+fn aggregate_after(run: &Run, outcome: &Fact) -> Option<Fact> {
     let allowed = run.budget().attempts();
     let (id, mut total) = match outcome {
         Fact::SubagentFinished(data) => (&data.id, Aggregated { ok: 1, failed: 0, chars: data.chars }),
@@ -273,9 +279,9 @@ fn aggregated(run: &Run, outcome: &Fact) -> Option<Fact> {
     Some(total.into())
 }
 
-/// Moves the transcript from where it was streamed to into the record: what the agent printed, or, for one that prints
-/// nothing, its report. A transcript that cannot be kept is no reason to lose the answer.
-pub(super) async fn store(
+/// Stores the transcript in the record: the agent's output, or its report if it printed nothing. A transcript that cannot be
+/// stored does not lose the answer.
+pub(super) async fn store_transcript(
     ledger: Arc<dyn Ledger>,
     path: String,
     spool: Option<Transcript>,
@@ -290,7 +296,7 @@ pub(super) async fn store(
         let transcript = printed.unwrap_or_else(|| report.into_bytes());
         ledger.store_output(&path, &redactor.clean_bytes(&transcript))?;
         if let Some(spool) = spool {
-            let _ = std::fs::remove_file(spool.path); // it is on record; a leftover goes with the run's folder
+            let _ = std::fs::remove_file(spool.path); // it is recorded; a leftover is removed with the run's folder
         }
         Ok::<_, Error>(path)
     });

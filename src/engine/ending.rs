@@ -1,12 +1,12 @@
-//! What a run says at its end.
+//! The summary and the hint that a run ends with.
 
 use jiff::tz::TimeZone;
 
 use crate::run::Run;
 use crate::run::goal::StopReason;
 
-/// What the end is to say, and what a person can do.
-pub(super) fn last_words(run: &Run, reason: StopReason) -> (String, Option<String>) {
+/// Returns the summary of a run that ends for `reason`, and a hint how to go on.
+pub(super) fn summary_and_hint(run: &Run, reason: StopReason) -> (String, Option<String>) {
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
     let summary = run.summary(Some(reason));
     let resume = |with: &str| Some(format!("'git agentloop resume {id}{with}' goes on"));
