@@ -152,6 +152,38 @@ fn what_protects_nothing_is_refused_with_what_is_near() {
 }
 
 #[test]
+fn protected_paths_are_shown_as_they_are_typed_in_a_folder() {
+    let repo = Repo::new();
+    repo.write("services/api/test.txt", "strict\n");
+    repo.write("services/web/test.ts", "strict\n");
+    repo.commit("services");
+    let folder = repo.path().join("services/api");
+    let api = |arguments: &[&str]| in_folder(&repo, &folder, arguments);
+    for (given, near) in [("tst.txt", "test.txt"), ("../web/tests.ts", "../web/test.ts")] {
+        let refused = api(&["run", "x", "--backend", "mock", "--protect", given]).expect(2).stderr;
+        assert!(refused.contains(&format!("--protect '{given}' matches")), "{refused}");
+        let hint = refused.split_once("near it: ").unwrap().1;
+        assert!(hint.trim_end().split(", ").any(|path| path == near), "{refused}");
+        api(&["run", "x", "--backend", "mock", "--protect", near]).expect(0);
+    }
+    let refused = api(&["run", "x", "--backend", "mock", "--protect", ":(nosuch)x"]).expect(2).stderr;
+    assert!(refused.contains("':(nosuch)x' is no pathspec"), "{refused}");
+
+    // What the private store does not know any more is asked for as it is typed there.
+    let limited = ["run", "y", "--name", "y", "--backend", "mock", "--max-iterations", "1"];
+    api(&[&limited[..], &["--protect", "test.txt", "--protect", "../web"]].concat()).expect(1);
+    std::fs::remove_dir_all(repo.home().join("state")).unwrap();
+    let refused = api(&["resume", "y", "--max-iterations", "4"]).expect(2).stderr;
+    let flags = refused.split_once("add this to the command: ").unwrap().1.trim_end();
+    assert!(flags.contains("--protect test.txt") && flags.contains("--protect ../web"), "{refused}");
+    let words: Vec<&str> = flags.split(' ').collect();
+    api(&[&["resume", "y", "--max-iterations", "4"][..], &words].concat()).expect(0);
+    let protected =
+        repo.events("y").into_iter().rev().find_map(|event| event["data"]["options"]["protect"].as_array().cloned());
+    assert_eq!(protected.unwrap(), ["services/api/test.txt", "services/web"]);
+}
+
+#[test]
 fn a_run_is_at_home_in_the_folder_that_it_was_started_in() {
     let repo = Repo::new();
     repo.write("services/api/test.txt", "strict\n");

@@ -9,8 +9,10 @@ use super::{Changes, Site};
 use crate::error::{Error, Result};
 use crate::host::authority::Authority;
 use crate::ledger::git::GitLedger;
+use crate::options::pathspec;
 use crate::run::Run;
 use crate::run::amount::Patience;
+use crate::run::folder::Folder;
 use crate::run::goal::{AgentChoice, Isolation, Options, Permissions, Role, RunId};
 
 /// What a run would go on with.
@@ -50,7 +52,7 @@ pub(super) fn approval(site: &Site, run: &Run, id: &RunId, changes: &Changes) ->
     let mut options = changes.apply(&run.options).unwrap_or_else(|| run.options.clone());
     bind(site, &mut options, changes)?;
     let needs_force = permits_all(&options);
-    let missing = missing(&run.options, changes, site.settings().isolation()?);
+    let missing = missing(&run.options, changes, site.settings().isolation()?, &site.folder(None)?);
     Ok(Approval { options, missing, needs_force })
 }
 
@@ -81,8 +83,8 @@ impl Approval {
 }
 
 /// What a log wants and `changes` do not say, as flags: what would run is in them to the letter. Where workers work may be
-/// as the user has set it, which is `own`.
-fn missing(recorded: &Options, changes: &Changes, own: Isolation) -> Vec<String> {
+/// as the user has set it, which is `own`; paths are as they are given in `folder`.
+fn missing(recorded: &Options, changes: &Changes, own: Isolation, folder: &Folder) -> Vec<String> {
     let mut missing = Vec::new();
     let mut want = |flag: &str, value: &str| missing.push(format!("--{flag} {}", quoted(value)));
     if changes.checks.is_none() {
@@ -112,7 +114,7 @@ fn missing(recorded: &Options, changes: &Changes, own: Isolation) -> Vec<String>
         want("isolation", word.map_or("worktree", |(word, _)| word));
     }
     if changes.protect.is_none() {
-        recorded.protect.iter().for_each(|paths| want("protect", paths));
+        recorded.protect.iter().for_each(|paths| want("protect", &pathspec::seen_from(folder, paths)));
     }
     if changes.allow_protected.is_none() && recorded.allow_protected {
         missing.push("--allow-protected".to_owned());
@@ -230,10 +232,10 @@ mod tests {
             "--protect ':(top)a b'",
             "--allow-protected",
         ];
-        assert_eq!(missing(&recorded, &Changes::default(), Isolation::Worktree), wanted);
+        assert_eq!(missing(&recorded, &Changes::default(), Isolation::Worktree, &Folder::default()), wanted);
         // Another model is no agent.
         let changes = Changes { model: Some("x".into()), ..Changes::default() };
-        let still = missing(&recorded, &changes, Isolation::Worktree);
+        let still = missing(&recorded, &changes, Isolation::Worktree, &Folder::default());
         assert!(
             still.contains(&"--backend 'acp:touch pwned'".to_owned()) && still.contains(&"--planner evil".to_owned())
         );
@@ -247,6 +249,6 @@ mod tests {
             allow_protected: Some(false),
             ..Changes::default()
         };
-        assert_eq!(missing(&recorded, &all, Isolation::Worktree), Vec::<String>::new());
+        assert_eq!(missing(&recorded, &all, Isolation::Worktree, &Folder::default()), Vec::<String>::new());
     }
 }

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use super::Site;
 use crate::error::{Error, Result};
-use crate::options::command;
+use crate::options::{command, pathspec};
+use crate::run::folder::Folder;
 use crate::run::goal::Check;
 
 /// Files that tell how a project is tested, each with the command; those with words count where the file holds them.
@@ -77,11 +78,20 @@ fn suggested(site: &Site, base: &str) -> Result<Option<&'static str>> {
     Ok(None)
 }
 
+/// Refuses what git does not take for a pathspec.
+///
+/// # Errors
+/// The first of them, as it is given in `folder`.
+pub fn check_paths(site: &Site, pathspecs: &[String], folder: &Folder) -> Result<()> {
+    site.repo.check_paths(pathspecs, |pathspec| pathspec::seen_from(folder, pathspec))
+}
+
 /// Refuses pathspecs that protect no file of `base`.
 ///
 /// # Errors
-/// The first of them, with the paths nearest to it.
-pub fn protects(site: &Site, pathspecs: &[String], base: &str) -> Result<()> {
+/// The first of them, with the paths nearest to it, as they are given in `folder`.
+pub fn protects(site: &Site, pathspecs: &[String], base: &str, folder: &Folder) -> Result<()> {
+    check_paths(site, pathspecs, folder)?;
     for pathspec in pathspecs {
         if site.repo.matches_at(base, pathspec)? {
             continue;
@@ -90,11 +100,11 @@ pub fn protects(site: &Site, pathspecs: &[String], base: &str) -> Result<()> {
         let hint = if near.is_empty() {
             "'git ls-files' lists the files".to_owned()
         } else {
+            let near: Vec<String> = near.iter().map(|path| pathspec::seen_from(folder, path)).collect();
             format!("near it: {}", near.join(", "))
         };
-        return Err(
-            Error::usage(format!("--protect '{pathspec}' matches no file of the commit to start from")).hint(hint)
-        );
+        let given = pathspec::seen_from(folder, pathspec);
+        return Err(Error::usage(format!("--protect '{given}' matches no file of the commit to start from")).hint(hint));
     }
     Ok(())
 }

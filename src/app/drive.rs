@@ -179,8 +179,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     same_place(&run, &id, changes)?;
     let options = approval.granted(&id, changes, &format!("git agentloop resume {id}"))?;
     let protect = changes.protect.as_deref().unwrap_or_default();
-    site.repo.check_paths(protect)?;
-    before::protects(site, protect, &run.base)?;
+    before::protects(site, protect, &run.base, &site.folder(None)?)?;
     before::runnable(site, "check", changes.checks.as_deref().unwrap_or_default())?;
     callable(site, &options)?;
     take_over(site, id, changes, options, drive).await

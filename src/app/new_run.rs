@@ -87,10 +87,12 @@ pub(super) fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
         return Err(Error::usage("--no-isolate needs a checkout, and this repository is bare")
             .hint("leave it out: the run then works in a worktree of its own"));
     }
-    site.repo.check_paths(&options.protect)?;
+    // A fork's paths are seen from where its user stands, and not from where the other run was started.
+    let folder = if new.forked_from.is_some() { site.folder(None)? } else { options.cwd.clone() };
+    before::check_paths(site, &options.protect, &folder)?;
     // What the user protects everywhere need not be in every project.
     if options.protect != site.settings().protect() {
-        before::protects(site, &options.protect, &site.repo.resolve_base(new.base.as_deref())?)?;
+        before::protects(site, &options.protect, &site.repo.resolve_base(new.base.as_deref())?, &folder)?;
     }
     before::runnable(site, "check", &options.checks)?;
     before::runnable(site, "set-up command", &site.settings().setup()?)?;

@@ -117,7 +117,12 @@ fn removed(removal: &Removal) -> String {
 
 fn pruned(found: &[Prunable], idle: f64) -> String {
     if found.is_empty() {
-        return format!("nothing to prune: no merged run has been idle for {}\n", render::span(idle));
+        let idle = if idle > 0.0 {
+            format!("no merged run has been idle for {}", render::span(idle))
+        } else {
+            "no run is merged".to_owned()
+        };
+        return format!("nothing to prune: {idle}\n");
     }
     let mut text = String::new();
     for one in found {

@@ -3,7 +3,7 @@
 //! A surface reads what it is given into [`Changes`]; [`Settings::options`] adds what the user has set, and the defaults.
 
 pub mod command;
-mod pathspec;
+pub mod pathspec;
 mod table;
 mod value;
 mod wrong;

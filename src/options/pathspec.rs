@@ -24,16 +24,52 @@ pub fn from_top(folder: &Folder, pathspec: &str) -> Result<String, Wrong> {
     Ok(format!(":{signs}{}", below(path, false)?))
 }
 
+/// `pathspec`, which is written at the top level, as it is given in `folder`.
+#[must_use]
+pub fn seen_from(folder: &Folder, pathspec: &str) -> String {
+    if folder.is_top() {
+        return pathspec.to_owned();
+    }
+    let Some(magic) = pathspec.strip_prefix(':') else { return relative(folder, pathspec, false) };
+    if let Some((words, path)) = magic.strip_prefix('(').and_then(|rest| rest.split_once(')')) {
+        let has = |word: &str| words.split(',').any(|one| one.trim() == word);
+        let path = if has("top") { path.to_owned() } else { relative(folder, path, has("literal")) };
+        return format!(":({words}){path}");
+    }
+    let end = magic.find(|character| !"/!^".contains(character)).unwrap_or(magic.len());
+    let (signs, path) = magic.split_at(end);
+    if signs.is_empty() || signs.contains('/') {
+        return pathspec.to_owned();
+    }
+    format!(":{signs}{}", relative(folder, path, false))
+}
+
+/// `path`, which begins at the top level, from `folder`.
+fn relative(folder: &Folder, path: &str, literal: bool) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let own: Vec<String> = folder.as_str().split('/').map(|part| escape(part, literal)).collect();
+    let parts: Vec<&str> = path.split('/').filter(|part| !matches!(*part, "" | ".")).collect();
+    let common = own.iter().zip(&parts).take_while(|(own, part)| own == *part).count();
+    let up = own[common..].iter().map(|_| "..");
+    let way: Vec<&str> = up.chain(parts[common..].iter().copied()).collect();
+    let end = if path.ends_with('/') { "/" } else { "" };
+    if way.is_empty() { format!(".{end}") } else { way.join("/") + end }
+}
+
+/// A part of a path so that it matches nothing but itself.
+fn escape(part: &str, literal: bool) -> String {
+    let special = |character: char| !literal && "*?[\\".contains(character);
+    part.chars().flat_map(|one| special(one).then_some('\\').into_iter().chain([one])).collect()
+}
+
 /// `path` below `folder`; `None` where it leads out of the top level.
 fn join(folder: &Folder, path: &str, literal: bool) -> Option<String> {
     if path.starts_with('/') {
         return Some(path.to_owned());
     }
-    let escape = |part: &str| -> String {
-        let special = |character: char| !literal && "*?[\\".contains(character);
-        part.chars().flat_map(|one| special(one).then_some('\\').into_iter().chain([one])).collect()
-    };
-    let mut parts: Vec<String> = folder.as_str().split('/').map(escape).collect();
+    let mut parts: Vec<String> = folder.as_str().split('/').map(|part| escape(part, literal)).collect();
     for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
         if part == ".." {
             parts.pop()?;
@@ -48,6 +84,29 @@ fn join(folder: &Folder, path: &str, literal: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_in_a_folder_means_there_what_it_means_at_the_top() {
+        for (folder, pathspec, wanted) in [
+            ("services/api", "services/api/test.txt", "test.txt"),
+            ("services/api", "services/api", "."),
+            ("services/api", "services/web/*.ts", "../web/*.ts"),
+            ("services/api", "docs/", "../../docs/"),
+            ("services/api", ".", "../.."),
+            ("services/api", ":(glob)services/**/*.rs", ":(glob)../**/*.rs"),
+            ("services/api", ":!services/api/x", ":!x"),
+            ("services/api", ":(top)docs", ":(top)docs"),
+            ("services/api", ":/docs", ":/docs"),
+            ("a[b]", "a\\[b]/x", "x"),
+            ("a[b]", ":(literal)a[b]/x", ":(literal)x"),
+            ("", "docs/x", "docs/x"),
+        ] {
+            let folder = Folder::try_from(folder.to_owned()).unwrap();
+            let shown = seen_from(&folder, pathspec);
+            assert_eq!(shown, wanted, "{pathspec}");
+            assert_eq!(from_top(&folder, &shown).unwrap(), pathspec);
+        }
+    }
 
     #[test]
     fn a_pathspec_means_the_same_from_the_top() {

@@ -245,12 +245,12 @@ impl Repository {
     /// Holds pathspecs against what git takes.
     ///
     /// # Errors
-    /// Fails with git's message on the first one that git refuses.
-    pub fn check_paths(&self, pathspecs: &[String]) -> Result<()> {
+    /// Fails with git's message on the first one that git refuses, which is named as `shown` writes it.
+    pub fn check_paths(&self, pathspecs: &[String], shown: impl Fn(&str) -> String) -> Result<()> {
         for pathspec in pathspecs {
             let git = self.git("diff-tree").args(["--quiet", "HEAD", "HEAD"]).path(pathspec);
             git.run().map_err(|error| {
-                Error::usage(format!("'{pathspec}' is no pathspec"))
+                Error::usage(format!("'{}' is no pathspec", shown(pathspec)))
                     .because(error)
                     .hint("name files as for 'git add': tests, '*.lock', ':(glob)ci/**/*.yml'")
             })?;
