@@ -1,4 +1,4 @@
-//! Work that a worker left where it would be overlooked: on an older commit, or stashed.
+//! Finds work that a worker left where it would be overlooked: on an older commit, or in a stash.
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
@@ -10,9 +10,9 @@ use super::{GitLedger, branch, preview};
 use crate::error::Result;
 
 impl GitLedger {
-    /// Brings files that grew from `head`, a commit before `tip`, to where they would be on `tip`: without that, all that
-    /// came in between would pass for reverted. The tree, and a remark.
-    pub(super) fn bring_up(
+    /// Merges files that are based on `head`, a commit before `tip`, into `tip`. Without that, all changes between the two
+    /// would count as reverted. Returns the tree and a remark.
+    pub(super) fn merge_into_tip(
         &self,
         tracked: &Tracked<'_>,
         head: ObjectId,
@@ -31,20 +31,20 @@ impl GitLedger {
         Ok((Repository::id(&trial.tree)?, format!("{left}: what came after it was kept")))
     }
 
-    /// Keeps what was stashed in `worktree` and is on the stash still. All worktrees share one stash: another worker's `pop`,
-    /// or the user's, takes it.
-    pub(super) fn keep_stashed(&self, worktree: &Worktree, tip: ObjectId) -> Result<Vec<String>> {
+    /// Puts stashes made in `worktree` on rescue refs. All worktrees share one stash list, so another worker's `pop`, or the
+    /// user's, could take them.
+    pub(super) fn rescue_stashes(&self, worktree: &Worktree, tip: ObjectId) -> Result<Vec<String>> {
         let Ok(log) = std::fs::read(self.repo.common_dir().join("logs/refs/stash")) else { return Ok(Vec::new()) };
         let gix = self.repo.gix();
-        let mut stood = worktree.head_log();
-        stood.push(tip);
+        let mut heads = worktree.head_log();
+        heads.push(tip);
         let mut remarks = Vec::new();
-        // git-stash(1): a stash made on no branch says so, as worktrees of ours are on none.
+        // git-stash(1): the message of a stash made on a detached HEAD says so, and our worktrees are detached.
         for line in log.lines().filter(|line| line.contains_str("(no branch)")) {
             let id = line.split_str(" ").nth(1).and_then(|id| ObjectId::from_hex(id).ok());
             let commit = id.and_then(|id| gix.find_commit(id).ok());
             let Some(commit) = commit else { continue };
-            let is_of_worktree = commit.parent_ids().next().is_some_and(|parent| stood.contains(&parent.detach()));
+            let is_of_worktree = commit.parent_ids().next().is_some_and(|parent| heads.contains(&parent.detach()));
             if is_of_worktree && let Some(kept) = branch::rescue(&self.repo, &self.mover, &self.run, commit.id)? {
                 remarks.push(format!("the worker left a stash, which is no part of its work: {kept}"));
             }

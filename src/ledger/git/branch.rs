@@ -1,4 +1,4 @@
-//! The run's branch: commits on it, commits of a person's above it, and what would otherwise be lost.
+//! The run's branch: commits on it, a person's commits on top, and rescue refs for what would otherwise be lost.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::ledger::Adopted;
 use crate::run::goal::RunId;
 use crate::run::message::{BASE_TRAILER, RUN_TRAILER, VERDICT_TRAILER, trailer};
 
-/// The branch's full name.
+/// Returns the branch's full name.
 pub fn name(run: &RunId) -> String {
     format!("refs/heads/agentloop/{run}")
 }
 
-/// Where the ref `name` stands, where there is one.
+/// Returns the commit that the ref `name` is at, if it exists.
 pub fn tip(gix: &gix::Repository, name: &str) -> Option<ObjectId> {
     gix.try_find_reference(name).ok()??.try_id().map(gix::Id::detach)
 }
 
-/// Makes the branch of a run that was only fetched stand here, at the newest commit on its record.
-pub fn establish(repo: &Repository, mover: &RefMover, run: &RunId, known: &str) -> Result<()> {
+/// Creates the branch of a run that was only fetched, at the newest commit of its record.
+pub fn create(repo: &Repository, mover: &RefMover, run: &RunId, known: &str) -> Result<()> {
     let known = Repository::id(known)?;
     if tip(&repo.gix(), &name(run)).is_some() {
         return Ok(());
@@ -56,12 +56,12 @@ pub fn commit(
         parents: parents.into(),
         extra_headers: Vec::new(),
     };
-    // A second time where a gc removed the folder that it goes into.
+    // Tried twice, since a gc may remove the folder that the object goes into.
     let written = gix.write_object(&commit).or_else(|_| gix.write_object(&commit));
     Ok(written.context("a commit cannot be written")?.detach())
 }
 
-/// The same as [`commit`], signed by git where that is wanted.
+/// Writes a commit object as [`commit`] does, signed by git if `sign` is set.
 pub fn write(
     repo: &Repository,
     sign: bool,
@@ -85,25 +85,25 @@ pub fn write(
     Repository::id(&signed)
 }
 
-/// The tree of `commit`.
+/// Returns the tree of `commit`.
 pub(super) fn tree_of(gix: &gix::Repository, commit: ObjectId) -> Result<ObjectId> {
     let tree = gix.find_commit(commit).and_then(|commit| commit.tree_id().map(gix::Id::detach));
     tree.context(format!("the commit {commit} cannot be read"))
 }
 
-/// Whether `id` is `tip` or one of its ancestors.
+/// Reports whether `id` is `tip` or one of its ancestors.
 pub fn contains(gix: &gix::Repository, tip: ObjectId, id: ObjectId) -> bool {
     tip == id || gix.merge_base(tip, id).ok().flatten().is_some_and(|base| base.detach() == id)
 }
 
-/// What to do where somebody has the branch checked out, now that it has moved, in words: files of theirs are not touched.
-pub fn checked_out(repo: &Repository, run: &RunId) -> Vec<String> {
+/// Returns advice for each worktree that has the branch checked out after it moved: its files are not touched.
+pub fn checkout_remarks(repo: &Repository, run: &RunId) -> Vec<String> {
     let common = repo.common_dir();
     let main = if common.ends_with(".git") { common.parent().unwrap_or(common) } else { repo.home() };
     let entries = std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten();
     let linked = entries.filter_map(|entry| Some((entry.path(), link::linked(&entry.path())?)));
     let name = name(run);
-    let stands_on = |admin: &Path| {
+    let is_checked_out_in = |admin: &Path| {
         std::fs::read_to_string(admin.join("HEAD"))
             .is_ok_and(|head| head.trim_end().strip_prefix("ref: ") == Some(&name))
     };
@@ -115,47 +115,47 @@ pub fn checked_out(repo: &Repository, run: &RunId) -> Vec<String> {
             path.display()
         )
     };
-    places.filter(|(admin, _)| stands_on(admin)).map(in_words).collect()
+    places.filter(|(admin, _)| is_checked_out_in(admin)).map(in_words).collect()
 }
 
-/// Makes the branch again at `tip`, where a driver has seen it and it is gone. Whether it was.
-pub fn make_again(mover: &RefMover, run: &RunId, tip: &str) -> Result<bool> {
+/// Creates the branch at `tip` if it does not exist. Reports whether it did.
+pub fn recreate(mover: &RefMover, run: &RunId, tip: &str) -> Result<bool> {
     let back = Change { name: name(run), new: Some(Repository::id(tip)?), old: Expect::Absent };
     Ok(mover.swap(&[back])? == Swap::Done)
 }
 
-/// What the branch holds above `tip`.
+/// Returns the commits of the branch above `tip`, if any.
 pub fn ahead(repo: &Repository, run: &RunId, tip: &str) -> Result<Option<Adopted>> {
     let gix = repo.gix();
     let short = name(run).trim_start_matches("refs/heads/").to_owned();
     let found = gix.try_find_reference(name(run).as_str()).context("the run's branch cannot be read")?;
-    let Some(stands) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) else {
+    let Some(current) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) else {
         return Err(Error::failed(format!("the branch '{short}' is gone"))
             .hint(format!("'git branch {short} {tip}' brings it back as the record has it")));
     };
     let known = Repository::id(tip)?;
-    if stands == known {
+    if current == known {
         return Ok(None);
     }
-    if !contains(&gix, stands, known) {
+    if !contains(&gix, current, known) {
         return Err(Error::failed(format!("the branch '{short}' was moved away from the run's newest commit {tip}"))
             .hint(format!(
                 "keep what it holds now with 'git branch {short}-moved {short}', then 'git branch -f {short} {tip}' and resume"
             )));
     }
-    let commit = gix.find_commit(stands).context("the branch's commit cannot be read")?;
+    let commit = gix.find_commit(current).context("the branch's commit cannot be read")?;
     let tree = commit.tree_id().context("the branch's commit cannot be read")?.to_string();
     let message = commit.message_raw_sloppy().to_str_lossy().into_owned();
-    Ok(Some(Adopted { commit: stands.to_string(), tree, message }))
+    Ok(Some(Adopted { commit: current.to_string(), tree, message }))
 }
 
-/// Whether a commit is a checkpoint of `run`, by its trailers.
-pub fn is_ours(message: &str, run: &RunId) -> bool {
+/// Reports whether a commit is a checkpoint of `run`, by its trailers.
+pub fn is_checkpoint(message: &str, run: &RunId) -> bool {
     trailer(message, RUN_TRAILER) == Some(run.as_str()) && trailer(message, VERDICT_TRAILER).is_some()
 }
 
-/// Brings a worktree to `commit`; edits in it that the commit does not touch stay.
-pub fn take_in(worktree: &Worktree, commit: &str) -> Result<()> {
+/// Checks `commit` out in a worktree; edits of files that do not differ in the commit stay.
+pub fn check_out(worktree: &Worktree, commit: &str) -> Result<()> {
     let git = worktree.git("checkout").args(["-q", "--detach"]).id(Repository::id(commit)?);
     git.run().map(|_| ()).map_err(|error| {
         Error::failed("the commits that were added to the run's branch do not fit the edits in its worktree")
@@ -164,7 +164,7 @@ pub fn take_in(worktree: &Worktree, commit: &str) -> Result<()> {
     })
 }
 
-/// Keeps `commit` reachable, unless it is kept already. What was kept, in words.
+/// Puts `commit` on a rescue ref, unless one contains it already. Returns a remark if it did.
 pub fn rescue(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, commit: ObjectId) -> Result<Option<String>> {
     let gix = repo.gix();
     let prefix = format!("refs/agentloop/rescue/{run}/");
@@ -182,23 +182,23 @@ pub fn rescue(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, commit: Obj
     Ok(Some(format!("{} would have been lost, and is kept as {name}", &commit.to_string()[..12])))
 }
 
-/// The time, as rescue refs are named by it.
+/// Returns the current time as it appears in names of rescue refs.
 pub fn stamp() -> String {
     let date = time::macros::format_description!("[year][month][day]T[hour][minute][second].[subsecond digits:3]Z");
     time::OffsetDateTime::now_utc().format(&date).unwrap_or_default()
 }
 
-/// The message of the commit that keeps what stood in the user's checkout before the run.
+/// Returns the message of the commit that holds the changes of the user's checkout from before the run.
 pub fn before_message(run: &RunId) -> String {
     format!("agentloop: uncommitted changes before the run\n\n{RUN_TRAILER}: {run}\n")
 }
 
-/// The tree that the run began with: its start commit's, found along the first parents from `tip`.
+/// Returns the tree of the run's start commit, found along the first parents from `tip`.
 pub fn base_tree(gix: &gix::Repository, tip: &str, run: &RunId) -> Result<Option<String>> {
     Ok(start(gix, Repository::id(tip)?, run)?.and_then(|start| start.tree_id().ok().map(|tree| tree.to_string())))
 }
 
-/// The run's start commit, found along the first parents from `tip`.
+/// Returns the run's start commit, found along the first parents from `tip`.
 pub fn start<'a>(gix: &'a gix::Repository, tip: ObjectId, run: &RunId) -> Result<Option<gix::Commit<'a>>> {
     let mut at = tip;
     loop {
@@ -211,7 +211,8 @@ pub fn start<'a>(gix: &'a gix::Repository, tip: ObjectId, run: &RunId) -> Result
     }
 }
 
-/// The commits of the run that changed something, newest first: along the first parents from `tip` to its start commit.
+/// Lists the commits of the run that changed something, newest first, along the first parents from `tip` to its start
+/// commit.
 pub fn own_commits(gix: &gix::Repository, run: &RunId, tip: ObjectId) -> Result<Vec<ObjectId>> {
     let mut own = Vec::new();
     let mut at = tip;
@@ -236,8 +237,8 @@ pub fn is_start(commit: &gix::Commit<'_>, run: &RunId) -> bool {
     trailer(&message, BASE_TRAILER).is_some() && trailer(&message, RUN_TRAILER) == Some(run.as_str())
 }
 
-/// Puts refs of `run` below `rescue`, out of their own places. Two steps, so that nothing goes before all of it is kept.
-pub(super) fn put_aside(mover: &RefMover, run: &RunId, going: &[(String, ObjectId)], rescue: &str) -> Result<()> {
+/// Moves refs of `run` below `rescue`. Two steps, so that nothing is deleted before all of it is kept.
+pub(super) fn move_to_rescue(mover: &RefMover, run: &RunId, going: &[(String, ObjectId)], rescue: &str) -> Result<()> {
     let kept = going.iter().map(|(name, id)| Change {
         name: format!("{rescue}/{}", name.trim_start_matches("refs/")),
         new: Some(*id),

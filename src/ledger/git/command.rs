@@ -1,8 +1,8 @@
-//! Every git process of ours starts here.
+//! Starts every git process of this program.
 //!
-//! [`Git`] gives it a known environment and known settings (`known`), so that neither what the user has set for their eyes
-//! nor what a hook hands down decides what git answers. Two named modes differ: [`Git::with_credentials`] reaches remotes as
-//! the user does, and [`Git::as_user`] is the user's own git in their place.
+//! [`Git`] gives it a known environment and known settings (`known`), so that neither the user's display settings nor a
+//! hook's environment change git's answers. Two modes differ: [`Git::with_credentials`] reaches remotes as the user does,
+//! and [`Git::as_user`] is the user's own git.
 
 mod known;
 
@@ -31,18 +31,18 @@ pub(crate) struct Git {
     mode: Mode,
 }
 
-/// Whose git it is.
+/// How much of the user's environment and settings git sees.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Ours: no hooks, no prompts, no signatures, nothing of the caller's environment that changes what git does.
+    /// None of it that changes git's behaviour: no hooks, prompts or signatures.
     Own,
-    /// Ours towards a remote: the user's credentials, prompts and `git -c` settings too.
+    /// For remotes: the user's credentials, prompts and `git -c` settings too.
     Remote,
-    /// The user's, with all that they have set.
+    /// All of it.
     User,
 }
 
-/// Which kind of operand came last: git takes options, then revisions, then paths.
+/// The kind of the last operand: git takes options, then revisions, then paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operands {
     None,
@@ -51,12 +51,13 @@ enum Operands {
 }
 
 impl Git {
-    /// git that needs no repository.
+    /// Builds a git command that needs no repository.
     pub(crate) fn anywhere(verb: &'static str) -> Self {
         Self::start(verb, Mode::Own)
     }
 
-    /// git in the repository whose git directory is `git_dir`, started in `dir`, on the files at `work_dir` where it has any.
+    /// Builds a git command for the repository with this `git_dir`, started in `dir`, on the files at `work_dir` if there
+    /// are any.
     pub(super) fn of(git_dir: &Path, dir: &Path, work_dir: Option<&Path>, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Own);
         git.command.current_dir(dir).env("GIT_DIR", git_dir);
@@ -66,21 +67,21 @@ impl Git {
         git
     }
 
-    /// git on the files at `path`, whose git directory is `git_dir`, whatever leads there by now.
+    /// Builds a git command on the files at `path` with this `git_dir`, even if the link between them is broken.
     pub(super) fn on(path: &Path, git_dir: &Path, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Own);
         git.command.current_dir(path).env("GIT_DIR", git_dir).env("GIT_WORK_TREE", path);
         git
     }
 
-    /// git in a git directory, whatever files belong to it. It stays there when that directory is moved.
+    /// Builds a git command in a git directory, without its files. It stays there if that directory is moved.
     pub(super) fn in_git_dir(git_dir: &Path, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Own);
         git.command.current_dir(git_dir).env("GIT_DIR", ".");
         git
     }
 
-    /// git that works out by itself which repository holds `dir`.
+    /// Builds a git command that finds the repository of `dir` by itself.
     pub(super) fn discovering(dir: Option<&Path>, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Own);
         if let Some(dir) = dir {
@@ -89,15 +90,15 @@ impl Git {
         git
     }
 
-    /// git in the repository whose git directory is `git_dir`, started in `dir`, towards a remote, with the user's credentials
-    /// and prompts. No hook of theirs sees our refs.
+    /// Builds a git command for the repository with this `git_dir`, started in `dir`, that reaches a remote with the user's
+    /// credentials and prompts. The user's hooks do not see our refs.
     pub(super) fn with_credentials(git_dir: &Path, dir: &Path, verb: &'static str) -> Self {
         let mut git = Self::start(verb, Mode::Remote);
         git.command.current_dir(dir).env("GIT_DIR", git_dir);
         git
     }
 
-    /// The user's own git, in their place: their terminal, hooks, editor, pager, signatures and settings.
+    /// Builds a command of the user's own git, with their terminal, hooks, editor, pager, signatures and settings.
     pub(crate) fn as_user(verb: &'static str) -> Self {
         Self::start(verb, Mode::User)
     }
@@ -127,37 +128,34 @@ impl Git {
         Self { verb, command, settings, arguments: Vec::new(), operands: Operands::None, input: None, mode }
     }
 
-    /// Sets `name` for this process alone; the last value counts.
+    /// Sets `name` for this process only; the last value counts.
     pub(super) fn setting(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
     }
 
-    /// Sets a variable of its environment.
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Keeps it from writing what only makes it quicker: the user's index, above all.
+    /// Keeps git from writing caches such as the user's index.
     pub(super) fn only_reads(self) -> Self {
         self.env("GIT_OPTIONAL_LOCKS", "0")
     }
 
-    /// Adds an option.
     pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
-    /// Adds options.
     pub(crate) fn args(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.arguments.extend(arguments.into_iter().map(Into::into));
         self
     }
 
-    /// Adds a revision, which git takes for no option whatever it looks like. Not for `checkout` and its like: before
-    /// git 2.44 they do not know `--end-of-options`, and take [`id`](Self::id).
+    /// Adds a revision, which git never takes for an option. Not for `checkout` and similar commands: before git 2.44 they
+    /// do not know `--end-of-options` and take [`id`](Self::id).
     pub(crate) fn revision(mut self, revision: impl Into<OsString>) -> Self {
         if self.operands == Operands::None {
             self.operands = Operands::Revisions;
@@ -172,7 +170,7 @@ impl Git {
         self.arg(id.to_string())
     }
 
-    /// Adds paths or pathspecs, which git takes for nothing else.
+    /// Adds paths or pathspecs, after `--`.
     pub(crate) fn paths(mut self, paths: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         if self.operands != Operands::Paths {
             self.operands = Operands::Paths;
@@ -181,36 +179,34 @@ impl Git {
         self.args(paths)
     }
 
-    /// Adds a path.
     pub(super) fn path(self, path: impl Into<OsString>) -> Self {
         self.paths([path])
     }
 
-    /// Has it read `input`.
+    /// Passes `input` to git's standard input.
     pub(super) fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = Some(input.into());
         self
     }
 
-    /// Marks it as working for `run` of the repository at `common_dir`: git goes on when its driver is killed, and is stopped
-    /// before another begins.
+    /// Marks the process as working for `run` of the repository at `common_dir`: it survives its driver, and is stopped
+    /// before another driver begins.
     pub(super) fn works_for(mut self, common_dir: &Path, run: &RunId) -> Self {
         process::works_for(&mut self.command, run.as_str(), &process::clone_of(&run_dir(common_dir, run)));
         self
     }
 
-    /// Lets it write commits in the name of `identity`.
+    /// Lets git write commits in the name of `identity`.
     pub(super) fn identity(mut self, identity: &Identity) -> Self {
-        identity.stand_in(&mut self.command);
+        identity.apply_to(&mut self.command);
         self
     }
 
-    /// The process, ready to start.
     pub(crate) fn into_command(self) -> Command {
         let Self { verb, mut command, settings, arguments, mode, .. } = self;
         match mode {
             Mode::User => {}
-            // Beside the user's own `GIT_CONFIG_COUNT`, which this mode keeps, and stronger.
+            // Stronger than the user's own `GIT_CONFIG_COUNT`, which this mode keeps.
             Mode::Remote => {
                 for (name, value) in settings {
                     let mut setting = OsString::from(name + "=");
@@ -230,14 +226,14 @@ impl Git {
         command
     }
 
-    /// Starts it; `shape` says where its streams go.
+    /// Starts git; `shape` sets up its streams.
     pub(super) fn spawn(self, shape: impl FnOnce(&mut Command)) -> Result<Child> {
         let mut command = self.into_command();
         shape(&mut command);
         process::spawn_aside(&mut command).map_err(cannot_start)
     }
 
-    /// Runs it; its output, whatever its status.
+    /// Runs git and returns its output, whatever its status.
     pub(crate) fn output(mut self) -> Result<Output> {
         let Some(input) = self.input.take() else {
             return process::output(&mut self.into_command()).map_err(cannot_start);
@@ -247,18 +243,18 @@ impl Git {
         })?;
         let stdin = child.stdin.take();
         std::thread::scope(|scope| {
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // one that does not read it all says why
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // if it does not read all, its exit status tells
             child.wait_with_output().map_err(cannot_start)
         })
     }
 
-    /// Runs it on the user's terminal; what it exits with.
+    /// Runs git on the user's terminal and returns its exit status.
     pub(super) fn status(self) -> Result<i32> {
         let status = self.into_command().status().map_err(cannot_start)?;
         Ok(status.code().unwrap_or(1))
     }
 
-    /// Runs it; what it printed. A status other than 0 is an error with git's own words.
+    /// Runs git and returns its output. A status other than 0 is an error with git's message as the cause.
     pub(super) fn run(self) -> Result<Vec<u8>> {
         let verb = self.verb;
         let output = self.output()?;
@@ -268,23 +264,23 @@ impl Git {
         Err(failure(&format!("git {verb}"), output.status, &String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// Runs it; whether it succeeded.
+    /// Runs git and reports whether it succeeded.
     pub(super) fn succeeds(self) -> Result<bool> {
         self.output().map(|output| output.status.success())
     }
 
-    /// Runs it; the one word that it printed.
+    /// Runs git and returns the one word that it printed.
     pub(crate) fn word(self) -> Result<String> {
         self.run().map(|printed| String::from_utf8_lossy(&printed).trim_end().to_owned())
     }
 
-    /// Runs it with `-z`; the records that it printed.
+    /// Runs git with `-z` and returns the records that it printed.
     pub(super) fn records(self) -> Result<Vec<BString>> {
         self.arg_before_operands("-z").run().map(|printed| nul_separated(&printed).map(BString::from).collect())
     }
 
-    /// Runs `status`; the paths that differ from HEAD or the index, or that git does not know. Each argument is given in git's
-    /// words, so that no setting decides: `untracked` is `all` or `normal`, `ignore_submodules` is `all`, `dirty`,
+    /// Runs `status` and returns the paths that differ from HEAD or the index, or are untracked. The arguments are git's own
+    /// values, so that no setting decides: `untracked` is `all` or `normal`, `ignore_submodules` is `all`, `dirty`,
     /// `untracked` or `none`.
     pub(super) fn changed_paths(self, untracked: &str, ignore_submodules: &str) -> Result<Vec<BString>> {
         let git = self.only_reads().args(["--porcelain=v1", "--no-renames"]);
@@ -299,14 +295,14 @@ impl Git {
     }
 }
 
-/// What git prints with `-z`, record by record.
+/// Splits output that git printed with `-z` into its records.
 pub(super) fn nul_separated(printed: &[u8]) -> impl Iterator<Item = &[u8]> {
     let printed = printed.strip_suffix(b"\0").unwrap_or(printed);
     let is_empty = printed.is_empty();
     printed.split(|byte| *byte == 0).filter(move |_| !is_empty)
 }
 
-/// Records as git reads them with `-z --stdin`.
+/// Joins records for git's `-z --stdin`.
 pub(super) fn nul_terminated(records: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
     let mut joined = Vec::new();
     for record in records {
@@ -321,10 +317,10 @@ pub(super) fn cannot_start(error: std::io::Error) -> Error {
     error.hint("install git 2.39 or newer, and see that it is on PATH")
 }
 
-/// A failed git command, its own words as the cause, with what to do where the reason is a common one.
+/// Makes an error of a failed git command, with git's message as the cause.
 pub(super) fn failure(what: &str, status: ExitStatus, stderr: &str) -> Error {
-    let said = stderr.trim();
+    let stderr = stderr.trim();
     let code = status.code().map_or_else(|| status.to_string(), |code| format!("exit code {code}"));
     let error = Error::failed(format!("{what} failed ({code})"));
-    if said.is_empty() { error } else { error.because(said.to_owned()) }
+    if stderr.is_empty() { error } else { error.because(stderr.to_owned()) }
 }

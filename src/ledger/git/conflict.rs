@@ -1,14 +1,14 @@
-//! Conflicts: the place in which one is resolved, and what is taken of it.
+//! Conflicts: the worktree in which one is resolved, and the commit made of it.
 //!
-//! An integrator begins with the markers of a merge, or with what one before it committed by coming to its end: never
-//! with the files that one was killed in, since a file cut short has lost its markers and a side of the conflict.
+//! An integrator begins with the markers of a merge, or with the commit of an integrator that ended by itself. It never
+//! continues files of one that was killed: a truncated file has lost its markers and one side of the conflict.
 
 use std::path::Path;
 
 use gix::ObjectId;
 
-use super::folder::take_away;
-use super::preview::{self, Trial};
+use super::folder::remove_any;
+use super::preview::{self, TrialMerge};
 use super::repository::Repository;
 use super::slots::{Claim, Taken};
 use super::worktree::Worktree;
@@ -18,42 +18,43 @@ use crate::ledger::{Merging, Place, Provision as _, Resolution, Resolving, Task}
 use crate::run::message::RUN_TRAILER;
 use crate::run::shadow;
 
-/// What the conflict of a task is called beside it: no subgoal's id holds a dot.
+/// Suffix of the task that resolves a conflict: no subgoal's id contains a dot.
 const CONFLICT: &str = ".merge";
 
 impl GitLedger {
-    /// A place in which the merge is under way.
-    pub(super) fn stand_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
+    /// Opens a worktree in which the merge is under way.
+    pub(super) fn open_conflict_worktree(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
         let task = conflict(task);
         let is_this = |claim: &Claim, place: &Worktree| {
-            Ok(self.is_so_far(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
+            Ok(self.is_integrated(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
         };
         let seated = self.seat(&task, is_this, |place, holds| {
-            let ours = self.so_far(merging)?.to_string();
+            let ours = self.integrated(merging)?.to_string();
             self.clear(place, holds, &ours)?;
-            // What a worker left that git ignores is not the integrator's to read.
+            // The integrator must not read ignored files that a worker left.
             self.strip(place)?;
-            // Labels that no file has by chance, and the common ancestor between the two sides.
+            // Labels that no file contains by chance, and the common ancestor between the two sides.
             let git = self.git_at(place, "merge")?.setting("merge.conflictStyle", "zdiff3").arg("--no-commit");
             let output = git.args(["--no-ff", "-q"]).id(Repository::id(merging.commit)?).output()?;
             if !matches!(output.status.code(), Some(0 | 1)) {
-                let said = String::from_utf8_lossy(&output.stderr);
-                return Err(command::failure("git merge", output.status, &said));
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                return Err(command::failure("git merge", output.status, &stderr));
             }
             Ok(Claim { task: task.clone(), tip: ours })
         })?;
-        self.show_base(&seated.path, self.so_far(merging)?, Repository::id(merging.commit)?)?;
+        self.show_base_agent_files(&seated.path, self.integrated(merging)?, Repository::id(merging.commit)?)?;
         Ok(seated)
     }
 
-    /// Has files that configure agents be in the place as in the base: what workers made of them instructs no integrator.
-    fn show_base(&self, place: &Path, ours: ObjectId, theirs: ObjectId) -> Result<()> {
-        let Some(Configuring { base, paths, .. }) = self.configuring(ours, theirs)? else { return Ok(()) };
+    /// Restores files that configure agents to the base's version, so that workers' changes to them do not instruct the
+    /// integrator.
+    fn show_base_agent_files(&self, place: &Path, ours: ObjectId, theirs: ObjectId) -> Result<()> {
+        let Some(AgentFiles { base, paths, .. }) = self.changed_agent_files(ours, theirs)? else { return Ok(()) };
         for path in &paths {
             let file = place.join(path);
-            take_away(&file).context(format!("'{}' cannot be removed", file.display()))?;
+            remove_any(&file).context(format!("'{}' cannot be removed", file.display()))?;
             let folders = file.ancestors().skip(1).take_while(|folder| *folder != place);
-            let _ = folders.map(std::fs::remove_dir).all(|removed| removed.is_ok()); // up to the first that holds more
+            let _ = folders.map(std::fs::remove_dir).all(|removed| removed.is_ok()); // up to the first that is not empty
         }
         let held = protect::among(&self.repo, &base, &paths)?;
         if held.is_empty() {
@@ -63,9 +64,10 @@ impl GitLedger {
         git.arg(base).paths(held).run().map(|_| ())
     }
 
-    /// What an integrator left in a place that shows the base's files to it: `tree` with those as they are merged.
-    pub(super) fn with_configuring(&self, tree: ObjectId, ours: ObjectId, theirs: ObjectId) -> Result<ObjectId> {
-        match self.configuring(ours, theirs)? {
+    /// Returns `tree` of an integrator, with the files that configure agents as the merge has them instead of the base's
+    /// version.
+    pub(super) fn with_merged_agent_files(&self, tree: ObjectId, ours: ObjectId, theirs: ObjectId) -> Result<ObjectId> {
+        match self.changed_agent_files(ours, theirs)? {
             Some(found) => {
                 Repository::id(&protect::without(&self.repo, &found.merged, &tree.to_string(), &found.paths)?)
             }
@@ -73,17 +75,18 @@ impl GitLedger {
         }
     }
 
-    /// The files that configure agents and that a merge without conflicts in them makes other than the base has them.
-    fn configuring(&self, ours: ObjectId, theirs: ObjectId) -> Result<Option<Configuring>> {
+    /// Finds the files that configure agents and that a merge changes without a conflict in them.
+    fn changed_agent_files(&self, ours: ObjectId, theirs: ObjectId) -> Result<Option<AgentFiles>> {
         let Some(base) = branch::base_tree(&self.repo.gix(), &self.tip().commit, &self.run)? else { return Ok(None) };
-        let Trial { tree: merged, conflicts } = preview::try_merge(&self.repo, &ours.to_string(), &theirs.to_string())?;
+        let TrialMerge { tree: merged, conflicts } =
+            preview::try_merge(&self.repo, &ours.to_string(), &theirs.to_string())?;
         let mut paths = protect::changed(&self.repo, &base, &merged, &["*".to_owned()])?;
         paths.retain(|path| shadow::configures_agents(path) && !conflicts.contains(path));
-        Ok((!paths.is_empty()).then_some(Configuring { base, merged, paths }))
+        Ok((!paths.is_empty()).then_some(AgentFiles { base, merged, paths }))
     }
 
-    /// Commits what was made of the conflict, and judges it.
-    pub(super) fn take_resolution(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
+    /// Commits the resolution of the conflict and checks it.
+    pub(super) fn commit_resolution(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
         let task = conflict(resolving.task);
         let Some(Taken { number, claim: Some(claim) }) = self.slots.of(&task) else {
             return Err(Error::failed(format!("nobody works at {task}")));
@@ -93,7 +96,7 @@ impl GitLedger {
         let left = self.keep(number, &claim, resolving.message, Some(theirs))?;
         let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
         let tree = branch::tree_of(&gix, commit)?;
-        let (marked, one_sided) = self.judge(tree, [ours, theirs], resolving.paths)?;
+        let (marked, one_sided) = self.check_resolution(tree, [ours, theirs], resolving.paths)?;
         let is_none = tree == branch::tree_of(&gix, ours)?;
         let goes_on = resolving.ended && left.lost.is_none() && !is_none && !marked.is_empty();
         let open = match left.lost {
@@ -104,7 +107,7 @@ impl GitLedger {
             None => (!marked.is_empty()).then(|| format!("conflict markers are left in {}", marked.join(", "))),
         };
         if !goes_on {
-            // Kept like anybody's, but nothing that a later integrator begins with.
+            // Kept like other work, but no later integrator begins with it.
             self.slots.claim(number, Some(Claim { tip: commit.to_string(), ..claim }))?;
         }
         self.slots.leave(number, goes_on);
@@ -112,7 +115,7 @@ impl GitLedger {
         Ok(Resolution { commit: commit.to_string(), tree: tree.to_string(), open, remarks })
     }
 
-    /// Whether the place holds nothing but a commit in which `theirs` is merged.
+    /// Reports whether the worktree has no edits and a HEAD that contains `theirs`.
     fn is_committed(&self, place: &Worktree, theirs: ObjectId) -> Result<bool> {
         let gix = self.repo.gix();
         let Some(head) = place.head(&gix).filter(|head| branch::contains(&gix, *head, theirs)) else {
@@ -122,8 +125,8 @@ impl GitLedger {
         Ok(self.capture(&self.tracked_at(place), &tree)?.id == tree)
     }
 
-    /// What is integrated so far, as a commit.
-    pub(super) fn so_far(&self, merging: &Merging<'_>) -> Result<ObjectId> {
+    /// Returns a commit of everything integrated so far.
+    pub(super) fn integrated(&self, merging: &Merging<'_>) -> Result<ObjectId> {
         let gix = self.repo.gix();
         let (tip, tree) = (Repository::id(merging.tip)?, Repository::id(merging.tree)?);
         if merging.merged.is_empty() && branch::tree_of(&gix, tip)? == tree {
@@ -137,8 +140,8 @@ impl GitLedger {
         self.write_commit(&message, tree, &parents)
     }
 
-    /// Whether `commit` is what [`GitLedger::so_far`] would make.
-    fn is_so_far(&self, commit: &str, merging: &Merging<'_>) -> bool {
+    /// Reports whether `commit` is the one that [`GitLedger::integrated`] would make.
+    fn is_integrated(&self, commit: &str, merging: &Merging<'_>) -> bool {
         let same = || -> Result<bool> {
             let gix = self.repo.gix();
             let id = Repository::id(commit)?;
@@ -157,8 +160,14 @@ impl GitLedger {
         same().unwrap_or(false)
     }
 
-    /// Which of `paths` hold conflict markers in `tree` that neither side has, and which are a side's alone, in words.
-    fn judge(&self, tree: ObjectId, sides: [ObjectId; 2], paths: &[String]) -> Result<(Vec<String>, Vec<String>)> {
+    /// Returns those of `paths` that have conflict markers in `tree` which neither side has, and a remark for each that
+    /// equals one side.
+    fn check_resolution(
+        &self,
+        tree: ObjectId,
+        sides: [ObjectId; 2],
+        paths: &[String],
+    ) -> Result<(Vec<String>, Vec<String>)> {
         let gix = self.repo.gix();
         let sides = [branch::tree_of(&gix, sides[0])?, branch::tree_of(&gix, sides[1])?];
         let entry = |tree: ObjectId, path: &str| {
@@ -178,7 +187,7 @@ impl GitLedger {
             if is_marked(tree, path)? && !is_marked(sides[0], path)? && !is_marked(sides[1], path)? {
                 marked.push(path.clone());
             }
-            // It may well be meant, and whoever reads the record is to know.
+            // This may be intended, and is reported in the record.
             let [here, ours, theirs] = [entry(tree, path)?, entry(sides[0], path)?, entry(sides[1], path)?];
             if here == ours {
                 one_sided
@@ -191,8 +200,8 @@ impl GitLedger {
     }
 }
 
-/// Files that configure agents, and the trees that have them as an integrator sees them and as they are merged.
-struct Configuring {
+/// Files that configure agents, with the tree that an integrator sees and the merged one.
+struct AgentFiles {
     base: String,
     merged: String,
     paths: Vec<String>,

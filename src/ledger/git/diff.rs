@@ -10,16 +10,16 @@ use super::repository::Repository;
 use super::tree;
 use crate::error::{Context as _, Result};
 
-/// Bytes of the list of files that a reviewer gets, more or less.
+/// Bytes of the list of files that a reviewer gets, approximately.
 const STAT: usize = 16 * 1024;
-/// Bytes of patches that are looked through for those that fit.
+/// Bytes of patches that are searched for those that fit.
 const LOOKED_AT: usize = 64 * 1024 * 1024;
-/// A file of more bytes than this has no patch that anybody reads.
+/// Bytes of a file above which its patch is of no use to a reader.
 const LARGE: u64 = 16 * 1024 * 1024;
-/// Bytes of a line that are taken at a time.
+/// Bytes of a line that are read at a time.
 const LINE: u64 = 64 * 1024;
 
-/// Files that differ between two commits, sorted; none where one of them is not in this clone.
+/// Lists the files that differ between two commits, sorted. The list is empty if one of them is not in this clone.
 pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<String>> {
     let gix = repo.gix();
     let (Ok(base), Ok(tip)) = (Repository::id(base), Repository::id(tip)) else { return Ok(Vec::new()) };
@@ -34,8 +34,8 @@ pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<Str
     Ok(names)
 }
 
-/// What changed from `from` to `to`: every file by name and size of change, then the patches of those files that fit into
-/// `limit` bytes, each of them whole.
+/// Returns the changes from `from` to `to`: all files with the size of their change, then the whole patches that fit into
+/// `limit` bytes.
 pub fn patch(repo: &Repository, from: &str, to: &str, paths: &[String], limit: usize) -> Result<String> {
     let mut stat = Vec::new();
     let paths: Vec<String> = paths.iter().map(|path| format!(":(top,literal){path}")).collect();
@@ -60,8 +60,8 @@ pub fn patch(repo: &Repository, from: &str, to: &str, paths: &[String], limit: u
     Ok(text)
 }
 
-/// Pathspecs that leave out files which came or went and are large: git holds such a file whole to say no more of it than
-/// that it is binary. One that was changed, it does not.
+/// Returns pathspecs that exclude large files which were added or deleted: git reads such a file whole only to print that it
+/// is binary. A modified one it does not.
 fn large(repo: &Repository, from: &str, to: &str) -> Result<Vec<String>> {
     let gix = repo.gix();
     let changes = tree::changes(&gix, Repository::id(from)?, Repository::id(to)?)?;
@@ -75,7 +75,7 @@ fn large(repo: &Repository, from: &str, to: &str) -> Result<Vec<String>> {
     Ok(changes.iter().filter(is_large).map(|change| format!(":(top,exclude,literal){}", change.location())).collect())
 }
 
-/// Collects the patches that fit, file by file, and holds no more than they take.
+/// Collects the patches that fit, file by file, in no more memory than they take.
 #[derive(Default)]
 struct Patches {
     limit: usize,
@@ -87,7 +87,7 @@ struct Patches {
 }
 
 impl Patches {
-    /// Takes a line; `false` once enough was looked at.
+    /// Adds a line; `false` once enough was read.
     fn take(&mut self, line: &[u8]) -> bool {
         if line.starts_with(b"diff --git ") {
             self.close();
@@ -110,8 +110,8 @@ impl Patches {
     }
 }
 
-/// Hands what git says differs to `take`, line by line and very long lines in pieces, until it has enough; whether it had.
-/// A patch can be larger than memory: git is stopped then.
+/// Passes the output of git to `take`, line by line and very long lines in pieces, until it returns false. Reports whether
+/// it did. A patch can be larger than memory, so git is then stopped.
 fn read(
     repo: &Repository,
     how: &str,
@@ -139,6 +139,6 @@ fn read(
         }
     }
     let status = child.wait().context("git diff-tree cannot be waited for")?;
-    // Closed early, git is ended by SIGPIPE: that is no failure.
+    // git ended by SIGPIPE because we closed the pipe is no failure.
     if status.success() || enough { Ok(enough) } else { Err(command::failure("git diff-tree", status, "")) }
 }

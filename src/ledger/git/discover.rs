@@ -12,22 +12,23 @@ use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
 
 impl Repository {
-    /// Opens the repository that `dir`, or the current directory, is in; `GIT_DIR` and its like hold as they do for git.
+    /// Opens the repository that `dir`, or the current directory, is in; `GIT_DIR` and similar variables have their usual
+    /// effect.
     ///
     /// # Errors
     /// Fails if there is none, another user owns it, or it is of a kind that cannot be read.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
-        // Absolute, so that it is still reached when the folder that we stand in is removed, and from every other.
+        // Absolute, so that it can be reached from any directory, and after the current one is removed.
         let from =
             std::path::absolute(dir.unwrap_or(Path::new("."))).context("the current directory cannot be found")?;
-        let options = told()?;
+        let options = open_options()?;
         let discover = |from: &Path, options| match dir {
             Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
             None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
         };
         let mut found = discover(&from, options);
         if found.is_err() && guard::put_back_configuration(&from)? {
-            found = discover(&from, told()?);
+            found = discover(&from, open_options()?);
         }
         let place = dir.map_or_else(|| "this directory".to_owned(), |dir| format!("'{}'", dir.display()));
         let shared = found.map_err(|error| not_opened(&place, dir, error))?;
@@ -56,17 +57,17 @@ impl Repository {
     }
 }
 
-/// How to open a repository, with the settings of `git -c` and `git --config-env`, of which gix does not hear.
-fn told() -> Result<Mapping<gix::open::Options>> {
+/// Returns options with the settings of `git -c` and `git --config-env`, which gix does not read.
+fn open_options() -> Result<Mapping<gix::open::Options>> {
     let given = std::env::var_os("GIT_CONFIG_PARAMETERS").unwrap_or_default();
-    let settings = told_settings(&given.to_string_lossy()).context("GIT_CONFIG_PARAMETERS cannot be read")?;
+    let settings = parse_config_parameters(&given.to_string_lossy()).context("GIT_CONFIG_PARAMETERS cannot be read")?;
     let Mapping { full, reduced } = Mapping::<gix::open::Options>::default();
     Ok(Mapping { full: full.cli_overrides(settings), reduced })
 }
 
-/// `'a.key'='value' 'a.flag'=` → `a.key=value`, `a.flag`: each is quoted as for a shell, and a name without a value ends
-/// there (git's config.c, `git_config_push_split_parameter`).
-fn told_settings(given: &str) -> std::result::Result<Vec<String>, shell_words::ParseError> {
+/// Parses `'a.key'='value' 'a.flag'=` as `a.key=value`, `a.flag`: each is quoted as for a shell, and a name without a value
+/// ends at the equals sign (git's config.c, `git_config_push_split_parameter`).
+fn parse_config_parameters(given: &str) -> std::result::Result<Vec<String>, shell_words::ParseError> {
     let (mut settings, mut is_quoted, mut is_escaped) = (vec![String::new()], false, false);
     for character in given.chars() {
         match (settings.last_mut(), character) {
@@ -81,7 +82,7 @@ fn told_settings(given: &str) -> std::result::Result<Vec<String>, shell_words::P
 }
 
 fn not_opened(place: &str, dir: Option<&Path>, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    // git knows formats that gix does not, and says so with a word that stays the same.
+    // git knows formats that gix does not, and names them with a stable word.
     let format = Git::discovering(dir, "rev-parse").arg("--show-ref-format").word();
     if format.is_ok_and(|format| format == "reftable") {
         return reftable();
@@ -98,10 +99,10 @@ fn reftable() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::told_settings;
+    use super::parse_config_parameters;
 
     #[test]
-    fn what_git_hands_down_is_told_apart_as_git_does() {
+    fn parameters_of_git_c_are_parsed_as_git_does() {
         let cases = [
             ("", &[][..]),
             ("'a.flag'=", &["a.flag"]),
@@ -111,8 +112,8 @@ mod tests {
             ("'older.git=x y' 'older.flag'", &["older.git=x y", "older.flag"]),
         ];
         for (given, settings) in cases {
-            assert_eq!(told_settings(given).unwrap(), settings, "{given}");
+            assert_eq!(parse_config_parameters(given).unwrap(), settings, "{given}");
         }
-        assert!(told_settings("'a.b'='c").is_err());
+        assert!(parse_config_parameters("'a.b'='c").is_err());
     }
 }

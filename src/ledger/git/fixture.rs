@@ -1,4 +1,4 @@
-//! Scratch repositories for the tests of the record.
+//! Temporary repositories for the tests of the record.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::run::event::{Event, Steered, Timestamp};
 use crate::run::goal::RunId;
 use crate::run::{Snapshot, State};
 
-/// A real repository with one commit, that nothing outside can influence.
+/// A real repository with one commit, isolated from the user's settings.
 pub struct Fixture {
     dir: TempDir,
 }
@@ -66,7 +66,7 @@ impl Fixture {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A commit that no ref holds.
+    /// Writes a commit that no ref points to.
     pub fn commit(&self, message: &str) -> ObjectId {
         let tree = self.git(["mktree"]);
         self.git(["commit-tree", "-m", message, "-p", "HEAD", tree.trim()]).trim().parse().unwrap()
@@ -101,7 +101,7 @@ pub fn run_id(name: &str) -> RunId {
     RunId::new(name, 0x0123_4567)
 }
 
-/// An event of about 300 bytes.
+/// Makes an event of about 300 bytes.
 pub fn event(seq: u64) -> Event {
     Event {
         seq,

@@ -28,7 +28,7 @@ use self::files::{Found, Replaced, aside, replace};
 use self::settings::{Change, OF_A_WORKTREE, Settings, changed, in_words, is_restored, list, without};
 use self::sight::{Harmful, Held, Sight, held};
 use super::branch::stamp;
-use super::link::{FILES, leads_home};
+use super::link::{FILES, names_own_files};
 use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::{Isolation, RunId};
@@ -206,7 +206,7 @@ impl Guard {
             let Some(old) = list(before.content())? else { continue };
             // A worktree that was made meanwhile may have been told where its files are.
             let place = repo.common_dir().join(name).with_file_name("");
-            let is_own = |path: &BString| leads_home(&place, path);
+            let is_own = |path: &BString| names_own_files(&place, path);
             if is_of_a_place
                 && !old.contains_key(FILES)
                 && settings.get(FILES).is_some_and(|all| all.iter().all(is_own))

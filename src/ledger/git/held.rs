@@ -1,7 +1,7 @@
-//! Keeps what is captured from a `git gc --prune=now` beside the driver, an agent's or the user's.
+//! Protects captured objects from a concurrent `git gc --prune=now` of an agent or the user.
 //!
-//! Such a gc takes every object that no ref names yet. So a captured tree is put on a ref at once and looked at afterwards,
-//! and what is gone by then is made again: files from the workspace, commits from memory.
+//! Such a gc removes every object that no ref names yet. So a captured tree is put on a ref at once and checked afterwards,
+//! and missing objects are written again: files from the workspace, commits from memory.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,23 +24,23 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::Tree;
 use crate::run::goal::RunId;
 
-/// How often what was pruned is made again.
+/// Attempts to write pruned objects again.
 const TRIES: u32 = 100;
-/// How often something is tried that fails although no object is missing: a gc removes folders that git writes into.
+/// Attempts of an operation that fails although no object is missing: a gc removes folders that git writes into.
 pub(super) const FAILURES: u32 = 3;
-/// How long the driver waits, in all, for gcs that began before what it captured was on a ref.
+/// Total time that the driver waits for gcs that began before its objects were on a ref.
 const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long a `git prune` of which nothing tells may go on, once there was one.
-const A_WHILE: Duration = Duration::from_millis(50);
+/// Time that is allowed for a `git prune`, which leaves no lock file, once objects were pruned.
+const PRUNE_TIME: Duration = Duration::from_millis(50);
 
-/// The commits that a driver has written, and how long it still waits for gcs.
+/// Commits that a driver has written, and the time that it may still wait for gcs.
 #[derive(Debug)]
 pub(super) struct Written {
     commits: Mutex<HashMap<ObjectId, Vec<u8>>>,
-    /// Whether anything of what it wrote was gone.
+    /// True if any written object was pruned.
     is_pruned: AtomicBool,
-    /// When git packed objects last, as the driver began.
+    /// When git last packed objects before the driver began.
     packed: Option<SystemTime>,
     patience: Patience,
 }
@@ -57,16 +57,16 @@ impl Written {
 }
 
 impl GitLedger {
-    /// Writes the files of `tracked` as a tree, which grew from `before`, and keeps that.
+    /// Writes the files of `tracked`, which are based on `before`, as a tree and puts it on a ref.
     pub(super) fn capture(&self, tracked: &Tracked<'_>, before: &str) -> Result<Tree> {
         let from = Repository::id(before)?;
         let name = tracked.index.file_name().unwrap_or_default().to_string_lossy();
         let capture = || tracked.write(before).and_then(|tree| Ok((Repository::id(&tree.id)?, tree)));
-        self.keep_tree(&name, from, capture, || self.revive(tracked))
+        self.keep_tree(&name, from, capture, || self.rewrite_missing_files(tracked))
     }
 
-    /// Makes a tree and keeps it under `name`, with all in it that `from` does not have. `again` is done before it is made
-    /// another time, and tells whether it found something missing.
+    /// Makes a tree and puts it on the ref `name`, with all objects that `from` does not have. Before another attempt it
+    /// calls `again`, which reports whether it found missing objects.
     pub(super) fn keep_tree<T>(
         &self,
         name: &str,
@@ -77,7 +77,7 @@ impl GitLedger {
         let mut failures = 0;
         for _ in 0..TRIES {
             let failure = match make() {
-                Ok((tree, value)) if self.is_held(name, from, tree)? => return Ok(value),
+                Ok((tree, value)) if self.hold_tree(name, from, tree)? => return Ok(value),
                 Ok(_) => None,
                 Err(error) => Some(error),
             };
@@ -94,7 +94,6 @@ impl GitLedger {
         Err(pruned())
     }
 
-    /// Keeps a transcript.
     pub(super) fn keep_output(&self, path: &str, content: &[u8]) -> Result<()> {
         self.output.store(path, content, |tree| {
             self.outlast_gc();
@@ -106,10 +105,10 @@ impl GitLedger {
         })
     }
 
-    /// Puts `tree` on a ref; whether all of it is there.
-    fn is_held(&self, name: &str, from: ObjectId, tree: ObjectId) -> Result<bool> {
+    /// Puts `tree` on a ref and reports whether all its objects exist.
+    fn hold_tree(&self, name: &str, from: ObjectId, tree: ObjectId) -> Result<bool> {
         if tree == from {
-            return Ok(true); // on the ref of whatever it is the tree of
+            return Ok(true); // already on the ref of its commit
         }
         let change = Change { name: format!("{}{name}", prefix(&self.run)), new: Some(tree), old: Expect::Any };
         match self.mover.swap(&[change]) {
@@ -121,8 +120,9 @@ impl GitLedger {
         Ok(is_whole(&self.as_on_disk()?, from, tree))
     }
 
-    /// Has git read again the files whose objects are gone, and that our index says are unchanged. Whether there are any.
-    fn revive(&self, tracked: &Tracked<'_>) -> Result<bool> {
+    /// Makes git read files again whose objects are gone and which our index lists as unchanged. Reports whether there are
+    /// any.
+    fn rewrite_missing_files(&self, tracked: &Tracked<'_>) -> Result<bool> {
         let gix = self.as_on_disk()?;
         let options = gix::index::decode::Options::default();
         let Ok(index) = gix::index::File::at(&tracked.index, gix.object_hash(), true, options) else {
@@ -141,7 +141,7 @@ impl GitLedger {
         tracked.git("update-index").args(["-z", "--index-info"]).input(lines).run().map(|_| true)
     }
 
-    /// Writes a commit that will be on a ref, signed where that is wanted; no ref is moved.
+    /// Writes a commit, signed if the user wants that; no ref is moved.
     pub(super) fn write_commit(&self, message: &str, tree: ObjectId, parents: &[ObjectId]) -> Result<ObjectId> {
         let write = || branch::write(&self.repo, self.preferences.sign, &self.identity, message, tree, parents);
         let (commit, content) = written(&self.as_on_disk()?, write)?;
@@ -155,7 +155,7 @@ impl GitLedger {
         self.written().insert(commit, content);
     }
 
-    /// Works with git, and again where that failed while commits that this driver made were gone.
+    /// Runs `work`, and again if it failed while commits of this driver were missing.
     pub(super) fn with_its_commits<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         for _ in 0..TRIES {
             match work() {
@@ -167,12 +167,12 @@ impl GitLedger {
         Err(pruned())
     }
 
-    /// Writes the commits again that this driver made and that are gone; whether there are any.
+    /// Writes missing commits of this driver again. Reports whether there are any.
     pub(super) fn write_again(&self) -> Result<bool> {
         let gix = self.as_on_disk()?;
         let mut is_any = false;
         for (_, content) in self.written().iter().filter(|(commit, _)| !gix.has_object(**commit)) {
-            // A second time where a folder was removed that it goes into.
+            // Tried twice, since the folder that the object goes into may be removed.
             let write = || gix.objects.write_buf(gix::objs::Kind::Commit, content);
             write().or_else(|_| write()).context("a commit cannot be written again")?;
             is_any = true;
@@ -200,7 +200,7 @@ impl GitLedger {
         Err(pruned())
     }
 
-    /// Lets go of what was kept while it was on no other ref.
+    /// Deletes the refs that protected captured objects.
     pub(super) fn release_held(&self) -> Result<()> {
         let gix = self.repo.gix();
         let held = gix.references().context("refs cannot be read")?;
@@ -215,7 +215,7 @@ impl GitLedger {
         self.written.commits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The repository by what is on disk now: packs that a gc has replaced must not be taken for those that are there.
+    /// Opens the repository as it is on disk now: packs that a gc has replaced must not count as existing.
     fn as_on_disk(&self) -> Result<gix::Repository> {
         let gix = self.repo.gix();
         if packed(&gix) == self.written.packed {
@@ -230,7 +230,7 @@ impl GitLedger {
     }
 }
 
-/// How long a driver still waits for gcs, in milliseconds.
+/// Time that a driver may still wait for gcs, in milliseconds.
 #[derive(Debug)]
 pub(super) struct Patience(AtomicU64);
 
@@ -241,11 +241,11 @@ impl Default for Patience {
 }
 
 impl Patience {
-    /// Waits for a gc that is at work: it may have looked at the refs before ours was there. One that begins later sees it.
-    /// Of a `git prune` by itself nothing tells: once something `was_pruned`, it is waited for as well.
+    /// Waits for a running gc, which may have read the refs before ours existed. A later one sees ours. A `git prune` on its
+    /// own leaves no lock file: once something `was_pruned`, this waits a moment for it too.
     pub(super) fn outlast_gc(&self, common_dir: &Path, was_pruned: bool) {
         if was_pruned {
-            sleep(A_WHILE);
+            sleep(PRUNE_TIME);
         }
         let file = common_dir.join("gc.pid"); // git-gc(1), `--force`
         let holder = || {
@@ -261,7 +261,7 @@ impl Patience {
     }
 }
 
-/// Has a commit written, and gives its content: a gc may take it away at once.
+/// Calls `write` until its commit exists, and returns that commit with its content: a gc may remove it at once.
 pub(super) fn written(gix: &gix::Repository, write: impl Fn() -> Result<ObjectId>) -> Result<(ObjectId, Vec<u8>)> {
     for _ in 0..TRIES {
         let commit = write()?;
@@ -272,12 +272,12 @@ pub(super) fn written(gix: &gix::Repository, write: impl Fn() -> Result<ObjectId
     Err(pruned())
 }
 
-/// The refs on which trees are kept until their commits are on another.
+/// Returns the prefix of the refs that hold trees until a commit of theirs is on another ref.
 fn prefix(run: &RunId) -> String {
     format!("refs/agentloop/run/{run}/{HELD}/")
 }
 
-/// The folder of those refs: no iteration is called so.
+/// Folder of those refs; no iteration has this name.
 pub(super) const HELD: &str = "held";
 
 fn pruned() -> Error {
@@ -285,7 +285,7 @@ fn pruned() -> Error {
         .hint("see which program runs 'git gc --prune=now' or 'git prune' in it, then resume the run")
 }
 
-/// Whether every object of `tree` is there that `from` does not have.
+/// Reports whether every object of `tree` exists that `from` does not have.
 fn is_whole(gix: &gix::Repository, from: ObjectId, tree: ObjectId) -> bool {
     let is_there = |change: &ChangeDetached| {
         let (mode, id) = change.entry_mode_and_id();

@@ -1,4 +1,4 @@
-//! Who commits.
+//! Author and committer of a run's commits.
 
 use std::process::Command;
 
@@ -7,17 +7,17 @@ use gix::bstr::ByteSlice as _;
 const FALLBACK_NAME: &str = "git-agentloop";
 const FALLBACK_EMAIL: &str = "agentloop@localhost";
 
-/// Who commits.
+/// Author and committer of a run's commits.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(super) author: (String, String),
     pub(super) committer: (String, String),
-    /// Whether git knows nobody, and we stand in.
+    /// True if git knows no author and ours is used.
     pub is_fallback: bool,
 }
 
 impl Identity {
-    /// The user, as git knows them; we stand in where it knows nobody.
+    /// Reads the user's name and mail address as git knows them, or ours if git knows none.
     pub(super) fn of(gix: &gix::Repository) -> Self {
         let person = |found: Option<std::result::Result<gix::actor::SignatureRef<'_>, _>>| {
             let found = found?.ok()?;
@@ -33,8 +33,8 @@ impl Identity {
         }
     }
 
-    /// Lets a git that needs somebody's name have ours, where it knows none.
-    pub(super) fn stand_in(&self, git: &mut Command) {
+    /// Sets author and committer for a git process.
+    pub(super) fn apply_to(&self, git: &mut Command) {
         let (name, email) = &self.committer;
         git.env("GIT_COMMITTER_NAME", name).env("GIT_COMMITTER_EMAIL", email);
         let (name, email) = &self.author;

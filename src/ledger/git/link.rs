@@ -1,4 +1,4 @@
-//! The links between a worktree's files and its git directory (gitrepository-layout(5)), as they are written down.
+//! Reads the links between a worktree's files and its git directory (gitrepository-layout(5)).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,21 +8,21 @@ use gix::bstr::BString;
 
 use super::folder::is_folder;
 
-/// Where the link in `path` leads, whether or not anything is there.
+/// Returns the target of the link in `path`, even if nothing exists there.
 pub(super) fn link_of(path: &Path) -> Option<PathBuf> {
     let link = path.join(".git");
-    // To read a pipe is to wait for who writes.
+    // Reading a FIFO would block until it has a writer.
     let text = if is_folder(path) && link.is_file() { std::fs::read_to_string(link).ok()? } else { return None };
     let admin = Path::new(text.strip_prefix("gitdir: ")?.trim_end());
     Some(if admin.is_absolute() { admin.to_owned() } else { path.join(admin) })
 }
 
-/// Where the worktree is whose git directory this is. git writes it down as seen from there where
+/// Returns the worktree that belongs to a git directory. The link is relative to that directory if
 /// `worktree.useRelativePaths` is set (git-worktree(1)).
 pub(super) fn linked(admin: &Path) -> Option<PathBuf> {
     let link = std::fs::read_to_string(admin.join("gitdir")).ok()?;
     let mut path = PathBuf::new();
-    // The git directory's own path goes over no symbolic link, so that what it goes back by is one of its folders.
+    // The git directory's own path contains no symbolic link, so each `..` leads to one of its parents.
     for part in admin.join(link.trim_end()).parent()?.components() {
         match part {
             Component::ParentDir => _ = path.pop(),
@@ -32,11 +32,11 @@ pub(super) fn linked(admin: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Names the setting by which a worktree has its own files.
+/// Setting with the path of a worktree's files.
 pub(super) const FILES: &str = "core.worktree";
 
-/// Whether `path`, as the worktree with this git directory has it set, names that worktree's own files.
-pub(super) fn leads_home(admin: &Path, path: &BString) -> bool {
+/// Reports whether `path`, the value of that setting for the worktree with this git directory, is that worktree's own files.
+pub(super) fn names_own_files(admin: &Path, path: &BString) -> bool {
     let named = admin.join(OsStr::from_bytes(path)).canonicalize();
     let own = linked(admin).and_then(|own| own.canonicalize().ok());
     named.is_ok_and(|named| own == Some(named))
@@ -53,7 +53,7 @@ mod tests {
         std::fs::create_dir_all(&admin).unwrap();
         let away = root.join("repo.agentloop/a-run");
         let absolute = format!("{}/.git\n", away.display());
-        // A worktree that somebody removed is found by its link all the same.
+        // A worktree that was removed is still found by its link.
         for link in [absolute.as_str(), "../../../../repo.agentloop/a-run/.git\n"] {
             std::fs::write(admin.join("gitdir"), link).unwrap();
             assert_eq!(linked(&admin), Some(away.clone()), "{link}");

@@ -1,4 +1,4 @@
-//! Who drives a run: a file lock that the kernel lets go of when its holder dies, however it dies.
+//! The lock of a run's driver: a file lock that the kernel releases however its holder dies.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
@@ -15,56 +15,56 @@ use crate::host::store::{Bases, RunStore, Store};
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
-/// The lock's file in the run's folder.
+/// Name of the lock's file in the run's folder.
 pub const NAME: &str = "lock";
-/// How often, and how long apart, what another process does for a moment only is waited for.
+/// Attempts, with a pause between them, at what another process prevents only for a moment.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long a driver may take to notice that its lock was removed.
+/// Time within which a driver notices that its lock was removed.
 const RETAKEN: Duration = Duration::from_secs(2);
 
 /// The right to drive a run. Held until it is dropped or the process is gone; no child inherits it.
 ///
-/// Where this clone keeps something of the run in its private store, a file there is locked too: who removes the one in the
-/// repository, as agents can, lets no second driver in.
+/// If this clone has data of the run in its private store, a file there is locked too: removing the one in the repository,
+/// which agents can do, then lets no second driver in.
 #[derive(Debug)]
 pub struct RunLock {
     common_dir: PathBuf,
     run: RunId,
     file: Mutex<File>,
-    /// The clone's private store, and the file that is locked in it.
+    /// The clone's private store, and the locked file in it.
     store: Option<Store>,
     _kept: Option<File>,
 }
 
-/// The living driver of a run. Both facts are missing in the instant in which it takes the lock.
+/// The living driver of a run. Both fields are `None` for an instant while it takes the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Its process.
+    /// Process id of the driver.
     pub pid: Option<u32>,
     /// When it took the lock.
     pub started: Option<Timestamp>,
 }
 
 impl RunLock {
-    /// Takes the lock of `run` in the repository with this common directory; nothing where another driver lives. Locks
-    /// of the run's refs that a driver before left with its git are removed.
+    /// Takes the lock of `run` in the repository with this common directory; `None` if another driver lives. Locks of the
+    /// run's refs that a killed driver's git left are removed.
     pub fn acquire(common_dir: &Path, run: &RunId) -> Result<Option<Self>> {
         let store = Store::find(common_dir, &Bases::of_process());
         let kept = store.as_ref().map(|store| store.run(run)).filter(RunStore::exists);
-        let kept = match kept.map(|kept| lock_kept(&kept, common_dir, run)).transpose()? {
+        let kept = match kept.map(|kept| lock_in_store(&kept, common_dir, run)).transpose()? {
             Some(None) => return Ok(None),
             kept => kept.flatten(),
         };
-        let Some(file) = take(&lock_path(common_dir, run))? else { return Ok(None) };
+        let Some(file) = lock_file(&lock_path(common_dir, run))? else { return Ok(None) };
         let lock =
             Self { common_dir: common_dir.to_owned(), run: run.clone(), file: Mutex::new(file), store, _kept: kept };
         stale::clear(common_dir, run)?;
         Ok(Some(lock))
     }
 
-    /// Makes sure that the lock is still the one that others see: one whose file was removed or replaced is taken again.
-    /// To be called often, so that no second driver begins meanwhile.
+    /// Checks that the lock's file is still the one that others see, and takes the lock again if it was removed or replaced.
+    /// Called often, so that no second driver begins meanwhile.
     ///
     /// # Errors
     /// Fails if another driver has taken the lock.
@@ -78,19 +78,19 @@ impl RunLock {
             return Ok(());
         }
         tracing::warn!("the lock '{}' was removed or replaced, and is taken again", path.display());
-        *file = take(&path)?.ok_or_else(|| driven(&self.common_dir, &self.run))?;
+        *file = lock_file(&path)?.ok_or_else(|| already_driven(&self.common_dir, &self.run))?;
         Ok(())
     }
 }
 
-/// Locks what the private store keeps of the run; nothing where another process has it.
-fn lock_kept(kept: &RunStore, common_dir: &Path, run: &RunId) -> Result<Option<File>> {
+/// Locks the run's file in the private store; `None` if another process holds it.
+fn lock_in_store(kept: &RunStore, common_dir: &Path, run: &RunId) -> Result<Option<File>> {
     let file = kept.append_to(NAME)?;
     for _ in 0..TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) if holder(common_dir, run).is_some() => break,
-            // Its driver takes the other one again at any moment, where that was removed.
+            // If the repository's lock was removed, the driver takes it again any moment.
             Err(TryLockError::WouldBlock) => sleep(RETAKEN / TRIES),
             Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock the store of {run}")),
         }
@@ -98,8 +98,8 @@ fn lock_kept(kept: &RunStore, common_dir: &Path, run: &RunId) -> Result<Option<F
     Ok(None)
 }
 
-/// Locks the file at `path` and signs it; nothing where another process has it.
-fn take(path: &Path) -> Result<Option<File>> {
+/// Locks the file at `path` and writes our process id into it; `None` if another process holds it.
+fn lock_file(path: &Path) -> Result<Option<File>> {
     let failed = format!("cannot lock {}", path.display());
     for _ in 0..TRIES {
         let mut file = open(path).context(failed.as_str())?;
@@ -110,7 +110,7 @@ fn take(path: &Path) -> Result<Option<File>> {
             }
             // The run's directory was removed between opening and locking.
             Ok(()) => {}
-            // Readers probe with a shared lock, for an instant.
+            // Readers try a shared lock for an instant.
             Err(TryLockError::WouldBlock) => sleep(PAUSE),
             Err(TryLockError::Error(error)) => return Err(error).context(failed),
         }
@@ -121,18 +121,18 @@ fn take(path: &Path) -> Result<Option<File>> {
 fn sign(file: &mut File) -> std::io::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     file.set_len(0)?;
-    // One write: a reader sees the whole line or none of it.
+    // One write, so that a reader sees the whole line or none of it.
     file.write_all(format!("{} {now}\n", std::process::id()).as_bytes())
 }
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // The next holder must not be taken for this one while it has yet to sign.
+        // The next holder must not be confused with this one until it has signed.
         let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).set_len(0);
     }
 }
 
-/// The living driver of `run`; nothing where it has none.
+/// Returns the living driver of `run`; `None` if it has none.
 #[must_use]
 pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
     let path = lock_path(common_dir, run);
@@ -146,7 +146,7 @@ pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
         let mut text = String::new();
         let _ = file.read_to_string(&mut text);
         unsigned = signature(&text);
-        // A driver that was killed left its signature; whoever has the lock now is about to put its own there.
+        // A killed driver leaves its signature; the process that has the lock now is about to write its own.
         if unsigned.pid.is_some_and(is_alive) {
             return Some(unsigned);
         }
@@ -156,14 +156,14 @@ pub fn holder(common_dir: &Path, run: &RunId) -> Option<Holder> {
     Some(unsigned)
 }
 
-/// Whether `run` has a living driver. Never waits, whoever may be about to sign.
+/// Reports whether `run` has a living driver. Never waits.
 #[must_use]
 pub fn is_held(common_dir: &Path, run: &RunId) -> bool {
     let file = File::open(lock_path(common_dir, run));
     file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// The common directory and the run that `path` is the lock of; nothing where it is another file.
+/// Returns the common directory and the run whose lock `path` is; `None` if it is another file.
 #[must_use]
 pub fn run_of(path: &Path) -> Option<(&Path, RunId)> {
     let folder = path.parent().filter(|_| path.file_name().is_some_and(|name| name == NAME))?;
@@ -172,7 +172,7 @@ pub fn run_of(path: &Path) -> Option<(&Path, RunId)> {
     Some((ours.parent()?, run))
 }
 
-/// The runs of the repository with this common directory that have a living driver, and its process.
+/// Lists the runs of the repository with this common directory that have a living driver, with its process id.
 #[must_use]
 pub fn drivers(common_dir: &Path) -> Vec<(RunId, u32)> {
     let entries = fs::read_dir(common_dir.join("agentloop")).into_iter().flatten().flatten();
@@ -189,12 +189,12 @@ fn signature(text: &str) -> Holder {
 
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    // Refused permission is a process, of another user.
+    // Permission denied: the process exists and is another user's.
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// Waits for the right to register a worktree; it ends when the file is dropped. Concurrent `git worktree add`s fail
-/// each other.
+/// Waits for the lock under which worktrees are registered, which ends when the file is dropped. Concurrent `git worktree
+/// add`s make each other fail.
 pub fn registration_lock(common_dir: &Path) -> Result<File> {
     let path = common_dir.join("agentloop").join("worktrees.lock");
     let file = open(&path).and_then(|file| file.lock().map(|()| file));
@@ -209,8 +209,8 @@ fn open(path: &Path) -> std::io::Result<File> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
     }
-    // Not truncated: it may be another's, who is alive. Append, so that a signature starts where the file ends. A link
-    // would have us write elsewhere.
+    // Not truncated, since another process may hold it. Append, so that a signature starts at the end of the file. Links are
+    // not followed, since they would make us write elsewhere.
     let flags = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     OpenOptions::new().create(true).append(true).read(true).custom_flags(flags).open(path)
 }
@@ -221,8 +221,8 @@ fn is_at(file: &File, path: &Path) -> bool {
     matches!((locked, there), (Ok(locked), Ok(there)) if locked == there)
 }
 
-/// That somebody else has the lock of `run`.
-pub(super) fn driven(common_dir: &Path, run: &RunId) -> Error {
+/// Makes the error that another driver has the lock of `run`.
+pub(super) fn already_driven(common_dir: &Path, run: &RunId) -> Error {
     let by = holder(common_dir, run).and_then(|holder| holder.pid);
     let by = by.map_or_else(String::new, |pid| format!(", process {pid}"));
     Error::usage(format!("{run} has a driver already{by}"))

@@ -1,5 +1,5 @@
-//! A run's work into the user's branch, by the user's own git: their hooks, their editor, their signature, their
-//! settings. Nothing here resolves or forces anything; what an integrator resolved elsewhere comes in by fast-forward.
+//! Merges a run's work into the user's branch with the user's own git: their hooks, editor, signature and settings. Nothing
+//! here resolves conflicts or forces anything; an integrator's resolution comes in by fast-forward.
 
 use gix::bstr::ByteSlice as _;
 
@@ -10,36 +10,36 @@ use super::{branch, preview, worktree};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
-/// By which of git's means.
+/// Method of a merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
-    /// One merge commit, with the run's commits behind it, whatever `merge.ff` says.
+    /// One merge commit with the run's commits behind it, whatever `merge.ff` is.
     #[default]
     Merge,
-    /// A fast-forward where one is possible.
+    /// A fast-forward if possible.
     FastForward,
-    /// One commit of everything.
+    /// One commit of all changes.
     Squash,
     /// A copy of each commit that changed something.
     Rebase,
 }
 
-/// What to take, and how.
+/// A merge to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Take<'a> {
-    /// By which of git's means.
+    /// Method of the merge.
     pub way: Way,
-    /// The full name of the ref that git is to take, or the commit: a tag may bear a branch's short name.
+    /// Full name of the ref to merge, or the commit: a tag may have the branch's short name.
     pub name: &'a str,
-    /// The commit to take.
+    /// The commit to merge.
     pub commit: &'a str,
-    /// The message of the commit that takes it.
+    /// The message of the new commit.
     pub message: &'a str,
-    /// Whether the user's editor shows the message first.
+    /// True if the user's editor shows the message first.
     pub edit: bool,
 }
 
-/// Takes it; what git exits with.
+/// Makes the merge and returns git's exit status.
 ///
 /// # Errors
 /// Fails if staged changes would get into the commit.
@@ -48,7 +48,7 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
     match take.way {
         Way::Merge | Way::FastForward => {
             let mut git = Git::as_user("merge").arg(if take.way == Way::Merge { "--no-ff" } else { "--ff" });
-            // git says of a message that it has no use for it where no commit is made.
+            // git warns that it does not use the message if it makes no commit.
             if !is_forward(repo, take) {
                 git = git.args([edit, "-m", take.message]);
             }
@@ -62,23 +62,23 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
                 return Ok(0);
             }
             own.reverse();
-            // A checkpoint's first parent is the checkpoint before it: what it adds to that is what is copied.
+            // The first parent of a checkpoint is the previous checkpoint; the difference between them is copied.
             let git = Git::as_user("cherry-pick").args(["--keep-redundant-commits", "-m", "1"]);
             git.args(own.iter().map(ToString::to_string)).status()
         }
     }
 }
 
-/// Whether git only moves the user's branch forward to what is taken.
+/// Reports whether git will only move the user's branch forward.
 fn is_forward(repo: &Repository, take: &Take<'_>) -> bool {
     take.way == Way::FastForward
         && preview::head(repo).is_ok_and(|(head, _)| preview::is_reachable(repo, &head, take.commit).unwrap_or(false))
 }
 
-/// The user's checkout and what a run's work would do to it.
+/// The user's checkout and the result of merging a run's work into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meeting {
-    /// The user's branch, where HEAD is on one.
+    /// The user's branch, if HEAD is on one.
     pub branch: Option<String>,
     /// The user's commit.
     pub head: String,
@@ -88,7 +88,7 @@ pub struct Meeting {
     pub conflicts: Vec<String>,
 }
 
-/// Tries to merge `commit` into what the user has checked out; nothing is touched.
+/// Tries to merge `commit` into the user's HEAD, without touching any file.
 ///
 /// # Errors
 /// Fails if the checkout has uncommitted changes in files that the merge would change: git would refuse it in the end.
@@ -122,8 +122,8 @@ fn refuse_under_way(repo: &Repository) -> Result<()> {
     }
 }
 
-/// Takes `take` with `tree`, what its conflict with `met` was resolved to: as one commit, to which the user's branch is
-/// fast-forwarded by their git.
+/// Commits `tree`, the resolution of the conflict of `take` with `met`, as one commit, and fast-forwards the user's branch
+/// to it with their git.
 ///
 /// # Errors
 /// Fails if a hook of the user's refuses the message, if the branch has moved since, or if git refuses the merge.
@@ -138,7 +138,7 @@ pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meet
         }
         git.identity(&repo.identity()).arg(tree).word()
     };
-    let commit = match hear_hooks(repo, run, take)? {
+    let commit = match run_message_hooks(repo, run, take)? {
         Ok(message) => commit(&message)?,
         Err(hook) => {
             let commit = commit(take.message)?;
@@ -160,9 +160,13 @@ pub fn take_resolved(repo: &Repository, run: &RunId, take: &Take<'_>, met: &Meet
     }
 }
 
-/// The message as the user's hooks leave it that git calls with the message of a merge or a squash, in the place of git
-/// (githooks(5)); or the hook that refuses it.
-fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::result::Result<String, &'static str>> {
+/// Runs the user's hooks that git runs on the message of a merge or a squash (githooks(5)). Returns the message as they
+/// leave it, or the hook that refuses it.
+fn run_message_hooks(
+    repo: &Repository,
+    run: &RunId,
+    take: &Take<'_>,
+) -> Result<std::result::Result<String, &'static str>> {
     let file = run_dir(repo.common_dir(), run).join("MERGE_MSG");
     let failed = "the merge's message cannot be drafted";
     std::fs::write(&file, take.message.trim_end().to_owned() + "\n").context(failed)?;
@@ -188,7 +192,7 @@ fn hear_hooks(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<std::re
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
     refuse_staged(repo)?;
     let code = Git::as_user("merge").args(["--squash", take.name]).status()?;
-    // The words that git offers with the commit, now or once conflicts are resolved: ours instead of its list.
+    // git offers this text with the commit, now or once conflicts are resolved: ours replaces its list of commits.
     let offered = repo.git_dir().join("SQUASH_MSG");
     if offered.exists() {
         std::fs::write(&offered, take.message).context("the commit's message cannot be drafted")?;
@@ -199,13 +203,13 @@ fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
     Git::as_user("commit").arg(edit).status()
 }
 
-/// git lets a squash and a cherry-pick begin over staged changes that they do not touch; those would be committed along.
+/// git lets a squash or cherry-pick start with staged changes in other files, which would then be committed too.
 fn refuse_staged(repo: &Repository) -> Result<()> {
     refuse_under_way(repo)?;
     if !holds_staged(repo)? {
         return Ok(());
     }
-    // git-merge(1), --squash: what it leaves until it is committed.
+    // git-merge(1), --squash: git leaves this file until the squash is committed.
     if repo.git_dir().join("SQUASH_MSG").exists() {
         return Err(Error::usage("your index holds a squash that is not committed yet")
             .hint("'git commit' concludes it; to take it back: git reset --merge"));
@@ -214,7 +218,7 @@ fn refuse_staged(repo: &Repository) -> Result<()> {
         .hint("commit them, or 'git stash' them, first"))
 }
 
-/// Whether the user's index holds anything that HEAD does not.
+/// Reports whether the user's index differs from HEAD.
 fn holds_staged(repo: &Repository) -> Result<bool> {
     let git = repo.git("diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
     git.revision("HEAD").succeeds().map(|clean| !clean)

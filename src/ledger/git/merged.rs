@@ -1,7 +1,7 @@
-//! Which runs' work is in the history of HEAD: derived, never recorded.
+//! Finds the runs whose work is in the history of HEAD. This is derived and never recorded.
 //!
-//! A merge is seen by reachability. A squash or a rebase leaves other commits behind, which name the run in a trailer:
-//! they are held against the run's own commits and against the files that the run changed.
+//! A merge is found by reachability. A squash or a rebase makes other commits, which name the run in a trailer: they are
+//! compared with the run's own commits and with the files that it changed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::run::Snapshot;
 use crate::run::goal::RunId;
 use crate::run::message::{MERGED_TRAILER, RUN_TRAILER, VERDICT_TRAILER, trailer};
 
-/// Clocks of two machines differ by less than this, in seconds.
+/// Largest difference between the clocks of two machines, in seconds.
 const CLOCK_SKEW: i64 = 24 * 3600;
 
 /// A commit in HEAD's history that names a run.
@@ -29,10 +29,10 @@ struct Trace {
     author: (i64, String),
 }
 
-/// Those of `runs` whose work is in HEAD's history.
+/// Returns those of `runs` whose work is in HEAD's history.
 pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet<RunId>> {
     let gix = repo.gix();
-    // A run that has not ended is not merged, whatever is already taken of it.
+    // A run that has not ended is not merged, even if part of its work is.
     let mut open: HashMap<&RunId, &Snapshot> = runs.iter().filter(|(_, at)| at.state.is_final()).copied().collect();
     let head_name = gix.head_name().ok().flatten().map(|name| name.as_bstr().to_string());
     open.retain(|run, _| head_name.as_deref() != Some(branch::name(run).as_str()));
@@ -46,7 +46,7 @@ pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet
     let mut traces: HashMap<String, Vec<Trace>> = HashMap::new();
     let order = Sorting::ByCommitTimeCutoff { order: CommitTimeOrder::NewestFirst, seconds: oldest - CLOCK_SKEW };
     let walk = gix.rev_walk([head.detach()]).sorting(order).all().context("HEAD's history cannot be walked")?;
-    // A history that ends too soon, in a shallow or damaged clone, has nothing more to say.
+    // A shallow or damaged clone has a shorter history.
     for info in walk.map_while(std::result::Result::ok) {
         found.extend(by_tip.get(&info.id).map(|run| (*run).clone()));
         let Ok(object) = gix.find_object(info.id) else { break };
@@ -65,7 +65,7 @@ pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet
             Some(tip) => {
                 is_squashed(traces, *tip) || is_rebased(&gix, run, *tip, traces) || is_in_files(&gix, run, *tip, traces)
             }
-            // Its branch was deleted, as one does after a merge: its last iteration says whether it came along.
+            // The branch was deleted, as is usual after a merge: the trailer of its last iteration decides.
             None => traces.iter().any(|trace| {
                 trace.merged.is_some() || trace.is_checkpoint && trace.iteration == Some(snapshot.iteration)
             }),
@@ -77,7 +77,7 @@ pub fn merged(repo: &Repository, runs: &[(&RunId, &Snapshot)]) -> Result<HashSet
     Ok(found)
 }
 
-/// Where each run's branch stands.
+/// Maps runs to the commits of their branches.
 fn tips(gix: &gix::Repository) -> Result<HashMap<String, ObjectId>> {
     const BRANCHES: &str = "refs/heads/agentloop/";
     let tip = |reference: &gix::refs::Reference| {
@@ -102,7 +102,7 @@ fn trace(commit: &gix::Commit<'_>) -> Option<(String, Trace)> {
     ))
 }
 
-/// What a rebase and a cherry-pick keep of a commit.
+/// Returns what rebase and cherry-pick preserve of a commit.
 fn author(commit: &gix::Commit<'_>, message: &str) -> Option<(i64, String)> {
     Some((commit.author().ok()?.seconds(), message.lines().next().unwrap_or_default().to_owned()))
 }
@@ -111,7 +111,7 @@ fn is_squashed(traces: &[Trace], tip: ObjectId) -> bool {
     traces.iter().any(|trace| trace.merged.as_deref() == Some(tip.to_string().as_str()))
 }
 
-/// Whether every commit of the run that changed something has a copy.
+/// Reports whether each commit of the run that changed something has a copy.
 fn is_rebased(gix: &gix::Repository, run: &RunId, tip: ObjectId, traces: &[Trace]) -> bool {
     let copies: HashSet<&(i64, String)> = traces.iter().map(|trace| &trace.author).collect();
     let own = branch::own_commits(gix, run, tip).unwrap_or_default();
@@ -123,7 +123,7 @@ fn is_rebased(gix: &gix::Repository, run: &RunId, tip: ObjectId, traces: &[Trace
         })
 }
 
-/// Whether the files that the run changed stood, in one of the commits that name it, as the run left them.
+/// Reports whether one of the commits that name the run has all files that it changed as the run left them.
 fn is_in_files(gix: &gix::Repository, run: &RunId, tip: ObjectId, traces: &[Trace]) -> bool {
     let entries = |commit: ObjectId| gix.find_commit(commit).ok()?.tree().ok();
     let changed = || -> Option<Vec<gix::bstr::BString>> {

@@ -1,4 +1,4 @@
-//! The ledger in git: the only user of gix.
+//! The ledger in git. No other module uses gix.
 //!
 //! A run is a branch, a worktree, a notes ref and a few refs of its own; see the crate's front page for their names.
 
@@ -89,21 +89,19 @@ pub struct GitLedger {
     output: Output,
     isolation: Isolation,
     preferences: Preferences,
-    /// The commit that the branch stands at, and the tree that the next one grows from.
+    /// The commit that the branch is at, and its tree.
     tip: Mutex<Tip>,
     worktree: Mutex<Option<Worktree>>,
-    /// Its workers' places.
     slots: Slots,
-    /// How many of them are being made.
     making: AtomicUsize,
     written: Written,
-    /// Watches what agents have no business with, while there are any.
+    /// Observes what agents must not change, while agents run.
     guard: Mutex<Option<Guard>>,
-    /// Whether this driver has seen the run's branch: it began it, or found it.
+    /// True once this driver has created or found the run's branch.
     seen_branch: AtomicBool,
-    /// Whether something of its log is from elsewhere, so that nothing there proves anything.
+    /// True if part of the log comes from another clone, so that nothing in it counts as proof.
     unproven: bool,
-    /// Lets go of the run with the ledger.
+    /// Releases the run when the ledger is dropped.
     lock: RunLock,
 }
 
@@ -114,53 +112,53 @@ struct Tip {
 }
 
 impl GitLedger {
-    /// The start commit of a run that was just created.
+    /// Returns the start commit of a run that was just created.
     #[must_use]
     pub fn start(&self) -> String {
         self.tip().commit
     }
 
-    /// Its tree: the base's.
+    /// Returns the tree of the start commit, which is the base's.
     #[must_use]
     pub fn tree(&self) -> String {
         self.tip().tree
     }
 
-    /// The run's worktree on this machine, where there is one.
+    /// Returns the path of the run's worktree on this machine, if it has one.
     #[must_use]
     pub fn worktree_path(repo: &Repository, run: &RunId) -> Option<PathBuf> {
         let of_run = worktree::of_run(repo, run).ok()?.into_iter().map(|worktree| worktree.path);
         of_run.into_iter().find(|path| path.file_name().is_some_and(|name| name == run.as_str()) && path.is_dir())
     }
 
-    /// Every worktree of the run on this machine, its workers' among them.
+    /// Lists all worktrees of the run on this machine, those of its workers included.
     #[must_use]
     pub fn worktrees_of(repo: &Repository, run: &RunId) -> Vec<PathBuf> {
         worktree::of_run(repo, run).unwrap_or_default().into_iter().map(|worktree| worktree.path).collect()
     }
 
-    /// The folder that worktrees go into.
+    /// Returns the folder for new worktrees.
     pub fn worktrees_go(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
         worktree::folder(repo, preferences)
     }
 
-    /// Where live files of a run go.
+    /// Returns the directory of a run's live files.
     #[must_use]
     pub fn scratch_of(repo: &Repository, run: &RunId) -> PathBuf {
         run_dir(repo.common_dir(), run)
     }
 
-    /// Files that differ between two commits, sorted; none where a commit is not in this clone.
+    /// Lists the files that differ between two commits, sorted. The list is empty if a commit is not in this clone.
     pub fn changed_files(repo: &Repository, base: &str, tip: &str) -> Result<Vec<String>> {
         diff::changed_files(repo, base, tip)
     }
 
-    /// The difference between two commits for a reader, at most `limit` bytes of patches, each whole.
+    /// Returns the difference between two commits as patches of whole files, at most `limit` bytes.
     pub fn patch(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<String> {
         diff::patch(repo, from, to, &[], limit)
     }
 
-    /// Whether the evidence in its log is another clone's, or nobody's: then it is not taken for proof.
+    /// Reports whether the log's evidence was written by another clone or is unsealed, so that it counts as no proof.
     #[must_use]
     pub fn is_unproven(&self) -> bool {
         self.unproven
@@ -182,7 +180,7 @@ impl GitLedger {
         run_dir(self.repo.common_dir(), &self.run).join("index")
     }
 
-    /// The workspace's files and our index of them.
+    /// Describes the files of the workspace and our index of them.
     fn tracked<'a>(&'a self, worktree: Option<&'a Worktree>) -> Result<Tracked<'a>> {
         let (path, git_dir) = if let Some(worktree) = worktree {
             worktree.must_stand(&self.run)?;
@@ -195,11 +193,11 @@ impl GitLedger {
         Ok(Tracked { repo: &self.repo, run: &self.run, path, git_dir, index: self.index(), seed })
     }
 
-    /// Moves the branch from `old` to `new`, and notes what comes from here on it.
+    /// Moves the branch from `old` to `new`, on which later events are noted.
     fn move_branch(&self, old: &str, new: ObjectId, tree: &str) -> Result<()> {
         let change = Change { name: branch::name(&self.run), new: Some(new), old: Expect::Is(Repository::id(old)?) };
         let mut swap = self.land(&change)?;
-        if swap == Swap::Lost && self.branch_is_back(old)? {
+        if swap == Swap::Lost && self.restore_branch(old)? {
             swap = self.land(&change)?;
         }
         match swap {
@@ -214,18 +212,18 @@ impl GitLedger {
         }
     }
 
-    /// Makes the run's branch again, should another program have deleted it since this driver saw it. Whether it had.
-    fn branch_is_back(&self, tip: &str) -> Result<bool> {
+    /// Makes the run's branch again if another program deleted it since this driver saw it. Reports whether it did.
+    fn restore_branch(&self, tip: &str) -> Result<bool> {
         let is_gone = branch::tip(&self.repo.gix(), &branch::name(&self.run)).is_none();
-        if !is_gone || !self.seen_branch.load(Ordering::Relaxed) || !branch::make_again(&self.mover, &self.run, tip)? {
+        if !is_gone || !self.seen_branch.load(Ordering::Relaxed) || !branch::recreate(&self.mover, &self.run, tip)? {
             return Ok(false);
         }
         self.record.report(format!("the branch 'agentloop/{}' was deleted: it is made again", self.run));
         Ok(true)
     }
 
-    /// Commits what stands uncommitted in the user's checkout, apart and before anything else.
-    fn record_before(&self) -> Result<Option<Adopted>> {
+    /// Commits the uncommitted changes of the user's checkout separately, before anything else.
+    fn commit_user_changes(&self) -> Result<Option<Adopted>> {
         let tip = self.tip();
         let written = self.capture(&self.tracked(None)?, &tip.tree)?;
         if written.id == tip.tree {
@@ -238,12 +236,11 @@ impl GitLedger {
         Ok(Some(Adopted { commit: commit.to_string(), tree: written.id, message }))
     }
 
-    /// Where its worktree is, or goes.
     fn place(&self) -> Result<PathBuf> {
         worktree::place(&self.repo, &self.run, &self.preferences)
     }
 
-    /// Has objects survive a power cut, unless nothing needs to.
+    /// Syncs objects to disk, unless the user wants no durability.
     fn sync(&self, ids: &[ObjectId]) -> Result<()> {
         if self.preferences.durability == Durability::Never {
             return Ok(());
@@ -251,7 +248,7 @@ impl GitLedger {
         objects::sync_objects(&self.repo.gix(), ids)
     }
 
-    /// Sees that the clone is known by its id, which an agent may have removed.
+    /// Rewrites the clone's id, which an agent may have removed.
     fn mark(&self) -> Result<()> {
         let Some(store) = self.repo.store() else { return Ok(()) };
         store.mark(self.repo.common_dir()).context("the clone's id cannot be written")
@@ -261,7 +258,7 @@ impl GitLedger {
         self.guard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what the worktree holds uncommitted on a rescue ref.
+    /// Commits uncommitted changes of the worktree to a rescue ref.
     fn rescue_uncommitted(&self) -> Result<()> {
         let tip = self.tip();
         let written = self.write_tree()?;
@@ -332,14 +329,14 @@ impl Ledger for GitLedger {
         if self.isolation == Isolation::None {
             let path = self.tracked(None)?.path.to_owned();
             let is_first = !self.index().exists();
-            let before = if is_first { self.record_before()? } else { None };
+            let before = if is_first { self.commit_user_changes()? } else { None };
             return Ok(Workspace { path, found: Found::Kept, before });
         }
         let (place, tip) = (self.place()?, self.tip());
         let ensure = || Worktree::ensure(&self.repo, &self.run, &place, &tip.commit);
         let (worktree, found) = self.with_its_commits(ensure)?;
         if found == Found::Made {
-            let _ = std::fs::remove_file(self.index()); // it described the worktree before
+            let _ = std::fs::remove_file(self.index()); // it described the previous worktree
         }
         let path = worktree.path.clone();
         *self.worktree.lock().unwrap_or_else(PoisonError::into_inner) = Some(worktree);
@@ -347,13 +344,13 @@ impl Ledger for GitLedger {
     }
 
     fn adopt(&self, tip: &str) -> Result<Option<Adopted>> {
-        self.branch_is_back(tip)?;
+        self.restore_branch(tip)?;
         let adopted = branch::ahead(&self.repo, &self.run, tip)?;
         self.seen_branch.store(true, Ordering::Relaxed);
         let Some(adopted) = adopted else { return Ok(None) };
         if let Some(worktree) = self.worktree() {
-            if branch::is_ours(&adopted.message, &self.run) {
-                // A commit of ours whose event was never written: its files are the worktree's.
+            if branch::is_checkpoint(&adopted.message, &self.run) {
+                // A checkpoint of ours whose event was never written: its files are those of the worktree.
                 self.capture(&self.tracked(Some(&worktree))?, &adopted.tree)?;
                 worktree.settle(&self.mover, Repository::id(&adopted.commit)?, &self.index())?;
             } else {
@@ -419,7 +416,7 @@ impl Ledger for GitLedger {
         let are_kept = |head: &ObjectId| parents.iter().any(|parent| branch::contains(&gix, *parent, *head));
         let head = head.filter(|head| !are_kept(head));
         parents.extend(head);
-        // Beside the commit: a look at the user's checkout is a look at every file.
+        // In parallel with the commit, since comparing the user's checkout reads every file.
         let keeper = Keeper { repo: &self.repo, mover: &self.mover, run: &self.run };
         let (commit, changed) = std::thread::scope(|scope| {
             let looking = scope.spawn(|| self.guarded().as_mut().map_or(Ok(()), |guard| guard.compare(&keeper)));
@@ -437,7 +434,7 @@ impl Ledger for GitLedger {
         let changed = changed.iter().filter(|change| !change.entry_mode().is_tree()).count() as u64;
         self.move_branch(draft.tip, commit, draft.tree)?;
         if changed > 0 {
-            remarks.extend(branch::checked_out(&self.repo, &self.run));
+            remarks.extend(branch::checkout_remarks(&self.repo, &self.run));
         }
         if let Some(worktree) = &worktree {
             worktree.settle(&self.mover, commit, &self.index())?;

@@ -1,6 +1,6 @@
-//! A notes tree: one blob per noted object, named by its id, flat or fanned out at any depth (git-notes(1)).
+//! A notes tree: one blob for each noted object, named by its id, flat or fanned out at any depth (git-notes(1)).
 //!
-//! Git fans a tree out as it grows, and reads any mix of depths. We write flat and keep every path that is there.
+//! git fans a tree out as it grows, and reads any mix of depths. We write flat and keep existing paths.
 
 use gix::bstr::BString;
 use gix::objs::tree::{Entry, EntryKind};
@@ -10,14 +10,14 @@ use gix::{ObjectId, Repository};
 use super::objects::fetch;
 use crate::error::{Context as _, Result};
 
-/// A note: what it is on, and its blob.
+/// A note: the object that it is on, and its blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Note {
     pub on: ObjectId,
     pub blob: ObjectId,
 }
 
-/// The tree `id` in memory.
+/// Reads the tree `id`.
 pub(super) fn read(repo: &Repository, id: ObjectId) -> Result<Tree> {
     let found = match repo.find_tree(id) {
         Err(_) if fetch(repo, id) => repo.find_tree(id),
@@ -28,7 +28,7 @@ pub(super) fn read(repo: &Repository, id: ObjectId) -> Result<Tree> {
     Ok(decoded.into_owned())
 }
 
-/// All notes under `root`. One object can have two, where hands of different habits wrote them.
+/// Lists all notes under `root`. One object can have two, if programs with different fan-outs wrote them.
 pub(super) fn all(repo: &Repository, root: &Tree) -> Result<Vec<Note>> {
     let mut found = Vec::with_capacity(root.entries.len());
     collect(repo, root, &mut String::new(), &mut found)?;
@@ -56,7 +56,7 @@ fn is_fan(name: &str, prefix: &str, repo: &Repository) -> bool {
         && prefix.len() < repo.object_hash().len_in_hex()
 }
 
-/// The blob of the note on `on`.
+/// Finds the blob of the note on `on`.
 pub(super) fn find(repo: &Repository, root: &Tree, on: ObjectId) -> Result<Option<ObjectId>> {
     find_below(repo, root, on.to_string().as_bytes())
 }
@@ -71,7 +71,7 @@ fn find_below(repo: &Repository, tree: &Tree, rest: &[u8]) -> Result<Option<Obje
     }
 }
 
-/// Puts `note` into the tree, at the path that its object has there. Trees below the root are written, the root is not.
+/// Puts `note` into the tree, at the path that its object has there. Writes the trees below the root, but not the root.
 pub(super) fn put(repo: &Repository, root: &mut Tree, note: Note) -> Result<Vec<ObjectId>> {
     let name = note.on.to_string();
     let mut written = Vec::new();

@@ -1,5 +1,5 @@
-//! Objects: read also where a partial clone has left them with its remote, and synced to disk with the refs that name
-//! them, so that a power cut does not take them. Neither gix nor git (by default) does the latter.
+//! Reads objects, fetching those that a partial clone lacks, and syncs new objects to disk with the refs that name them, so
+//! that they survive a power cut. Neither gix nor git (by default) does the latter.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,10 +12,10 @@ use gix::{ObjectId, Repository};
 use super::command::Git;
 use crate::error::{Context as _, Error, Result};
 
-/// Syncs that wait together.
+/// Number of parallel syncs.
 const AT_ONCE: usize = 8;
 
-/// The content of blob `id`.
+/// Reads the content of blob `id`.
 pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
     let found = match repo.find_blob(id) {
         Err(_) if fetch(repo, id) => repo.find_blob(id),
@@ -24,7 +24,7 @@ pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
     found.map(|mut blob| blob.take_data()).context(format!("cannot read the page {id}"))
 }
 
-/// Gets an object that a partial clone has left with its remote; git alone can do that. Says whether it tried.
+/// Fetches an object that a partial clone lacks, which only git can do. Reports whether it tried.
 pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
     let config = repo.config_snapshot();
     let mut remotes = config.plumbing().sections_by_name("remote").into_iter().flatten();
@@ -34,13 +34,13 @@ pub(super) fn fetch(repo: &Repository, id: ObjectId) -> bool {
     Git::in_git_dir(repo.common_dir(), "cat-file").arg("-e").id(id).output().is_ok()
 }
 
-/// When git packed objects last, or pruned packs.
+/// Returns when git last packed objects or pruned packs.
 pub(super) fn packed(repo: &Repository) -> Option<SystemTime> {
     repo.objects.store_ref().path().join("pack").metadata().and_then(|about| about.modified()).ok()
 }
 
-/// Makes the folders that new objects go into, where several users share the repository: gix makes them with the modes of
-/// our umask, in which nobody else of the group could write (`core.sharedRepository`, git-config(1)).
+/// Makes the folders for new objects if several users share the repository. gix would make them with the modes of our umask,
+/// so that no other user of the group could write to them (`core.sharedRepository`, git-config(1)).
 pub(super) fn make_shared_folders(repo: &Repository) -> Result<()> {
     let config = repo.config_snapshot();
     let shared = config.string("core.sharedRepository").map(|value| value.to_string().to_ascii_lowercase());
@@ -55,7 +55,7 @@ pub(super) fn make_shared_folders(repo: &Repository) -> Result<()> {
         let is_new = std::fs::create_dir(&folder).is_ok();
         if folder.metadata().is_ok_and(|about| about.permissions() != mode) {
             let set = std::fs::set_permissions(&folder, mode.clone());
-            // Another user's is theirs to mend.
+            // Another user's folder cannot be changed by us.
             if is_new {
                 set.context(failed())?;
             }
@@ -64,11 +64,11 @@ pub(super) fn make_shared_folders(repo: &Repository) -> Result<()> {
     Ok(())
 }
 
-/// Syncs loose objects, then the directories that name them. What is packed by now, its packer has synced.
+/// Syncs loose objects, then the directories that hold them. Objects packed meanwhile were synced by git.
 pub(super) fn sync_objects(repo: &Repository, ids: &[ObjectId]) -> Result<()> {
     let store = gix::odb::loose::Store::at(repo.objects.store_ref().path(), repo.object_hash());
     let files: Vec<PathBuf> = ids.iter().map(|id| store.object_path(id)).collect();
-    // A disk serves syncs that wait together at the price of one or two.
+    // A disk serves parallel syncs at the price of one or two.
     std::thread::scope(|scope| {
         let share = files.len().div_ceil(AT_ONCE).max(1);
         let all = |files: &[PathBuf]| files.iter().try_for_each(|file| sync(file));
@@ -80,7 +80,6 @@ pub(super) fn sync_objects(repo: &Repository, ids: &[ObjectId]) -> Result<()> {
     directories.into_iter().chain([store.path()]).try_for_each(sync)
 }
 
-/// Syncs a ref that was just moved, its directory and its reflog.
 pub(super) fn sync_ref(common_dir: &Path, name: &str) -> Result<()> {
     let file = common_dir.join(name);
     sync(&file)?;

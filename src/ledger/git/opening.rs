@@ -1,4 +1,4 @@
-//! How a driver comes to hold a run: a new one, one that its driver left, or one that nobody is to go on with meanwhile.
+//! Makes, opens or reserves a run for its driver.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use gix::ObjectId;
 
 use super::held::{self, Written};
-use super::lock::{self, RunLock, driven};
+use super::lock::{self, RunLock, already_driven};
 use super::output::Output;
 use super::record::{self, Adoption, Record};
 use super::refs::{Change, Expect, RefMover, Swap};
@@ -20,41 +20,42 @@ use crate::host::store::{Bases, RunStore, Store};
 use crate::ledger::{Durability, Preferences};
 use crate::run::goal::{Isolation, RunId};
 
-/// A run to put on record.
+/// A run to create.
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     /// Its id.
     pub run: RunId,
-    /// The commit it starts from.
+    /// The commit that it starts from.
     pub base: String,
     /// The start commit's message.
     pub message: String,
-    /// Where it works.
+    /// The place where it works.
     pub isolation: Isolation,
-    /// How it is kept.
+    /// Settings of its ledger.
     pub preferences: Preferences,
 }
 
-/// A run on record, for a driver to hold.
+/// A recorded run to open.
 #[derive(Clone, Debug)]
 pub struct OnRecord {
     /// Its id.
     pub run: RunId,
-    /// The newest commit of its branch that is on record.
+    /// The newest commit of its branch in the record.
     pub tip: String,
-    /// Where it works.
+    /// The place where it works.
     pub isolation: Isolation,
-    /// How it is kept.
+    /// Settings of its ledger.
     pub preferences: Preferences,
 }
 
 impl GitLedger {
-    /// Makes the run's start commit. Its branch and its notes ref come with its first events, both at once.
+    /// Makes the run's start commit. Its branch and its notes ref are created together with its first events.
     ///
     /// # Errors
     /// Fails if the run's branch exists.
     pub fn create(repo: Repository, new: NewRecord) -> Result<Self> {
-        let lock = RunLock::acquire(repo.common_dir(), &new.run)?.ok_or_else(|| driven(repo.common_dir(), &new.run))?;
+        let lock = RunLock::acquire(repo.common_dir(), &new.run)?
+            .ok_or_else(|| already_driven(repo.common_dir(), &new.run))?;
         let gix = repo.gix();
         objects::make_shared_folders(&gix)?;
         let name = branch::name(&new.run);
@@ -80,8 +81,8 @@ impl GitLedger {
         Ok(ledger)
     }
 
-    /// Reserves the id of `run` for the caller, who creates it or withdraws it: whether it was free. Nothing of a run of that
-    /// id may be in the repository or in this clone's store, rescue refs of one that was discarded included.
+    /// Reserves the id of `run` for the caller, who must create or withdraw it. Reports whether the id was free: nothing of
+    /// a run of that id may be in the repository or in this clone's store, rescue refs of a discarded one included.
     pub fn reserve(repo: &Repository, run: &RunId) -> bool {
         let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
         let taken = |prefix: String| {
@@ -102,12 +103,12 @@ impl GitLedger {
         {
             return false;
         }
-        // Of two that want it at once, one makes the folder.
+        // If two callers want it at once, only one makes the folder.
         dir.parent().is_some_and(|parent| std::fs::create_dir_all(parent).is_ok()) && std::fs::create_dir(&dir).is_ok()
     }
 
-    /// Takes back what [`create`](Self::create) made for a run that never went on record: its branch, while it stands at
-    /// the start commit, and its folder, where that holds nothing else. What cannot be taken back stays.
+    /// Removes what [`create`](Self::create) made for a run that was never recorded: its branch, if it is still at the start
+    /// commit, and its folder, if it is otherwise empty. What cannot be removed stays.
     pub fn withdraw(repo: &Repository, run: &RunId) {
         let (gix, dir) = (repo.gix(), run_dir(repo.common_dir(), run));
         if !matches!(read::find(&gix, run), Ok(None)) || lock::is_held(repo.common_dir(), run) {
@@ -123,16 +124,16 @@ impl GitLedger {
             }
         }
         let _ = std::fs::remove_file(dir.join(lock::NAME));
-        let _ = std::fs::remove_dir(dir); // holds more where somebody else needs it
+        let _ = std::fs::remove_dir(dir); // not empty if another process uses it
         if let Some(kept) = Self::kept(repo, run) {
-            let _ = kept.remove(); // of no use to another run, whose id is another
+            let _ = kept.remove(); // no other run has this id
         }
         if let Err(error) = repo.forget(run) {
             tracing::warn!("{}", error.chain());
         }
     }
 
-    /// Takes a run over.
+    /// Opens a run for a new driver.
     ///
     /// # Errors
     /// Fails if a driver works on the run.
@@ -140,7 +141,7 @@ impl GitLedger {
         Self::take_over(repo, known, Adoption::Unsealed)
     }
 
-    /// Takes a run over, with what others wrote on its log as `adoption` says.
+    /// Opens a run for a new driver, with others' lines of its log as `adoption` demands.
     ///
     /// # Errors
     /// Fails if a driver works on the run, or events of it are gone.
@@ -148,23 +149,23 @@ impl GitLedger {
         let is_fetched = read::find(&repo.gix(), &known.run)?.is_some_and(|place| place.remote.is_some());
         objects::make_shared_folders(&repo.gix())?;
         let tip = known.tip.clone();
-        let ledger = Self::locked(repo, known, adoption)?;
+        let ledger = Self::open_locked(repo, known, adoption)?;
         if is_fetched {
-            branch::establish(&ledger.repo, &ledger.mover, &ledger.run, &tip)?;
+            branch::create(&ledger.repo, &ledger.mover, &ledger.run, &tip)?;
         }
         Ok(ledger)
     }
 
-    /// Keeps everybody else from a run, whose branch and record stay as they are.
+    /// Locks a run without changing its branch or record.
     ///
     /// # Errors
     /// Fails if a driver works on the run.
     pub fn hold(repo: Repository, known: OnRecord) -> Result<Self> {
-        Self::locked(repo, known, Adoption::Never)
+        Self::open_locked(repo, known, Adoption::Never)
     }
 
-    fn locked(repo: Repository, known: OnRecord, adoption: Adoption) -> Result<Self> {
-        let busy = || driven(repo.common_dir(), &known.run);
+    fn open_locked(repo: Repository, known: OnRecord, adoption: Adoption) -> Result<Self> {
+        let busy = || already_driven(repo.common_dir(), &known.run);
         let lock = RunLock::acquire(repo.common_dir(), &known.run)?.ok_or_else(busy)?;
         let seals = seals(&repo, &known.run);
         let open =
@@ -187,7 +188,7 @@ impl GitLedger {
         let tree = tree.map_or_else(|| branch::tree_of(&repo.gix(), page), Ok)?.to_string();
         let (name, email) = identity.committer.clone();
         let (record, unproven) = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
-        let record = record.by(record::Identity { name, email }).durability(durability);
+        let record = record.by(record::Author { name, email }).durability(durability);
         let slots = Slots::new(run_dir(repo.common_dir(), &run));
         let written = Written::new(&repo.gix());
         let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
@@ -212,25 +213,25 @@ impl GitLedger {
         })
     }
 
-    /// What this clone keeps of a run outside of the repository; nothing where it has no store.
+    /// Returns this clone's private data on a run; `None` if it has no store.
     #[must_use]
     pub fn kept(repo: &Repository, run: &RunId) -> Option<RunStore> {
         Store::find(repo.common_dir(), &Bases::of_process()).map(|store| store.run(run))
     }
 
-    /// The same, in a store that is made where there is none.
+    /// Returns this clone's private data on a run, in a store that is made if there is none.
     pub fn ensure_kept(repo: &Repository, run: &RunId) -> Result<RunStore> {
         Store::ensure(repo.common_dir(), &Bases::of_process()).map(|store| store.run(run))
     }
 
-    /// Whether a driver ever held the run in this clone.
+    /// Reports whether a driver ever had the run in this clone.
     #[must_use]
     pub fn was_driven_here(repo: &Repository, run: &RunId) -> bool {
         run_dir(repo.common_dir(), run).join(lock::NAME).exists()
     }
 }
 
-/// The seals of `run`, where this clone has a private store.
+/// Returns the seals of `run`, if this clone has a private store.
 fn seals(repo: &Repository, run: &RunId) -> Option<Seals> {
     repo.store().map(|store| Seals::of(&store, run))
 }

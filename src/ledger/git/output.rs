@@ -1,7 +1,7 @@
-//! Whole transcripts, on a ref of their own that is pushed only when asked: `refs/agentloop/run/<run>/output`.
+//! Transcripts, on a ref of their own that is pushed only on request: `refs/agentloop/run/<run>/output`.
 //!
-//! The ref stands at a tree, `iter<N>/<subgoal>/<attempt>.out`; plain git shows one with
-//! `git cat-file blob refs/agentloop/run/<run>/output:iter1/s1/1.out`.
+//! The ref is at a tree, `iter<N>/<subgoal>/<attempt>.out`; plain git shows a transcript with `git cat-file blob
+//! refs/agentloop/run/<run>/output:iter1/s1/1.out`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,10 +16,10 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
-/// Longest transcript, in bytes; longer ones are cut at head and tail. There is room for the line in one that was cut
-/// at 16 MiB while it was written.
+/// Longest transcript in bytes; only head and tail of a longer one are kept. This leaves room for the line in one that was
+/// cut at 16 MiB while it was written.
 const OUTPUT_LIMIT: usize = 16 * 1024 * 1024 + 1024;
-/// How often a store goes on after another process was quicker.
+/// Attempts of a store while other processes move the ref.
 const TRIES: usize = 100;
 
 /// The writer of one run's transcripts.
@@ -27,19 +27,19 @@ const TRIES: usize = 100;
 pub struct Output {
     mover: Arc<RefMover>,
     name: String,
-    /// Workers of one driver take turns; only other processes can get in between.
+    /// The lock serializes workers of one driver; other processes can still move the ref.
     repo: Mutex<Repository>,
 }
 
 impl Output {
-    /// The transcripts of `run`.
+    /// Makes a writer of the transcripts of `run`.
     #[must_use]
     pub fn new(repo: &Repository, mover: Arc<RefMover>, run: &RunId) -> Self {
         Self { mover, name: ref_name(run), repo: Mutex::new(repo.clone()) }
     }
 
-    /// Keeps `content` under `path`, in place of what was there. It is written again while `is_whole` finds that something
-    /// of it is gone from the tree that the ref stands at by then.
+    /// Stores `content` under `path`, replacing what was there. It is written again while `is_whole` reports objects missing
+    /// from the tree that the ref is then at.
     ///
     /// # Errors
     /// Fails if `path` is absolute or has components other than plain names.
@@ -51,10 +51,10 @@ impl Output {
         let failed = format!("cannot keep the transcript {path}");
         let repo = self.repo.lock().unwrap_or_else(PoisonError::into_inner);
         let mut failures = 0;
-        // The tree that the ref stood at before anything of ours was gone.
+        // The tree of the ref before any of our objects was pruned.
         let mut base = None;
         for _ in 0..TRIES {
-            match self.put(&repo, path, content, &mut base) {
+            match self.try_store(&repo, path, content, &mut base) {
                 Ok(Some(tree)) if is_whole(tree)? => return Ok(()),
                 Ok(_) => {}
                 Err(error) => {
@@ -68,8 +68,8 @@ impl Output {
         Err(Error::failed(failed).hint(format!("another process changes {} all the time", self.name)))
     }
 
-    /// Moves the ref to a tree that has `content` under `path`; nothing where another process was quicker.
-    fn put(
+    /// Moves the ref to a tree that has `content` under `path`; `None` if another process moved it first.
+    fn try_store(
         &self,
         repo: &Repository,
         path: &str,
@@ -96,7 +96,7 @@ impl Output {
     }
 }
 
-/// The transcript of `run` under `path`; nothing where there is none.
+/// Returns the transcript of `run` under `path`; `None` if there is none.
 #[must_use]
 pub fn read(repo: &Repository, run: &RunId, path: &str) -> Option<Vec<u8>> {
     let tree = repo.find_object(union::tip(repo, &ref_name(run)).ok()??).ok()?.peel_to_tree().ok()?;
@@ -107,7 +107,7 @@ pub fn read(repo: &Repository, run: &RunId, path: &str) -> Option<Vec<u8>> {
     entry.object().ok().map(gix::Object::into_blob).map(|mut blob| blob.take_data())
 }
 
-/// The paths of all transcripts of `run`, sorted as git sorts them.
+/// Lists the paths of all transcripts of `run` in git's order.
 #[must_use]
 pub fn paths(repo: &Repository, run: &RunId) -> Vec<String> {
     let collect = || {
@@ -123,7 +123,7 @@ fn ref_name(run: &RunId) -> String {
     format!("refs/agentloop/run/{run}/output")
 }
 
-/// The head and tail of what is too long, around a line that counts what was left out.
+/// Returns head and tail of content that is too long, with a line between them that counts the omitted bytes.
 fn clip(content: &[u8]) -> Option<Vec<u8>> {
     let missing = content.len().checked_sub(OUTPUT_LIMIT).filter(|missing| *missing > 0)?;
     let half = OUTPUT_LIMIT / 2;
@@ -145,7 +145,7 @@ mod tests {
             let (run, repo) = (run_id("goal"), fixture.repo());
             assert!(paths(&repo, &run).is_empty());
             assert_eq!(read(&repo, &run, "iter1/s0/1.out"), None);
-            // Two writers stand for two processes.
+            // Two writers act as two processes.
             let outputs: [Output; 2] = std::array::from_fn(|_| Output::new(&repo, fixture.mover(), &run));
             std::thread::scope(|scope| {
                 for worker in 0..6 {

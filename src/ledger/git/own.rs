@@ -1,4 +1,4 @@
-//! What a living driver knows of its run's log: whatever becomes of the ref, it is put back from here.
+//! The lines of a run's log that its living driver knows and restores if the ref is changed.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,14 +11,14 @@ use super::union;
 use crate::error::{Context as _, Result};
 use crate::run::event::Event;
 
-/// The lines of a run's drivers, page by page. As long as the log itself: some megabytes for thousands of calls.
+/// Lines of a run's drivers by page. As large as the log itself: some megabytes for thousands of calls.
 #[derive(Debug, Default)]
 pub(super) struct Own {
     pages: BTreeMap<ObjectId, Vec<u8>>,
 }
 
 impl Own {
-    /// Every event's line in `root`, whoever wrote it.
+    /// Reads the lines of all events in `root`, whoever wrote them.
     pub fn read(repo: &Repository, root: &Tree) -> Result<Self> {
         let mut own = Self::default();
         for note in notes::all(repo, root)? {
@@ -27,14 +27,14 @@ impl Own {
         Ok(own)
     }
 
-    /// Takes in a line that is noted on `on`.
+    /// Adds a line that is noted on `on`.
     pub fn add(&mut self, on: ObjectId, line: &[u8]) {
         let page = self.pages.entry(on).or_default();
         page.extend_from_slice(line);
         page.push(b'\n');
     }
 
-    /// Puts the lines that `root` misses back into it; how many, and the objects that were written below it.
+    /// Restores missing lines in `root`. Returns their number, and the objects that were written below it.
     pub fn restore(&self, repo: &Repository, root: &mut Tree) -> Result<(usize, Vec<ObjectId>)> {
         let (mut restored, mut written) = (0, Vec::new());
         for (on, lines) in &self.pages {
@@ -51,19 +51,19 @@ impl Own {
         Ok((restored, written))
     }
 
-    /// How many events in `root` are not among them.
-    pub fn foreign(&self, repo: &Repository, root: &Tree) -> Result<usize> {
+    /// Counts the events in `root` that are not among our lines.
+    pub fn count_foreign(&self, repo: &Repository, root: &Tree) -> Result<usize> {
         let own: HashSet<&[u8]> = self.pages.values().flat_map(|page| page.split(|byte| *byte == b'\n')).collect();
-        let mut foreign = HashSet::new();
+        let mut count_foreign = HashSet::new();
         for note in notes::all(repo, root)? {
             let text = blob(repo, note.blob)?;
-            foreign.extend(events_in(&text).filter(|line| !own.contains(line)).map(<[u8]>::to_vec));
+            count_foreign.extend(events_in(&text).filter(|line| !own.contains(line)).map(<[u8]>::to_vec));
         }
-        Ok(foreign.len())
+        Ok(count_foreign.len())
     }
 }
 
-/// The lines of a page that are events.
+/// Lists the lines of a page that are events.
 fn events_in(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     lines.filter(|line| std::str::from_utf8(line).is_ok_and(|line| Event::from_line(line).is_some()))
@@ -73,8 +73,8 @@ fn count(text: &[u8]) -> usize {
     text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
 }
 
-/// The notes tree of the commit `id`, where it and all its pages can be read.
-pub(super) fn whole(repo: &Repository, id: ObjectId) -> Option<Tree> {
+/// Returns the notes tree of the commit `id` if all its pages exist.
+pub(super) fn read_whole(repo: &Repository, id: ObjectId) -> Option<Tree> {
     let root = notes::read(repo, union::commit(repo, id)?.tree).ok()?;
     let pages = notes::all(repo, &root).ok()?;
     pages.iter().all(|page| repo.has_object(page.blob)).then_some(root)

@@ -1,4 +1,4 @@
-//! The pages of a log: its notes, each of which holds events, a line an event.
+//! The pages of a log: its notes, with one event in each line.
 
 use gix::{Repository, ThreadSafeRepository};
 
@@ -8,12 +8,12 @@ use super::union::Log;
 use crate::error::{Error, Result};
 use crate::run::event::{self, Aside};
 
-/// Longest page that is read, in bytes. A driver closes one that is longer than 64 KiB; a single line can be longer.
+/// Longest page that is read, in bytes. A driver closes a page above 64 KiB, but a single line can be longer.
 const PAGE_LIMIT: u64 = 24 * 1024 * 1024;
-/// Pages that one thread reads as quickly as several.
+/// Number of pages that one thread reads as quickly as several.
 const FEW_PAGES: usize = 8;
 
-/// The events in a log, its gaps filled.
+/// Parses the events of a log, with missing lines filled in.
 pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
     let mut pages = notes::all(repo, &log.root)?;
     pages.retain(|page| !log.mended.contains_key(&page.on));
@@ -33,13 +33,13 @@ fn read_page(repo: &Repository, page: &Note) -> Result<event::Log> {
     }
 }
 
-/// That a page is longer than any that is read.
+/// Returns the diagnostic of a page that is too long to be read.
 pub(super) fn too_long(repo: &Repository, page: &Note) -> Option<Aside> {
     let length = repo.find_header(page.blob).ok()?.size();
     (length > PAGE_LIMIT).then(|| Aside::page(length))
 }
 
-/// What `read` makes of each page. Inflating and parsing is all the work there is, so all cores do it.
+/// Applies `read` to each page. All the work is inflating and parsing, so it is spread over all cores.
 pub(super) fn in_parallel<T: Send>(
     repo: &Repository,
     pages: &[Note],

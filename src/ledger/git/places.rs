@@ -1,4 +1,4 @@
-//! Which runs there are: the notes refs that hold their logs.
+//! Finds runs by the notes refs that hold their logs.
 
 use gix::{ObjectId, Repository};
 
@@ -7,40 +7,40 @@ use crate::run::Snapshot;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 
-/// Where our logs are.
+/// Prefix of our logs.
 pub(super) const LOCAL: &str = "refs/notes/agentloop/";
-/// Where fetched logs are: below it `<remote>/<run>`.
+/// Prefix of fetched logs, followed by `<remote>/<run>`.
 pub(super) const REMOTE: &str = "refs/notes/agentloop-remote/";
 
-/// A run as the newest commit of ours on its notes ref tells of it.
+/// A run as the newest commit of ours on its notes ref describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Noted {
     /// The run.
     pub run: RunId,
-    /// Where it stands.
+    /// Its state.
     pub snapshot: Snapshot,
-    /// When its newest event happened, to the second: the commit's time.
+    /// Time of its newest event, to the second: the commit's time.
     pub updated: Timestamp,
-    /// The remote it was fetched from; none where it is this repository's own.
+    /// The remote that it was fetched from; `None` if it is this repository's own.
     pub remote: Option<String>,
-    /// Whether drivers of this clone wrote all of it.
+    /// True if drivers of this clone wrote all of it.
     pub verified: bool,
 }
 
-/// Where a run's log is.
+/// The ref of a run's log.
 pub(super) struct Place {
     pub name: String,
     pub tip: ObjectId,
     pub remote: Option<String>,
 }
 
-/// The runs whose refs start with `prefix`. What is no run's ref there is somebody else's, and passed over.
+/// Lists the runs whose refs start with `prefix`. Other refs there are ignored.
 pub(super) fn places(repo: &Repository, prefix: &str) -> Result<Vec<(RunId, Place)>> {
     prefixed(repo, prefix, place)
 }
 
-/// What `of` makes of each ref whose name starts with `prefix`, as it is stored: several times as quick as one that is
-/// resolved.
+/// Applies `of` to each ref whose name starts with `prefix`, as it is stored, which is several times faster than resolving
+/// it.
 pub(super) fn prefixed<T>(
     repo: &Repository,
     prefix: &str,

@@ -1,4 +1,4 @@
-//! What a run's branch holds and what merging it would do, found out without touching ref, index or file.
+//! Content of a run's branch, and the result of merging it, found without touching a ref, the index or a file.
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
@@ -16,33 +16,33 @@ use crate::run::goal::RunId;
 pub struct FileStat {
     /// Its path.
     pub path: String,
-    /// Lines that came; none where it is binary.
+    /// Added lines; `None` if it is binary.
     pub added: Option<u64>,
-    /// Lines that went; none where it is binary.
+    /// Removed lines; `None` if it is binary.
     pub removed: Option<u64>,
 }
 
-/// A merge that was tried on objects alone.
+/// A merge that was tried in the object database only.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trial {
-    /// The tree that the merge makes; with markers in its files where there are conflicts.
+pub struct TrialMerge {
+    /// The tree of the merge, with conflict markers in files that conflict.
     pub tree: String,
     /// Paths that conflict.
     pub conflicts: Vec<String>,
 }
 
-/// Where a run's work is.
+/// The ref or commit that holds a run's work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchTip {
-    /// What a person may call it in a git command: the branch, a remote-tracking branch, or a commit.
+    /// Its name in git commands for a person: the branch, a remote-tracking branch, or a commit.
     pub name: String,
-    /// The ref's full name, or the commit: what git is asked for by us.
+    /// The full name of the ref, or the commit, as we pass it to git.
     pub full: String,
     /// The commit.
     pub commit: String,
 }
 
-/// The run's branch, here or as it was fetched; where neither is left, `known`, the newest commit on its record.
+/// Returns the run's branch, local or fetched; if neither exists, `known`, the newest commit of its record.
 ///
 /// # Errors
 /// Fails if nothing of the run is in this clone.
@@ -57,7 +57,7 @@ pub fn branch_tip(repo: &Repository, run: &RunId, known: &str) -> Result<BranchT
         .hint(format!("fetch its branch: git fetch <remote> agentloop/{run}:agentloop/{run}")))
 }
 
-/// The run's branch, here or as it was fetched.
+/// Finds the run's branch, local or fetched.
 #[must_use]
 pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
     let gix = repo.gix();
@@ -69,7 +69,7 @@ pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
     for (full, name) in local.chain(fetched) {
         let found = gix.try_find_reference(full.as_str()).ok().flatten();
         if let Some(id) = found.and_then(|reference| reference.try_id().map(gix::Id::detach)) {
-            // gitrevisions(7): a tag of that name, and a ref right below `refs/`, come before a branch.
+            // gitrevisions(7): a tag of that name, and a ref directly below `refs/`, take precedence over a branch.
             let is_taken =
                 |prefix| gix.try_find_reference(format!("{prefix}{name}").as_str()).is_ok_and(|found| found.is_some());
             let is_ambiguous = ["refs/", "refs/tags/"].into_iter().any(is_taken);
@@ -80,7 +80,7 @@ pub fn standing(repo: &Repository, run: &RunId) -> Option<BranchTip> {
     None
 }
 
-/// The commit that the work up to `tip` grew from: the run's base; of a branch that was rebased, what it stands on now.
+/// Returns the commit that the work up to `tip` started from: the run's base, or the new base of a branch that was rebased.
 pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Result<String> {
     if run.tip.commit == tip {
         return Ok(run.base.to_string());
@@ -92,13 +92,13 @@ pub fn started_from(repo: &Repository, id: &RunId, tip: &str, run: &Run) -> Resu
         .unwrap_or_else(|| run.base.to_string()))
 }
 
-/// Whether two commits hold different files.
+/// Reports whether two commits have different trees.
 pub fn differ(repo: &Repository, one: &str, other: &str) -> Result<bool> {
     let tree = |commit: &str| branch::tree_of(&repo.gix(), Repository::id(commit)?);
     Ok(tree(one)? != tree(other)?)
 }
 
-/// Files that differ between two commits, in git's order.
+/// Lists the files that differ between two commits, in git's order.
 pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
     let git = repo.git("diff-tree").args(["-r", "--numstat", "--no-renames", "--ignore-submodules=none"]);
     let records = git.revision(from).revision(to).records()?;
@@ -115,20 +115,20 @@ pub fn stat(repo: &Repository, from: &str, to: &str) -> Result<Vec<FileStat>> {
 ///
 /// # Errors
 /// Fails if the two have no common ancestor.
-pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<Trial> {
+pub fn try_merge(repo: &Repository, ours: &str, theirs: &str) -> Result<TrialMerge> {
     let git = repo.git("merge-tree").args(["--write-tree", "--name-only", "--no-messages", "-z"]);
     let output = git.id(Repository::id(ours)?).id(Repository::id(theirs)?).output()?;
-    // 0 is a clean merge, 1 one with conflicts, and anything else none.
+    // 0 is a clean merge, 1 one with conflicts; other codes are failures.
     if !matches!(output.status.code(), Some(0 | 1)) {
         let error = command::failure("git merge-tree", output.status, &String::from_utf8_lossy(&output.stderr));
         return Err(error.hint("a shallow clone may lack the commit that both grew from: git fetch --unshallow"));
     }
     let mut words = nul_separated(&output.stdout).map(|word| word.to_str_lossy().into_owned());
     let tree = words.next().unwrap_or_default();
-    Ok(Trial { tree, conflicts: words.collect() })
+    Ok(TrialMerge { tree, conflicts: words.collect() })
 }
 
-/// The newest `limit` commits along the first parents from `from`, exclusive, to `to`: what each is called, and its message.
+/// Lists abbreviated id and message of the newest `limit` commits along the first parents from `from`, exclusive, to `to`.
 pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<Vec<(String, String)>> {
     let git = repo.git("log").args(["--first-parent", "--format=%h %B", &format!("-{limit}")]);
     let records = git.revision(format!("{from}..{to}")).records()?;
@@ -136,7 +136,7 @@ pub fn commits(repo: &Repository, from: &str, to: &str, limit: usize) -> Result<
     Ok(commits.filter_map(|commit| commit.split_once(' ').map(|(name, text)| (name.into(), text.into()))).collect())
 }
 
-/// The user's HEAD: its commit, and the branch it is on.
+/// Returns the commit of the user's HEAD, and its branch if it is on one.
 ///
 /// # Errors
 /// Fails if there is no commit yet.
@@ -146,7 +146,7 @@ pub fn head(repo: &Repository) -> Result<(String, Option<String>)> {
     Ok((commit, name))
 }
 
-/// Whether `commit` is in the history of `tip`.
+/// Reports whether `commit` is in the history of `tip`.
 ///
 /// # Errors
 /// Fails if one of them is no object id.
@@ -155,7 +155,7 @@ pub fn is_reachable(repo: &Repository, commit: &str, tip: &str) -> Result<bool> 
     Ok(branch::contains(&repo.gix(), tip, commit))
 }
 
-/// The newest commit that two have in common.
+/// Returns the newest common ancestor of two commits.
 ///
 /// # Errors
 /// Fails if one of them is no object id.

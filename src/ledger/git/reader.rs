@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::folder::take_away;
+use super::folder::remove_any;
 use super::repository::Repository;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, protect, provision};
@@ -22,7 +22,7 @@ impl GitLedger {
         let link = std::fs::read_to_string(path.join(".git")).unwrap_or_default();
         let was_ours = link.starts_with("gitdir: ") && link.contains(self.run.as_str());
         if was_ours && self.repaired(&path).is_none() {
-            take_away(&path).context(format!("'{}' cannot be removed", path.display()))?;
+            remove_any(&path).context(format!("'{}' cannot be removed", path.display()))?;
         }
         self.clear(&path, None, reading.tip)?;
         let worktree = self.repaired(&path).ok_or_else(|| Error::failed("the worktree of readers is gone"))?;

@@ -1,4 +1,4 @@
-//! Writing a run's record: events into pages, pages into notes, the state after them into the commit.
+//! Writes a run's record: events into pages, pages into notes, the state after them into the commit.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -27,28 +27,28 @@ use crate::run::text::count;
 
 pub use self::again::Adoption;
 
-/// A page that is longer, in bytes, is closed.
+/// Bytes of a page after which it is closed.
 pub const PAGE_LIMIT: usize = 64 * 1024;
-/// How often a flush goes on after another hand was quicker.
+/// Attempts of a flush while other programs move the ref.
 const TRIES: usize = 1000;
 
-/// Who authors the commits of the record.
+/// Author of the record's commits.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Author {
     /// The name.
     pub name: String,
     /// The mail address.
     pub email: String,
 }
 
-impl Default for Identity {
+impl Default for Author {
     fn default() -> Self {
         Self { name: "git-agentloop".to_owned(), email: "agentloop@localhost".to_owned() }
     }
 }
 
-impl Identity {
-    /// The signature at `seconds` since the epoch. What would break a commit's header is left out, as git does.
+impl Author {
+    /// Makes the signature at `seconds` since the epoch, without characters that would break a commit's header, as git does.
     fn at(&self, seconds: i64) -> Signature {
         let clean = |text: &str| BString::from(text.replace(['<', '>', '\n', '\0'], "").trim());
         let time = gix::date::Time::new(seconds.max(0), 0);
@@ -56,13 +56,13 @@ impl Identity {
     }
 }
 
-/// The writer of one run's log. There is one: the driver that holds the run's lock.
+/// Writer of one run's log. There is one: the driver that holds the run's lock.
 #[derive(Debug)]
 pub struct Record {
     mover: Arc<RefMover>,
     run: RunId,
     name: String,
-    identity: Identity,
+    identity: Author,
     durability: Durability,
     state: Mutex<State>,
 }
@@ -70,39 +70,39 @@ pub struct Record {
 #[derive(Debug)]
 struct State {
     repo: Repository,
-    /// Where the ref stands, as far as we know.
+    /// The last known value of the ref.
     at: Expect,
-    /// What the next commit goes on top of.
+    /// The parent of the next commit.
     parent: Option<ObjectId>,
     root: Tree,
-    /// What the open page is noted on.
+    /// The commit on which the open page is noted.
     page: ObjectId,
-    /// The open page, once it was looked at.
+    /// The open page, once it was read.
     text: Option<Vec<u8>>,
-    /// Written and not yet synced.
+    /// Objects that were written and not yet synced.
     unsynced: Vec<ObjectId>,
-    /// What comes into being with the first events, or not at all: a ref, and the content of its commit.
+    /// A ref that is created together with the first events, and the content of its commit.
     beside: Option<(Change, Vec<u8>)>,
-    /// All that this driver and those before it have recorded.
+    /// All lines that this driver and earlier ones have recorded.
     own: Own,
-    /// Acknowledges what is recorded, where this clone has a private store.
+    /// Acknowledges what is recorded, if this clone has a private store.
     keeper: Option<Keeper>,
-    /// Events in the log that are not among its own.
+    /// The number of events in the log that are not among our own.
     foreign: usize,
-    /// What other programs did to the log, in words.
+    /// Messages on changes that other programs made to the log.
     tampering: Vec<String>,
-    /// When git packed objects last, as this driver began.
+    /// When git last packed objects before this driver began.
     packed: Option<SystemTime>,
-    /// Whether objects were gone before a ref named them.
+    /// True if objects were removed before a ref named them.
     is_pruned: bool,
     patience: Patience,
-    /// The message and the time of the newest commit.
+    /// Message and time of the newest commit.
     newest: Option<(String, i64)>,
 }
 
 impl Record {
-    /// The record of a new run, whose events are noted on `page`: its start commit. Nothing is written before the first
-    /// [`append`](Self::append).
+    /// Makes the record of a new run, whose events are noted on `page`, its start commit. Nothing is written before the
+    /// first [`append`](Self::append).
     ///
     /// # Errors
     /// Fails if a log exists under this id.
@@ -113,8 +113,8 @@ impl Record {
         Ok(Self::with(State::new(repo, page), mover, run))
     }
 
-    /// The record of a run that goes on, whose events are noted on `page`: its newest commit. What other hands took off
-    /// the log is back on it with the next append. A log that was only fetched goes on as this repository's own.
+    /// Opens the record of a run that continues, whose events are noted on `page`, its newest commit. Lines that other
+    /// programs removed are restored with the next append. A log that was only fetched becomes this repository's own.
     ///
     /// # Errors
     /// Fails if there is no such log.
@@ -122,7 +122,7 @@ impl Record {
         Self::open_sealed(repo, mover, run, page, None, Adoption::Never).map(|(record, _)| record)
     }
 
-    /// Has what is recorded acknowledged, from the first event of a new run on.
+    /// Acknowledges everything that is recorded, from the first event of a new run on.
     pub fn sealed(self, seals: Option<Seals>) -> Result<Self> {
         self.state().keeper = seals.map(|seals| Keeper::open(seals).map(|(keeper, _)| keeper)).transpose()?;
         Ok(self)
@@ -133,34 +133,34 @@ impl Record {
             mover,
             name: format!("{LOCAL}{run}"),
             run,
-            identity: Identity::default(),
+            identity: Author::default(),
             durability: Durability::default(),
             state: Mutex::new(state),
         }
     }
 
-    /// Has `identity` author the commits.
+    /// Sets the author of the commits.
     #[must_use]
-    pub fn by(mut self, identity: Identity) -> Self {
+    pub fn by(mut self, identity: Author) -> Self {
         self.identity = identity;
         self
     }
 
-    /// Sets what must survive a power cut. `mover` should be [`synced`](RefMover::synced) unless that is nothing.
+    /// Sets which batches must survive a power cut. `mover` should be [`synced`](RefMover::synced) unless none must.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Has `branch` come into being with the first events: a driver that is killed leaves both, or neither.
+    /// Creates `branch` together with the first events: a driver that is killed leaves both, or neither.
     pub fn begin_with(&self, branch: Change, commit: Vec<u8>) {
         let mut state = self.state();
         state.unsynced.extend(branch.new);
         state.beside = Some((branch, commit));
     }
 
-    /// Appends `batch` in one commit and returns once the ref stands at it.
+    /// Appends `batch` in one commit and returns once the ref is at it.
     ///
     /// # Errors
     /// Fails if the record cannot be written; then none of the batch is on it.
@@ -176,7 +176,7 @@ impl Record {
                     if failures > FAILURES {
                         return Err(error);
                     }
-                    // What was on its way may be gone in part.
+                    // Some of the objects on their way may be gone.
                     state.is_pruned = true;
                 }
             }
@@ -184,7 +184,8 @@ impl Record {
         Err(Error::failed(format!("cannot append to {}", self.name)).hint("another process changes it all the time"))
     }
 
-    /// Appends `batch`, unless another hand is quicker or takes its objects away; whether it is on the record.
+    /// Appends `batch` and reports whether it is on the record. It is not if another program moved the ref first or removed
+    /// objects.
     fn flush(&self, state: &mut State, batch: &Batch<'_>) -> Result<bool> {
         let sync = self.durability.wants(batch.durable);
         let flush = self.write(state, batch)?;
@@ -229,7 +230,8 @@ impl Record {
         Ok(false)
     }
 
-    /// Moves the ref to `commit`; nothing where that is gone: a `git gc --prune=now` beside us took what no ref named yet.
+    /// Moves the ref to `commit`. Returns `None` if that is gone: a concurrent `git gc --prune=now` removed it before a ref
+    /// named it.
     fn move_ref(&self, state: &mut State, commit: ObjectId) -> Result<Option<Swap>> {
         let change = Change { name: self.name.clone(), new: Some(commit), old: state.at };
         let changes: Vec<Change> =
@@ -294,14 +296,14 @@ impl Record {
         Ok(state.repo.write_object(&commit).context("cannot write the run's log")?.detach())
     }
 
-    /// Has later events noted on `commit`.
+    /// Sets the commit on which later events are noted.
     pub fn turn_page(&self, commit: ObjectId) {
         let mut state = self.state();
         state.page = commit;
         state.text = None;
     }
 
-    /// Everything recorded, in order.
+    /// Returns all recorded events in order.
     pub fn events(&self) -> Result<Vec<Event>> {
         let state = self.state();
         let Some(seals) = state.keeper.as_ref().map(Keeper::seals) else {
@@ -317,7 +319,6 @@ impl Record {
     }
 }
 
-/// What a flush has written.
 struct Flush {
     commit: ObjectId,
     root: Tree,
@@ -330,7 +331,7 @@ struct Flush {
 }
 
 impl State {
-    /// That of a log that nothing is on.
+    /// Makes the state of an empty log.
     fn new(repo: &Repository, page: ObjectId) -> Self {
         let root = Tree { entries: Vec::new() };
         Self {
@@ -353,14 +354,14 @@ impl State {
         }
     }
 
-    /// The page that takes the next events, and what is on it.
+    /// Returns the page that takes the next events, and its text.
     fn open_page(&mut self) -> Result<(ObjectId, Vec<u8>)> {
         let mut text = match self.text.take() {
             Some(text) => text,
             None => self.note(self.page)?,
         };
         let mut page = self.page;
-        // A note on our own history: it is there wherever the log is, and cannot be rewritten away.
+        // A note on our own history: it exists wherever the log does, and cannot be lost by a rewrite of the branch.
         if text.len() > PAGE_LIMIT
             && let Some(tip) = self.parent
         {
@@ -374,7 +375,7 @@ impl State {
         notes::find(&self.repo, &self.root, on)?.map_or(Ok(Vec::new()), |id| blob(&self.repo, id))
     }
 
-    /// Goes on from `log`, with what is missing on it put back.
+    /// Continues from `log`, with its missing lines restored.
     fn take_in(&mut self, log: Log) -> Result<()> {
         let mut root = log.root;
         for (on, text) in log.mended {

@@ -1,7 +1,7 @@
-//! Refs by compare-and-swap, through one `git update-ref --stdin` that outlives the driver.
+//! Moves refs by compare-and-swap, through one `git update-ref --stdin` that outlives the driver.
 //!
-//! A process that dies while it holds `<ref>.lock` or `packed-refs.lock` blocks the user's git for good. So the locks are
-//! taken by a child in a process group of its own: where the driver is killed, the child reads end-of-file and lets go.
+//! A process that dies while it holds `<ref>.lock` or `packed-refs.lock` blocks the user's git for good. So a child in its
+//! own process group takes the locks: if the driver is killed, the child reads end-of-file and releases them.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,42 +13,42 @@ use gix::ObjectId;
 use super::command::Git;
 use crate::error::{Context as _, Error, Result};
 
-/// What our moves say in a reflog. Whatever says something else there was moved by other hands.
+/// The reflog message of our moves. An entry with another message is a move by another program.
 pub(super) const REFLOG_MESSAGE: &str = "agentloop";
 
-/// One ref's move.
+/// A move of one ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The full name.
     pub name: String,
-    /// Where it shall stand; none deletes it.
+    /// The new value; `None` deletes the ref.
     pub new: Option<ObjectId>,
-    /// Where it must stand now.
+    /// The value that it must have now.
     pub old: Expect,
 }
 
-/// What a ref must be for a [`Change`] to happen.
+/// Value that a ref must have for a [`Change`] to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Not there.
+    /// It does not exist.
     Absent,
-    /// At this object.
+    /// It is at this object.
     Is(ObjectId),
-    /// Anything.
+    /// Any value, or none.
     Any,
 }
 
-/// How a swap ended.
+/// Result of a swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Swap {
     /// All refs moved.
     Done,
-    /// None did: another hand was quicker on at least one of them.
+    /// None moved: another program has moved at least one of them.
     Lost,
 }
 
-/// Moves refs of one repository. Started by its first use, and again where its child died.
+/// Moves refs of one repository. Its child starts with the first use, and again if it died.
 #[derive(Debug)]
 pub struct RefMover {
     common_dir: PathBuf,
@@ -57,27 +57,27 @@ pub struct RefMover {
 }
 
 impl RefMover {
-    /// A mover for the repository whose common directory (`git rev-parse --git-common-dir`) is given.
+    /// Makes a mover for the repository with this common directory (`git rev-parse --git-common-dir`).
     #[must_use]
     pub fn new(git_common_dir: PathBuf) -> Self {
         Self { common_dir: git_common_dir, synced: false, child: Mutex::new(None) }
     }
 
-    /// Has git sync a ref's file before it takes its place (`core.fsync=reference`, not among git's defaults): on file
-    /// systems that do not do so by themselves a power cut could otherwise leave it empty.
+    /// Sets whether git syncs a ref's file before renaming it (`core.fsync=reference`, not among git's defaults). On file
+    /// systems that do not do so by themselves, a power cut could otherwise leave it empty.
     #[must_use]
     pub fn synced(mut self, synced: bool) -> Self {
         self.synced = synced;
         self
     }
 
-    /// The repository's common directory.
+    /// Returns the repository's common directory.
     #[must_use]
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// Makes all `changes`, or none where one of the refs is not where it must be.
+    /// Makes all `changes`, or none if one of the refs does not have its expected value.
     ///
     /// # Errors
     /// Fails if git cannot move a ref that is at its expected value: a lock that stays, a name in the way, a full disk.
@@ -100,20 +100,20 @@ impl RefMover {
                 }
                 Err(reason) => reason,
             };
-            // Git says in prose why it refused; where the refs stand says it reliably.
-            match self.standing(changes) {
-                Standing::Moved => return Ok(Swap::Done),
-                Standing::Elsewhere => {
-                    // The next try is near: it must not wait for a process to start while others are quick.
+            // Git's message is prose; the values of the refs are reliable.
+            match self.compare(changes) {
+                RefValues::Moved => return Ok(Swap::Done),
+                RefValues::Elsewhere => {
+                    // The next attempt is near: it must not wait for a process to start while others move the ref.
                     *slot = self.start().ok();
                     return Ok(Swap::Lost);
                 }
-                // A child that was idle may have been ended by anybody; a fresh one failed at this very change.
-                Standing::Expected if fresh => {
+                // An idle child may have been killed by another program; a fresh one failed at this very change.
+                RefValues::Expected if fresh => {
                     let names: Vec<&str> = changes.iter().map(|change| change.name.as_str()).collect();
                     return Err(Error::failed(format!("cannot move {}", names.join(", "))).because(reason));
                 }
-                Standing::Expected => {}
+                RefValues::Expected => {}
             }
         }
     }
@@ -124,9 +124,9 @@ impl RefMover {
             git = git.setting("core.fsync", "reference");
         }
         let git = git
-            // A reflog is what an overwritten log is healed from; bare repositories keep none by default.
+            // An overwritten log is restored from the reflog; bare repositories keep none by default.
             .setting("core.logAllRefUpdates", "always")
-            // Another git may hold the lock for the moment of its own update.
+            // Another git process may hold the lock during its own update.
             .setting("core.filesRefLockTimeout", "2000")
             .setting("core.packedRefsTimeout", "5000")
             .args(["--no-deref", "-m", REFLOG_MESSAGE, "--stdin", "-z"]);
@@ -139,13 +139,13 @@ impl RefMover {
         }
     }
 
-    fn standing(&self, changes: &[Change]) -> Standing {
+    fn compare(&self, changes: &[Change]) -> RefValues {
         let (mut all_new, mut all_expected) = (true, true);
         for change in changes {
             let kind = change.new.map_or(gix::hash::Kind::Sha1, |id| id.kind());
             let kind = if let Expect::Is(old) = change.old { old.kind() } else { kind };
             let store = gix::refs::file::Store::at(self.common_dir.clone(), kind);
-            // One that cannot be read is not where it was.
+            // A ref that cannot be read does not have its expected value.
             let Ok(found) = store.try_find(change.name.as_str()) else {
                 all_new = false;
                 all_expected &= change.old == Expect::Any;
@@ -160,13 +160,13 @@ impl RefMover {
             };
         }
         match (all_new, all_expected) {
-            (true, _) => Standing::Moved,
-            (false, true) => Standing::Expected,
-            (false, false) => Standing::Elsewhere,
+            (true, _) => RefValues::Moved,
+            (false, true) => RefValues::Expected,
+            (false, false) => RefValues::Elsewhere,
         }
     }
 
-    /// Removes a loose ref that holds neither an object's name nor another ref's: git moves none of that kind.
+    /// Removes a loose ref that holds neither an object id nor a symbolic ref, which git cannot move.
     pub(super) fn remove_broken(&self, name: &str) -> Result<()> {
         let file = self.common_dir.join(name);
         let is_broken = std::fs::read(&file).is_ok_and(|content| {
@@ -181,8 +181,8 @@ impl RefMover {
     }
 }
 
-/// Where the refs of a failed swap stand.
-enum Standing {
+/// Comparison of the refs with a swap that failed.
+enum RefValues {
     Moved,
     Expected,
     Elsewhere,
@@ -197,15 +197,15 @@ struct Updater {
 }
 
 impl Updater {
-    /// Runs one transaction; gives the updater back, or what git said when it gave up.
+    /// Runs one transaction. Returns the updater, or git's error message.
     fn run(mut self, script: &[u8]) -> Result<Self, String> {
-        match self.converse(script) {
+        match self.send(script) {
             Ok(true) => Ok(self),
-            Ok(false) | Err(_) => Err(self.last_words()),
+            Ok(false) | Err(_) => Err(self.error_message()),
         }
     }
 
-    fn converse(&mut self, script: &[u8]) -> std::io::Result<bool> {
+    fn send(&mut self, script: &[u8]) -> std::io::Result<bool> {
         let Some(input) = self.input.as_mut() else { return Ok(false) };
         input.write_all(script)?;
         input.flush()?;
@@ -220,7 +220,7 @@ impl Updater {
         Ok(true)
     }
 
-    fn last_words(&mut self) -> String {
+    fn error_message(&mut self) -> String {
         self.input = None;
         let mut text = Vec::new();
         if let Some(stderr) = self.child.stderr.as_mut() {
@@ -238,7 +238,7 @@ impl Drop for Updater {
     }
 }
 
-/// The transaction in the language of `git update-ref --stdin -z` (git-update-ref(1)).
+/// Writes the transaction in the language of `git update-ref --stdin -z` (git-update-ref(1)).
 fn script(changes: &[Change]) -> Vec<u8> {
     let mut text = b"start\0".to_vec();
     for Change { name, new, old } in changes {
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(lost.unwrap(), Swap::Lost);
         assert_eq!(fixture.git(["rev-parse", "refs/x/a", "refs/x/b"]), format!("{a}\n{b}\n"));
         assert_eq!(mover.swap(&[change("refs/x/a", Some(b), Expect::Absent)]).unwrap(), Swap::Lost);
-        // Another hand put one of them where it shall stand: that is not this swap.
+        // Another program moved one of them to the same value: that is not this swap.
         let lost =
             mover.swap(&[change("refs/x/a", Some(a), Expect::Absent), change("refs/x/c", Some(a), Expect::Absent)]);
         assert_eq!(lost.unwrap(), Swap::Lost);

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
-use super::folder::{is_folder, take_away};
-use super::lock::{self, RunLock, driven};
+use super::folder::{is_folder, remove_any};
+use super::lock::{self, RunLock, already_driven};
 pub use super::provision::clones::held as held_by_submodules;
 
 use super::places::{self, LOCAL, REMOTE};
@@ -94,7 +94,7 @@ fn refs(repo: &Repository, run: &RunId, extent: Extent) -> Result<Vec<(String, O
 /// # Errors
 /// Fails if a driver works on the run, its branch is checked out, or something of it could not be kept first.
 pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed> {
-    let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| driven(repo.common_dir(), run))?;
+    let lock = RunLock::acquire(repo.common_dir(), run)?.ok_or_else(|| already_driven(repo.common_dir(), run))?;
     refuse_checked_out(repo, run)?;
     let mover = Arc::new(RefMover::new(repo.common_dir().to_owned()).synced(true));
     let mut removed = Removed::default();
@@ -108,7 +108,7 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     clear_folder(repo, run)?;
     let going = refs(repo, run, extent)?;
     if !going.is_empty() {
-        branch::put_aside(&mover, run, &going, &rescue)?;
+        branch::move_to_rescue(&mover, run, &going, &rescue)?;
         removed.refs = going.into_iter().map(|(name, _)| name).collect();
         removed.undo = Some(restore::command(run));
     }
@@ -206,7 +206,7 @@ pub(super) fn drop_worktrees(
     for worktree in worktree::of_another(repo, run)? {
         kept.extend(keep(repo, mover, run, &worktree)?);
         let admin = worktree.admin.display().to_string();
-        take_away(&worktree.admin).context(format!("'{admin}' cannot be removed"))?;
+        remove_any(&worktree.admin).context(format!("'{admin}' cannot be removed"))?;
     }
     Ok((gone, kept))
 }

@@ -1,4 +1,4 @@
-//! A repository, opened; what git is told in it; and what of it we cannot work in.
+//! An opened repository: its paths, its configuration, and the checks whether a run can work in it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
-/// The oldest git that has what we use (Debian 12's).
+/// The oldest supported git (Debian 12's).
 const OLDEST_GIT: (u32, u32) = (2, 39);
 
 /// A repository on this machine.
@@ -23,7 +23,7 @@ pub struct Repository {
     git_dir: PathBuf,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
-    /// Set once the repository was found fit for runs.
+    /// Set once the repository has passed [`Repository::check_for_runs`].
     checked: Arc<OnceLock<()>>,
     /// The clone's private store, once it was found.
     store: Arc<Mutex<Option<Arc<Store>>>>,
@@ -39,41 +39,42 @@ impl Repository {
         Self { shared, git_dir, common_dir, work_dir, checked: Arc::default(), store: Arc::default() }
     }
 
-    /// A handle of the calling thread's own.
+    /// Returns a handle for the calling thread.
     #[must_use]
     pub fn gix(&self) -> gix::Repository {
         self.shared.to_thread_local()
     }
 
-    /// The git directory of the user's checkout, whatever `GIT_DIR` calls it: where git is run, that means another.
+    /// Returns the git directory of the user's checkout, whatever `GIT_DIR` says: git resolves that relative to where it
+    /// runs.
     #[must_use]
     pub fn git_dir(&self) -> &Path {
         &self.git_dir
     }
 
-    /// The directory that all worktrees share.
+    /// Returns the directory that all worktrees share.
     #[must_use]
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// The user's checkout, where there is one.
+    /// Returns the user's checkout, if there is one.
     #[must_use]
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()
     }
 
-    /// git in this repository, on the user's checkout where there is one.
+    /// Builds a git command in this repository, on the user's checkout if there is one.
     pub(super) fn git(&self, verb: &'static str) -> Git {
         Git::of(self.git_dir(), self.home(), self.work_dir(), verb)
     }
 
-    /// git in this repository towards a remote, with the user's credentials and prompts.
+    /// Builds a git command that reaches a remote with the user's credentials and prompts.
     pub(super) fn git_to_remote(&self, verb: &'static str) -> Git {
         Git::with_credentials(self.git_dir(), self.home(), verb)
     }
 
-    /// The private store of this clone; nothing where it has none yet, or none that can be believed.
+    /// Returns the private store of this clone; `None` if it has none, or none that can be trusted.
     #[must_use]
     pub fn store(&self) -> Option<Arc<Store>> {
         let mut known = self.store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +84,7 @@ impl Repository {
         known.clone()
     }
 
-    /// The private store of this clone, made where it has none: for drivers.
+    /// Returns the private store of this clone, and makes it if there is none.
     pub fn ensure_store(&self) -> Result<Arc<Store>> {
         if let Some(store) = self.store() {
             return Ok(store);
@@ -93,18 +94,18 @@ impl Repository {
         Ok(made)
     }
 
-    /// Removes what the private store keeps of `run`: its log is then one from elsewhere.
+    /// Removes the private store's data on `run`: its log then counts as one from elsewhere.
     pub(super) fn forget(&self, run: &RunId) -> Result<()> {
         self.store().map_or(Ok(()), |store| store.run(run).remove())
     }
 
-    /// Where to stand to be in this repository.
+    /// Returns a directory of this repository to start programs in.
     #[must_use]
     pub fn home(&self) -> &Path {
         self.work_dir().unwrap_or(&self.common_dir)
     }
 
-    /// Every value of `key` in git's configuration, the strongest last.
+    /// Returns all values of `key` in git's configuration, the one that counts last.
     #[must_use]
     pub fn config(&self, key: &str) -> Vec<String> {
         let gix = self.gix();
@@ -123,7 +124,7 @@ impl Repository {
         values
     }
 
-    /// What stands between `prefix` and the last dot in configured keys: `agentloop.backend.` gives the backends.
+    /// Lists the names between `prefix` and the last dot of configured keys: `agentloop.backend.` gives the backends.
     #[must_use]
     pub fn config_names(&self, prefix: &str) -> Vec<String> {
         let Some((section, rest)) = prefix.split_once('.') else { return Vec::new() };
@@ -140,7 +141,7 @@ impl Repository {
         names
     }
 
-    /// The keys that are configured in `[section]` itself, in lower case: git does not tell them apart by case.
+    /// Lists the keys in `[section]` itself, in lower case since git ignores the case of keys.
     #[must_use]
     pub fn config_keys(&self, section: &str) -> BTreeSet<String> {
         let gix = self.gix();
@@ -152,13 +153,13 @@ impl Repository {
             .collect()
     }
 
-    /// Who commits: the user, as git knows them.
+    /// Returns the user's name and mail address as git knows them.
     #[must_use]
     pub fn identity(&self) -> Identity {
         Identity::of(&self.gix())
     }
 
-    /// Holds the repository against what a run needs.
+    /// Checks that the repository has all that a run needs.
     ///
     /// # Errors
     /// Fails with a hint if a run cannot work here.
@@ -184,7 +185,7 @@ impl Repository {
             [("refs/notes/agentloop", "refs/notes/agentloop/<run>"), ("refs/heads/agentloop", "agentloop/<run>")]
         {
             if gix.try_find_reference(name).context("a ref cannot be read")?.is_some() {
-                // A branch is renamed by git: HEAD and its settings go along.
+                // git itself renames a branch: HEAD and its settings follow.
                 let rename = match name.strip_prefix("refs/heads/") {
                     Some(branch) => format!("git branch -m {branch} {branch}-old"),
                     None => format!("git update-ref {name}-old {name} && git update-ref -d {name}"),
@@ -193,7 +194,7 @@ impl Repository {
                     .hint(format!("rename it: {rename}")));
             }
         }
-        let _ = self.checked.set(()); // another thread found the same
+        let _ = self.checked.set(()); // another thread may have set it
         Ok(())
     }
 
@@ -201,7 +202,7 @@ impl Repository {
         Git::anywhere("--version").word()
     }
 
-    /// The version of the git on PATH; nothing where it does not say one.
+    /// Returns the version of the git on PATH; `None` if it cannot be parsed.
     ///
     /// # Errors
     /// Fails if git is not installed.
@@ -209,7 +210,7 @@ impl Repository {
         Self::git_says_version().map(|text| git_version(&text))
     }
 
-    /// The commit that `revision`, or HEAD, names.
+    /// Returns the commit that `revision`, or HEAD, names.
     ///
     /// # Errors
     /// Fails if it names no commit.
@@ -225,7 +226,7 @@ impl Repository {
             Error::usage(format!("'{revision}' is no commit of this repository"))
                 .hint("'git log --all --oneline' shows what there is; --base takes any of git's names for a commit")
         };
-        // What is below says the same again, in words of the library's.
+        // The error's own causes repeat it in words of gix.
         let words = |error: &dyn std::error::Error| error.to_string();
         let id = gix.rev_parse_single(revision).map_err(|error| unknown().because(words(&error)))?;
         let object = id.object().map_err(|error| unknown().because(words(&error)))?;
@@ -234,7 +235,7 @@ impl Repository {
         Ok(commit.id.to_string())
     }
 
-    /// Whether the user's checkout holds changes that no commit has.
+    /// Reports whether the user's checkout has uncommitted changes.
     pub fn has_uncommitted_changes(&self) -> Result<bool> {
         if self.work_dir().is_none() {
             return Ok(false);
@@ -242,7 +243,7 @@ impl Repository {
         Ok(!self.git("status").changed_paths("normal", "all")?.is_empty())
     }
 
-    /// Holds pathspecs against what git takes.
+    /// Checks that git accepts these pathspecs.
     ///
     /// # Errors
     /// Fails with git's message on the first one that git refuses, which is named as `shown` writes it.
@@ -258,13 +259,13 @@ impl Repository {
         Ok(())
     }
 
-    /// `hex` as an object id of this repository's hash.
+    /// Parses `hex` as an object id.
     pub(super) fn id(hex: &str) -> Result<ObjectId> {
         ObjectId::from_hex(hex.as_bytes()).context(format!("'{hex}' is no object id"))
     }
 }
 
-/// `git version 2.47.3` → (2, 47).
+/// Parses `git version 2.47.3` as (2, 47).
 fn git_version(text: &str) -> Option<(u32, u32)> {
     let mut numbers = text.strip_prefix("git version ")?.split(['.', ' ']);
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))

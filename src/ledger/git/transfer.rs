@@ -261,7 +261,7 @@ fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut
 /// on trust here any longer.
 fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else {
-        return Err(super::lock::driven(repo.common_dir(), run));
+        return Err(super::lock::already_driven(repo.common_dir(), run));
     };
     let gix = repo.gix();
     let mut changes = vec![Change { name: format!("{LOCAL}{run}"), new: Some(tip), old: Expect::Is(own) }];

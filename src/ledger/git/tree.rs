@@ -182,7 +182,7 @@ impl Tracked<'_> {
     pub fn take_in(&self, worktree: &Worktree, commit: &str) -> Result<()> {
         self.prepare()?;
         let submodules = Standing::of(self)?;
-        branch::take_in(worktree, commit)?;
+        branch::check_out(worktree, commit)?;
         let _ = std::fs::remove_file(&self.index); // the worktree's own knows the new files
         self.prepare()?;
         submodules.follow(self)

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use gix::ObjectId;
 
 use super::command::Git;
-use super::folder::{is_folder, take_away};
+use super::folder::{is_folder, remove_any};
 use super::guard::Guard;
 use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
@@ -89,7 +89,7 @@ impl Workers for GitLedger {
 
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
         let merge = || {
-            let ours = self.so_far(merging)?.to_string();
+            let ours = self.integrated(merging)?.to_string();
             let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
             Ok((Repository::id(&trial.tree)?, trial))
         };
@@ -98,11 +98,11 @@ impl Workers for GitLedger {
     }
 
     fn open_conflict(&self, task: &Task, merging: &Merging<'_>) -> Result<Place> {
-        self.stand_conflict(task, merging)
+        self.open_conflict_worktree(task, merging)
     }
 
     fn close_conflict(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
-        self.take_resolution(resolving)
+        self.commit_resolution(resolving)
     }
 
     fn open_reader(&self, reading: &Reading<'_>) -> Result<Reader> {
@@ -310,16 +310,16 @@ impl GitLedger {
         left.remarks.extend(written.remarks);
         let mut tree = Repository::id(&written.id)?;
         if let Some(theirs) = also {
-            tree = self.with_configuring(tree, tip, theirs)?;
+            tree = self.with_merged_agent_files(tree, tip, theirs)?;
             tracked.advance(&written.id, &tree.to_string())?;
         }
         let is_behind = head != tip && branch::contains(&gix, tip, head);
         if is_behind {
-            let (brought, remark) = self.bring_up(&tracked, head, tip, tree)?;
+            let (brought, remark) = self.merge_into_tip(&tracked, head, tip, tree)?;
             tree = brought;
             left.remarks.push(remark);
         }
-        left.remarks.extend(self.keep_stashed(&worktree, tip)?);
+        left.remarks.extend(self.rescue_stashes(&worktree, tip)?);
         let commit = if is_ours && tree == branch::tree_of(&gix, head)? {
             head
         } else if is_behind && tree == branch::tree_of(&gix, tip)? {
@@ -361,7 +361,7 @@ impl GitLedger {
         let mut remarks = written.remarks;
         remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
         // Its files are in the commit; git would not take the folder for a worktree of ours again.
-        take_away(path).context(format!("'{}' cannot be removed", path.display()))?;
+        remove_any(path).context(format!("'{}' cannot be removed", path.display()))?;
         Ok(Left { commit: Some(commit.to_string()), remarks, lost: None })
     }
 
@@ -467,7 +467,7 @@ impl GitLedger {
         self.forget_index(&path);
         if Worktree::registered(&self.repo, &path).is_some() {
             // Its files first: git ends one registration at a time, and the others would wait for them.
-            take_away(&path).context(format!("'{}' cannot be removed", path.display()))?;
+            remove_any(&path).context(format!("'{}' cannot be removed", path.display()))?;
         }
         match Worktree::at(&self.repo, &path) {
             Some(worktree) => worktree.remove(&self.repo)?,

@@ -7,7 +7,7 @@ mod moved;
 use std::path::{Path, PathBuf};
 
 use super::command::Git;
-use super::folder::{is_folder, take_away};
+use super::folder::{is_folder, remove_any};
 use super::link::{link_of, linked};
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
@@ -232,7 +232,7 @@ impl Worktree {
         if is_folder(path) {
             let _ = std::fs::remove_dir(path);
         } else {
-            take_away(path).context(format!("'{}' cannot be removed", path.display()))?;
+            remove_any(path).context(format!("'{}' cannot be removed", path.display()))?;
         }
         if registered(repo, path).is_some() && !path.exists() {
             return remove(repo, path);
@@ -419,7 +419,7 @@ fn remove(repo: &Repository, path: &Path) -> Result<()> {
     let by_git = || repo.git("worktree").args(["remove", "-f", "-f"]).arg(path).run().map(|_| ());
     if let Err(error) = by_git() {
         // Paths longer than git can name, and folders that let nobody write.
-        take_away(path).map_err(|_| error)?;
+        remove_any(path).map_err(|_| error)?;
         if registered(repo, path).is_some() {
             by_git()?;
         }

@@ -1,12 +1,13 @@
-//! The state that every git process of ours starts from. `tests` holds it against what the installed git knows.
+//! Environment and settings of every git process of this program. `tests` compares them with those that the installed git
+//! has.
 
 use std::process::Command;
 
 #[cfg(test)]
 mod tests;
 
-/// Variables of the user's that git still sees, and why. A trailing `*` stands for the rest of a name. Every other variable
-/// that begins with `GIT_` is removed: git has some 200, hooks hand many down, and most change what git does.
+/// Variables that git still sees, and the reason. A trailing `*` matches the rest of a name. All other variables that begin
+/// with `GIT_` are removed: git has some 200, hooks pass many on, and most change git's behaviour.
 const KEPT: [(&str, &str); 21] = [
     ("GIT_ALLOW_PROTOCOL", "which protocols the user allows"),
     ("GIT_ATTR_NOSYSTEM", "which of the user's files git reads"),
@@ -31,7 +32,7 @@ const KEPT: [(&str, &str); 21] = [
     ("GIT_USER_AGENT", "how the user reaches remotes"),
 ];
 
-/// What a git that works with a remote in the user's name sees beside them.
+/// Variables that git sees in addition if it reaches a remote in the user's name.
 const KEPT_FOR_REMOTES: [(&str, &str); 6] = [
     ("GIT_ASKPASS", "how the user is asked for a password"),
     ("GIT_CONFIG_COUNT", "what the user set for this command: credentials, proxies"),
@@ -41,7 +42,7 @@ const KEPT_FOR_REMOTES: [(&str, &str); 6] = [
     ("GIT_TERMINAL_PROMPT", "whether the user is asked for a password"),
 ];
 
-/// What the environment of a git of ours has in any case.
+/// Variables that are set for each git process of ours.
 pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
     ("LC_ALL", "C"),
     ("GIT_PAGER", "cat"),
@@ -52,7 +53,7 @@ pub(super) const ENVIRONMENT: [(&str, &str); 7] = [
     ("GIT_SEQUENCE_EDITOR", "true"),
 ];
 
-/// Settings of every git of ours, whatever the user has set for their own, and why.
+/// Settings of each git process of ours, whatever the user has set, and the reason.
 pub(super) const SETTINGS: [(&str, &str, &str); 44] = [
     ("core.hooksPath", "/dev/null", "the user's hooks are not for refs and commits of ours"),
     ("hook.reference-transaction.enabled", "false", "since git 2.54 hooks are in the configuration too"),
@@ -104,12 +105,12 @@ pub(super) const SETTINGS: [(&str, &str, &str); 44] = [
     ("trailer.separators", ":", "trailers of ours are read by us"),
 ];
 
-/// Whether a git of ours sees the user's variable `name`.
+/// Reports whether a git process of ours sees the user's variable `name`.
 pub(super) fn is_kept(name: &str) -> bool {
     KEPT.iter().any(|(pattern, _)| matches(pattern, name))
 }
 
-/// Whether a git that works with a remote in the user's name sees it.
+/// Reports whether a git process that reaches a remote in the user's name sees the variable.
 pub(super) fn is_kept_for_remotes(name: &str) -> bool {
     is_kept(name) || KEPT_FOR_REMOTES.iter().any(|(pattern, _)| matches(pattern, name))
 }
@@ -118,7 +119,7 @@ fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
-/// Takes git's variables out of the environment of `command`, but for those that are kept.
+/// Removes git's variables from the environment of `command`, except those that are kept.
 pub(super) fn remove(command: &mut Command, is_kept: impl Fn(&str) -> bool) {
     for (name, _) in std::env::vars_os() {
         let is_gits = name.as_encoded_bytes().starts_with(b"GIT_");

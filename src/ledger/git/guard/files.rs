@@ -9,7 +9,7 @@ use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::git::branch::stamp;
-use crate::ledger::git::folder::take_away;
+use crate::ledger::git::folder::remove_any;
 
 /// Files that are larger are not read: no configuration is.
 const LARGEST: u64 = 16 << 20;
@@ -134,7 +134,7 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
     match new {
         Found::Nothing | Found::Other => {
             std::fs::rename(path, aside.unwrap_or(&staged))?;
-            take_away(&staged)?;
+            remove_any(&staged)?;
             return Ok(Replaced::Done);
         }
         Found::Link { target, .. } => std::os::unix::fs::symlink(target, &staged)?,
@@ -149,7 +149,7 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
         Ok(()) if Found::at(&staged) == *now => {}
         Ok(()) => {
             renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE)?;
-            take_away(&staged)?;
+            remove_any(&staged)?;
             return Ok(Replaced::Changed);
         }
         // Nothing is there, or the file system cannot exchange.
@@ -158,7 +158,7 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
                 std::fs::rename(path, aside)?;
                 release_readers(aside);
             } else if path.is_dir() {
-                take_away(path)?;
+                remove_any(path)?;
             }
             std::fs::rename(&staged, path)?;
             return Ok(Replaced::Done);
@@ -169,7 +169,7 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
             std::fs::rename(&staged, aside)?;
             release_readers(aside);
         }
-        None => take_away(&staged)?,
+        None => remove_any(&staged)?,
     }
     Ok(Replaced::Done)
 }

@@ -100,5 +100,5 @@ impl Shelf {
 }
 
 fn remove(file: &Path) -> Result<()> {
-    crate::ledger::git::folder::take_away(file).context(format!("'{}' cannot be removed", file.display()))
+    crate::ledger::git::folder::remove_any(file).context(format!("'{}' cannot be removed", file.display()))
 }

@@ -66,7 +66,7 @@ pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -
         if going.is_empty() {
             continue;
         }
-        branch::put_aside(&RefMover::new(git_dir.clone()).synced(true), run, &going, rescue)?;
+        branch::move_to_rescue(&RefMover::new(git_dir.clone()).synced(true), run, &going, rescue)?;
         withdrawn.push(Withdrawn { git_dir, rescue: rescue.to_owned(), commits: going.len() });
     }
     Ok(withdrawn)

@@ -1,4 +1,4 @@
-//! Going on with a log that others may have changed: when a driver takes a run over, and while it lives.
+//! Continues a log that others may have changed, when a driver takes a run over and while it lives.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use crate::host::store::Mac;
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
-/// What a driver takes over of a log that it, or another one, goes on with.
+/// Which lines of an existing log a driver takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Adoption {
-    /// What drivers of this clone wrote; of a run that was never driven here all, but without a seal.
+    /// Lines that drivers of this clone wrote. If no driver of this clone ever had the run, all lines, unsealed.
     Never,
-    /// The same; all of a run that was never driven here, which is sealed from here on.
+    /// As `Never`, but the lines of a run that no driver of this clone had are sealed from now on.
     Unsealed,
-    /// Lines from elsewhere too, and what is left where something is missing.
+    /// Lines from elsewhere too, and the remaining lines if some are missing.
     Everything,
 }
 
 impl Record {
-    /// The same for a clone that has `seals`; and whether lines from elsewhere were taken over, or no driver of this clone
-    /// vouches for any.
+    /// Opens the record as [`open`](Self::open) does, for a clone that has `seals`. Also reports whether lines from
+    /// elsewhere were taken over, or no driver of this clone vouches for any.
     ///
     /// # Errors
     /// Fails if events that a driver recorded are gone, unless the caller accepts the loss.
@@ -67,7 +67,7 @@ impl Record {
         } else {
             state.at = if name.is_some() { Expect::Any } else { Expect::Absent };
             let mut tips = acks.iter().flat_map(Acks::tips).take(verify::SOUGHT);
-            if let Some((tip, root)) = tips.find_map(|tip| Some((tip, own::whole(repo, tip)?))) {
+            if let Some((tip, root)) = tips.find_map(|tip| Some((tip, own::read_whole(repo, tip)?))) {
                 (state.parent, state.root) = (Some(tip), root);
             }
         }
@@ -90,8 +90,8 @@ impl Record {
         Ok((Self::with(state, mover, run), adopted))
     }
 
-    /// Makes the log on the ref what was recorded, should another program have changed it since: to be called at the end,
-    /// when no agent is at work any more.
+    /// Rewrites the log on the ref as it was recorded if another program changed it since. Called at the end, when no agent
+    /// is running.
     pub fn settle(&self) -> Result<()> {
         let mut state = self.state();
         let Some((message, seconds)) = state.newest.clone() else { return Ok(()) };
@@ -100,7 +100,7 @@ impl Record {
         for _ in 0..TRIES {
             state.patience.outlast_gc(self.mover.common_dir(), state.is_pruned);
             let is_there = union::tip(&state.repo, &self.name).is_ok_and(|tip| tip.map(Expect::Is) == Some(state.at));
-            // A gc beside a flush may have pruned of it what no ref named yet.
+            // A gc during a flush may have pruned objects of it that no ref named yet.
             let is_whole = !was_packed || state.parent_is_whole()?;
             if is_there && is_whole {
                 break;
@@ -109,7 +109,7 @@ impl Record {
             if !is_there {
                 state.look_again(&self.mover, &self.name)?;
             }
-            // What a person noted stays as it is, on top.
+            // Notes that a person added on top stay.
             let newest = state.parent.and_then(|tip| union::commit(&state.repo, tip));
             let is_noted = newest.is_some_and(|tip| tip.snapshot.is_none());
             if is_whole && state.tampering.len() == reported && is_noted {
@@ -117,26 +117,26 @@ impl Record {
             }
             let tree = state.repo.write_object(&state.root).context("cannot write the run's log")?.detach();
             let commit = self.commit(&state, tree, message.clone(), seconds)?;
-            // Looked at once more where it is there, since a gc may have taken some of it meanwhile.
+            // Checked once more if it is there, since a gc may have removed objects meanwhile.
             let _ = self.move_ref(&mut state, commit)?;
         }
         let Expect::Is(tip) = state.at else { return Ok(()) };
         state.keeper.as_mut().map_or(Ok(()), |keeper| keeper.close(tip))
     }
 
-    /// Adds to what other programs did.
+    /// Adds a message on a change by other programs.
     pub fn report(&self, remark: String) {
         self.state().tampering.push(remark);
     }
 
-    /// What other programs did to the log since the last call, in words.
+    /// Takes the messages on changes that other programs made to the log since the last call.
     pub fn tampering(&self) -> Vec<String> {
         std::mem::take(&mut self.state().tampering)
     }
 }
 
 impl State {
-    /// Goes on with a run that was driven in this clone: whether lines from elsewhere were taken over.
+    /// Continues a run that was driven in this clone. Reports whether lines from elsewhere were taken over.
     fn go_on(
         &mut self,
         run: &RunId,
@@ -183,7 +183,7 @@ impl State {
         Ok(found.lost > 0 || !foreign.is_empty())
     }
 
-    /// Takes over all of a log that was never driven in this clone.
+    /// Takes over the whole log of a run that was never driven in this clone.
     fn seal_all(&mut self, seals: Seals, tip: Option<ObjectId>) -> Result<()> {
         let root = Log { tip: self.page, base: self.page, root: self.root.clone(), mended: BTreeMap::default() };
         let mut lines = verify::lines(&self.repo, &seals, &root)?.events;
@@ -199,10 +199,10 @@ impl State {
         Ok(())
     }
 
-    /// Whether the commit to go on from can be read with all before it. If not it is the newest that can, with all that was
-    /// recorded on it again.
+    /// Reports whether the parent of the next commit can be read with all its history. If not, the parent becomes the newest
+    /// commit that can, and all recorded lines are restored on top of it.
     pub(super) fn parent_is_whole(&mut self) -> Result<bool> {
-        // Objects that were pruned must not be taken for those that are there.
+        // Pruned objects must not be taken for existing ones.
         let again = gix::open_opts(self.repo.git_dir(), self.repo.open_options().clone());
         self.repo = read::as_written(&again.context("cannot open the repository again")?);
         let mut broken = None;
@@ -210,14 +210,14 @@ impl State {
         let mut seen = HashSet::new();
         while let Some(id) = next.filter(|id| seen.insert(*id)) {
             let before = union::commit(&self.repo, id).and_then(|commit| commit.parents.first().copied());
-            if own::whole(&self.repo, id).is_none() {
+            if own::read_whole(&self.repo, id).is_none() {
                 broken = Some(before);
             }
             next = before;
         }
         let Some(parent) = broken else { return Ok(true) };
         self.parent = parent;
-        let root = parent.and_then(|parent| own::whole(&self.repo, parent));
+        let root = parent.and_then(|parent| own::read_whole(&self.repo, parent));
         self.root = root.unwrap_or_else(|| Tree { entries: Vec::new() });
         self.text = None;
         let (_, written) = self.own.restore(&self.repo, &mut self.root)?;
@@ -225,7 +225,7 @@ impl State {
         Ok(false)
     }
 
-    /// Goes on from the log as it is now, another hand having moved the ref, with all that was recorded on it.
+    /// Continues from the current log after another program moved the ref, and restores all recorded lines in it.
     pub(super) fn look_again(&mut self, mover: &RefMover, name: &str) -> Result<()> {
         match union::load(&self.repo, name) {
             Ok(Some(log)) => self.take_in(log)?,
@@ -249,7 +249,7 @@ impl State {
             let events = count(restored, "recorded event");
             self.tampering.push(format!("{events} had been taken off the run's log: put back"));
         }
-        let foreign = self.own.foreign(&self.repo, &self.root)?;
+        let foreign = self.own.count_foreign(&self.repo, &self.root)?;
         if foreign > self.foreign {
             let events = count(foreign - self.foreign, "event");
             self.tampering

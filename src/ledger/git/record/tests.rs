@@ -1,4 +1,4 @@
-//! The record against real git: what other hands do to the ref, page by page.
+//! The record in a real git repository while other programs change its ref.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -24,7 +24,7 @@ fn what_is_appended_is_read_back_and_plain_git_reads_it_too() {
         let run = run_id("goal");
         assert_eq!(read::events(&fixture.repo(), &run).unwrap(), None);
         assert_eq!(noted(&fixture.repo(), None, &run).unwrap(), None);
-        let identity = Identity { name: "Bo <b>\n".into(), email: "b@example.com".into() };
+        let identity = Author { name: "Bo <b>\n".into(), email: "b@example.com".into() };
         let record = fixture.record(&run).by(identity);
         append(&record, 1..=3);
         append(&record, 4..=4);
@@ -61,7 +61,7 @@ fn pages_turn_with_checkpoints_and_close_when_full() {
             record.turn_page(fixture.commit("checkpoint"));
         }
         if flush == 40 {
-            // A driver that goes on where the newest page is closed already.
+            // A driver that continues after the newest page was closed.
             record = fixture.reopened(&run);
         }
         append(&record, flush * 50 + 1..=flush * 50 + 50);
@@ -92,7 +92,7 @@ fn writers_from_outside_lose_nothing_and_neither_do_we() {
                     let words = format!("person {person} says {number}");
                     let mut git =
                         fixture.command(&fixture.path(), ["notes", &notes_ref(run), "append", "-m", &words, "HEAD"]);
-                    // Git gives up where others hold the lock for too long; then the words were never there.
+                    // Git gives up if others hold the lock for too long; the message was then never written.
                     while !git.stderr(Stdio::null()).status().unwrap().success() {}
                 }
             });
@@ -116,7 +116,8 @@ fn writers_from_outside_lose_nothing_and_neither_do_we() {
     fixture.git(["fsck", "--strict"]);
 }
 
-/// What `git notes edit` does when its editor closes: the tree of then on the tip of now, whatever the ref is.
+/// Does what `git notes edit` does when its editor closes: writes the tree that it read onto the current tip, without a
+/// check.
 fn close_editor(fixture: &Fixture, run: &RunId, opened_at: &str, words: &str) {
     let name = format!("{LOCAL}{run}");
     let now = fixture.git(["rev-parse", &name]);
@@ -144,14 +145,14 @@ fn an_editor_left_open_takes_nothing_with_it() {
     assert_eq!(now.lines().count(), 7, "the tip lacks events: {now}");
     assert_eq!(read_back(&fixture, &run), events(1..=25));
     assert_eq!(noted(&fixture.repo(), None, &run).unwrap().unwrap().snapshot, snapshot(25));
-    // A clone gets the history, and no reflog: ancestry suffices there.
+    // A clone gets the history but no reflog; ancestry suffices there.
     let clone = fixture.path().with_file_name("clone");
     fixture.git(["clone", "-q", ".", clone.to_str().unwrap()]);
     fixture.git_in(&clone, ["fetch", "-q", "origin", &format!("{name}:refs/notes/agentloop-remote/o/r/{run}")]);
     let there = fixture::open(&clone);
     assert_eq!(read::events(&there, &run).unwrap().unwrap(), events(1..=25));
     assert_eq!(noted(&there, None, &run).unwrap().unwrap().remote.as_deref(), Some("o/r"));
-    // The next driver puts it back.
+    // The next driver restores it.
     append(&fixture.reopened(&run), 26..=26);
     let now = fixture.git(["notes", &notes_ref(&run), "show", "HEAD"]);
     let found: Vec<&str> = now.lines().filter(|line| line.starts_with('{')).collect();
@@ -168,13 +169,13 @@ fn an_update_that_overwrote_ours_is_healed_from_the_reflog() {
     append(&record, 1..=2);
     let old = fixture.git(["rev-parse", &name]);
     append(&record, 3..=4);
-    // Not even in its history any more, as after `git fetch origin +refs/notes/*:refs/notes/*`.
+    // No longer in its history either, as after `git fetch origin +refs/notes/*:refs/notes/*`.
     fixture.git(["update-ref", "-m", "fetch: forced-update", &name, old.trim()]);
     assert_eq!(read_back(&fixture, &run), events(1..=4));
     append(&fixture.reopened(&run), 5..=5);
     fixture.git(["reflog", "expire", "--expire=now", "--all"]);
     assert_eq!(read_back(&fixture, &run), events(1..=5));
-    // A deleted ref comes back whole from a driver that lives.
+    // A driver that lives restores a deleted ref completely.
     let record = fixture.reopened(&run);
     append(&record, 6..=6);
     fixture.git(["update-ref", "-d", &name]);
@@ -290,7 +291,7 @@ fn what_must_last_is_synced() {
     assert!("sometimes".parse::<Durability>().is_err());
 }
 
-/// The place in which [`a_writer_to_be_killed`] writes; without it that test is nothing.
+/// Folder in which [`a_writer_to_be_killed`] writes; without it that test does nothing.
 const WRITER: &str = "AGENTLOOP_TEST_WRITER";
 
 #[test]
@@ -334,7 +335,7 @@ fn a_writer_that_is_killed_loses_nothing_and_leaves_no_lock() {
             let found = std::process::Command::new("find").arg(fixture.git_dir()).args(["-name", "*.lock"]).output();
             String::from_utf8(found.unwrap().stdout).unwrap()
         };
-        // The one that holds them reads end-of-file, and lets go.
+        // The child that holds them reads end-of-file and releases them.
         let waited = std::time::Instant::now();
         while !locks().is_empty() && waited.elapsed().as_secs() < 5 {}
         assert_eq!(locks(), "");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Worktree;
 use crate::error::{Context as _, Error, Result};
-use crate::ledger::git::folder::{is_folder, take_away};
+use crate::ledger::git::folder::{is_folder, remove_any};
 use crate::ledger::git::stale::COMMON_DIR;
 use crate::run::goal::RunId;
 
@@ -37,13 +37,13 @@ impl Worktree {
         let failed = || format!("'{}' cannot be mended", self.admin.display());
         for entry in std::fs::read_dir(&self.admin).context(failed())?.flatten() {
             if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "lock") {
-                take_away(&entry.path()).context(failed())?;
+                remove_any(&entry.path()).context(failed())?;
             }
         }
         for name in ["index", "HEAD", "logs/HEAD", "commondir"] {
             let path = self.admin.join(name);
             if path.symlink_metadata().is_ok_and(|about| !about.is_file()) {
-                take_away(&path).context(failed())?;
+                remove_any(&path).context(failed())?;
             }
         }
         let holds = |name: &str| std::fs::read_to_string(self.admin.join(name)).unwrap_or_default();

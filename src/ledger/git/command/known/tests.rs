@@ -1,4 +1,4 @@
-//! Whatever the installed git knows is classified: set or removed by us, or harmless, with the reason.
+//! Classifies all that the installed git knows: set or removed by us, or harmless with a reason.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{ENVIRONMENT, KEPT, KEPT_FOR_REMOTES, SETTINGS, is_kept, matches};
 
-/// Variables that do not reach a git of ours, and what they would do there.
+/// Variables that no git process of ours sees, and their effect if it did.
 const REMOVED: [(&str, &[&str]); 8] = [
     (
         "have git work elsewhere",
@@ -112,7 +112,7 @@ const REMOVED: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Settings that stay the user's, and why.
+/// Settings that remain the user's, and the reason.
 const HARMLESS: [(&str, &[&str]); 10] = [
     (
         "for verbs, servers and tools that are not run by us",
@@ -342,7 +342,7 @@ fn ask(git: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The names that begin with `GIT_` in git's programs and, where they are installed, its manual pages.
+/// Lists the names that begin with `GIT_` in git's programs and, if installed, its manual pages.
 fn variables() -> BTreeSet<String> {
     let programs = PathBuf::from(ask(&["--exec-path"]).trim());
     let mut found = BTreeSet::new();
@@ -364,7 +364,7 @@ fn every_variable_of_git_is_classified() {
     let mut unknown = Vec::new();
     for name in variables() {
         let is_removed = REMOVED.iter().flat_map(|(_, names)| *names).any(|pattern| matches(pattern, &name));
-        // One that `*` covers, and that a longer pattern excepts, is kept.
+        // Kept: a name that `*` covers and that a longer pattern excepts.
         if !is_kept(&name) && !is_removed {
             unknown.push(name);
         }
@@ -392,7 +392,7 @@ fn every_setting_of_git_is_classified() {
     assert!(known.len() > 500, "git does not list its settings as this test expects");
     let mut unknown = Vec::new();
     for name in &known {
-        // A name that ends with a star has more below it; one that ends with a dot, each of which is listed too.
+        // A name that ends with a star has names below it; one that ends with a dot has each of them listed too.
         let name = name.trim_end_matches('*');
         if name == "diff." || name == "merge." {
             continue;
@@ -412,7 +412,7 @@ fn every_setting_of_git_is_classified() {
 
 #[test]
 fn every_setting_of_ours_is_one_of_gits() {
-    // Newer than the oldest git that is supported, or not on git's list.
+    // Newer than the oldest supported git, or not on git's list.
     let not_listed = ["hook.", "init.", "clone.", "trailer.", "core.commentString", "commit.gpgSign"];
     let known = ask(&["help", "--config-for-completion"]).to_ascii_lowercase();
     for (name, _, reason) in SETTINGS {
