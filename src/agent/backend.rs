@@ -1,4 +1,4 @@
-//! What a backend is: it takes a [`Request`] and gives a [`Response`].
+//! The seam to backends: each takes a [`Request`] and gives a [`Response`].
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -18,24 +18,24 @@ pub trait Agent: Send + Sync {
     /// A failure is a value of the work, not an error of ours: the loop retries, waits or stops by its kind.
     fn run<'a>(&'a self, request: &'a Request) -> Reply<'a>;
 
-    /// Whether a call in this role can change no file, by how it is made: nobody then has to look whether it did.
+    /// Reports whether a call in this role cannot change a file, so that no look at the files is needed after it.
     fn only_reads(&self, _role: Role) -> bool {
         false
     }
 
-    /// Whether it works on files: one that only answers needs no worktree of its own.
+    /// Reports whether it works on files: a backend that only answers needs no worktree of its own.
     fn edits_files(&self) -> bool {
         true
     }
 }
 
-/// What [`Agent::run`] returns: make it with `Box::pin(async move { … })`.
+/// Future that [`Agent::run`] returns, made with `Box::pin(async move { … })`.
 pub type Reply<'a> = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send + 'a>>;
 
 /// One call of an agent.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// What the agent is asked to be.
+    /// Role of the agent in this call.
     pub role: Role,
     /// The role's instructions.
     pub system: String,
@@ -45,7 +45,7 @@ pub struct Request {
     pub model: Option<String>,
     /// The directory to work in.
     pub cwd: PathBuf,
-    /// What the agent may do without being asked.
+    /// Permissions of the agent, without further questions.
     pub permissions: Permissions,
     /// How long the call may take; `None` = as long as it takes.
     pub timeout: Option<Duration>,
@@ -64,7 +64,7 @@ pub struct Request {
     pub subgoal: Option<String>,
     /// The attempt, from 1.
     pub attempt: u32,
-    /// Where everything that the agent prints is streamed to, line by line and without its secrets.
+    /// Receives everything that the agent prints, line by line and without its secrets.
     pub transcript: Option<Transcript>,
     /// Cancelled when the call must stop.
     pub cancel: CancellationToken,
@@ -75,7 +75,7 @@ pub struct Request {
 pub struct Response {
     /// The final text.
     pub text: String,
-    /// What it used.
+    /// Usage of the call.
     pub usage: Usage,
     /// The agent's own session id, where it has one.
     pub session_id: Option<String>,

@@ -90,8 +90,7 @@ impl Agent for Claude {
     }
 }
 
-/// What its output says: nothing where there is no result in it. What goes before the result, such as a banner or
-/// other messages, does not matter.
+/// Reads its output: nothing without a result. Output before the result, such as a banner or other messages, is skipped.
 fn parse(stdout: &str) -> Option<Result<Response, Failure>> {
     let messages: Vec<Value> = match serde_json::from_str(stdout.trim()) {
         Ok(Value::Array(messages)) => messages, // so with `"verbose": true` in its settings
@@ -157,7 +156,8 @@ fn advise(mut failure: Failure) -> Failure {
     failure
 }
 
-/// What it used by the end of `stdout`, which may end before its result: every message tells it once for each of its blocks.
+/// Reads the usage up to the end of `stdout`, which may end before its result: every message repeats its usage for each of
+/// its blocks.
 fn spent(stdout: &str) -> Usage {
     let messages = stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
     let answers =

@@ -12,14 +12,14 @@ use crate::run::work::{Failure, FailureKind};
 
 /// A command with placeholders.
 ///
-/// | placeholder | stands for |
+/// | placeholder | value |
 /// | --- | --- |
 /// | `{prompt}` | the task |
 /// | `{system}` | the role's text |
 /// | `{combined}` | the role's text, a blank line, the task |
 /// | `{model}` | the model; where none was chosen, its word is left out and so is a bare option before it |
 ///
-/// Where neither `{prompt}` nor `{combined}` is named, the combined text is its standard input. Its answer is what it
+/// If it names neither `{prompt}` nor `{combined}`, the combined text is its standard input. Its answer is what it
 /// writes to standard output; any exit status but 0 is a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -27,7 +27,7 @@ pub struct Command {
 }
 
 impl Command {
-    /// The command that `template` stands for.
+    /// Builds the command of `template`.
     ///
     /// # Errors
     /// A template that is empty, or has a quote that is not closed.

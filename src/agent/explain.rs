@@ -1,4 +1,4 @@
-//! What a failed call means, from the status of its service and from its words.
+//! The meaning of a failed call, from the status of its service and from its words.
 
 use std::time::SystemTime;
 
@@ -8,8 +8,8 @@ use super::reset;
 use crate::run::event::{Timestamp, clip};
 use crate::run::work::{Failure, FailureKind};
 
-/// How much of what an agent said goes into a failure, in bytes.
-pub(super) const SAID: usize = 2 << 10;
+/// Longest excerpt of an agent's output in a failure, in bytes.
+pub(super) const EXCERPT: usize = 2 << 10;
 
 /// Words that tell how a call failed, most telling first; all of a row's must occur. They were seen in the answers of
 /// the agents under `tests/captures`, or are those of the errors of Node.js that they pass on (`errno(3)` names).
@@ -71,7 +71,7 @@ const WORDS: [(FailureKind, &[&str]); 49] = [
     (FailureKind::Network, &["empty or malformed response"]),
 ];
 
-/// How a call failed whose service answered with this HTTP status, and whose agent said `words`.
+/// Returns the kind of failure of a call whose service answered with this HTTP status, and whose agent printed `words`.
 ///
 /// 529 is what Anthropic's API says when it is overloaded (its documentation, "Errors"); the rest is RFC 9110.
 pub(super) fn kind(status: Option<u64>, words: &str) -> FailureKind {
@@ -89,10 +89,10 @@ pub(super) fn kind(status: Option<u64>, words: &str) -> FailureKind {
     }
 }
 
-/// The failure of a call whose service answered with this HTTP status, and whose agent said `words`.
+/// Returns the failure of a call whose service answered with this HTTP status, and whose agent printed `words`.
 pub(super) fn failure(status: Option<u64>, words: &str) -> Failure {
     let kind = kind(status, words);
-    let mut failure = Failure::new(kind, clip(words.trim(), SAID));
+    let mut failure = Failure::new(kind, clip(words.trim(), EXCERPT));
     failure.reset_at = reset(kind, words);
     failure
 }

@@ -14,12 +14,12 @@ const REVIEW_KEYS: [&str; 3] = ["gates_passed", "goal_complete", "issues"];
 const DEEPEST: usize = 127;
 /// How many times its own length a text may cost to search, whatever is in it.
 const PASSES: usize = 32;
-/// What a search may cost however short the text is, in bytes.
+/// Least budget of a search, however short the text is, in bytes.
 const LEAST_BUDGET: usize = 1 << 20;
 /// How many times less a lenient search may cost: it is slower, and one that is needed finds its answer early.
 const LENIENT: usize = 8;
 
-/// What is looked for.
+/// The kind of value to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// An array of strings or objects; an object that holds a plan counts too, as it is.
@@ -217,7 +217,7 @@ fn leniently(text: &str) -> (usize, Option<Value>) {
     (text.len(), None)
 }
 
-/// Whether what follows a quote says that the string ends with it.
+/// Reports whether the text after a quote shows that the string ends with it.
 fn closes(rest: &str) -> bool {
     rest.trim_start().chars().next().is_none_or(|next| matches!(next, ',' | ':' | ']' | '}'))
 }

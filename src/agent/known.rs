@@ -26,26 +26,26 @@ pub(super) struct Known {
     /// Words after its program that exit with 1 where the sandbox of its permission `edit` cannot start.
     pub(super) sandbox: Option<&'static [&'static str]>,
     pub(super) can: Can,
-    /// Where it does not do what a permission says.
+    /// How it departs from a permission.
     pub(super) note: &'static str,
 }
 
 /// The model APIs by their names.
 pub(super) const APIS: [(&str, Dialect); 2] = [("claude_api", Dialect::Anthropic), ("openai_api", Dialect::OpenAi)];
 
-/// What a model behind an API can do in our loop around it.
+/// Abilities of a model behind an API, in our loop around it.
 pub(super) const API_CAN: Can = Can { resume: false, cost: false, ..ALL };
 
 /// How one finds out, without a word to a model, whether somebody has logged in.
 pub(super) enum Login {
     /// These words after its program: exit status 0 is yes.
     Asked(&'static [&'static str]),
-    /// What a login leaves behind: one of these variables, or one of these files below HOME. It may know other ways, so
-    /// without any of them one cannot tell.
+    /// Traces of a login: one of these variables, or one of these files below HOME. There may be other ways to log in, so
+    /// their absence proves nothing.
     Traces { variables: &'static [&'static str], files: &'static [&'static str] },
 }
 
-/// What an agent can do for a run.
+/// Abilities of an agent that matter to a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // each is an ability of its own
 pub struct Can {

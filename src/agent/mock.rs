@@ -1,6 +1,6 @@
 //! The agent that is not one: it shows the loop without a model, and lets tests script what an agent does.
 //!
-//! What it does follows from the request alone: no clock, no chance, no network.
+//! Its answer depends on the request alone: no clock, no chance, no network.
 
 use std::io::Write as _;
 use std::path::{Component, Path, PathBuf};

@@ -1,14 +1,14 @@
-//! What the agents that print JSON lines, or plain text, say: their answers under `tests/captures` are the reference.
+//! Reads the output of agents that print JSON lines, or plain text. The captures under `tests/captures` are the reference.
 
 use serde_json::Value;
 
 use super::Response;
-use super::explain::{SAID, failure};
+use super::explain::{EXCERPT, failure};
 use crate::process::Source;
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage};
 
-/// What Gemini CLI exits with, and puts in its error, where it has no login (its documentation, "Exit codes").
+/// Exit code of Gemini CLI without a login, also in its error (its documentation, "Exit codes").
 const GEMINI_NO_AUTH: u64 = 41;
 
 /// Reads an agent's stdout and stderr: nothing where there is neither an answer nor an error in them.
@@ -152,7 +152,7 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
         let words = error["error"]["message"].as_str().unwrap_or("it failed");
         let code = error["error"]["code"].as_u64();
         if code == Some(GEMINI_NO_AUTH) {
-            return Some(Err(Failure::new(FailureKind::NotLoggedIn, clip(words, SAID))));
+            return Some(Err(Failure::new(FailureKind::NotLoggedIn, clip(words, EXCERPT))));
         }
         return Some(Err(failure(code.filter(|code| *code >= 400), words)));
     };
@@ -166,7 +166,7 @@ pub(super) fn gemini(stdout: &str, stderr: &str) -> Option<Result<Response, Fail
     }))
 }
 
-/// What Gemini prints to stdout: one JSON object, behind whatever else it says.
+/// Finds Gemini's answer on stdout: one JSON object, after whatever else it prints.
 fn gemini_answer(stdout: &str) -> Option<Value> {
     stdout.find('{').and_then(|at| serde_json::from_str(&stdout[at..]).ok())
 }
@@ -237,7 +237,7 @@ pub(super) fn aider_spent(stdout: &str) -> Usage {
     usage
 }
 
-/// An error is a line of its own: what is said of one, or done about it in code, is not.
+/// An error is a line of its own; prose or code about an error is not.
 fn is_aider_error(line: &str) -> bool {
     line.starts_with("litellm.") && line.split([' ', ':']).next().is_some_and(|name| name.ends_with("Error"))
 }

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-/// Where `path` really is, which must be in `root`, a path without links: neither `..` nor a link leads out of it. git's
-/// own files are not a model's.
+/// Resolves `path`, which must be in `root`, a path without links: neither `..` nor a link leads out of it. A model has
+/// no access to git's own files.
 ///
 /// # Errors
 /// Why it is refused, in words for the model.

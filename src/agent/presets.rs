@@ -19,15 +19,15 @@ pub struct Preset {
     pub program: &'static str,
     /// How one logs in to it.
     pub log_in: &'static str,
-    /// What every call has, before what depends on the request.
+    /// Arguments of every call, before those that depend on the request.
     arguments: &'static [&'static str],
-    /// What a permission adds.
+    /// Arguments that a permission adds.
     permissions: fn(Permissions) -> &'static [&'static str],
     /// The option that names a model.
     model: &'static str,
-    /// What every call ends with.
+    /// Arguments that every call ends with.
     last: &'static [&'static str],
-    /// The place it has for the role's text; without one it stands before the task.
+    /// How it takes the role's text; without such a way the text precedes the task.
     system: System,
     env: &'static [(&'static str, &'static str)],
     parse: Parse,
@@ -67,7 +67,7 @@ pub static CODEX: Preset = Preset {
 pub static OPENCODE: Preset = Preset {
     program: "opencode",
     log_in: "run 'opencode auth login'",
-    // Its retries are told in its log alone.
+    // Its log alone shows its retries.
     arguments: &["run", "--format", "json", "--title", "agentloop", "--print-logs", "--log-level", "ERROR"],
     // The rest is in its configuration.
     permissions: |permissions| match permissions {
@@ -143,7 +143,7 @@ pub static AIDER: Preset = Preset {
         "--map-tokens",
         "0",
     ],
-    // Without the first it waits for answers that nobody gives; commands are what it would only suggest.
+    // Without the first option it waits for answers; without the second it only suggests commands.
     permissions: |permissions| match permissions {
         Permissions::Ask => &["--dry-run", "--yes-always", "--no-suggest-shell-commands"],
         Permissions::Edit => &["--yes-always", "--no-suggest-shell-commands"],

@@ -39,7 +39,7 @@ fn answers_are_read() {
     assert_eq!(read(&AIDER, "plain_cost_known_model").unwrap().unwrap().usage.cost_usd, Some(0.0069));
 }
 
-/// What a capture is to be read as.
+/// The expected reading of a capture.
 enum Read {
     /// An answer with this in it, tokens read and written.
     Answer(&'static str, u64, u64),

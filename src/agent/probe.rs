@@ -1,4 +1,4 @@
-//! What stands ready: an agent's version and login, found out without a word to a model.
+//! An agent's version and login, found out without a call of a model.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,37 +13,37 @@ use crate::error::{Error, Result};
 use crate::process::{self, Finished, Spec, Status};
 use crate::run::goal::Permissions;
 
-/// What one question to an agent's program may take.
+/// Timeout of one question to an agent's program.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// Bytes of an answer that are kept.
 const KEEP: usize = 8 << 10;
 /// How far above a program the package is looked for that it came in: `node_modules/@openai/codex/bin/codex.js`.
 const FAR: usize = 4;
 
-/// What only a call tells of an agent that speaks the Agent Client Protocol.
+/// Note about agents that speak the Agent Client Protocol: only a call shows more.
 const ACP_NOTE: &str = "a permission answers what it asks, and what it does unasked it does; sessions, usage and cost are recorded where it tells them";
 
 /// A backend, examined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Examined {
-    /// What is known without asking it.
+    /// Facts that are known without asking it.
     #[serde(flatten)]
     pub backend: BackendView,
-    /// Its version, where that can be told.
+    /// Its version, if it is known.
     pub version: Option<String>,
-    /// Whether somebody has logged in.
+    /// State of its login.
     pub login: LoggedIn,
-    /// What it can do for a run.
+    /// Its abilities.
     pub can: Can,
-    /// Where it does not do what a permission says.
+    /// How it departs from a permission.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// What to do before it can be used.
+    /// Advice on how to make it usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// Whether somebody has logged in.
+/// State of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoggedIn {
@@ -51,7 +51,7 @@ pub enum LoggedIn {
     Yes,
     /// No.
     No,
-    /// It cannot be told without a call.
+    /// Unknown without a call.
     Unknown,
 }
 
@@ -66,10 +66,10 @@ pub async fn examine(registry: &Registry) -> Vec<Examined> {
 }
 
 /// Refuses an agent that cannot work for a run with `permissions`, where its program can tell so without a call to a model:
-/// it is not logged in, or its sandbox cannot start. What cannot be told is left to the first call.
+/// it is not logged in, or its sandbox cannot start. Whatever remains unknown is left to the first call.
 ///
 /// # Errors
-/// What is missing, and how to get it.
+/// Fails with what is missing, and how to get it.
 pub async fn check(registry: &Registry, name: &str, permissions: Permissions) -> Result<()> {
     let Some((known, program)) = registry.known_program(name) else { return Ok(()) };
     let may_be_logged_out = matches!(known.login, Login::Asked(_)) && !works_without_login(known);
@@ -88,13 +88,13 @@ pub async fn check(registry: &Registry, name: &str, permissions: Permissions) ->
         .hint("'--permissions all' runs its commands without one; or choose another agent with '--backend'"))
 }
 
-/// Whether a key in the environment, or a provider of the user's own, stands in for a login.
+/// Reports whether a key in the environment, or a provider of the user's own, replaces a login.
 fn works_without_login(known: &Known) -> bool {
     let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     known.keys.iter().any(is_set) || (known.name == "codex" && codex_has_own_provider())
 }
 
-/// Whether codex's configuration names a provider of the user's own, which `codex login status` does not look at.
+/// Reports whether codex's configuration names a provider of the user's own, which `codex login status` ignores.
 fn codex_has_own_provider() -> bool {
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".codex"));
     let folder = std::env::var_os("CODEX_HOME").map(PathBuf::from).or_else(home);
@@ -128,7 +128,7 @@ fn api(backend: BackendView) -> Examined {
     Examined { version: None, login, can: API_CAN, note: None, hint, backend }
 }
 
-/// What can be said of one that is not there, or that is no agent of ours to ask.
+/// Describes a backend that is not installed, or that is no known agent.
 fn unasked(backend: BackendView, known: Option<&Known>) -> Examined {
     let login = if backend.kind == "built-in" { LoggedIn::Yes } else { LoggedIn::Unknown };
     let missing = known.map(|known| format!("install it: {}", known.install));
@@ -189,7 +189,7 @@ async fn login(program: &Path, known: &Known) -> LoggedIn {
     }
 }
 
-/// Whether a program that failed answered what it was asked: a limit or a network that is down tells nothing of a login.
+/// Reports whether a program that failed answered the question: a limit or a broken network tells nothing about a login.
 fn is_answer(finished: &Finished) -> bool {
     let words = finished.stdout.text() + &finished.stderr.text();
     !explain::kind(None, &words).is_transient()

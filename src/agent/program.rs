@@ -1,4 +1,4 @@
-//! What all agents that are programs have in common: one call is one process, started and judged alike.
+//! The common part of all agents that are programs: one call is one process.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use crate::run::work::{Failure, FailureKind, Usage};
 
 /// Bytes of each output stream that are kept in memory: the transcript holds more.
 const KEEP: usize = 4 << 20;
-/// How much of what a failed program said last goes into its failure, in bytes.
+/// Longest excerpt of a failed program's last output in its failure, in bytes.
 const LAST_WORDS: usize = 2 << 10;
 /// The longest line in which an agent's own retries are looked for, in bytes.
 const LONGEST_LINE: usize = 256 << 10;
@@ -20,8 +20,7 @@ const OWN_RETRIES: u32 = 2;
 /// How often after it was refused: it may have renewed its login meanwhile.
 const OWN_RETRIES_REFUSED: u32 = 1;
 
-/// What a line of an agent's output says of a request that failed and that it makes again by itself: `None` where it
-/// says nothing of the kind.
+/// Recognises a line of an agent's output about a request that failed and that the agent makes again by itself.
 pub(super) type Retries = fn(Source, &str) -> Option<Failure>;
 
 /// An agent that announces no retries, or makes none.
@@ -29,7 +28,7 @@ pub(super) fn announces_none(_: Source, _: &str) -> Option<Failure> {
     None
 }
 
-/// What an agent's stdout tells of what was used so far, whether or not it came to its end.
+/// Reads the usage so far from an agent's stdout, which may be cut short.
 pub(super) type Spent = fn(&str) -> Usage;
 
 /// An agent that tells nothing of what it used before its end, or never does.
@@ -102,13 +101,13 @@ struct Listener {
     stop: CancellationToken,
     /// The unfinished lines of stdout and stderr.
     lines: [Vec<u8>; 2],
-    told: u32,
+    reported: u32,
     failure: Option<Failure>,
 }
 
 impl Listener {
     fn new(retries: Retries, stop: CancellationToken) -> Self {
-        Self { retries, stop, lines: [Vec::new(), Vec::new()], told: 0, failure: None }
+        Self { retries, stop, lines: [Vec::new(), Vec::new()], reported: 0, failure: None }
     }
 
     fn hear(&mut self, source: Source, bytes: &[u8]) {
@@ -131,7 +130,7 @@ impl Listener {
         if failure.kind == FailureKind::Crashed {
             failure.kind = FailureKind::Overloaded; // the agent holds it for something that passes
         }
-        self.told += 1;
+        self.reported += 1;
         self.failure = Some(failure);
         if self.enough() {
             self.stop.cancel();
@@ -145,7 +144,7 @@ impl Listener {
             Some(failure) if failure.kind.is_permanent() => OWN_RETRIES_REFUSED,
             Some(_) => OWN_RETRIES,
         };
-        self.told > patience
+        self.reported > patience
     }
 }
 
@@ -169,8 +168,8 @@ pub(super) fn crash(program: &str, finished: &Finished) -> Failure {
     Failure::new(FailureKind::Crashed, with_words(ended, &last_words(finished)))
 }
 
-/// What a call that ended by itself came to, whose output was read as `read`: nothing where there is neither an answer
-/// nor an error in it.
+/// Judges a call that ended by itself and whose output was read as `read`: nothing if it holds neither an answer nor an
+/// error.
 ///
 /// An answer counts only where the program then exited with 0. Where it did not, its answer is no explanation: it may be
 /// about logins and limits.
@@ -213,7 +212,7 @@ pub(super) fn how_it_ended(program: &str, status: Status) -> String {
     }
 }
 
-/// What happened, and what the program said of it, where it said anything.
+/// Joins a failure and the program's own words about it, if it printed any.
 pub(super) fn with_words(happened: String, words: &str) -> String {
     if words.is_empty() { happened } else { format!("{happened}: {words}") }
 }

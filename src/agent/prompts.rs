@@ -1,6 +1,6 @@
-//! What the agents are told: a system text a role, and the prompt of each call.
+//! The texts for agents: a system text for each role, and the prompt of each call.
 //!
-//! What users and agents wrote stands between tags and is clipped: it is data, and no amount of it crowds out the task.
+//! Text by users and agents is put between tags and clipped: it is data, and no amount of it crowds out the task.
 
 mod brief;
 mod integrate;
@@ -21,7 +21,7 @@ use crate::run::work::{Subgoal, Verification, one_line};
 /// Longest replacement of a role's text, in bytes. Agents take it as one argument, and Linux ends those at 128 KiB
 /// (`MAX_ARG_STRLEN`, execve(2)).
 const LONGEST_SYSTEM: usize = 64 << 10;
-/// How much of another worker's subgoal a worker is told, in characters.
+/// Longest excerpt of another worker's subgoal in a worker's prompt, in characters.
 const SIBLING: usize = 200;
 
 /// The system texts, one a role.
@@ -142,11 +142,10 @@ pub fn decompose(brief: &Brief<'_>, max_subgoals: usize) -> String {
 pub struct Attempt<'a> {
     /// Its number, from 1.
     pub number: u32,
-    /// Whether there may be work of an earlier attempt or iteration.
+    /// True if the worktree may hold work of an earlier attempt or iteration.
     pub carry_on: bool,
     /// Why the last attempt failed.
     pub error: Option<&'a str>,
-    /// Whether the worker has a worktree of its own.
     pub isolated: bool,
     /// The commit with the work of an iteration before that was not merged.
     pub earlier: Option<&'a str>,
@@ -206,7 +205,7 @@ pub fn work(brief: &Brief<'_>, subgoal: &Subgoal, siblings: &[Subgoal], attempt:
 }
 
 /// Asks for a verdict on an iteration: what the workers reported, what was noticed while their work was merged, what the
-/// checks said, what changed since the last checkpoint.
+/// checks printed, what changed since the last checkpoint.
 #[must_use]
 pub fn review(
     brief: &Brief<'_>,

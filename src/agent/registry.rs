@@ -19,7 +19,7 @@ use crate::run::goal::{ACP, AgentChoice};
 
 /// The name of the backend that needs no model.
 const MOCK: &str = "mock";
-/// The name that stands for whichever fits.
+/// Name of the automatic choice.
 const AUTO: &str = "auto";
 /// Names of agents and services, and their backends.
 const MEANT: [(&str, &str); 5] = [
@@ -35,24 +35,24 @@ const MOCK_KEYS: [&str; 6] = ["questions", "plan", "edit", "acceptIteration", "d
 /// A backend as `git agentloop backends` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendView {
-    /// What `--backend` takes.
+    /// Value of `--backend`.
     pub name: String,
     /// `built-in`, `agent`, `api`, `command` or `acp`.
     pub kind: String,
-    /// Whether its program can be found.
+    /// True if its program was found.
     pub installed: bool,
-    /// Where; for an API, the address that was configured.
+    /// Path of the program; of an API, the configured address.
     pub path: Option<String>,
     /// How to get it where it is missing; for a command of the user's, the command.
     pub detail: String,
 }
 
-/// What there is to drive.
+/// The backends that can be driven.
 #[derive(Clone, Debug)]
 pub struct Registry {
     own: BTreeMap<String, Own>,
     mock: BTreeMap<String, Vec<String>>,
-    /// Where the model APIs are, where they are not where they usually are.
+    /// Configured base URLs of the model APIs, by backend.
     urls: BTreeMap<&'static str, String>,
     environment: Environment,
 }
@@ -96,7 +96,7 @@ fn acp(name: &str, command: &str) -> Result<Acp> {
     Acp::new(&key, command, &format!("git config {key} 'my-agent --acp'"))
 }
 
-/// What is looked at of the process's environment.
+/// The part of the process's environment that backends depend on.
 #[derive(Clone, Debug, Default)]
 struct Environment {
     path: OsString,
@@ -110,7 +110,7 @@ impl Environment {
         Self { path: std::env::var_os("PATH").unwrap_or_default(), markers }
     }
 
-    /// Where `program` is; nothing is run for it.
+    /// Finds the path of `program` without running anything.
     fn find(&self, program: &str) -> Option<PathBuf> {
         let executable =
             |path: &Path| path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0);
@@ -150,7 +150,7 @@ impl Registry {
     }
 
     /// Says why no call of `choice` can succeed from here: its program is not installed, or its service wants a model or
-    /// a key that nobody named. Nothing is run for it, so whether somebody has logged in is left to the first call.
+    /// a missing key. Nothing is run for it, so the state of the login is left to the first call.
     ///
     /// # Errors
     /// Where that is so.
@@ -174,8 +174,8 @@ impl Registry {
             .hint(format!("{install}, or choose another with '--backend'; 'git agentloop backends' lists them")))
     }
 
-    /// Whether `program` is on `PATH`. One that is named by its path is looked for from the worktree, which may not stand
-    /// yet.
+    /// Reports whether `program` is on `PATH`. A program that is named by a path is looked up from the worktree, which may
+    /// not exist yet.
     #[must_use]
     pub fn finds(&self, program: &str) -> bool {
         program.contains('/') || self.environment.find(program).is_some()
@@ -238,7 +238,7 @@ impl Registry {
         }
     }
 
-    /// Whether the backend of this name tells what its calls cost; a command of the user's cannot.
+    /// Reports whether the backend of this name reports the cost of its calls; a user's command cannot.
     #[must_use]
     pub fn tells_cost(&self, name: &str) -> bool {
         let known = KNOWN.iter().find(|known| known.name == name);

@@ -16,7 +16,7 @@ const LONGEST: usize = 16 << 10;
 /// Words and marks between the word that announces a moment and the moment.
 const FILLERS: usize = 8;
 /// How long ago a time of day may be, in seconds, and still mean today: the clocks of two machines differ, and an agent
-/// may repeat what it was told before. A later one means tomorrow.
+/// may repeat an older message. A later one means tomorrow.
 const GRACE: i64 = 600;
 
 /// The words that announce a moment.
@@ -91,7 +91,7 @@ enum Token<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Piece<'a> {
     token: Token<'a>,
-    /// Where it begins, in bytes.
+    /// Offset of its beginning, in bytes.
     start: usize,
 }
 
@@ -402,7 +402,7 @@ impl<'a> Reader<'a> {
         (name.contains('/') || name.len() == 3).then(|| TimeZone::get(name).ok()).flatten()
     }
 
-    /// Whether the machine's zone is abbreviated so, now or in the other half of the year.
+    /// Reports whether the machine's zone is abbreviated so, now or in the other half of the year.
     fn is_abbreviation_here(&self, name: &str) -> bool {
         let half_a_year = SignedDuration::from_hours(183 * 24);
         [Some(self.now), self.now.checked_add(half_a_year).ok()]

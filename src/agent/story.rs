@@ -1,13 +1,13 @@
-//! The transcript of a call that we hold ourselves: what the agent says and does, as it comes, for whoever follows it.
+//! The transcript of a call over a protocol: the agent's words and actions, as they come, for those who follow it.
 
 use crate::process::{Source, Spool, Transcript};
 
-/// What stood last in it.
+/// The last part that was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
     /// The agent's answer.
     Answer,
-    /// What it thinks.
+    /// The agent's thinking.
     Thought,
     /// Everything that is a line of its own.
     Line,
@@ -29,7 +29,7 @@ impl Story {
         }
     }
 
-    /// A piece of what is said or thought.
+    /// A piece of the agent's words or thoughts.
     pub(super) fn say(&mut self, voice: Voice, text: &str) {
         if text.is_empty() {
             return;
@@ -52,7 +52,7 @@ impl Story {
         self.voice = Voice::Line;
     }
 
-    /// What the agent prints beside the protocol, byte for byte.
+    /// Adds output of the agent beside the protocol, byte for byte.
     pub(super) fn note(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() && self.voice != Voice::Line {
             self.break_line();

@@ -31,7 +31,7 @@ impl Template {
         self.words.first().map_or("", String::as_str)
     }
 
-    /// Whether a word has this placeholder.
+    /// Reports whether a word has this placeholder.
     pub(super) fn names(&self, placeholder: &str) -> bool {
         self.words.iter().any(|word| word.contains(placeholder))
     }

@@ -1,4 +1,4 @@
-//! What the tests of the agents share.
+//! Helpers that the tests of the agents share.
 
 use super::*;
 use crate::run::goal::{Permissions, Role};

@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use self::turn::Answer;
 use super::lines::Text;
-use crate::agent::explain::{self, SAID};
+use crate::agent::explain::{self, EXCERPT};
 use crate::agent::program::{combined, end_of};
 use crate::agent::story::Story;
 use crate::agent::{Request, Response};
 use crate::run::event::clip;
 use crate::run::work::{Failure, FailureKind, Usage, one_line};
 
-/// What goes wrong with a command that speaks something else.
+/// Hint for a command that speaks another protocol.
 pub(super) const SPEAKS: &str = "see that the command speaks the Agent Client Protocol on its standard input and output: many agents want an option for it, such as 'gemini --acp' or 'opencode acp'";
 /// The version of the protocol that we speak.
 const VERSION: u64 = 1;
-/// The error of an agent that nobody has logged in to (the protocol's schema, `ErrorCode`).
+/// Error of an agent without a login (the protocol's schema, `ErrorCode`).
 const AUTH_REQUIRED: i64 = -32000;
 /// The error of a request that is not known (JSON-RPC 2.0, section 5.1).
 const METHOD_NOT_FOUND: i64 = -32601;
@@ -40,7 +40,7 @@ pub(super) enum Progress {
     Over,
 }
 
-/// What is waited for.
+/// The reply that the conversation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Initializing,
@@ -49,7 +49,7 @@ enum Stage {
     Working,
 }
 
-/// What is remembered of the use of a tool.
+/// The remembered part of a tool's use.
 #[derive(Default)]
 struct ToolCall {
     kind: String,
@@ -63,7 +63,7 @@ struct ToolCall {
 pub(super) struct Ended {
     pub(super) outcome: Option<Result<Response, Failure>>,
     pub(super) interrupted: Option<Failure>,
-    /// What it printed last that was no message.
+    /// Its last output that was not a message of the protocol.
     pub(super) noise: String,
     pub(super) progress: Progress,
 }
@@ -125,7 +125,7 @@ impl<'r> Conversation<'r> {
         }
     }
 
-    /// What is said first.
+    /// Returns the first messages to the agent.
     pub(super) fn begin(&mut self) -> Vec<Value> {
         let params = json!({
             "protocolVersion": VERSION,
@@ -135,12 +135,14 @@ impl<'r> Conversation<'r> {
         vec![self.ask(Stage::Initializing, "initialize", &params)]
     }
 
-    /// What is said to a line of the agent's.
+    /// Reads a line of the agent's and returns the replies to it.
     pub(super) fn hear(&mut self, line: Text<'_>) -> Vec<Value> {
         let text = match line {
             Text::Whole(bytes) => String::from_utf8_lossy(bytes),
-            // Nobody waits for an update, and the protocol's messages say early what they are.
-            Text::Long(head) if head[..head.len().min(SAID)].windows(16).any(|part| part == b"\"session/update\"") => {
+            // No reply depends on an update, and the protocol's messages name their kind early.
+            Text::Long(head)
+                if head[..head.len().min(EXCERPT)].windows(16).any(|part| part == b"\"session/update\"") =>
+            {
                 return Vec::new();
             }
             Text::Long(_) => {
@@ -152,7 +154,7 @@ impl<'r> Conversation<'r> {
             Ok(message @ Value::Object(_)) if message["method"].is_string() => self.asked(&message),
             Ok(message @ Value::Object(_)) if message.get("id").is_some() => self.answered(&message),
             Err(error) if text.contains("\"jsonrpc\"") => {
-                let message = format!("it sent a message that is no JSON: {error}: {}", clip(&text, SAID));
+                let message = format!("it sent a message that is no JSON: {error}: {}", clip(&text, EXCERPT));
                 self.fail(Failure::new(FailureKind::Protocol, message));
                 Vec::new()
             }
@@ -168,7 +170,7 @@ impl<'r> Conversation<'r> {
         }
     }
 
-    /// What it prints beside its messages.
+    /// Records output beside its messages.
     pub(super) fn overhear(&mut self, bytes: &[u8]) {
         self.story.note(bytes);
     }
@@ -178,7 +180,7 @@ impl<'r> Conversation<'r> {
         self.closed = true;
     }
 
-    /// The call must stop: what the agent is told, where there is a turn to cancel.
+    /// Returns the messages that cancel the turn, if one is under way.
     pub(super) fn interrupt(&mut self, failure: Failure) -> Vec<Value> {
         self.interrupted = Some(failure);
         match &self.session {
@@ -297,7 +299,7 @@ impl<'r> Conversation<'r> {
         self.ask(Stage::Working, "session/prompt", &params)
     }
 
-    /// What an error of the agent's means: its code may be the status of its service.
+    /// Explains an error of the agent's, whose code may be the status of its service.
     fn explained(&self, error: &Value) -> Failure {
         let code = error["code"].as_i64();
         let words = words(error);

@@ -35,7 +35,7 @@ use crate::run::work::{Failure, FailureKind};
 
 /// How long an agent may take until it has opened a session. Programs that are fetched first take a while.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long it has to end a turn that is cancelled before its processes are told to end.
+/// Time for an agent to end a cancelled turn before its processes are terminated.
 const CANCELLED: Duration = Duration::from_secs(2);
 /// How long it has to leave once its input has ended.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -52,7 +52,7 @@ pub struct Acp {
 }
 
 impl Acp {
-    /// The agent that `command` starts, which `place` names: words as for a shell, of which `{model}` stands for the model.
+    /// The agent that `command` starts, which `place` names: words as for a shell, in which `{model}` is the model.
     /// Without it the agent is asked for the model once it runs.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ fn stopped() -> Failure {
     Failure::new(FailureKind::Cancelled, "stopped")
 }
 
-/// Where the session is to be: an absolute path in UTF-8, as the protocol has it.
+/// Returns the session's directory as the protocol requires it: an absolute path in UTF-8.
 fn working_directory(cwd: &Path) -> Result<std::path::PathBuf, Failure> {
     let why = |why: &dyn std::fmt::Display| {
         Failure::new(FailureKind::Crashed, format!("'{}' cannot be worked in: {why}", cwd.display()))
@@ -230,7 +230,7 @@ impl Line<'_, '_> {
     }
 
     fn hang_up(&self) {
-        // One that reads nothing is told to end soon.
+        // An agent that reads nothing is terminated soon.
         _ = self.say.try_send(Vec::new());
     }
 }

@@ -1,4 +1,4 @@
-//! What an agent is told that asks before it does something.
+//! The replies to an agent that asks for permission.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use crate::agent::place;
 use crate::run::goal::Permissions;
 
 /// Kinds of tools that look at files or change them (the protocol's "Tool Calls", `ToolKind`). What is of another kind,
-/// or of none, runs, fetches, or cannot be told.
+/// or of none, runs, fetches, or is unknown.
 const ON_FILES: [&str; 6] = ["read", "search", "think", "edit", "delete", "move"];
 
-/// Whether a tool of this kind may do its work on these files.
+/// Reports whether a tool of this kind may work on these files.
 pub(super) fn permits(permissions: Permissions, kind: &str, root: &Path, paths: &[String]) -> bool {
     match permissions {
         Permissions::Ask => false,
@@ -21,7 +21,7 @@ pub(super) fn permits(permissions: Permissions, kind: &str, root: &Path, paths: 
 }
 
 /// The answer, from what there is to choose from: once rather than always, since an agent may remember for its user what
-/// is always to be so. Whether it permits, and what is said.
+/// is always to be so. Whether it permits, and the reply.
 pub(super) fn choose(permitted: bool, options: &Value) -> (bool, Value) {
     let options = options.as_array().map(Vec::as_slice).unwrap_or_default();
     let offered = |kind: &str| options.iter().find(|option| option["kind"] == kind).map(|option| &option["optionId"]);

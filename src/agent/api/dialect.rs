@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::turn::{Answer, Outcome, Task};
 use super::{anthropic, openai};
 
-/// What a service speaks.
+/// Protocol of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Anthropic Messages: <https://docs.anthropic.com/en/api/messages>.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::dialect::Dialect;
 use super::turn::Answer;
-use crate::agent::explain::{self, SAID};
+use crate::agent::explain::{self, EXCERPT};
 use crate::agent::reset;
 use crate::error::Error;
 use crate::run::event::{Timestamp, clip};
@@ -28,7 +28,7 @@ const LONGEST_PART: usize = 20;
 /// The longest line of a stream, and the longest answer, in bytes: nothing that is meant is longer.
 const LONGEST: usize = 16 << 20;
 
-/// Where a model answers.
+/// Address of a model's API, with the key for it.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     dialect: Dialect,
@@ -128,8 +128,8 @@ impl Endpoint {
     /// The failure of a request that got no answer, or whose answer broke off.
     fn broken(&self, error: &reqwest::Error) -> Failure {
         let causes = causes(error);
-        let words = clip(&format!("{} cannot be reached: {causes}", self.shown_url()), SAID);
-        // No second try mends a certificate that nobody vouches for, a bad address, or a port that speaks no TLS.
+        let words = clip(&format!("{} cannot be reached: {causes}", self.shown_url()), EXCERPT);
+        // A retry does not help with an untrusted certificate, a bad address, or a port without TLS.
         if causes.contains("certificate") {
             return Failure::new(FailureKind::Protocol, words).hint(
                 "see that the base URL is right; SSL_CERT_FILE names the certificates of an authority of your own",
@@ -162,7 +162,7 @@ impl Endpoint {
         let text = String::from_utf8_lossy(&body);
         let told: Value = serde_json::from_str(&text).unwrap_or_default();
         let words = told["error"]["message"].as_str().or(told["message"].as_str()).or(told["error"].as_str());
-        let said = words.map_or_else(|| clip(text.trim(), 200), |words| clip(words, SAID));
+        let said = words.map_or_else(|| clip(text.trim(), 200), |words| clip(words, EXCERPT));
         let message = format!("{url} answered {status}: {said}");
         let message = message.trim_end_matches(": ").to_owned();
         // A spent account answers as a limit does, and no waiting mends it.

@@ -107,7 +107,7 @@ impl Agent for Api {
 /// as far as that needs no call.
 ///
 /// # Errors
-/// Where no request could ever be made with them.
+/// Fails if no request could ever be made with them.
 pub(super) fn check(dialect: Dialect, configured: Option<(&str, &str)>) -> Result<()> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let address = configured.map(|(name, url)| (name, url.to_owned()));

@@ -1,4 +1,4 @@
-//! What a model may do in its worktree, and nowhere else: read, list, write, edit, run a command, finish.
+//! The tools of a model behind an API, which work in its worktree and nowhere else: read, list, write, edit, run a command, finish.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -15,9 +15,9 @@ use crate::run::goal::{Permissions, Role};
 use crate::run::text::count;
 use crate::run::work::{Failure, FailureKind};
 
-/// What one reading of a file gives at most, in bytes.
+/// Largest part of a file that one call of `read` returns, in bytes.
 const READ: usize = 64 << 10;
-/// What a file may hold that is written or edited, in bytes.
+/// Largest file that is written or edited, in bytes.
 const LARGEST: u64 = 4 << 20;
 /// Files that one listing names.
 const LISTED: usize = 500;
@@ -26,7 +26,7 @@ const OUTPUT: usize = 16 << 10;
 /// Seconds a command may take where the model names none, and the most that it may name.
 const COMMAND: (u64, u64) = (120, 1800);
 
-/// What becomes of a call.
+/// Outcome of a tool call.
 pub(super) enum Done {
     /// The work is over; this is the report.
     Finished(String),
@@ -52,7 +52,7 @@ impl<'a> Toolbox<'a> {
         Ok(Self { request, root, key })
     }
 
-    /// What the role and the permissions allow. Planners and reviewers only read.
+    /// Lists the tools that the role and the permissions allow. Planners and reviewers only read.
     pub(super) fn offered(&self) -> Vec<Tool> {
         let works = works(self.request.role);
         let edits = works && self.request.permissions != Permissions::Ask;
@@ -225,7 +225,7 @@ impl<'a> Toolbox<'a> {
     }
 }
 
-/// Whether the role is one that changes files.
+/// Reports whether the role changes files.
 pub(super) fn works(role: Role) -> bool {
     matches!(role, Role::Subagent | Role::Integrator)
 }

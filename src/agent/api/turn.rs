@@ -1,17 +1,17 @@
-//! What passes between the loop and a model in one turn, whatever the service speaks.
+//! One turn between the loop and a model, in terms that every service's dialect is translated from and to.
 
 use serde_json::Value;
 
 use crate::run::work::{Failure, Usage};
 
-/// What stays the same in all turns of a call.
+/// The part of a call that stays the same in all its turns.
 pub(super) struct Task<'a> {
     pub(super) model: &'a str,
     pub(super) system: &'a str,
     pub(super) tools: &'a [Tool],
 }
 
-/// What a model says in one turn, put together from its stream.
+/// A model's answer in one turn, put together from its stream.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Answer {
     pub(super) text: String,
@@ -37,7 +37,7 @@ pub(super) struct Tool {
     pub(super) schema: Value,
 }
 
-/// What a call came to, in words for the model.
+/// The result of a tool call, as text for the model.
 pub(super) struct Outcome {
     pub(super) ok: bool,
     pub(super) text: String,

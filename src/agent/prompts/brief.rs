@@ -1,17 +1,17 @@
-//! What prompts have in common: the goal and all that belongs to it, in sections of bounded length.
+//! The common part of prompts: the goal and its context, in sections of bounded length.
 
 use std::fmt::Write as _;
 
 use crate::run::event::clip;
 
-/// What a goal may take in a prompt, in bytes; the same for a review's diff.
+/// Longest goal in a prompt, and longest diff in a review, in bytes.
 pub(super) const LONG: usize = 256 << 10;
-/// What workers' reports, criteria, clarifications and feedback may take each.
+/// Longest text of workers' reports, of criteria, of clarifications and of feedback, in bytes.
 pub(super) const MIDDLE: usize = 64 << 10;
-/// What one check's output, a list of subgoals or an error may take.
+/// Longest output of a check, list of subgoals or error, in bytes.
 pub(super) const SHORT: usize = 8 << 10;
 
-/// What every prompt begins with.
+/// The beginning of every prompt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Brief<'a> {
     /// The goal.
@@ -24,9 +24,9 @@ pub struct Brief<'a> {
     pub iteration: u32,
     /// How many iterations there may be.
     pub max_iterations: u32,
-    /// What the last iteration left to do; empty where there was none.
+    /// Work that the last iteration left; empty in the first.
     pub feedback: &'a str,
-    /// Whether `npx playwright test` is one of the checks.
+    /// True if `npx playwright test` is one of the checks.
     pub playwright: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the integrator is asked.
+//! The integrator's prompt.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use crate::run::work::Subgoal;
 /// One side of a conflict.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Side<'a> {
-    /// What its work served, by name: subgoals, or commits with their messages.
+    /// The subgoals that its work served, or its commits with their messages.
     pub served: &'a [Subgoal],
-    /// What it changed in the files that conflict.
+    /// Its changes to the files that conflict.
     pub diff: &'a str,
 }
 
-/// What meets in a conflict.
+/// The kinds of sides of a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
     /// Workers of one iteration.
@@ -27,13 +27,13 @@ pub enum Between {
 /// A conflict to be resolved: `theirs` is merged, as `commit`, into `ours`.
 #[derive(Clone, Copy, Debug)]
 pub struct Conflict<'a> {
-    /// What meets in it.
+    /// The kinds of its sides.
     pub between: Between,
     /// The files that conflict.
     pub paths: &'a [String],
-    /// What is there.
+    /// The side that is there.
     pub ours: Side<'a>,
-    /// What comes in.
+    /// The side that comes in.
     pub theirs: Side<'a>,
     /// The commit that comes in.
     pub commit: &'a str,

@@ -28,7 +28,7 @@ fn claude(reader: &mut Reader, message: &Value) -> Vec<Part> {
     let is_answer = message["type"] == "assistant";
     let content = match &message["message"]["content"] {
         Value::Array(blocks) => blocks.as_slice(),
-        Value::String(text) if is_answer => return said(text),
+        Value::String(text) if is_answer => return text_part(text),
         _ => &[],
     };
     let part = |block: &Value| match block["type"].as_str()? {
@@ -76,7 +76,7 @@ fn ended(message: &Value) -> Vec<Part> {
     parts
 }
 
-/// Codex, `exec --json`. Its commands are told when they begin, the rest at its end.
+/// Codex, `exec --json`. It reports commands when they begin, and other actions at their end.
 fn codex(reader: &mut Reader, item: &Value, is_done: bool) -> Option<Vec<Part>> {
     let id = &item["id"];
     let kind = item["type"].as_str()?;
@@ -118,7 +118,7 @@ fn changes(item: &Value) -> Vec<Part> {
     parts
 }
 
-/// opencode, `run --format json`: a tool is told when it is through.
+/// opencode, `run --format json`, which reports a tool when it is through.
 fn opencode(reader: &mut Reader, kind: &str, part: &Value) -> Option<Vec<Part>> {
     match kind {
         "text" => Some(said_once(&part["text"]).into_iter().collect()),
@@ -169,7 +169,7 @@ fn gemini_answer(message: &Value) -> Option<Vec<Part>> {
     };
     let models = message["stats"]["models"].as_object()?.values();
     let all = models.fold(0_u64, |all, model| all.saturating_add(model["tokens"]["total"].as_u64().unwrap_or(0)));
-    Some(said(text).into_iter().chain([Part::End(count(all, "token"))]).collect())
+    Some(text_part(text).into_iter().chain([Part::End(count(all, "token"))]).collect())
 }
 
 /// Gemini CLI, `-o stream-json`.
@@ -191,12 +191,12 @@ fn gemini(reader: &mut Reader, kind: &str, message: &Value) -> Option<Vec<Part>>
     })
 }
 
-fn said(text: &str) -> Vec<Part> {
+fn text_part(text: &str) -> Vec<Part> {
     if text.trim().is_empty() { Vec::new() } else { vec![Part::Text(clip(text, LONGEST_TEXT))] }
 }
 
 fn said_once(text: &Value) -> Option<Part> {
-    text.as_str().and_then(|text| said(text).pop())
+    text.as_str().and_then(|text| text_part(text).pop())
 }
 
 fn thought(text: &Value) -> Option<Part> {
@@ -208,7 +208,7 @@ fn short(value: &Value) -> String {
     one_line(value.as_str().unwrap_or_default(), WIDTH)
 }
 
-/// What a tool returned: a text, or blocks of which some are texts.
+/// Returns the text of a tool's result: a text itself, or blocks of which some are texts.
 fn text_of(content: &Value) -> String {
     match content {
         Value::String(text) => text.clone(),

@@ -1,6 +1,6 @@
 //! The JSON lines that an agent prints while it works, read for people and for what failed.
 //!
-//! A line is known by its shape alone, whoever printed it: nothing that is read here decides anything. The shapes are those
+//! A line is recognised by its shape alone, whichever agent printed it: nothing that is read here decides anything. The shapes are those
 //! under `tests/captures`, and of whole runs of the agents in `tests/agents`.
 
 mod families;
@@ -32,7 +32,7 @@ const FAILED: usize = 5;
 pub enum Part {
     /// It began: its model, where it names one.
     Start(String),
-    /// It said this.
+    /// Text of the agent's.
     Text(String),
     /// It thought this.
     Thought(String),
@@ -40,7 +40,7 @@ pub enum Part {
     Tool {
         /// The tool's name.
         name: String,
-        /// What for, in a line.
+        /// Its purpose, in a line.
         about: String,
     },
     /// It works on a file.
@@ -52,11 +52,11 @@ pub enum Part {
     },
     /// It runs a command.
     Command(String),
-    /// What came of one of these.
+    /// Result of one of these.
     Result {
         /// How it failed, where it did.
         failure: Option<String>,
-        /// What it printed or returned.
+        /// Its output or return value.
         text: String,
     },
     /// It met an error.
@@ -68,7 +68,7 @@ pub enum Part {
 /// Reads a stream line by line. Memory is bounded.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What is under way: the id of each action, and the action.
+    /// Actions under way, each with its id.
     under_way: VecDeque<(String, String)>,
     failed: VecDeque<String>,
 }
@@ -101,7 +101,7 @@ impl Reader {
         part
     }
 
-    /// Whether the action `id` is under way.
+    /// Reports whether the action `id` is under way.
     fn has_begun(&self, id: &Value) -> bool {
         let id = id.as_str().map(|id| one_line(id, WIDTH));
         id.is_some_and(|id| self.under_way.iter().any(|(begun, _)| *begun == id))
@@ -134,7 +134,7 @@ pub fn failed(stream: &str) -> Vec<String> {
     reader.failed.into()
 }
 
-/// What a stream says in words: its errors, and the lines that are no part of it.
+/// Returns the words of a stream: its errors, and the lines that are not part of it.
 #[must_use]
 pub(super) fn words(stream: &str) -> String {
     let mut reader = Reader::default();
@@ -151,7 +151,7 @@ pub(super) fn words(stream: &str) -> String {
     words.join("\n")
 }
 
-/// What the use of the tool `name` with `input` is.
+/// Classifies the use of the tool `name` with `input`.
 fn action(name: &str, input: &Value) -> Part {
     let name = one_line(name, WIDTH);
     let lower = name.to_ascii_lowercase();

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Conversation, METHOD_NOT_FOUND, NAME, SAID, Stage, ToolCall};
+use super::{Conversation, EXCERPT, METHOD_NOT_FOUND, NAME, Stage, ToolCall};
 use crate::agent::Response;
 use crate::agent::acp::permission;
 use crate::agent::story::Voice;
@@ -14,12 +14,12 @@ const ANSWER: usize = 4 << 20;
 /// Uses of tools that are remembered.
 const CALLS: usize = 1024;
 
-/// What an agent said since it last used a tool: its answer, where that is the end.
+/// Text of an agent since it last used a tool: its answer, if the turn ends there.
 #[derive(Default)]
 pub(super) struct Answer {
     text: String,
     is_cut: bool,
-    /// Whether it used a tool since: what it says next is another.
+    /// True if a tool was used since, so that further text starts anew.
     is_over: bool,
 }
 
@@ -43,7 +43,7 @@ impl Conversation<'_> {
         let is_ours = self.session.is_none() || params["sessionId"].as_str() == self.session.as_deref();
         let Some(id) = message.get("id").filter(|id| !id.is_null()) else {
             if message["method"] == "session/update" && is_ours && self.outcome.is_none() {
-                self.told(&params["update"]);
+                self.update(&params["update"]);
             }
             return Vec::new();
         };
@@ -55,7 +55,7 @@ impl Conversation<'_> {
         vec![json!({"jsonrpc": "2.0", "id": id, "error": error})]
     }
 
-    fn told(&mut self, update: &Value) {
+    fn update(&mut self, update: &Value) {
         match update["sessionUpdate"].as_str().unwrap_or_default() {
             "agent_message_chunk" => {
                 let text = update["content"]["text"].as_str().unwrap_or_default();
@@ -105,13 +105,13 @@ impl Conversation<'_> {
             self.story.line(&shown);
             call.shown = shown;
             for text in content.iter().filter_map(|part| part["content"]["text"].as_str()) {
-                self.story.line(&clip(text.trim_end(), SAID));
+                self.story.line(&clip(text.trim_end(), EXCERPT));
             }
         }
         call
     }
 
-    /// What it is answered that asks whether it may.
+    /// Answers a request for permission.
     fn permit(&mut self, params: &Value) -> Value {
         if self.interrupted.is_some() {
             return permission::cancelled();
@@ -131,7 +131,7 @@ impl Conversation<'_> {
     pub(super) fn turned(&mut self, result: &Value) -> Result<Response, Failure> {
         debug_assert_eq!(self.stage, Stage::Working);
         self.usage = Usage { cost_usd: self.usage.cost_usd, ..usage(result) };
-        let said = clip(self.answer.text.trim(), SAID);
+        let said = clip(self.answer.text.trim(), EXCERPT);
         let failed = |kind, message: &str| {
             let message = if said.is_empty() { message.to_owned() } else { format!("{message}: {said}") };
             Err(Failure::new(kind, message))
@@ -169,14 +169,14 @@ impl Conversation<'_> {
     }
 }
 
-/// What a turn used: `usage` of the protocol (not stable yet), or what Gemini CLI tells instead. Some agents count what
-/// came from a cache as read, some beside it: the total tells which.
+/// Reads the usage of a turn: `usage` of the protocol (not stable yet), or what Gemini CLI reports instead. Some agents
+/// count cached tokens as part of the input, some beside it: the total shows which.
 fn usage(result: &Value) -> Usage {
-    let told = &result["usage"];
-    let count = |key: &str| told[key].as_u64().unwrap_or(0);
-    if !told.is_object() {
-        let told = &result["_meta"]["quota"]["token_count"];
-        let count = |key: &str| told[key].as_u64().unwrap_or(0);
+    let usage = &result["usage"];
+    let count = |key: &str| usage[key].as_u64().unwrap_or(0);
+    if !usage.is_object() {
+        let usage = &result["_meta"]["quota"]["token_count"];
+        let count = |key: &str| usage[key].as_u64().unwrap_or(0);
         return Usage { tokens_in: count("input_tokens"), tokens_out: count("output_tokens"), ..Usage::default() };
     }
     let cached = count("cachedReadTokens");
