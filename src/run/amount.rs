@@ -1,19 +1,19 @@
-//! Amounts with their ranges: whoever holds one need not ask whether it is finite, negative or absurd.
+//! Amounts that are within their ranges: finite, not negative and not absurdly large.
 //!
-//! Each is read from text or JSON by the same rule, and a text that breaks it is answered with what was expected.
+//! They are read from text and JSON by the same rule; the error names the expected value.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest span of time, in seconds (about 31 years), and the most dollars.
+/// Longest duration, in seconds (about 31 years), and largest amount of dollars.
 pub const LARGEST: f64 = 1e9;
 
-/// The units of a duration, and their seconds.
+/// Units of a duration, in seconds.
 const UNITS: [(char, f64); 5] = [('s', 1.0), ('m', 60.0), ('h', 3600.0), ('d', 86_400.0), ('w', 604_800.0)];
 
-/// A span of time in seconds: finite, not negative, at most [`LARGEST`].
+/// A duration in seconds: finite, not negative, at most [`LARGEST`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Seconds(f64);
@@ -28,18 +28,18 @@ pub struct Dollars(f64);
 #[serde(try_from = "u64", into = "u64")]
 pub struct Count<const LEAST: u32, const MOST: u32>(u32);
 
-/// Iterations of a run.
+/// Number of iterations of a run.
 pub type Iterations = Count<1, 1_000_000>;
-/// Further attempts at a subgoal.
+/// Number of further attempts at a subgoal.
 pub type Retries = Count<0, 1000>;
-/// Workers at a time.
+/// Number of workers at a time.
 pub type Jobs = Count<1, 1024>;
-/// Subgoals of an iteration.
+/// Number of subgoals of an iteration.
 pub type Subgoals = Count<1, 512>;
-/// Iterations without a change; 0 is no limit.
+/// Number of iterations without a change; 0 is no limit.
 pub type Patience = Count<0, 1_000_000>;
 
-/// The value is outside of its range; the text says what was expected.
+/// An error: the value is out of its range. The text names the expected values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfRange(pub String);
 
@@ -58,13 +58,13 @@ fn amount(number: f64, expected: &str) -> Result<f64, OutOfRange> {
 impl Seconds {
     const EXPECTED: &str = "a duration such as 90, 30s, 10m, 2h or 1d";
 
-    /// The seconds as a number.
+    /// Returns the number of seconds.
     #[must_use]
     pub fn get(self) -> f64 {
         self.0
     }
 
-    /// The span as the standard library has it.
+    /// Returns the duration as the standard library's type.
     #[must_use]
     pub fn duration(self) -> std::time::Duration {
         std::time::Duration::from_secs_f64(self.0)
@@ -88,7 +88,7 @@ impl From<Seconds> for f64 {
 impl FromStr for Seconds {
     type Err = OutOfRange;
 
-    /// Reads a number of seconds, or a number with its unit.
+    /// Parses a number of seconds, or a number with a unit.
     fn from_str(text: &str) -> Result<Self, OutOfRange> {
         let text = text.trim();
         let with_unit = UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(*unit)?, *seconds)));
@@ -105,7 +105,7 @@ impl fmt::Display for Seconds {
 }
 
 impl Dollars {
-    /// The dollars as a number.
+    /// Returns the number of dollars.
     #[must_use]
     pub fn get(self) -> f64 {
         self.0
@@ -141,7 +141,7 @@ impl fmt::Display for Dollars {
 }
 
 impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
-    /// The nearest count to `number` that is in the range.
+    /// Returns the count in the range that is nearest to `number`.
     #[must_use]
     pub const fn near(number: u32) -> Self {
         Self(if number < LEAST {
@@ -153,7 +153,7 @@ impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
         })
     }
 
-    /// The count as a number.
+    /// Returns the count as a number.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -167,7 +167,7 @@ impl<const LEAST: u32, const MOST: u32> Count<LEAST, MOST> {
 impl<const LEAST: u32, const MOST: u32> TryFrom<u64> for Count<LEAST, MOST> {
     type Error = OutOfRange;
 
-    /// A number above the range becomes its end: earlier versions recorded any, and the smaller limit is the safe one.
+    /// Limits a number above the range to its end: earlier versions recorded any, and the smaller limit is the safe one.
     fn try_from(number: u64) -> Result<Self, OutOfRange> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
         if number < LEAST { Err(Self::out_of_range()) } else { Ok(Self::near(number)) }
@@ -183,7 +183,7 @@ impl<const LEAST: u32, const MOST: u32> From<Count<LEAST, MOST>> for u64 {
 impl<const LEAST: u32, const MOST: u32> FromStr for Count<LEAST, MOST> {
     type Err = OutOfRange;
 
-    /// Reads a number of the range; what a person asks for is not cut down.
+    /// Parses a number. One above the range is an error, as a user's value is not changed.
     fn from_str(text: &str) -> Result<Self, OutOfRange> {
         let number = text.trim().parse().ok().filter(|number| (LEAST..=MOST).contains(number));
         number.map(Self).ok_or_else(Self::out_of_range)

@@ -1,4 +1,4 @@
-//! Who answers a role.
+//! An agent: a backend and perhaps a model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::range;
 
-/// What the name of a backend begins with whose rest is the command of an agent that speaks the Agent Client Protocol.
+/// Prefix of a backend whose name goes on with the command of an agent that speaks the Agent Client Protocol.
 pub const ACP: &str = "acp:";
 
-/// Who answers a role.
+/// An agent: a backend and perhaps a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentChoice {
-    /// The backend's name.
+    /// Name of the backend.
     #[serde(deserialize_with = "range::name")]
     pub backend: String,
-    /// The model, where one was named.
+    /// Model, if one is named.
     #[serde(default, deserialize_with = "range::optional_name", skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }
@@ -33,8 +33,8 @@ impl fmt::Display for AgentChoice {
 impl FromStr for AgentChoice {
     type Err = String;
 
-    /// Reads `backend` or `backend/model`; a model's name may hold slashes of its own. What follows [`ACP`] is a command,
-    /// to its end. The error is what was expected.
+    /// Parses `backend` or `backend/model`; the model may contain slashes. All text after [`ACP`] is a command. The error is
+    /// the expected form.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Some(command) = text.strip_prefix(ACP) {
@@ -58,11 +58,11 @@ impl FromStr for AgentChoice {
     }
 }
 
-/// What an agent is asked to be.
+/// The role of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Proposes success criteria where the user gave none.
+    /// Proposes success criteria if the user gave none.
     Criteria,
     /// Asks what it must know before the work can be planned.
     Clarifier,
@@ -77,7 +77,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role's name in prompts, events and trailers.
+    /// Returns the role's name in prompts, events and trailers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -90,7 +90,7 @@ impl Role {
         }
     }
 
-    /// The roles that one agent is chosen for together, by the name of the choice: whoever plans also asks.
+    /// Roles that share a choice of agent, by the name of the choice.
     pub const CHOICES: [(&'static str, &'static [Self]); 4] = [
         ("planner", &[Self::Criteria, Self::Clarifier, Self::Decomposer]),
         ("worker", &[Self::Subagent]),

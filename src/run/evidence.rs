@@ -1,4 +1,4 @@
-//! Evidence: what checks said, and of which tree.
+//! Results of checks, with the tree that they are about.
 
 use std::collections::BTreeSet;
 
@@ -8,34 +8,34 @@ use super::id::{Oid, TranscriptPath};
 use super::text::{cut, telling_line};
 use super::{range, sanitize};
 
-/// What one check said.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckResult {
     /// The command as the user wrote it.
     pub name: String,
     /// Whether it exited 0.
     pub ok: bool,
-    /// Its exit status; none where it did not exit by itself.
+    /// Exit code; `None` if it was killed.
     pub exit_code: Option<i32>,
-    /// Its output, cut at head and tail when long.
+    /// Output, cut in the middle if it is long.
     pub stdout: String,
-    /// Its errors, cut at head and tail when long.
+    /// Output on stderr, cut in the middle if it is long.
     pub stderr: String,
-    /// Why it did not run to its end: missing, timed out, killed.
+    /// Reason why it did not run to its end: missing, timed out, killed.
     pub error: Option<String>,
-    /// Seconds.
-    #[serde(deserialize_with = "range::took")]
+    /// Duration in seconds.
+    #[serde(deserialize_with = "range::duration")]
     pub duration: f64,
-    /// Whether it was not run again: it passed on the same tree before.
+    /// Whether the result is one of an earlier run on the same tree.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
-    /// Where all of its output is, under the run's output ref.
+    /// Path of its whole output under the run's output ref.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_path: Option<TranscriptPath>,
 }
 
 impl CheckResult {
-    /// How a check that did not pass came to its end, in words.
+    /// Returns in words how a check that did not pass ended.
     #[must_use]
     pub fn ended(&self) -> String {
         match (&self.error, self.exit_code) {
@@ -45,14 +45,14 @@ impl CheckResult {
         }
     }
 
-    /// What it printed and, after that, what it printed as errors.
+    /// Returns its stdout, followed by its stderr.
     #[must_use]
     pub fn output(&self) -> String {
         [self.stdout.trim(), self.stderr.trim()].join("\n").trim().to_owned()
     }
 
-    /// At most `most` lines, those that it ended with, safe to show and at most `width` characters long. Where it printed
-    /// to both streams, each has at least half of them.
+    /// Returns the last lines of output, at most `most`, safe to show and at most `width` characters long. If there is
+    /// output on both streams, each has at least half of the lines.
     #[must_use]
     pub fn last_lines(&self, most: usize, width: usize) -> Vec<String> {
         let [out, errors] = [&self.stdout, &self.stderr].map(|text| {
@@ -65,7 +65,7 @@ impl CheckResult {
         [&out[out.len() - of_out..], &errors[errors.len() - of_errors..]].concat()
     }
 
-    /// The line of its output that tells best why it failed; none where it printed nothing.
+    /// Returns the line of output that tells best why it failed, if it printed any.
     #[must_use]
     pub fn telling_line(&self, width: usize) -> Option<String> {
         telling_line(&self.output(), width)
@@ -75,35 +75,35 @@ impl CheckResult {
 /// The checks of an iteration and the tree that they ran on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
-    /// The tree object that was written before the checks ran, and that the checkpoint commits.
+    /// Tree that was written before the checks ran, and that the checkpoint commits.
     pub tree: Oid,
-    /// The results in the order of the checks; empty where the run has none.
+    /// Results in the order of the checks; empty if the run has none.
     pub checks: Vec<CheckResult>,
-    /// Protected files that the work changed; without leave to, the changes are not in the tree.
+    /// Protected files that the work changed; the changes are not in the tree unless they are allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub protected: Vec<String>,
-    /// What could not be captured as it stands, in words.
+    /// Remarks about files that could not be captured as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
-    /// Files that the run added or changed and that can change what a check says, each with the reason.
+    /// Files that the run added or changed and that can change the result of a check, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shadows: Vec<String>,
 }
 
 impl Verification {
-    /// Whether nothing is red.
+    /// Returns whether no check failed.
     #[must_use]
     pub fn passed(&self) -> bool {
         self.checks.iter().all(|check| check.ok)
     }
 
-    /// The names of the red checks.
+    /// Returns the names of the failing checks.
     #[must_use]
     pub fn failing(&self) -> BTreeSet<&str> {
         self.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
     }
 
-    /// `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
+    /// Returns `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
     #[must_use]
     pub fn verdict(&self) -> &'static str {
         match (self.checks.is_empty(), self.passed()) {

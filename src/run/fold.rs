@@ -1,4 +1,4 @@
-//! The fold: what each fact makes of the run.
+//! The fold: the effect of each fact on the run.
 
 use super::event::{AgentFinished, Conflicted, Event, Fact, Integrated, RunResumed, RunStarted, Timestamp};
 use super::goal::Role;
@@ -6,11 +6,11 @@ use super::id::SubgoalId;
 use super::work::FailureKind;
 use super::{Checkpoint, Conflict, Ended, Integration, Iteration, Pause, RoleFailure, Run, Session, Task};
 
-/// Seconds for which a service is waited for that meets a limit of a minute: no usage limit.
-const HICCUP: f64 = 60.0;
+/// Longest wait, in seconds, that is not taken for a usage limit: it may be a limit of a minute.
+const LONGEST_SHORT_WAIT: f64 = 60.0;
 
 impl Run {
-    /// The run that `events` tell of.
+    /// Folds `events` into a run.
     #[must_use]
     pub fn replay<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
         let mut run = Self::default();
@@ -20,7 +20,7 @@ impl Run {
         run
     }
 
-    /// Takes in one event. Events come in order; one that is not newer than the newest is not taken in twice.
+    /// Folds one event. Events come in order; one that is not newer than the newest is ignored.
     pub fn apply(&mut self, event: &Event) {
         if event.seq <= self.seq {
             return;
@@ -38,11 +38,11 @@ impl Run {
             Fact::Conflicted(data) => self.conflicted(data),
             Fact::Integrated(data) => {
                 self.tip = Checkpoint { commit: data.commit.clone(), tree: data.tree.clone() };
-                // Evidence belongs to a tree, and this one is new.
+                // Results of checks belong to a tree, and this one is new.
                 if let Some(iteration) = self.iterations.last_mut().filter(|iteration| iteration.checkpoint.is_none()) {
                     iteration.verification = None;
                     iteration.review = None;
-                    // What was merged onto the commit before is merged again, onto this one.
+                    // Commits that were merged onto the previous commit are merged again, onto this one.
                     let merged = iteration.integration.take().map(|integration| integration.merged).unwrap_or_default();
                     for task in &mut iteration.tasks {
                         task.merged &= !task.commit.as_ref().is_some_and(|commit| merged.contains(commit));
@@ -104,7 +104,7 @@ impl Run {
         self.tip = Checkpoint { commit: data.start.clone(), tree: data.tree.clone() };
     }
 
-    /// What the last driver had under way is void; what it had recorded is not, unless its edits went with the worktree.
+    /// Discards the running work of the last driver. Its recorded work is kept, unless the worktree with the edits is gone.
     fn resume(&mut self, data: &RunResumed) {
         if let Some(options) = &data.options {
             self.options = options.clone();
@@ -133,7 +133,7 @@ impl Run {
         };
         for task in &mut iteration.tasks {
             task.running = false;
-            // What is in a commit of its own did not go with the worktree.
+            // Work that is committed is not lost with the worktree.
             if lost && task.commit.is_none() {
                 *task = Task { id: std::mem::take(&mut task.id), ..Task::default() };
             }
@@ -194,7 +194,7 @@ impl Run {
         if let Some(task) =
             data.subgoal.as_deref().filter(|_| data.role == Some(Role::Subagent)).and_then(|id| self.task_mut(id))
         {
-            // Work that was merged before its worker had finished is merged again where there is more of it.
+            // Work that was merged before its worker ended is merged again if there is more of it.
             task.merged &= data.commit.is_none() || data.commit == task.commit;
             task.commit = data.commit.clone().or(task.commit.take());
             task.remarks.clone_from(&data.remarks);
@@ -212,14 +212,14 @@ impl Run {
             task.running = false;
         }
         if let Some(until) = failure.retry_at {
-            let is_limit = failure.kind == FailureKind::RateLimited && until.since(self.now) > HICCUP;
+            let is_limit = failure.kind == FailureKind::RateLimited && until.since(self.now) > LONGEST_SHORT_WAIT;
             let pause = self.pause(backend, until, &failure.message, failure.reset_at);
             pause.limit |= is_limit;
             pause.streak += 1;
             return;
         }
         match data.role {
-            // A clarifier that fails never blocks: intake goes on without questions.
+            // A clarifier that fails never blocks: intake continues without questions.
             Some(Role::Clarifier) | None => {}
             Some(_) if failure.kind == FailureKind::Cancelled => {}
             Some(_) if failure.kind.is_permanent() => self.fatal = Some(failure.clone()),
@@ -279,7 +279,7 @@ impl Run {
                     task.running = true;
                     task.begun = true;
                 }
-                // Evidence belongs to a tree, and this one is about to change.
+                // Results of checks belong to a tree, and this one is about to change.
                 if let Some(iteration) = self.iterations.last_mut() {
                     iteration.verification = None;
                     iteration.review = None;

@@ -1,4 +1,4 @@
-//! A folder of a repository.
+//! Folders of a repository.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::OutOfRange;
 
-/// A folder of a repository, relative to its top level and clean: it leads neither out of the repository nor into its git
-/// directory. The default is the top level.
+/// A folder of a repository, relative to its top level. It is neither outside of the repository nor in its git directory.
+/// The default is the top level.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Folder(String);
 
 impl Folder {
-    /// The folder as text, with `/` between its parts; empty for the top level.
+    /// Returns the folder with `/` between its parts; empty for the top level.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the top level.
+    /// Returns whether it is the top level.
     #[must_use]
     pub fn is_top(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Its place in the checkout whose top level is `top`.
+    /// Returns its path in the checkout whose top level is `top`.
     #[must_use]
     pub fn below(&self, top: &Path) -> PathBuf {
         top.join(&self.0)

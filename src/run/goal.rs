@@ -1,4 +1,4 @@
-//! What a run is for and what bounds it: its goal, its options, its budget and why it ended.
+//! The goal, options and budget of a run, and the reasons why it ends.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -12,38 +12,38 @@ use super::folder::Folder;
 pub use super::id::{InvalidRunId, RunId, session_id};
 use crate::error::one_of;
 
-/// What a run is asked to reach.
+/// The goal of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goal {
     /// The goal in the user's words.
     pub text: String,
-    /// What must hold for the goal to be reached; empty until intake has proposed it.
+    /// Success criteria; empty until intake has proposed them.
     #[serde(default)]
     pub criteria: String,
 }
 
-/// What bounds a run. `None` is no bound.
+/// The limits of a run. `None` is no limit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Budget {
-    /// Iterations, over all sessions.
+    /// Number of iterations, over all sessions.
     pub max_iterations: Iterations,
-    /// Further attempts at a subgoal after its first, an iteration.
+    /// Number of further attempts at a subgoal in an iteration.
     pub max_task_retries: Retries,
-    /// The time of all sessions together, waiting included.
+    /// Duration of all sessions together, waiting included.
     pub max_seconds: Option<Seconds>,
-    /// Calls of agents, over all sessions.
+    /// Number of agent calls, over all sessions.
     pub max_agent_calls: Option<NonZeroU64>,
     /// Tokens in and out together, over all sessions.
     pub max_tokens: Option<NonZeroU64>,
     /// US dollars, over all sessions, as the agents report them.
     pub max_cost: Option<Dollars>,
-    /// Iterations that end with the same tree and the same failing checks before the run is stuck; 0 = never.
+    /// Number of iterations with the same tree and the same failing checks after which the run is stuck; 0 = never.
     pub patience: Patience,
 }
 
 impl Budget {
-    /// Attempts at a subgoal, or at a conflict, an iteration: the first and the further ones.
+    /// Returns the number of attempts at a subgoal or a conflict in an iteration, the first included.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.max_task_retries.get() + 1
@@ -64,24 +64,24 @@ impl Default for Budget {
     }
 }
 
-/// What an agent may do without being asked.
+/// The permissions of an agent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permissions {
-    /// What the agent itself would ask for, it is refused.
+    /// Refuse whatever the agent would ask for.
     Ask,
-    /// Edit files in its worktree.
+    /// Allow edits of files in its worktree.
     #[default]
     Edit,
-    /// Everything.
+    /// Allow everything.
     All,
 }
 
 impl Permissions {
-    /// The words that users say, and what they permit.
+    /// Words for the permissions.
     pub const WORDS: [(&'static str, Self); 3] = [("ask", Self::Ask), ("edit", Self::Edit), ("all", Self::All)];
 
-    /// The word for it.
+    /// Returns the word for the permissions.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -100,24 +100,24 @@ impl FromStr for Permissions {
     }
 }
 
-/// A verify command: its exit status is evidence that no agent can talk away.
+/// A check: a command whose exit status is evidence that does not depend on an agent's report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
-    /// The command as the user wrote it.
+    /// Command as the user wrote it.
     pub name: String,
-    /// The words it was split into; run without a shell.
+    /// Arguments; the command runs without a shell.
     pub argv: Vec<String>,
 }
 
 impl Check {
-    /// The check that runs a project's browser tests.
+    /// Returns the check that runs a project's browser tests.
     #[must_use]
     pub fn playwright() -> Self {
         let argv = ["npx", "playwright", "test"].map(ToOwned::to_owned).to_vec();
         Self { name: argv.join(" "), argv }
     }
 
-    /// Adds it to `checks`, unless it is among them.
+    /// Adds the browser tests to `checks`, unless they are among them.
     pub fn add_playwright(checks: &mut Vec<Self>) {
         let playwright = Self::playwright();
         if !checks.iter().any(|check| check.argv == playwright.argv) {
@@ -126,38 +126,38 @@ impl Check {
     }
 }
 
-/// How a question to the user is answered.
+/// The way in which the user is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Asking {
-    /// Nobody is asked: the agents use their best judgement.
+    /// The user is not asked: the agents use their best judgement.
     #[default]
     Never,
-    /// The person at the terminal is asked.
+    /// The user is asked at the terminal.
     Console,
-    /// The run is suspended until somebody answers.
+    /// The run is suspended until the user answers.
     Suspend,
 }
 
-/// Where workers work.
+/// Isolation of workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Isolation {
-    /// A worktree for each worker, and one of the run's own that set-up and checks alone work in.
+    /// A worktree for each worker, and the run's own for set-up and checks.
     #[default]
     Worktree,
-    /// A worktree of the run's own; its workers share it.
+    /// The run's own worktree, which its workers share.
     Shared,
     /// The user's checkout.
     None,
 }
 
 impl Isolation {
-    /// The words that users say, and what they mean.
+    /// Words for the kinds of isolation.
     pub const WORDS: [(&'static str, Self); 3] =
         [("worktree", Self::Worktree), ("shared", Self::Shared), ("none", Self::None)];
 
-    /// What cannot be promised of checks where workers are not apart, in words.
+    /// Returns in words which guarantee about checks is missing if workers are not isolated.
     #[must_use]
     pub fn unpromised(self) -> Option<&'static str> {
         let shared = "workers share the worktree in which checks run: files that they leave uncommitted (ignored ones, caches) \
@@ -180,37 +180,37 @@ impl FromStr for Isolation {
     }
 }
 
-/// Every option of a run, as its `run_started` records it.
+/// The options of a run, as its `run_started` records them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(clippy::struct_excessive_bools)] // each is an option
 pub struct Options {
-    /// What bounds the run.
+    /// Budget.
     pub budget: Budget,
-    /// Who answers, where a role has no choice of its own.
+    /// Agent of the roles that have no choice of their own.
     pub agent: AgentChoice,
-    /// Who answers a role instead.
+    /// Agents of single roles.
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub roles: std::collections::BTreeMap<Role, AgentChoice>,
-    /// The checks, in order.
+    /// Checks, in order.
     pub checks: Vec<Check>,
-    /// How long one check may take; `None` = as long as it takes.
+    /// Time limit of a check; `None` = no limit.
     pub check_timeout: Option<Seconds>,
-    /// How long one agent call may take; `None` = as long as it takes.
+    /// Time limit of an agent call; `None` = no limit.
     pub agent_timeout: Option<Seconds>,
-    /// What agents may do without being asked.
+    /// Permissions of the agents.
     pub permissions: Permissions,
-    /// Where workers work.
+    /// Isolation of workers.
     pub isolation: Isolation,
-    /// Workers at a time.
+    /// Number of workers at a time.
     pub jobs: Jobs,
-    /// Subgoals an iteration; the rest of a longer plan is named in the feedback.
+    /// Number of subgoals in an iteration; the feedback names those that a longer plan had.
     pub max_subgoals: Subgoals,
-    /// Whether browser tests were asked for: the prompts say so.
+    /// Whether browser tests are wanted, which prompts mention.
     pub playwright: bool,
-    /// How questions are answered.
+    /// The way in which the user is asked.
     pub asking: Asking,
-    /// Whether a usage limit ends the run instead of being waited out.
+    /// Whether a usage limit ends the run, instead of a wait.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_wait: bool,
     /// Whether a check is run again on a tree that it passed on before.
@@ -218,17 +218,17 @@ pub struct Options {
     /// Files that workers may not change, as git pathspecs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
-    /// Whether they may all the same; the reviewer is told.
+    /// Whether workers may change protected files, which is reported to the reviewer.
     pub allow_protected: bool,
-    /// The folder that agents start in and checks run in.
+    /// Folder that agents and checks start in.
     #[serde(skip_serializing_if = "Folder::is_top")]
     pub cwd: Folder,
-    /// Whether the checks are run on the base too, before any work.
+    /// Whether the checks are also run on the base, before any work.
     #[serde(skip_serializing_if = "is_true")]
     pub baseline: bool,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands it in so
+#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that serde requires
 fn is_true(value: &bool) -> bool {
     *value
 }
@@ -267,47 +267,47 @@ impl Options {
         }
     }
 
-    /// Who answers `role`.
+    /// Returns the agent of `role`.
     #[must_use]
     pub fn agent_for(&self, role: Role) -> &AgentChoice {
         self.roles.get(&role).unwrap_or(&self.agent)
     }
 }
 
-/// Why a run ended or was suspended.
+/// The reason why a run ended or was suspended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The review accepted and every check passed.
     GoalComplete,
-    /// A guard: iterations.
+    /// The limit of iterations was reached.
     MaxIterations,
-    /// A guard: seconds.
+    /// The limit of seconds was reached.
     MaxSeconds,
-    /// A guard: agent calls.
+    /// The limit of agent calls was reached.
     MaxAgentCalls,
-    /// A guard: tokens.
+    /// The limit of tokens was reached.
     MaxTokens,
-    /// A guard: US dollars.
+    /// The limit of US dollars was reached.
     MaxCost,
-    /// A usage limit that was not to be waited out.
+    /// A backend's usage limit was reached, and the run was not to wait.
     UsageLimit,
-    /// A guard: nothing changed for too many iterations.
+    /// Nothing changed for too many iterations.
     NoProgress,
     /// Questions wait for the user.
     NeedsInput,
-    /// The user stopped it.
+    /// The user cancelled the run.
     Cancelled,
-    /// An agent failed for good during intake.
+    /// An agent failed permanently during intake.
     IntakeAgentError,
-    /// An agent failed for good in planning, working or reviewing.
+    /// An agent failed permanently in planning, working or reviewing.
     LoopAgentError,
     /// The driver failed.
     RunError,
 }
 
 impl StopReason {
-    /// The reason as it is written in events, trailers and `--json`.
+    /// Returns the reason as it is written in events, trailers and `--json`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

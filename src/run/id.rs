@@ -1,4 +1,4 @@
-//! Names that a record holds: each is checked when it is read, so that none can be an option, a path or a control sequence.
+//! Names that a record holds. Each is validated when it is read, so that none is an option, a path or a control sequence.
 
 use std::fmt;
 use std::ops::Deref;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Lengths of an object id in hexadecimal digits, by SHA-1 and by SHA-256.
+/// Lengths of an object id in hexadecimal digits, for SHA-1 and SHA-256.
 const OID_LENGTHS: [usize; 2] = [40, 64];
-/// The id that git writes where there is no object.
+/// Id that git writes for "no object".
 const NO_OBJECT: &str = "0000000000000000000000000000000000000000";
 /// Longest subgoal id, in characters of `[a-z0-9_-]`.
 const SUBGOAL_LENGTH: usize = 32;
@@ -19,12 +19,12 @@ const PART_LENGTH: usize = 64;
 
 /// Longest slug in a [`RunId`], in characters.
 const SLUG_LENGTH: usize = 32;
-/// Crockford's base 32 in lower case: no `i`, `l`, `o`, `u`, so that an id can be read aloud.
+/// Crockford's base 32 in lower case, without `i`, `l`, `o` and `u`, so that an id can be read aloud.
 const CROCKFORD: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Length of the random part of a [`RunId`], and of a [`SessionId`].
 const RANDOM_LENGTH: usize = 6;
 
-/// Defines a text that is checked wherever it comes from.
+/// Defines a text type that is validated by every constructor.
 macro_rules! checked {
     ($($(#[$doc:meta])* $name:ident($default:expr) = $is_sound:expr, $expected:literal;)*) => {$(
         $(#[$doc])*
@@ -33,7 +33,7 @@ macro_rules! checked {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
+            /// Returns the text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -128,21 +128,21 @@ macro_rules! checked {
 }
 
 checked! {
-    /// The id of a git object: 40 or 64 hexadecimal digits in lower case. The default is git's id of no object.
+    /// The id of a git object: 40 or 64 hexadecimal digits in lower case. The default is git's id for "no object".
     Oid(NO_OBJECT) = is_oid, "an object id (40 or 64 hexadecimal digits)";
-    /// The id of a subgoal: `[a-z0-9_-]{1,32}`. The default is empty, which no subgoal's is.
+    /// The id of a subgoal: `[a-z0-9_-]{1,32}`. The default is empty and no valid id.
     SubgoalId("") = is_subgoal_id, "a subgoal id (1 to 32 of a-z, 0-9, '_' and '-')";
-    /// The id of one driver process's work on a run.
+    /// The id of a session, the work of one driver process on a run.
     SessionId("") = is_session_id, "a session id (1 to 32 of a-z and 0-9)";
-    /// The handle that answers a run's questions: `<run>.<six characters>`.
+    /// The token with which the user answers a run's questions: `<run>.<six characters>`.
     Token("") = is_token, "a token (a run id, a dot and a session id)";
-    /// Where a transcript is under a run's output ref: `iter1/s1/1.out` is a worker's, `iter1/check1.out` a check's.
+    /// The path of a transcript under a run's output ref: `iter1/s1/1.out` for a worker, `iter1/check1.out` for a check.
     TranscriptPath("") = is_transcript_path, "a transcript's path (like iter1/s1/1.out)";
-    /// What a fork goes on from: `<run>@<iteration>`.
+    /// The run and iteration that a fork continues: `<run>@<iteration>`.
     ForkPoint("") = is_fork_point, "a run and an iteration (like fix-login-3k9vqp@2)";
 }
 
-/// A text that is not what its place takes; it says what would be.
+/// An error: the text has not the expected form, which the error names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unfit(pub(super) &'static str);
 
@@ -160,25 +160,26 @@ impl From<Unfit> for crate::error::Error {
     }
 }
 
-/// `<slug>-<6 characters>`: names a run's branch, notes ref, worktree and record. Always a valid ref component.
+/// The id of a run, which names its branch, notes ref, worktree and record: `<slug>-<6 characters>`. It is always a valid
+/// ref component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
 impl RunId {
-    /// A new id whose slug is made of `words` (a goal, or a name a person chose) and whose tail is made of `random`.
+    /// Makes an id from `words` (a goal, or a name that the user chose) and `random`.
     #[must_use]
     pub fn new(words: &str, random: u64) -> Self {
         Self(format!("{}-{}", slug_or_run(words), base32(random)))
     }
 
-    /// The id that is `name` alone, where something of it can be in an id.
+    /// Makes an id from `name` alone, or `None` if no character of it can be in an id.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Some(slug(name)).filter(|slug| !slug.is_empty()).map(Self)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -205,7 +206,7 @@ impl TryFrom<String> for RunId {
     }
 }
 
-/// The text is not a run id.
+/// An error: the text is not a run id.
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidRunId;
 
@@ -227,10 +228,10 @@ impl FromStr for RunId {
     }
 }
 
-/// One driver process's work on a run; six characters, random.
+/// Makes the id of a session: six random characters.
 #[must_use]
 pub fn session_id(random: u64) -> SessionId {
-    base32(random).try_into().unwrap_or_default() // which it always is
+    base32(random).try_into().unwrap_or_default() // it is always valid
 }
 
 fn base32(mut random: u64) -> String {
@@ -242,13 +243,13 @@ fn base32(mut random: u64) -> String {
     text
 }
 
-/// The same, `run` where nothing is left.
+/// Makes a slug, which is `run` if `words` has no usable character.
 fn slug_or_run(words: &str) -> String {
     let slug = slug(words);
     if slug.is_empty() { "run".to_owned() } else { slug }
 }
 
-/// Lower-case words of `a-z0-9` joined by single dashes, at most 32 characters.
+/// Makes a slug: lower-case words of `a-z0-9` joined by single dashes, at most 32 characters.
 fn slug(words: &str) -> String {
     let mut slug = String::new();
     for character in words.chars() {
@@ -269,14 +270,14 @@ fn is_oid(text: &str) -> bool {
     OID_LENGTHS.contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether `id` is fit for refs, paths and trailers.
+/// Returns whether `id` is valid in refs, paths and trailers.
 #[must_use]
 pub fn is_subgoal_id(id: &str) -> bool {
     (1..=SUBGOAL_LENGTH).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
 }
 
-/// Whether `path` is relative and leads nowhere but down.
+/// Returns whether `path` is relative and stays inside its directory.
 #[must_use]
 pub fn is_inside(path: &str) -> bool {
     !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
@@ -306,11 +307,11 @@ fn is_transcript_path(text: &str) -> bool {
             && part.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.'))
     };
     let parts: Vec<&str> = text.split('/').collect();
-    let is_kept = match parts.as_slice() {
+    let has_known_form = match parts.as_slice() {
         [_, name] => name.starts_with("check"),
         parts => parts.len() == 3,
     };
-    is_kept && text.starts_with("iter") && text.strip_suffix(".out").is_some() && parts.into_iter().all(is_plain)
+    has_known_form && text.starts_with("iter") && text.strip_suffix(".out").is_some() && parts.into_iter().all(is_plain)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The words of our commits: subject, body, trailers.
+//! The messages of this program's commits: subject, body, trailers.
 //!
-//! Bodies are indented by four spaces: no line of a goal or a review can then be taken for a trailer, nor for the `---`
-//! at which `git interpret-trailers` stops reading.
+//! Bodies are indented by four spaces, so that no line of a goal or a review is taken for a trailer, or for the `---` at
+//! which `git interpret-trailers` stops reading.
 
 use std::fmt::Write as _;
 
@@ -12,23 +12,23 @@ use super::{Run, sanitize};
 
 /// Longest goal in a start commit's subject, in characters.
 const SUBJECT_LENGTH: usize = 60;
-/// Longest goal in a merge's message, in bytes: it is an argument of git's.
+/// Longest goal in a merge's message, in bytes: it is an argument of git.
 const GOAL_LENGTH: usize = 16 * 1024;
 /// Longest report in a worker's commit, in bytes; the log holds it whole.
 const REPORT_LENGTH: usize = 8 * 1024;
 /// Longest line in a checkpoint's body, in characters.
 const BODY_LENGTH: usize = 120;
 
-/// The trailer that names a commit's run.
+/// Trailer that names a commit's run.
 pub const RUN_TRAILER: &str = "Agentloop-Run";
-/// The trailer of a start commit that names what the run started from.
+/// Trailer of a start commit that names the commit it started from.
 pub const BASE_TRAILER: &str = "Agentloop-Base";
-/// The trailer of a commit that takes a run's work in without being its child: the commit that was taken.
+/// Trailer of a commit that contains a run's work without being its child: the commit that was merged.
 pub const MERGED_TRAILER: &str = "Agentloop-Merged";
-/// The trailer that tells a checkpoint's verdict.
+/// Trailer of a checkpoint's verdict.
 pub const VERDICT_TRAILER: &str = "Agentloop-Verdict";
 
-/// The start commit's message.
+/// Writes the message of the start commit.
 #[must_use]
 pub fn start(id: &RunId, goal: &Goal, base: &str, version: &str, forked_from: Option<&str>) -> String {
     let mut text = format!("agentloop: {}\n\n{}\n", one_line(&goal.text, SUBJECT_LENGTH), indent(&goal.text));
@@ -42,7 +42,7 @@ pub fn start(id: &RunId, goal: &Goal, base: &str, version: &str, forked_from: Op
     text
 }
 
-/// A checkpoint's message, for the iteration as it stands.
+/// Writes the message of a checkpoint of the current iteration.
 #[must_use]
 pub fn checkpoint(run: &Run, partial: bool) -> String {
     let Some(iteration) = run.iteration() else { return "agentloop: checkpoint\n".to_owned() };
@@ -85,11 +85,11 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
         let agent = one_line(&run.options.agent_for(role).to_string(), BODY_LENGTH);
         let _ = writeln!(text, "Agentloop-Agent: {role}={agent}");
     }
-    text + &used(iteration.usage.tokens(), iteration.usage.cost_usd)
+    text + &usage_trailers(iteration.usage.tokens(), iteration.usage.cost_usd)
 }
 
-/// The trailers of what was used; where no agent told, there is nothing to say.
-fn used(tokens: u64, cost_usd: Option<f64>) -> String {
+/// Writes the trailers of the usage that agents reported, if any.
+fn usage_trailers(tokens: u64, cost_usd: Option<f64>) -> String {
     let mut text = String::new();
     if tokens > 0 {
         let _ = writeln!(text, "Agentloop-Tokens: {tokens}");
@@ -100,23 +100,23 @@ fn used(tokens: u64, cost_usd: Option<f64>) -> String {
     text
 }
 
-/// The message of a merge that takes the run's work.
+/// Writes the message of a merge of the run's work.
 #[must_use]
 pub fn merge(run: &Run) -> String {
     let subject = subject(run);
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n", account(run))
+    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n", merge_body(run))
 }
 
-/// The message of a commit that holds all of the run's work up to `tip` and is no child of it.
+/// Writes the message of a commit that holds all of the run's work up to `tip` and is not its child.
 #[must_use]
 pub fn squash(run: &Run, tip: &str) -> String {
     let subject = subject(run);
     let id = run.id.as_ref().map(ToString::to_string).unwrap_or_default();
-    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n{MERGED_TRAILER}: {tip}\n", account(run))
+    format!("{subject}\n\n{}\n{RUN_TRAILER}: {id}\n{MERGED_TRAILER}: {tip}\n", merge_body(run))
 }
 
-/// The goal's first line as the subject of the commit that takes its work, cut between words where it is long.
+/// Writes the subject of a merge: the goal's first line, cut between words if it is long.
 fn subject(run: &Run) -> String {
     let whole = one_line(&run.goal.text, usize::MAX);
     let mut goal = one_line(&whole, SUBJECT_LENGTH);
@@ -126,11 +126,11 @@ fn subject(run: &Run) -> String {
     {
         goal = format!("{}…", words.trim_end());
     }
-    // git takes a line that begins with this for a comment, where an editor shows the message.
+    // git takes a line that starts with `#` for a comment when an editor shows the message.
     if goal.starts_with('#') { format!("Merge {goal}") } else { goal }
 }
 
-/// `message` with who resolved the conflict that its commit resolves, and what that used.
+/// Adds the integrator that resolved the commit's conflict, and its usage, to `message`.
 #[must_use]
 pub fn resolved_by(message: &str, agent: &AgentChoice, usage: &Usage) -> String {
     let agent = one_line(&agent.to_string(), BODY_LENGTH);
@@ -138,12 +138,12 @@ pub fn resolved_by(message: &str, agent: &AgentChoice, usage: &Usage) -> String 
         "{}\nAgentloop-Agent: {}={agent}\n{}",
         message.trim_end(),
         Role::Integrator,
-        used(usage.tokens(), usage.cost_usd)
+        usage_trailers(usage.tokens(), usage.cost_usd)
     )
 }
 
-/// The goal, where a subject does not hold it, and what the run came to.
-fn account(run: &Run) -> String {
+/// Writes the body of a merge: the goal, if the subject does not hold all of it, and the run's summary.
+fn merge_body(run: &Run) -> String {
     let mut text = String::new();
     if run.goal.text.trim() != one_line(&run.goal.text, SUBJECT_LENGTH) {
         let _ = writeln!(text, "{}\n", indent(&clip(&run.goal.text, GOAL_LENGTH)));
@@ -153,30 +153,30 @@ fn account(run: &Run) -> String {
     text
 }
 
-/// A commit of what was made for one subgoal: by its worker, or by the integrator of its work.
+/// The commit of an attempt at a subgoal by its worker, or by the integrator of its work.
 #[derive(Clone, Debug)]
 pub struct Work<'a> {
-    /// The run.
+    /// Id of the run.
     pub run: Option<&'a RunId>,
-    /// The iteration.
+    /// Number of the iteration.
     pub iteration: u32,
-    /// The subgoal.
+    /// Subgoal that the commit is for.
     pub subgoal: &'a Subgoal,
-    /// The attempt.
+    /// Number of the attempt.
     pub attempt: u32,
-    /// As what it was made.
+    /// Role of the agent.
     pub role: Role,
-    /// Who made it.
+    /// Agent that did the work.
     pub agent: &'a AgentChoice,
-    /// What it used.
+    /// Tokens that it used.
     pub tokens: u64,
-    /// Whether the work came to its end.
+    /// Whether the attempt succeeded.
     pub done: bool,
-    /// What was reported, or where work conflicted.
+    /// Report of the agent, or description of the conflict.
     pub text: &'a str,
 }
 
-/// Its message.
+/// Writes the message of an attempt's commit.
 #[must_use]
 pub fn work(work: &Work<'_>) -> String {
     let what = match (work.role, work.done) {
@@ -200,10 +200,10 @@ pub fn work(work: &Work<'_>) -> String {
         "Agentloop-Iteration: {}\nAgentloop-Subgoal: {}\nAgentloop-Attempt: {}\nAgentloop-Agent: {}={agent}\n",
         work.iteration, work.subgoal.id, work.attempt, work.role,
     );
-    text + &used(work.tokens, None)
+    text + &usage_trailers(work.tokens, None)
 }
 
-/// The value of the last trailer `key` in a message of ours.
+/// Returns the value of the last trailer `key` in a message of this program.
 #[must_use]
 pub fn trailer<'a>(message: &'a str, key: &str) -> Option<&'a str> {
     message.lines().rev().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_of_a_goal_stands_at_the_margin() {
+    fn every_line_of_a_goal_is_indented() {
         let goal = Goal { text: "fix it\n---\nAgentloop-Run: forged\n\n\tx".into(), criteria: "it works".into() };
         assert_eq!(
             start(&RunId::new("fix", 0), &goal, "abc", "0.1.0", None),

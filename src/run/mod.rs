@@ -1,6 +1,7 @@
-//! The pure core: a run *is* the fold of its events, and what it does next is a pure function of the run.
+//! The pure core: a run *is* the fold of its events, and its next step is a pure function of the run.
 //!
-//! No I/O, no clock, no async. [`Run::replay`] and [`Run::apply`] fold; [`Run::next_step`] decides (in `step.rs`).
+//! There is no I/O, no clock and no async code here. [`Run::replay`] and [`Run::apply`] fold; [`Run::next_step`] decides (in
+//! `step.rs`).
 
 pub mod amount;
 mod choice;

@@ -1,4 +1,4 @@
-//! A plan: what a planner's answer comes to.
+//! Plans, and how they are read from a planner's answer.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use super::id::{SubgoalId, is_subgoal_id};
 use super::range::{self, MOST_SUBGOALS};
 use super::text::one_line;
 
-/// How many subgoals beyond the limit are named in the feedback, one line each.
+/// Number of subgoals beyond the limit that the feedback names, one line each.
 const DROPPED_NAMED: usize = 20;
-/// Longest line that names one, in characters.
+/// Longest line that names such a subgoal, in characters.
 const DROPPED_LENGTH: usize = 160;
 
 /// A unit of planned work.
@@ -19,20 +19,20 @@ const DROPPED_LENGTH: usize = 160;
 pub struct Subgoal {
     /// `[a-z0-9_-]{1,32}`, unique in its iteration.
     pub id: SubgoalId,
-    /// What the worker is asked to do.
+    /// Task of the worker.
     pub description: String,
 }
 
-/// What a planner's answer comes to.
+/// The plan of an iteration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The subgoals, in plan order, each with an id of its own.
+    /// Subgoals, in plan order, each with an id of its own.
     #[serde(deserialize_with = "subgoals")]
     pub subgoals: Vec<Subgoal>,
-    /// What the limit cut off: a line each, the last one counting what is not named.
+    /// Subgoals that the limit cut off: a line each, and a last line that counts the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
-    /// Why the answer was not taken as it came, where it was not.
+    /// Reason why the answer was not used as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remark: Option<String>,
 }
@@ -46,8 +46,8 @@ fn subgoals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Subgoal>, 
 }
 
 impl Plan {
-    /// Settles a planner's JSON. Subgoals may be objects (`description`, `task` or `goal`) or strings; ids that are
-    /// missing, hostile or taken become `s<n>`. What is not a non-empty array of them is one subgoal: the whole goal.
+    /// Reads a planner's JSON. Subgoals may be objects (`description`, `task` or `goal`) or strings; missing, invalid and
+    /// duplicate ids become `s<n>`. Any answer but a non-empty array of subgoals becomes one subgoal: the whole goal.
     #[must_use]
     pub fn settle(answer: Option<&Value>, goal: &str, max_subgoals: usize) -> Self {
         let items = answer.and_then(plan_items).unwrap_or_default();
@@ -80,7 +80,7 @@ impl Plan {
     }
 }
 
-/// The list in a planner's answer: the array itself, or the one an object holds under a usual name.
+/// Returns the list in a planner's answer: the array itself, or the one that an object holds under a usual name.
 fn plan_items(answer: &Value) -> Option<&[Value]> {
     match answer {
         Value::Array(items) => Some(items),
@@ -116,7 +116,7 @@ fn numbered_id(mut position: usize, wished: &BTreeSet<&str>, taken: &BTreeSet<Su
 }
 
 fn numbered(position: usize) -> SubgoalId {
-    format!("s{position}").try_into().unwrap_or_default() // which it always is
+    format!("s{position}").try_into().unwrap_or_default() // it is always valid
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_that_is_no_list_is_the_whole_goal() {
+    fn a_plan_that_is_not_a_list_is_the_whole_goal() {
         for answer in [None, Some(json!([])), Some(json!({})), Some(json!("x")), Some(json!([1, null, {}, " "]))] {
             let plan = Plan::settle(answer.as_ref(), "the goal", 32);
             assert_eq!(plan.subgoals, [Subgoal { id: numbered(1), description: "the goal".into() }]);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_ids_are_replaced_and_sound_ones_kept() {
+    fn hostile_ids_are_replaced_and_valid_ones_kept() {
         let answer = json!([
             {"id": "../x", "description": "a"}, {"id": "a b", "task": "b"}, {"id": "", "goal": "c"},
             {"id": "s1", "description": "d"}, {"id": "s1", "description": "e"}, "f"

@@ -1,4 +1,4 @@
-//! Ranges of the numbers that a record holds, as they are read: what is beyond them was not written by a driver, and would
+//! Ranges of the numbers in a record, enforced as they are read: a number beyond them was not written by a driver, and would
 //! overflow, never end or never begin.
 
 use serde::{Deserialize, Deserializer, de};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Deserializer, de};
 use super::amount::Seconds;
 use super::id::is_inside;
 
-/// The newest number that an event can have. A driver numbers without gaps, so that no run comes near.
+/// Largest number of an event. Drivers number without gaps, so that no run comes near it.
 pub const LAST_SEQ: u64 = 1 << 53;
-/// Furthest that an event's number can be from the one before: a log that lost pages has gaps.
+/// Largest distance between the numbers of two events: a log that lost pages has gaps.
 pub const LARGEST_GAP: u64 = 1 << 20;
-/// Most agent calls of a run.
+/// Largest number of agent calls of a run.
 const MOST_CALLS: u64 = 1 << 40;
-/// Most iterations of a run and attempts at a subgoal.
-const MOST_TRIES: u32 = 1 << 24;
-/// Most subgoals of an iteration.
+/// Largest number of iterations of a run, and of attempts at a subgoal.
+const MOST_ATTEMPTS: u32 = 1 << 24;
+/// Largest number of subgoals of an iteration.
 pub const MOST_SUBGOALS: usize = 4096;
 
 pub(super) fn within<'de, D, T>(
@@ -38,21 +38,21 @@ pub(super) fn call<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D:
     within(deserializer, |call| *call <= MOST_CALLS, "a number up to 2^40")
 }
 
-pub(super) fn tries<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    within(deserializer, |tries| *tries <= MOST_TRIES, "a number up to 2^24")
+pub(super) fn attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    within(deserializer, |attempts| *attempts <= MOST_ATTEMPTS, "a number up to 2^24")
 }
 
 pub(super) fn iteration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let fits = |number: &Option<u32>| number.is_none_or(|number| number <= MOST_TRIES);
+    let fits = |number: &Option<u32>| number.is_none_or(|number| number <= MOST_ATTEMPTS);
     within(deserializer, fits, "an iteration up to 2^24")
 }
 
-/// How long something took.
-pub(super) fn took<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+/// Reads a duration in seconds.
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     within(deserializer, |seconds| Seconds::try_from(*seconds).is_ok(), "seconds from 0 to 1000000000")
 }
 
-/// A text without control characters.
+/// Reads a text without control characters.
 pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     within(deserializer, |name: &String| !name.contains(char::is_control), "a name without control characters")
 }
@@ -62,7 +62,7 @@ pub(super) fn optional_name<'de, D: Deserializer<'de>>(deserializer: D) -> Resul
     within(deserializer, fits, "a name without control characters")
 }
 
-/// Files of a repository, relative to its top level.
+/// Reads paths of a repository, relative to its top level.
 pub(super) fn paths<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let fits = |paths: &Vec<String>| paths.iter().all(|path| is_inside(path));
     within(deserializer, fits, "paths inside the repository")

@@ -1,4 +1,4 @@
-//! Calls that fail in passing and are made again, told without repetition.
+//! Transient failures of calls, reported without repetition.
 
 use std::collections::BTreeMap;
 
@@ -6,59 +6,59 @@ use super::Run;
 use super::event::{Event, Fact};
 use super::timestamp::Timestamp;
 
-/// Seconds after which a failure that goes on is news again.
+/// Time after which a continuing failure is reported again, in seconds.
 const REMINDER: f64 = 60.0;
 
-/// The backends whose calls fail in passing at the moment.
+/// Backends whose calls fail at the moment and are retried.
 #[derive(Clone, Debug, Default)]
 pub struct Retries {
     troubled: BTreeMap<String, Trouble>,
 }
 
-/// Calls of one backend that failed one after the other.
+/// Consecutive failures of one backend's calls.
 #[derive(Clone, Debug)]
 pub struct Trouble {
-    /// When it was first waited for.
+    /// Time of the first wait.
     pub since: Timestamp,
-    /// The last reason.
+    /// Last reason.
     pub why: String,
-    /// How often the call was made.
+    /// Number of calls made.
     pub attempts: u32,
     reminder: Reminder,
 }
 
-/// What an event means for the calls of one backend.
+/// The meaning of an event for the calls of one backend.
 #[derive(Clone, Debug)]
 pub enum Turn {
-    /// The call is made again once a wait is over; `is_news` unless the reader was told so lately.
+    /// The call is retried after a wait.
     Waits {
-        /// The backend.
+        /// Name of the backend.
         backend: String,
-        /// The failures so far.
+        /// Failures so far.
         trouble: Trouble,
-        /// Whether it is worth a line of its own.
+        /// Whether it is to be reported, as it was not lately.
         is_news: bool,
     },
-    /// The call is being made again.
+    /// The call is being retried.
     Tries {
-        /// The backend.
+        /// Name of the backend.
         backend: String,
-        /// The failures so far.
+        /// Failures so far.
         trouble: Trouble,
     },
-    /// The service answered, or the call is given up.
+    /// The service answered, or there is no further retry.
     Over {
-        /// The backend.
+        /// Name of the backend.
         backend: String,
-        /// The failures until then.
+        /// Failures until then.
         trouble: Trouble,
-        /// Whether it answered.
+        /// Whether the service answered.
         answered: bool,
     },
 }
 
 impl Retries {
-    /// Takes in `event`, which `run` holds already.
+    /// Updates the failures with `event` and returns what it means for them.
     pub fn turn(&mut self, event: &Event) -> Option<Turn> {
         match &event.fact {
             Fact::Waiting(data) => {
@@ -68,7 +68,7 @@ impl Retries {
                     attempts: 0,
                     reminder: Reminder::default(),
                 });
-                // A limit that another run met has failed no call of this one.
+                // A limit that another run met did not fail a call of this one.
                 trouble.attempts += u32::from(!data.shared);
                 trouble.why.clone_from(&data.reason);
                 let is_news = trouble.reminder.is_news(&data.reason, event.ts, data.until);
@@ -92,29 +92,30 @@ impl Retries {
     }
 }
 
-/// Tells apart what a reader has to be told and what is a repetition.
+/// Tells new reasons to wait from repetitions.
 #[derive(Clone, Debug, Default)]
 pub struct Reminder {
-    told: Option<(String, Timestamp)>,
+    reported: Option<(String, Timestamp)>,
 }
 
 impl Reminder {
-    /// Whether a wait from `now` until `until` for the reason `why` is news: another reason than before, a longer wait, or the
-    /// last news was a while ago. Words with digits, such as a request's number, make no other reason.
+    /// Returns whether a wait from `now` until `until` for the reason `why` is to be reported: the reason is new, the wait
+    /// is long, or the last report is a while ago. Words with digits, such as a request's number, do not make a reason new.
     pub fn is_news(&mut self, why: &str, now: Timestamp, until: Timestamp) -> bool {
         let words = why.split_whitespace().filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
         let words = words.collect::<Vec<_>>().join(" ");
-        let is_known = self.told.as_ref().is_some_and(|(known, told)| *known == words && now.since(*told) < REMINDER);
+        let is_known =
+            self.reported.as_ref().is_some_and(|(known, reported)| *known == words && now.since(*reported) < REMINDER);
         let is_news = !is_known || until.since(now) >= REMINDER;
         if is_news {
-            self.told = Some((words, now));
+            self.reported = Some((words, now));
         }
         is_news
     }
 }
 
 impl Run {
-    /// Whether `event` says that a call failed which is made again.
+    /// Returns whether `event` records a failed call that is retried.
     #[must_use]
     pub fn is_tried_again(&self, event: &Event) -> bool {
         let Fact::AgentFinished(data) = &event.fact else { return false };
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_failure_is_told_once_a_minute() {
+    fn the_same_failure_is_reported_once_a_minute() {
         let mut reminder = Reminder::default();
         let mut news = |why: &str, now: i64, wait: i64| reminder.is_news(why, Timestamp(now), Timestamp(now + wait));
         assert!(news("answered 500: request 1a", 0, 1000));

@@ -1,24 +1,23 @@
-//! Makes text that came from outside safe to show on a terminal.
+//! Makes text from outside safe to show on a terminal.
 
 use std::borrow::Cow;
 
-/// The colours that we paint with, as parameters of `SGR` (ECMA-48, 8.3.117).
+/// Colours that this program uses, as parameters of `SGR` (ECMA-48, 8.3.117).
 const COLOURS: [&str; 6] = ["", "1", "31", "32", "33", "36"];
 
-/// `text` without terminal escapes, control characters and marks that reorder or hide what is read; newlines and tabs
-/// stay.
+/// Removes terminal escapes, control characters and marks that reorder or hide text; newlines and tabs stay.
 #[must_use]
 pub fn lines(text: &str) -> Cow<'_, str> {
     clean(text, |_| 0)
 }
 
-/// `text` as [`lines`] leaves it, but for our own colours.
+/// Cleans `text` as [`lines`] does, but keeps this program's own colours.
 #[must_use]
 pub fn shown(text: &str) -> Cow<'_, str> {
     clean(text, colour)
 }
 
-/// A JSON text in which every character that a terminal would act on is escaped: it means the same.
+/// Escapes every character of a JSON text that a terminal would act on; the value stays the same.
 #[must_use]
 pub fn json(text: String) -> String {
     use std::fmt::Write as _;
@@ -38,13 +37,13 @@ pub fn json(text: String) -> String {
     escaped
 }
 
-/// How many bytes of our own colour `text`, which begins with an escape, begins with; 0 where it begins with another.
+/// Returns the length of the colour sequence of this program that `text` starts with, or 0.
 fn colour(text: &str) -> usize {
     let codes = COLOURS.iter().map(|code| ["\u{1b}[", code, "m"].concat());
     codes.filter(|code| text.starts_with(code.as_str())).map(|code| code.len()).next().unwrap_or(0)
 }
 
-/// `text` without what a terminal would act on, but for what `keep` says how many bytes of are to stay.
+/// Removes what a terminal would act on, except the sequences for which `keep` returns their length in bytes.
 fn clean(text: &str, keep: impl Fn(&str) -> usize) -> Cow<'_, str> {
     if text.chars().all(|character| is_plain(character) || matches!(character, '\n' | '\t')) {
         return Cow::Borrowed(text);
@@ -63,7 +62,7 @@ fn clean(text: &str, keep: impl Fn(&str) -> usize) -> Cow<'_, str> {
             '\r' if rest.peek().is_some_and(|(_, next)| *next == '\n') => {}
             '\r' => clean.push('\n'),
             '\u{1b}' => skip_escape(&mut rest),
-            // The same introducers as single characters.
+            // The introducers of sequences as single characters.
             '\u{9b}' => skip_control_sequence(&mut rest),
             '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut rest),
             character if is_plain(character) => clean.push(character),
@@ -73,13 +72,13 @@ fn clean(text: &str, keep: impl Fn(&str) -> usize) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// The same on one line: whatever separates is a single space.
+/// Cleans `text` and joins it to one line, with a single space for each separator.
 #[must_use]
 pub fn line(text: &str) -> String {
     lines(text).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// [`line`], cut to `width` characters.
+/// Cleans `text` as [`line`] does and cuts it to `width` characters.
 #[must_use]
 pub fn short(text: &str, width: usize) -> String {
     let text = line(text);
@@ -108,19 +107,19 @@ fn skip_escape(rest: &mut Rest<'_>) {
             skip_control_sequence(rest);
         }
         Some(']' | 'P' | 'X' | '^' | '_') => skip_string(rest),
-        // Intermediates, then a final character.
+        // Intermediate bytes, then a final byte.
         Some(' '..='~') => while matches!(rest.next(), Some((_, ' '..='/'))) {},
         _ => {}
     }
 }
 
-/// Parameters and intermediates up to the final character. A torn sequence ends where something else begins.
+/// Skips parameters and intermediates up to the final character. An incomplete sequence ends at any other character.
 fn skip_control_sequence(rest: &mut Rest<'_>) {
     while rest.next_if(|(_, character)| matches!(character, ' '..='?')).is_some() {}
     rest.next_if(|(_, character)| matches!(character, '@'..='~'));
 }
 
-/// A title, a link, a palette: up to its terminator. One that is torn ends with its line, so that it hides no more.
+/// Skips a title, a link or a palette up to its terminator. An incomplete one ends with its line, so that it hides no more.
 fn skip_string(rest: &mut Rest<'_>) {
     while let Some((_, character)) = rest.next_if(|(_, character)| *character != '\n') {
         match character {

@@ -1,11 +1,11 @@
-//! Files by which a change to the work can change what a check says, without a change to what the check is about.
+//! Files that can change the result of a check without a change to what it tests.
 
 use serde_json::Value;
 
 use super::goal::Check;
 
-/// Names of files, or ends of paths, that test and build tools read by themselves, and why that matters. `*` is any text
-/// within a name; a path that ends with `/` is everything below such a folder.
+/// Names of files, or ends of paths, that test and build tools read by themselves, and the effect. `*` is any text within a
+/// name; a pattern that ends with `/` matches everything in such a folder.
 const TABLE: [(&str, &str); 89] = [
     ("GNUmakefile", "make reads it before makefile and Makefile"),
     ("makefile", "make reads it before Makefile"),
@@ -98,7 +98,7 @@ const TABLE: [(&str, &str); 89] = [
     (".tool-versions", "version managers pick programs by it"),
 ];
 
-/// Files that agents take instructions, servers or permissions from; patterns as in [`TABLE`].
+/// Files from which agents take instructions, servers or permissions, with patterns as in [`TABLE`].
 const AGENTS: [&str; 38] = [
     ".claude/",
     "CLAUDE.md",
@@ -143,32 +143,32 @@ const AGENTS: [&str; 38] = [
 /// A file that differs between the base and the work.
 #[derive(Clone, Debug, Default)]
 pub struct Changed {
-    /// Its path.
+    /// Path of the file.
     pub path: String,
-    /// What it held before; only asked of a `package.json`.
+    /// Content in the base; needed for a `package.json` only.
     pub before: Option<Vec<u8>>,
-    /// What it holds now.
+    /// Content in the work.
     pub after: Option<Vec<u8>>,
 }
 
-/// Whether only a file's content says whether it can change what a check says.
+/// Returns whether the content of a file decides if it can change the result of a check.
 #[must_use]
 pub fn wants_content(path: &str) -> bool {
     name(path) == "package.json"
 }
 
-/// Of the files that changed, those that can change what `checks` say, each with the reason.
+/// Returns the changed files that can change the results of `checks`, each with the reason.
 #[must_use]
 pub fn shadows(changed: &[Changed], checks: &[Check]) -> Vec<String> {
     if checks.is_empty() {
         return Vec::new();
     }
-    let told = |file: &Changed| Some(format!("{}: {}", file.path, reason(file, checks)?));
-    changed.iter().filter_map(told).collect()
+    let describe = |file: &Changed| Some(format!("{}: {}", file.path, reason(file, checks)?));
+    changed.iter().filter_map(describe).collect()
 }
 
 fn reason(file: &Changed, checks: &[Check]) -> Option<String> {
-    if let Some(check) = checks.iter().find(|check| names(check, &file.path)) {
+    if let Some(check) = checks.iter().find(|check| names_file(check, &file.path)) {
         return Some(format!("the check '{}' names it", check.name));
     }
     if wants_content(&file.path) {
@@ -176,10 +176,10 @@ fn reason(file: &Changed, checks: &[Check]) -> Option<String> {
         return (scripts(&file.before) != scripts(&file.after))
             .then(|| "its scripts or test settings changed".to_owned());
     }
-    TABLE.iter().find(|(pattern, _)| fits(pattern, &file.path)).map(|(_, reason)| (*reason).to_owned())
+    TABLE.iter().find(|(pattern, _)| matches_pattern(pattern, &file.path)).map(|(_, reason)| (*reason).to_owned())
 }
 
-/// What a `package.json` has run, and how it configures tests; a text that is no JSON is all of that.
+/// Returns the scripts and test settings of a `package.json`; all of its text if it is not JSON.
 fn scripts(content: Option<&[u8]>) -> Vec<Value> {
     let Some(content) = content else { return Vec::new() };
     let Ok(package) = serde_json::from_slice::<Value>(content) else {
@@ -189,8 +189,8 @@ fn scripts(content: Option<&[u8]>) -> Vec<Value> {
     keys.iter().map(|key| package.get(key).cloned().unwrap_or_default()).collect()
 }
 
-/// Whether the check's command names the file, or a Python module that is in it.
-fn names(check: &Check, path: &str) -> bool {
+/// Returns whether the check's command names the file, or a Python module that is in it.
+fn names_file(check: &Check, path: &str) -> bool {
     let words =
         || check.argv.iter().flat_map(|word| word.split([' ', '\t', '\n', '=', ';', '&', '|', '(', ')', '"', '\'']));
     let is_named = |word: &str| {
@@ -210,36 +210,36 @@ fn names(check: &Check, path: &str) -> bool {
     words().any(is_named) || modules.into_iter().any(is_module)
 }
 
-/// Whether agents take instructions, servers or permissions from the file.
+/// Returns whether agents take instructions, servers or permissions from the file.
 #[must_use]
 pub fn configures_agents(path: &str) -> bool {
-    AGENTS.iter().any(|pattern| fits(pattern, path))
+    AGENTS.iter().any(|pattern| matches_pattern(pattern, path))
 }
 
-/// Whether the path, or a folder that it is in, ends as `pattern` says.
-fn fits(pattern: &str, path: &str) -> bool {
-    let Some(folder) = pattern.strip_suffix('/') else { return ends(pattern, path) };
-    path.match_indices('/').any(|(at, _)| ends(folder, &path[..at]))
+/// Returns whether the path, or a folder that contains it, ends with `pattern`.
+fn matches_pattern(pattern: &str, path: &str) -> bool {
+    let Some(folder) = pattern.strip_suffix('/') else { return ends_with_pattern(pattern, path) };
+    path.match_indices('/').any(|(at, _)| ends_with_pattern(folder, &path[..at]))
 }
 
-fn ends(pattern: &str, path: &str) -> bool {
+fn ends_with_pattern(pattern: &str, path: &str) -> bool {
     let parts = pattern.matches('/').count();
     let start = path.rmatch_indices('/').nth(parts).map_or(0, |(at, _)| at + 1);
     let (mut pattern, mut path) = (pattern.split('/'), path[start..].split('/'));
     loop {
         match (pattern.next(), path.next()) {
             (None, None) => return true,
-            (Some(pattern), Some(part)) if fits_name(pattern, part) => {}
+            (Some(pattern), Some(part)) if matches_name(pattern, part) => {}
             _ => return false,
         }
     }
 }
 
-fn fits_name(pattern: &str, name: &str) -> bool {
+fn matches_name(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
         Some((start, rest)) => name.strip_prefix(start).is_some_and(|name| {
-            name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| fits_name(rest, &name[at..]))
+            name.char_indices().map(|(at, _)| at).chain([name.len()]).any(|at| matches_name(rest, &name[at..]))
         }),
     }
 }
@@ -256,13 +256,13 @@ mod tests {
         Check { name: command.join(" "), argv: command.iter().map(|word| (*word).to_owned()).collect() }
     }
 
-    fn told(path: &str, command: &[&str]) -> Option<String> {
+    fn describe(path: &str, command: &[&str]) -> Option<String> {
         let changed = Changed { path: path.to_owned(), ..Changed::default() };
         shadows(&[changed], &[check(command)]).pop()
     }
 
     #[test]
-    fn what_a_command_names_and_what_tools_read_by_themselves() {
+    fn files_that_commands_name_and_tools_read_are_shadows() {
         let cases: &[(&str, &[&str], &str)] = &[
             ("GNUmakefile", &["make", "test"], "GNUmakefile: make reads it before makefile and Makefile"),
             ("sub/conftest.py", &["pytest"], "sub/conftest.py: pytest runs it before the tests"),
@@ -284,11 +284,11 @@ mod tests {
             ("rust-toolchain", &["cargo", "test"], "rust-toolchain: rustup picks the compiler by it"),
         ];
         for (path, command, line) in cases {
-            assert_eq!(told(path, command).as_deref(), Some(*line));
+            assert_eq!(describe(path, command).as_deref(), Some(*line));
         }
         for path in ["src/lib.rs", "makefile.txt", "docs/Makefile.md", "tests/test_x.py", "config.toml", "xconftest.py"]
         {
-            assert_eq!(told(path, &["pytest", "tests"]), None, "{path}");
+            assert_eq!(describe(path, &["pytest", "tests"]), None, "{path}");
         }
         assert_eq!(shadows(&[Changed { path: "Makefile".into(), ..Changed::default() }], &[]), [""; 0], "no check");
     }

@@ -1,7 +1,7 @@
-//! The state after a run's events, short enough for the trailers of every commit on its notes ref.
+//! Snapshots: the state of a run, short enough for the trailers of every commit on its notes ref.
 //!
-//! It lets `list` and `status`, and plain git, read one commit a run instead of its whole log. It is never a source:
-//! the fold of the events up to `seq` says the same, always.
+//! `list`, `status` and plain git read one commit a run instead of its whole log. A snapshot is never a source: folding the
+//! events up to `seq` gives the same state.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -18,26 +18,26 @@ use super::{Phase, Run, Step};
 
 /// Longest goal in a snapshot, in characters.
 const GOAL_LENGTH: usize = 200;
-/// Longest name of a phase or of a reason to stop, in characters.
+/// Longest name of a phase or of a stop reason, in characters.
 const WORD_LENGTH: usize = 32;
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// A driver works on it, or did when it wrote this.
+    /// A driver works on it, or did when it recorded this.
     Running,
     /// Questions wait for the user.
     NeedsInput,
-    /// A limit is waited out.
+    /// The run waits for a limit.
     Waiting,
     /// The goal is reached.
     Completed,
-    /// A guard ended it.
+    /// A limit of the budget ended it.
     Stopped,
-    /// An agent or the driver failed for good.
+    /// An agent or the driver failed permanently.
     Failed,
-    /// The user ended it.
+    /// The user cancelled it.
     Cancelled,
 }
 
@@ -45,7 +45,7 @@ impl State {
     const ALL: [Self; 7] =
         [Self::Running, Self::NeedsInput, Self::Waiting, Self::Completed, Self::Stopped, Self::Failed, Self::Cancelled];
 
-    /// The word in trailers and `--json`.
+    /// Returns the word in trailers and `--json`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -59,13 +59,13 @@ impl State {
         }
     }
 
-    /// Whether a run in this state is at its end.
+    /// Returns whether a run in this state has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Stopped | Self::Failed | Self::Cancelled)
     }
 
-    /// How a run that ended for `reason` stands.
+    /// Returns the state of a run that ended for `reason`.
     #[must_use]
     pub fn after(reason: StopReason) -> Self {
         match reason {
@@ -98,46 +98,46 @@ impl fmt::Display for State {
     }
 }
 
-/// A run's state after the event `seq`.
+/// The state of a run after event `seq`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Where it stands.
+    /// State.
     pub state: State,
-    /// What it is doing.
+    /// Phase.
     pub phase: String,
-    /// The pass under way, or the last one; 0 before the first.
+    /// Current or last iteration; 0 before the first.
     pub iteration: u32,
-    /// Passes it may take.
+    /// Limit of iterations.
     pub max_iterations: u32,
-    /// The newest event's number.
+    /// Number of the newest event.
     pub seq: u64,
-    /// The driver that recorded it.
+    /// Session of the driver that recorded it.
     pub session: SessionId,
-    /// When the run was started.
+    /// Time at which the run was started.
     pub started: Timestamp,
-    /// Why it ended, or waits for the user.
+    /// Reason why it ended or waits for the user.
     pub stop_reason: Option<String>,
     /// Tokens that its agents used, in and out together.
     pub tokens: u64,
-    /// What that cost in US dollars, where known.
+    /// Cost in US dollars, if known.
     pub cost_usd: Option<f64>,
-    /// The goal in one line.
+    /// Goal in one line.
     pub goal: String,
-    /// What it waits for, where it does.
+    /// Backend that it waits for, if any.
     pub waiting: Option<Awaited>,
 }
 
 /// A backend that a run waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Awaited {
-    /// Until when, in seconds since the Unix epoch.
+    /// End of the wait, in seconds since the Unix epoch.
     pub until: Timestamp,
-    /// The backend and what it said, in one line.
+    /// Backend and its message, in one line.
     pub why: String,
 }
 
 impl Run {
-    /// Where the run stands at its newest event.
+    /// Returns the state after the newest event.
     #[must_use]
     pub fn state(&self) -> State {
         match &self.ended {
@@ -148,7 +148,7 @@ impl Run {
         }
     }
 
-    /// The state in short.
+    /// Returns the snapshot after the newest event.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
@@ -181,7 +181,7 @@ impl Run {
 }
 
 impl Snapshot {
-    /// The trailers, a line each, as `git interpret-trailers` reads them.
+    /// Writes the trailers, a line each, as `git interpret-trailers` reads them.
     #[must_use]
     pub fn to_trailers(&self) -> String {
         let mut text = String::with_capacity(400);
@@ -209,8 +209,8 @@ impl Snapshot {
         text
     }
 
-    /// The snapshot in a commit's message; nothing where it holds none, as on a person's notes commit, or one with a value
-    /// that no driver writes.
+    /// Parses the snapshot in a commit's message. Returns `None` if the message has none, as that of a person's notes
+    /// commit, or if a value is one that no driver writes.
     #[must_use]
     pub fn from_message(message: &str) -> Option<Self> {
         let mut snapshot = Self {
@@ -260,7 +260,7 @@ impl Snapshot {
     }
 }
 
-/// A word of this or a newer version: `needs_input`.
+/// Returns `text` if it may be a word of this or a newer version: `needs_input`.
 fn word(text: &str) -> Option<String> {
     let is_word = (1..=WORD_LENGTH).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'));

@@ -1,4 +1,4 @@
-//! The state of a run: everything its events say.
+//! The state of a run: all that its events record.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,203 +8,203 @@ use super::text::a_few;
 use super::timestamp::Timestamp;
 use super::work::{Failure, Plan, Review, Subgoal, TaskResult, Usage, Verification, aggregate, feedback};
 
-/// Paths of a conflict that an error names.
+/// Number of conflicting paths that an error names.
 const NAMED_PATHS: usize = 5;
 
-/// One goal being pursued: everything its events say, and nothing else.
+/// A run: all that its events record, and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Run {
-    /// The run's id; none before `run_started`.
+    /// Id of the run; `None` before `run_started`.
     pub id: Option<RunId>,
-    /// The newest log format that a driver of this run wrote.
+    /// Newest log format that a driver of this run wrote.
     pub format: u32,
-    /// The goal and criteria as they stand.
+    /// Current goal and criteria.
     pub goal: Goal,
-    /// The options as they stand.
+    /// Current options.
     pub options: Options,
-    /// The commit that the run starts from.
+    /// Commit that the run starts from.
     pub base: Oid,
-    /// Its tree; none before `run_started`.
+    /// Tree of the base; `None` before `run_started`.
     pub start_tree: Option<Oid>,
-    /// Its driver processes, in order.
+    /// Sessions of the run's drivers, in order.
     pub sessions: Vec<Session>,
-    /// The newest event's number.
+    /// Number of the newest event.
     pub seq: u64,
-    /// The newest event's time.
+    /// Time of the newest event.
     pub now: Timestamp,
-    /// What the checks said of the base, before any work.
+    /// Results of the checks on the base, before any work.
     pub baseline: Option<Verification>,
-    /// What intake has found out.
+    /// Results of intake.
     pub intake: IntakeFacts,
-    /// Its passes, in order.
+    /// Iterations, in order.
     pub iterations: Vec<Iteration>,
-    /// Guidance that the next plan must hear.
+    /// Guidance for the next plan.
     pub steering: Vec<String>,
-    /// Agent calls made.
+    /// Number of agent calls.
     pub agent_calls: u64,
-    /// What they used.
+    /// Usage of all agent calls.
     pub usage: Usage,
-    /// What they used, a role.
+    /// Usage of the agent calls of each role.
     pub usage_by_role: BTreeMap<Role, Usage>,
-    /// Backends that asked us to wait.
+    /// Backends that have to be waited for.
     pub pauses: BTreeMap<String, Pause>,
-    /// The last failure of a role that is not a worker, and how often in a row it failed.
+    /// Last failure of a role that is not a worker, and the number of its failures in a row.
     pub role_failure: Option<RoleFailure>,
-    /// A failure that no retry can mend.
+    /// Failure that no retry can fix.
     pub fatal: Option<Failure>,
-    /// The newest commit of the run's branch, the start commit at first.
+    /// Newest commit of the run's branch; the start commit at first.
     pub tip: Checkpoint,
     /// Checkpoints, partial ones included.
     pub checkpoints: Vec<Checkpoint>,
     /// Whether a worker was started after the newest checkpoint.
     pub touched: bool,
-    /// Whether somebody asked the run to stop.
+    /// Whether the run was cancelled.
     pub cancelled: bool,
-    /// A failure of the driver itself.
+    /// Failure of the driver, and its hint.
     pub error: Option<(String, Option<String>)>,
-    /// How it ended; none while it has not.
+    /// End of the run, if it has ended.
     pub ended: Option<Ended>,
-    /// Checkpoints made before the run was last taken up again: stagnation counts from here.
+    /// Number of iterations before the run was last resumed: stagnation counts from here.
     pub(super) patience_from: usize,
 }
 
-/// One driver process's work on the run.
+/// The work of one driver process on the run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
-    /// Its id.
+    /// Id of the session.
     pub id: SessionId,
-    /// The host it ran on.
+    /// Host of the driver.
     pub host: String,
-    /// Its first event.
+    /// Time of its first event.
     pub started: Timestamp,
-    /// Its newest event.
+    /// Time of its newest event.
     pub last: Timestamp,
-    /// Seconds of it in which questions waited for the user.
+    /// Time in which questions waited for the user, in seconds.
     pub suspended: f64,
 }
 
-/// What intake has found out.
+/// Results of intake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IntakeFacts {
-    /// Whether it began.
+    /// Whether intake began.
     pub started: bool,
-    /// The questions put to the user.
+    /// Questions to the user.
     pub questions: Vec<String>,
-    /// The handle that answers them.
+    /// Token with which the user answers.
     pub token: Option<Token>,
-    /// The answers.
+    /// Answers of the user.
     pub answers: Option<Vec<String>>,
-    /// When the questions were put.
+    /// Time of the questions.
     pub(super) asked_at: Timestamp,
-    /// Whether it is over.
+    /// Whether intake is over.
     pub finished: bool,
 }
 
-/// One pass plan → work → verify → review → checkpoint.
+/// An iteration: plan → work → verify → review → checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Iteration {
-    /// Its number, from 1.
+    /// Number, from 1.
     pub number: u32,
-    /// What it was told of the pass before.
+    /// Feedback of the previous iteration.
     pub feedback: String,
-    /// Its plan, once there is one.
+    /// Plan, once there is one.
     pub plan: Option<Plan>,
-    /// Its subgoals' states, in plan order.
+    /// States of the subgoals, in plan order.
     pub tasks: Vec<Task>,
-    /// The checks' results, once they ran.
+    /// Results of the checks, once they ran.
     pub verification: Option<Verification>,
-    /// The verdict, once there is one.
+    /// Verdict, once there is one.
     pub review: Option<Review>,
-    /// The commit that ended it.
+    /// Checkpoint that ended the iteration.
     pub checkpoint: Option<Checkpoint>,
-    /// What of it is integrated and not yet in a checkpoint.
+    /// Work that is integrated and not yet in a checkpoint.
     pub integration: Option<Integration>,
-    /// What its agents used.
+    /// Usage of its agent calls.
     pub usage: Usage,
-    /// Whether what its checks and its reviewer said was recorded elsewhere: it is read, and proves nothing.
+    /// Whether its checks and review were recorded elsewhere: they are shown, and prove nothing.
     pub unproven: bool,
 }
 
-/// A subgoal's state.
+/// The state of a subgoal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Task {
-    /// The subgoal's id.
+    /// Id of the subgoal.
     pub id: SubgoalId,
-    /// Attempts that came to an end of their own.
+    /// Number of attempts that ended by themselves.
     pub attempts: u32,
-    /// Whether an attempt is under way.
+    /// Whether an attempt is running.
     pub running: bool,
-    /// Whether an attempt was ever started: the next one must look at what is there.
+    /// Whether an attempt was ever started: the next one must look at the work that is there.
     pub begun: bool,
-    /// The worker's report, once an attempt succeeded.
+    /// Report of the worker, once an attempt succeeded.
     pub output: Option<String>,
-    /// Why the last attempt failed.
+    /// Reason why the last attempt failed.
     pub error: Option<String>,
-    /// The commit that holds its work, where workers are isolated.
+    /// Commit of its work, if workers are isolated.
     pub commit: Option<Oid>,
-    /// What was noticed about its work when that was taken.
+    /// Remarks about its work.
     pub remarks: Vec<String>,
-    /// Actions that failed by what its agent printed in the last attempt.
+    /// Actions of the last attempt that failed according to the agent's output.
     pub failed_actions: Vec<String>,
-    /// Whether that commit is in the run's tree.
+    /// Whether the commit is in the run's tree.
     pub merged: bool,
-    /// Where it conflicted, and how often an integrator failed at it.
+    /// Conflict of the commit, if it has one.
     pub conflict: Option<Conflict>,
 }
 
 impl Task {
-    /// Whether it succeeded and its work is in the run's tree.
+    /// Returns whether the subgoal succeeded and its work is in the run's tree.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.output.is_some() && (self.commit.is_none() || self.merged)
     }
 
-    /// Whether its work waits for being merged.
+    /// Returns whether its work has yet to be merged.
     pub(super) fn wants_merge(&self) -> bool {
         self.output.is_some() && !self.is_done()
     }
 
-    /// Why it failed, or why its work is not in the run's tree.
+    /// Returns the reason why it failed, or why its work is not in the run's tree.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         let conflict = self.conflict.as_ref().filter(|_| self.wants_merge());
-        conflict.map(Conflict::words).or_else(|| self.error.clone())
+        conflict.map(Conflict::describe).or_else(|| self.error.clone())
     }
 }
 
-/// A worker's commit that git could not merge.
+/// A conflict that a worker's commit has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conflict {
-    /// Where.
+    /// Paths that conflict.
     pub paths: Vec<String>,
-    /// Attempts at resolving it that failed.
+    /// Number of failed attempts at resolving it.
     pub attempts: u32,
-    /// Why the last of them failed.
+    /// Reason why the last of them failed.
     pub error: Option<String>,
 }
 
 impl Conflict {
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         let named = a_few(&self.paths, NAMED_PATHS);
         let error = self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         format!("its work conflicts with that of other subgoals in {named}{error}")
     }
 }
 
-/// What workers' commits made of the run's tree since the newest checkpoint.
+/// The result of merging workers' commits since the newest checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Integration {
-    /// What the run's worktree held before.
+    /// Tree of the run's worktree before the first merge.
     pub onto: Oid,
-    /// The tree with all of them.
+    /// Tree with all merged commits.
     pub tree: Oid,
-    /// The commits, in the order in which they were merged.
+    /// Merged commits, in order.
     pub merged: Vec<Oid>,
-    /// What was noticed of conflicts that were resolved, in words, each after its subgoal.
+    /// Remarks about resolved conflicts, each with its subgoal.
     pub remarks: Vec<String>,
 }
 
-/// A commit of ours on the run's branch.
+/// A commit of the run on its branch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
     /// The commit.
@@ -213,65 +213,65 @@ pub struct Checkpoint {
     pub tree: Oid,
 }
 
-/// A backend that asked us to wait.
+/// The state of a backend that has to be waited for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pause {
-    /// Until when.
+    /// End of the wait.
     pub until: Timestamp,
-    /// Calls that met it in a row.
+    /// Number of calls in a row that failed for it.
     pub streak: u32,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Whether it is a usage limit, and no hiccup.
+    /// Whether it is a usage limit, and not a short failure.
     pub limit: bool,
-    /// When the limit resets, where the service said so.
+    /// Time at which the limit resets, if the service named one.
     pub reset: Option<Timestamp>,
-    /// The moment that the record says is waited for.
+    /// End of the wait that was last recorded.
     pub announced: Option<Timestamp>,
 }
 
-/// A role, other than a worker, that failed.
+/// The failures of a role that is not a worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleFailure {
     /// The role.
     pub role: Role,
-    /// How often in a row.
+    /// Number of failures in a row.
     pub times: u32,
     /// The last failure.
     pub failure: Failure,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ended {
-    /// Why.
+    /// The reason.
     pub reason: StopReason,
-    /// The run in one line.
+    /// Summary in one line.
     pub summary: String,
-    /// What a person can do.
+    /// What a person can do next.
     pub hint: Option<String>,
 }
 
 impl Run {
-    /// The pass under way, or the last one.
+    /// Returns the current iteration, or the last one.
     #[must_use]
     pub fn iteration(&self) -> Option<&Iteration> {
         self.iterations.last()
     }
 
-    /// What is integrated and not yet in a checkpoint.
+    /// Returns the work that is integrated and not yet in a checkpoint.
     #[must_use]
     pub fn integration(&self) -> Option<&Integration> {
         self.iteration()?.integration.as_ref()
     }
 
-    /// The budget as it stands.
+    /// Returns the current budget.
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.options.budget
     }
 
-    /// Seconds of all sessions together at `now`; time in which questions waited does not count.
+    /// Returns the duration of all sessions at `now`, in seconds, without the time in which questions waited.
     #[must_use]
     pub fn seconds(&self, now: Timestamp) -> f64 {
         let Some((current, past)) = self.sessions.split_last() else { return 0.0 };
@@ -281,14 +281,14 @@ impl Run {
         spent + until.since(current.started) - current.suspended
     }
 
-    /// Whether questions wait for the user.
+    /// Returns whether questions wait for the user.
     #[must_use]
     pub fn is_waiting_for_answers(&self) -> bool {
         !self.intake.finished && !self.intake.questions.is_empty() && self.intake.answers.is_none()
     }
 
-    /// The work of an iteration before on a subgoal that is planned again, where it was not merged. Planners number what
-    /// they do not name, so a numbered subgoal is the same only where its description is.
+    /// Returns the unmerged work of the previous iteration on a subgoal that is planned again. Subgoals that planners do not
+    /// name are numbered, so a numbered one is the same only if its description is.
     #[must_use]
     pub fn earlier_work(&self, subgoal: &Subgoal) -> Option<&str> {
         let before = self.iterations.iter().rev().nth(1)?;
@@ -298,7 +298,7 @@ impl Run {
         (!is_number || planned.description == subgoal.description).then_some(task.commit.as_deref()?)
     }
 
-    /// What the next plan must hear: the last pass's feedback and a person's guidance.
+    /// Returns the input of the next plan: the last iteration's feedback and the user's guidance.
     #[must_use]
     pub fn feedback(&self) -> String {
         let mut parts: Vec<String> = self.iterations.last().map(Iteration::feedback_for_next).into_iter().collect();
@@ -307,7 +307,7 @@ impl Run {
         parts.join("\n")
     }
 
-    /// Whether the newest iterations changed nothing for as long as the budget has patience.
+    /// Returns whether the newest iterations changed nothing for as long as the budget's patience.
     pub(super) fn is_stuck(&self) -> bool {
         if self.budget().patience.get() == 0 {
             return false;
@@ -322,7 +322,7 @@ impl Run {
 }
 
 impl Iteration {
-    /// The results of its subgoals, in plan order.
+    /// Returns the results of the subgoals, in plan order.
     #[must_use]
     pub fn results(&self) -> Vec<TaskResult> {
         self.tasks
@@ -338,14 +338,14 @@ impl Iteration {
             .collect()
     }
 
-    /// The workers' reports, as the reviewer reads them.
+    /// Returns the workers' reports, as the reviewer reads them.
     #[must_use]
     pub fn aggregate(&self) -> String {
         self.plan.as_ref().map(|plan| aggregate(&plan.subgoals, &self.results())).unwrap_or_default()
     }
 
-    /// Whether the goal is reached: the review accepts, no check is red, and something of the plan was done. Where every
-    /// subgoal failed, a review that accepts has nothing to go by.
+    /// Returns whether the goal is reached: the review accepts, no check failed, and a subgoal was done. If every subgoal
+    /// failed, an accepting review has no basis.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.unproven
@@ -354,7 +354,7 @@ impl Iteration {
             && self.verification.as_ref().is_some_and(Verification::passed)
     }
 
-    /// `2/3 subgoals, checks pass, goal complete`: the iteration in a few words.
+    /// Returns the iteration in a few words: `2/3 subgoals, checks pass, goal complete`.
     #[must_use]
     pub fn summary(&self) -> String {
         let ok = self.tasks.iter().filter(|task| task.is_done()).count();
@@ -378,7 +378,7 @@ impl Iteration {
         feedback.map(|feedback| noticed.chain([feedback]).collect::<Vec<_>>().join("\n")).unwrap_or_default()
     }
 
-    /// What was noticed about the workers' work, each with its subgoal.
+    /// Returns the remarks about the workers' work, each with its subgoal.
     #[must_use]
     pub fn noticed(&self) -> Vec<String> {
         let of_task =
@@ -386,7 +386,7 @@ impl Iteration {
         self.tasks.iter().flat_map(of_task).collect()
     }
 
-    /// What stagnation compares: the tree and the red checks. Review wording is left out, since models reword.
+    /// Returns what stagnation compares: the tree and the failing checks. The review is left out, since models reword.
     fn end(&self) -> Option<(&str, BTreeSet<&str>)> {
         let checkpoint = self.checkpoint.as_ref()?;
         Some((checkpoint.tree.as_str(), self.verification.as_ref().map(Verification::failing).unwrap_or_default()))

@@ -1,4 +1,4 @@
-//! The one decision: what a run does next.
+//! The decision: the next step of a run.
 
 use std::fmt;
 
@@ -7,53 +7,53 @@ use super::goal::{Asking, Role, StopReason};
 use super::work::FailureKind;
 use super::{Conflict, Iteration, Run, Task};
 
-/// What a driver does next.
+/// A step that a driver performs.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Find out what the goal means.
+    /// Do a part of intake.
     Intake(Intake),
-    /// Put these questions to the user.
+    /// Ask the user these questions.
     Await(Vec<String>),
-    /// Do nothing before this moment; work in flight goes on.
+    /// Wait until this time; workers continue.
     Wait {
-        /// The moment.
+        /// End of the wait.
         until: Timestamp,
         /// The backend that is waited for.
         backend: String,
     },
-    /// Begin an iteration, or go on planning the one that has begun.
+    /// Start an iteration, or continue to plan the current one.
     Plan,
-    /// Start workers on these subgoals; none to start means that workers in flight are awaited.
+    /// Start workers on these subgoals; if there are none, wait for a running worker.
     Work(Vec<String>),
     /// Merge the work of this subgoal into the run's tree.
     Integrate(String),
-    /// Have the conflict that this subgoal's work met resolved.
+    /// Have the integrator resolve the conflict of this subgoal's work.
     Resolve(String),
     /// Write the tree and run the checks on it.
     Verify,
-    /// Ask for a verdict.
+    /// Ask the reviewer for a verdict.
     Review,
-    /// Commit. A partial checkpoint keeps work of an iteration that does not end here.
+    /// Commit a checkpoint. A partial one holds work of an iteration that does not end here.
     Checkpoint {
-        /// Whether the iteration goes on after it.
+        /// Whether the iteration continues after it.
         partial: bool,
     },
     /// End the run.
     Stop(StopReason),
 }
 
-/// One thing that intake finds out.
+/// A part of intake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Intake {
     /// Propose success criteria.
     Criteria,
-    /// Ask which questions there are.
+    /// Ask an agent which questions there are.
     Questions,
-    /// Settle the goal.
+    /// End intake.
     Close,
 }
 
-/// Where a run stands, in the words that users know.
+/// The phase of a run, in the words of the user interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // each is the word that `name` gives
 pub enum Phase {
@@ -72,7 +72,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The word in status, events and trailers.
+    /// Returns the word in status, events and trailers.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl fmt::Display for Phase {
 }
 
 impl Run {
-    /// What to do at `now`; nothing once the run has ended.
+    /// Returns the step to perform at `now`, or `None` if the run has ended.
     #[must_use]
     pub fn next_step(&self, now: Timestamp) -> Option<Step> {
         if self.ended.is_some() {
@@ -112,7 +112,7 @@ impl Run {
         Some(self.within_limits(step, now))
     }
 
-    /// Where the run stands at its newest event.
+    /// Returns the phase after the newest event.
     #[must_use]
     pub fn phase(&self) -> Phase {
         match &self.ended {
@@ -135,7 +135,7 @@ impl Run {
         }
     }
 
-    /// Reasons that hold whatever the next step would be.
+    /// Returns a reason to stop that holds for any next step.
     fn must_stop(&self, now: Timestamp) -> Option<StopReason> {
         if self.cancelled {
             return Some(StopReason::Cancelled);
@@ -146,32 +146,32 @@ impl Run {
         if self.fatal.is_some() || self.role_is_exhausted() {
             return Some(if self.intake.finished { StopReason::LoopAgentError } else { StopReason::IntakeAgentError });
         }
-        // An iteration that has been judged is committed and may complete the goal whatever the clock says.
-        let judged = self.iteration().is_some_and(|iteration| iteration.review.is_some());
-        (!judged && self.out_of_time(now)).then_some(StopReason::MaxSeconds)
+        // An iteration that was reviewed is committed and may complete the goal even if the time is over.
+        let is_reviewed = self.iteration().is_some_and(|iteration| iteration.review.is_some());
+        (!is_reviewed && self.out_of_time(now)).then_some(StopReason::MaxSeconds)
     }
 
-    /// Whether the sessions together have used up their seconds.
+    /// Returns whether the sessions have used up the budget of seconds.
     #[must_use]
     pub fn out_of_time(&self, now: Timestamp) -> bool {
         self.budget().max_seconds.is_some_and(|limit| self.seconds(now) >= limit.get())
     }
 
-    /// Whether a role that is not a worker has failed too often in a row.
+    /// Returns whether a role that is not a worker has failed too often in a row.
     fn role_is_exhausted(&self) -> bool {
         self.role_failure.as_ref().is_some_and(|failed| failed.times > self.budget().max_task_retries.get())
     }
 
-    /// Lets calls in flight finish, commits what is there, ends.
+    /// Returns the next step towards the end: wait for workers, merge, commit, stop.
     fn wind_down(&self, reason: StopReason) -> Step {
-        let in_flight = self.iteration().is_some_and(|iteration| iteration.tasks.iter().any(|task| task.running));
-        if in_flight {
+        let is_working = self.iteration().is_some_and(|iteration| iteration.tasks.iter().any(|task| task.running));
+        if is_working {
             Step::Work(Vec::new())
         } else if let Some(task) = self.unmerged().filter(|_| reason != StopReason::RunError) {
             Step::Integrate(task.id.to_string())
         } else if self.touched {
-            let judged = self.iteration().is_some_and(|iteration| iteration.review.is_some());
-            Step::Checkpoint { partial: !judged }
+            let is_reviewed = self.iteration().is_some_and(|iteration| iteration.review.is_some());
+            Step::Checkpoint { partial: !is_reviewed }
         } else {
             Step::Stop(reason)
         }
@@ -199,9 +199,9 @@ impl Run {
             return Step::Plan;
         }
         let pending = self.pending(iteration);
-        let in_flight = iteration.tasks.iter().filter(|task| task.running).count();
-        if in_flight > 0 || !pending.is_empty() {
-            let free = (self.options.jobs.get() as usize).saturating_sub(in_flight);
+        let running = iteration.tasks.iter().filter(|task| task.running).count();
+        if running > 0 || !pending.is_empty() {
+            let free = (self.options.jobs.get() as usize).saturating_sub(running);
             return Step::Work(pending.into_iter().take(free).map(|task| task.id.to_string()).collect());
         }
         let allowed = self.budget().attempts();
@@ -209,7 +209,7 @@ impl Run {
         let mut due = iteration.tasks.iter().filter(|task| task.wants_merge());
         if let Some(task) = due.find(|task| task.conflict.as_ref().is_none_or(is_open)) {
             let id = task.id.to_string();
-            // A conflict with what is in a commit by now may be none with that commit.
+            // A conflict with a tree that is committed by now may be none with that commit.
             let is_known = task.conflict.is_some() && iteration.integration.is_some();
             return if is_known { Step::Resolve(id) } else { Step::Integrate(id) };
         }
@@ -220,12 +220,12 @@ impl Run {
         }
     }
 
-    /// The first subgoal whose work can still be merged without anybody's help, as far as is known.
+    /// Returns the first subgoal whose work may be merged without an integrator.
     fn unmerged(&self) -> Option<&Task> {
         self.iteration()?.tasks.iter().find(|task| task.wants_merge() && task.conflict.is_none())
     }
 
-    /// Subgoals that still want an attempt and have none under way, in plan order.
+    /// Lists the subgoals that need an attempt and have none running, in plan order.
     fn pending<'a>(&self, iteration: &'a Iteration) -> Vec<&'a Task> {
         let allowed = self.budget().attempts();
         let wants = |task: &&Task| !task.running && task.output.is_none() && task.attempts < allowed;
@@ -234,7 +234,7 @@ impl Run {
 
     fn next_iteration(&self, last: &Iteration) -> Step {
         let may_go_on = last.number < self.budget().max_iterations.get();
-        // Guidance that no plan has heard yet is a wish for one more iteration.
+        // Guidance that no plan has used yet asks for one more iteration.
         let is_guided = !self.steering.is_empty();
         if last.is_complete() && !(is_guided && may_go_on) {
             Step::Stop(StopReason::GoalComplete)
@@ -247,7 +247,7 @@ impl Run {
         }
     }
 
-    /// Holds a step that calls an agent against the budgets and against the limits that backends told us of.
+    /// Replaces a step that calls an agent if the budget or a backend's limit forbids it.
     fn within_limits(&self, step: Step, now: Timestamp) -> Step {
         let role = match &step {
             Step::Intake(Intake::Criteria) => Role::Criteria,
@@ -258,7 +258,7 @@ impl Run {
             Step::Work(start) if !start.is_empty() => Role::Subagent,
             _ => return step,
         };
-        let in_flight =
+        let running =
             self.iteration().map_or(0, |iteration| iteration.tasks.iter().filter(|task| task.running).count());
         let budget = self.budget();
         let spent = [
@@ -269,7 +269,7 @@ impl Run {
                 StopReason::MaxCost,
             ),
         ];
-        // A goal that is reached stays reached, where guidance asked for more than there is left to spend.
+        // A reached goal stays reached, even if guidance asks for more than the budget allows.
         let is_reached = self.iteration().is_some_and(|last| last.checkpoint.is_some() && last.is_complete());
         let end = |reason| if is_reached { Step::Stop(StopReason::GoalComplete) } else { self.wind_down(reason) };
         if let Some((_, reason)) = spent.into_iter().find(|(spent, _)| *spent) {
@@ -289,9 +289,9 @@ impl Run {
                     let left = usize::try_from(limit.get() - self.agent_calls).unwrap_or(usize::MAX);
                     start.truncate(left);
                 }
-                // After a pause one call goes ahead and finds out whether the service answers again.
+                // After a pause a single call tests whether the service answers again.
                 if self.pauses.contains_key(backend) {
-                    start.truncate(usize::from(in_flight == 0));
+                    start.truncate(usize::from(running == 0));
                 }
                 Step::Work(start)
             }
@@ -299,7 +299,7 @@ impl Run {
         }
     }
 
-    /// The failure that ends the run, in the words of the agent that met it.
+    /// Returns the failure that ends the run, and its kind in words.
     #[must_use]
     pub fn fatal_failure(&self) -> Option<(&'static str, &super::work::Failure)> {
         match (&self.fatal, &self.role_failure) {

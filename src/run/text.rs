@@ -1,4 +1,4 @@
-//! Texts of people and agents, brought within bounds; numbers and names in words.
+//! Texts of people and agents, limited in length; numbers and names in words.
 
 use std::fmt::Display;
 
@@ -7,12 +7,12 @@ use jiff::tz::TimeZone;
 use super::sanitize;
 use super::timestamp::Timestamp;
 
-/// Longest text in an event, in bytes; longer ones are cut at head and tail.
+/// Longest text in an event, in bytes; longer ones are cut in the middle.
 pub const VALUE_LIMIT: usize = 256 * 1024;
 /// Longest goal, in bytes.
 pub const GOAL_LIMIT: usize = 1024 * 1024;
 
-/// `text` within `limit` bytes: whole, or its head and tail around a line that counts what was left out.
+/// Limits `text` to `limit` bytes: a longer text is cut in the middle, where a line counts what was left out.
 #[must_use]
 pub fn clip(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -24,7 +24,7 @@ pub fn clip(text: &str, limit: usize) -> String {
     format!("{}\n[… {} left out …]\n{}", &text[..head], count(tail - head, "byte"), &text[tail..])
 }
 
-/// The first line of `text` that says something, made safe to show, at most `limit` characters.
+/// Returns the first line of `text` that is not blank, safe to show, with at most `limit` characters.
 #[must_use]
 pub fn one_line(text: &str, limit: usize) -> String {
     let clean = sanitize::lines(text);
@@ -38,17 +38,17 @@ pub fn one_line(text: &str, limit: usize) -> String {
     cut
 }
 
-/// The line of a program's output that tells best why it failed, safe to show and at most `width` characters long: the first
-/// that speaks of an error, or else the last one. None where no line holds a word.
+/// Returns the line of a program's output that tells best why it failed: the first about an error, or else the last one. It
+/// is safe to show and at most `width` characters long. Returns `None` if no line holds a word.
 #[must_use]
 pub fn telling_line(output: &str, width: usize) -> Option<String> {
     let clean = sanitize::lines(output);
     let mut lines = clean.lines().map(str::trim).filter(|line| line.contains(char::is_alphanumeric));
-    let line = lines.clone().find(|line| tells_of_failure(line)).or_else(|| lines.next_back())?;
+    let line = lines.clone().find(|line| is_about_failure(line)).or_else(|| lines.next_back())?;
     Some(cut(line, width))
 }
 
-/// `line` in at most `width` characters.
+/// Limits `line` to `width` characters.
 pub(super) fn cut(line: &str, width: usize) -> String {
     let line = line.replace('\t', "    ");
     if line.chars().count() <= width {
@@ -57,8 +57,8 @@ pub(super) fn cut(line: &str, width: usize) -> String {
     line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Whether a line of a test's or a compiler's output speaks of a failure, and not of the lack of one.
-fn tells_of_failure(line: &str) -> bool {
+/// Returns whether a line of a test's or a compiler's output is about a failure, and not about the lack of one.
+fn is_about_failure(line: &str) -> bool {
     let words: Vec<&str> =
         line.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let denies = |word: &str| ["0", "no", "without", "zero", "not"].iter().any(|no| word.eq_ignore_ascii_case(no));
@@ -76,7 +76,7 @@ fn tells_of_failure(line: &str) -> bool {
     }) || line.starts_with("not ok")
 }
 
-/// The first `most` of `names`, and how many more there are: `a, b and 3 more`.
+/// Names the first `most` of `names`, and the number of the others: `a, b and 3 more`.
 #[must_use]
 pub fn a_few<T: AsRef<str>>(names: &[T], most: usize) -> String {
     let few = names.iter().take(most).map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
@@ -84,14 +84,14 @@ pub fn a_few<T: AsRef<str>>(names: &[T], most: usize) -> String {
     if more > 0 { format!("{few} and {more} more") } else { few }
 }
 
-/// `1 run`, `2 runs`.
+/// Writes a number with its noun: `1 run`, `2 runs`.
 #[must_use]
 pub fn count<N: Copy + Display + From<u8> + PartialEq>(number: N, what: &str) -> String {
     let plural = if number == N::from(1) { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
 
-/// A span of time in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
+/// Writes a duration in its largest unit: `0.4s`, `12s`, `5m`, `3h`, `2d`.
 #[must_use]
 pub fn span(seconds: f64) -> String {
     let seconds = seconds.max(0.0);
@@ -104,7 +104,7 @@ pub fn span(seconds: f64) -> String {
     }
 }
 
-/// How long `backend` is waited for from `now` on and, where that is not soon over, until when in `zone`.
+/// Writes how long a run waits for `backend` and, if that is a minute or more, until when in `zone`.
 #[must_use]
 pub fn waiting_for(backend: &str, until: Timestamp, now: Timestamp, zone: &TimeZone) -> String {
     let left = until.since(now);
@@ -112,7 +112,7 @@ pub fn waiting_for(backend: &str, until: Timestamp, now: Timestamp, zone: &TimeZ
     format!("waiting {}{until} for {backend}", span(left))
 }
 
-/// The first `most` of `names`, each once and in order, and how many more there are; nothing where there are none.
+/// Names the first `most` of `names`, sorted and without duplicates, and the number of the others; `None` without names.
 #[must_use]
 pub fn sorted_few(mut names: Vec<String>, most: usize) -> Option<String> {
     names.sort();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_names_are_told_as_a_person_tells_them() {
+    fn numbers_and_names_are_written_in_words() {
         assert_eq!([0, 1, 2].map(|number| count(number, "run")), ["0 runs", "1 run", "2 runs"]);
         assert_eq!(a_few(&["a", "b"], 2), "a, b");
         assert_eq!(a_few(&["a", "b", "c", "d"], 2), "a, b and 2 more");

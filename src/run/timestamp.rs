@@ -1,4 +1,4 @@
-//! Moments, as the log holds them.
+//! Times, as the log holds them.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -6,33 +6,33 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The last millisecond of the year 9999.
 const LAST: i64 = 253_402_300_799_999;
 
-/// A moment: milliseconds since the Unix epoch. In JSON, seconds with three decimals.
+/// A time: milliseconds since the Unix epoch. In JSON, seconds with three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment `seconds` later.
+    /// Returns the time `seconds` later.
     #[must_use]
     pub fn plus(self, seconds: f64) -> Self {
         #[allow(clippy::cast_possible_truncation)] // `as` saturates, which is what a far future should do
         Self(self.0.saturating_add((seconds * 1000.0).round() as i64))
     }
 
-    /// The moment `seconds` after the Unix epoch; nothing where that is before it, or after the year 9999.
+    /// Returns the time `seconds` after the Unix epoch, or `None` if it is before that or after the year 9999.
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Option<Self> {
         let moment = Self(0).plus(seconds);
         (seconds >= 0.0 && moment.0 <= LAST).then_some(moment)
     }
 
-    /// Seconds since `earlier`; negative where it is later.
+    /// Returns the seconds since `earlier`; negative if that is later.
     #[must_use]
     #[allow(clippy::cast_precision_loss)] // exact for 285,000 years
     pub fn since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1000.0
     }
 
-    /// This moment in `zone`, for a person to whom it is `now`: `15:04`, `Dec 4, 15:04` or `Jan 4 2027, 15:04`.
+    /// Writes the time in `zone` for a reader at `now`: `15:04`, `Dec 4, 15:04` or `Jan 4 2027, 15:04`.
     #[must_use]
     pub fn shown(self, now: Self, zone: &TimeZone) -> String {
         let civil = |moment: Self| jiff::Timestamp::from_millisecond(moment.0).ok().map(|it| it.to_zoned(zone.clone()));
@@ -45,7 +45,7 @@ impl Timestamp {
         moment.strftime(form).to_string()
     }
 
-    /// Seconds since the Unix epoch.
+    /// Returns the seconds since the Unix epoch.
     #[must_use]
     pub fn seconds(self) -> f64 {
         self.since(Self(0))

@@ -1,4 +1,4 @@
-//! What every surface prints: `--json` and the MCP server serialise these, the terminal renders them.
+//! Views that all surfaces print: `--json` and the MCP server serialise them, the terminal renders them.
 
 use std::collections::BTreeMap;
 
@@ -14,52 +14,52 @@ use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
 use super::{Iteration, Run, sanitize};
 
 /// Longest name of a check in a summary, in characters.
-const NAME: usize = 60;
+const NAME_LENGTH: usize = 60;
 /// Longest line of a check's output in a summary, in characters.
-const TELLING: usize = 160;
+const LINE_LENGTH: usize = 160;
 
-/// A run in short.
+/// The status of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
-    /// The run.
+    /// Id of the run.
     pub run_id: RunId,
     /// Whether a driver works on it.
     pub running: bool,
-    /// Where it stands: a [`State`], or `interrupted` where no driver works on a run that has not ended.
+    /// A [`State`], or `interrupted` if no driver works on a run that has not ended.
     #[serde(flatten, serialize_with = "words::state")]
     pub state: String,
-    /// What it is doing, or was doing last.
+    /// Current phase, or the last one.
     pub phase: String,
-    /// The pass under way, or the last one.
+    /// Current iteration, or the last one.
     pub iteration: u32,
-    /// Passes it may take.
+    /// Limit of iterations.
     pub max_iterations: u32,
-    /// Events recorded.
+    /// Number of recorded events.
     pub events: u64,
-    /// When it was started, in seconds since the Unix epoch.
+    /// Time of its start, in seconds since the Unix epoch.
     pub started_at: Timestamp,
-    /// The goal in one line.
+    /// Goal in one line.
     pub goal: String,
-    /// Its branch.
+    /// Branch of the run.
     pub branch: String,
-    /// What its agents used.
+    /// Usage of its agents.
     #[serde(flatten, serialize_with = "words::spent")]
     pub spent: Spent,
-    /// Whether the goal is reached; absent while that is open.
+    /// Whether the goal is reached; absent until the run has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<bool>,
-    /// Why it ended, or waits for the user.
+    /// Reason why it ended or waits for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<String>,
-    /// Whether drivers of this clone recorded all of it: of what others say nothing is known.
+    /// Whether drivers of this clone recorded all of it; other records are not trusted.
     pub verified: bool,
-    /// What it waits for, where it does.
+    /// Backend that it waits for, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Awaited>,
 }
 
 impl Status {
-    /// The run that `snapshot` tells of; `live` where a driver holds its lock.
+    /// Returns the status after `snapshot`; `live` if a driver holds the run's lock.
     #[must_use]
     pub fn of(run_id: RunId, branch: String, snapshot: Snapshot, live: bool, verified: bool) -> Self {
         let state = match snapshot.state {
@@ -89,17 +89,17 @@ impl Status {
 /// Events after a cursor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tail {
-    /// The run.
+    /// Id of the run.
     pub run_id: RunId,
-    /// The events, oldest first.
+    /// Events, oldest first.
     pub events: Vec<Event>,
-    /// The last of them; where to go on.
+    /// Number of the last event; the next cursor.
     pub cursor: u64,
     /// Whether a driver works on the run.
     pub running: bool,
     /// Whether there are more events already.
     pub more: bool,
-    /// What of the log could not be read and was set aside.
+    /// Report of the log's lines that could not be read.
     pub set_aside: Option<String>,
 }
 
@@ -120,12 +120,12 @@ impl Serialize for Tail {
 }
 
 impl Tail {
-    /// At most `limit` of the events of `log` after `cursor`.
+    /// Returns at most `limit` events of `log` after `cursor`.
     #[must_use]
     pub fn of(run_id: RunId, log: Log, cursor: u64, limit: usize, live: bool) -> Self {
         let set_aside = log.notice();
         let events = log.events;
-        // A driver holds its lock for a moment after the end, and a merge with an agent holds it too.
+        // A driver holds its lock for a moment after the end, and a merge with an integrator holds it too.
         let ends = events.iter().rev().find_map(|event| match event.fact {
             Fact::RunFinished(_) => Some(true),
             Fact::RunStarted(_) | Fact::RunResumed(_) => Some(false),
@@ -140,86 +140,87 @@ impl Tail {
     }
 }
 
-/// A run's end, or how far it has come.
+/// The result of a run, or its progress.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RunResult {
-    /// The run.
+    /// Id of the run.
     pub run_id: RunId,
-    /// Where it stands: a [`State`], or `interrupted`.
+    /// A [`State`], or `interrupted`.
     #[serde(flatten, serialize_with = "words::state")]
     pub status: String,
     /// Whether the goal is reached.
     pub completed: bool,
-    /// Passes that were committed.
+    /// Number of committed iterations.
     pub iterations: u32,
-    /// Why it ended, or waits for the user.
+    /// Reason why it ended or waits for the user.
     pub stop_reason: Option<String>,
-    /// The questions that wait, where they do.
+    /// Questions that wait for the user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<String>,
-    /// The handle that answers them.
+    /// Token with which the user answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// What a person can do, where the reason calls for it.
+    /// What a person can do, if the reason calls for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The workers' reports of the last pass: `### id: description` sections.
+    /// Workers' reports of the last iteration: `### id: description` sections.
     pub final_output: String,
-    /// The run in one line.
+    /// Summary in one line.
     pub summary: String,
-    /// Its passes, in order.
+    /// Iterations, in order.
     pub history: Vec<Pass>,
-    /// What the agents used.
+    /// Usage of the agents.
     #[serde(flatten, serialize_with = "words::usage")]
     pub usage: Usage,
-    /// What they used in each role.
+    /// Usage of the agents in each role.
     #[serde(flatten, serialize_with = "words::usage_by_role")]
     pub usage_by_role: BTreeMap<Role, Usage>,
-    /// Where the work is.
+    /// Worktree and branch of the work.
     pub worktree: Option<WorktreeView>,
-    /// What of the log could not be read and was set aside.
+    /// Report of the log's lines that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
     /// Whether drivers of this clone recorded all of it.
     pub verified: bool,
 }
 
-/// One pass of a run.
+/// An iteration of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Pass {
-    /// Its number, from 1.
+    /// Number, from 1.
     pub iteration: u32,
-    /// What was planned.
+    /// Planned subgoals.
     pub subgoals: Vec<super::work::Subgoal>,
-    /// What became of it.
+    /// Results of the subgoals.
     pub results: Vec<TaskResult>,
-    /// The verdict, once there is one.
+    /// Verdict, once there is one.
     pub review: Option<Review>,
-    /// The checks' results.
+    /// Results of the checks.
     pub verification: Vec<CheckResult>,
 }
 
-/// Where a run's work is.
+/// The location of a run's work.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct WorktreeView {
-    /// The worktree on this machine; none where there is none.
+    /// Worktree on this machine, if it exists.
     pub path: Option<String>,
-    /// The run's branch.
+    /// Branch of the run.
     pub branch: String,
-    /// What a git command here calls the work: the branch, one that was fetched, or a commit; none where it is not here.
+    /// Name of the work for git commands in this clone: the branch, a fetched branch, or a commit; `None` if the work is not
+    /// here.
     #[serde(skip)]
     pub name: Option<String>,
-    /// The commit that the run starts from.
+    /// Commit that the run starts from.
     pub base: String,
     /// Files that differ from the base, sorted.
     pub changed_files: Vec<String>,
-    /// The checkpoints' commits, oldest first.
+    /// Commits of the checkpoints, oldest first.
     pub checkpoints: Vec<String>,
 }
 
 impl Run {
-    /// The flag that gives twice of what a run that stopped for `reason` had, or of what it spent where calls in flight took
-    /// more, as a command takes it: ` --max-iterations 8`; empty where it is not its budget that stopped it.
+    /// Returns the flag that doubles the limit that stopped the run, or its usage if calls that were running took more: `
+    /// --max-iterations 8`. Returns an empty string if no limit stopped it.
     #[must_use]
     pub fn more(&self, reason: StopReason) -> String {
         let budget = self.budget();
@@ -248,7 +249,7 @@ impl Run {
         .unwrap_or_default()
     }
 
-    /// Why the work is not ready to be merged: the goal is not reached, or the last checks failed.
+    /// Returns the reasons why the work is not ready to be merged: the goal is not reached, or the last checks failed.
     #[must_use]
     pub fn unfit(&self) -> Option<String> {
         let failing = self.iterations.iter().rev().find_map(|one| one.verification.as_ref()).map(Verification::failing);
@@ -260,18 +261,18 @@ impl Run {
             Some(reason) => Some(format!("its goal is not reached ({reason})")),
             None => Some("it has not ended".to_owned()),
         };
-        let red = (!failing.is_empty()).then(|| format!("its last checks failed: {}", failing.join(", ")));
-        let all: Vec<String> = why.into_iter().chain(red).collect();
+        let failing = (!failing.is_empty()).then(|| format!("its last checks failed: {}", failing.join(", ")));
+        let all: Vec<String> = why.into_iter().chain(failing).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// What a completed run's completion does not rest on.
+    /// Lists caveats about a completed run.
     fn caveats(&self) -> impl Iterator<Item = String> {
         let is_unchanged = self.start_tree.as_ref().is_some_and(|start| *start == self.tip.tree);
         is_unchanged.then(|| "no files changed".to_owned()).into_iter().chain(self.proves_little())
     }
 
-    /// The result as it stands; `live` where a driver holds the run's lock.
+    /// Returns the current result; `live` if a driver holds the run's lock.
     #[must_use]
     pub fn result(&self, run_id: RunId, live: bool, verified: bool, worktree: Option<WorktreeView>) -> RunResult {
         let snapshot = self.snapshot();
@@ -302,7 +303,7 @@ impl Run {
         }
     }
 
-    /// The run in one line, for the end that `reason` gives it, or as far as it has come.
+    /// Returns the run in one line: its end for `reason`, or its progress.
     #[must_use]
     pub fn summary(&self, reason: Option<StopReason>) -> String {
         let last = self.iterations.last();
@@ -319,12 +320,16 @@ impl Run {
         }
     }
 
-    /// The first red check of the last iteration and the line that tells why, to go on after a verdict; empty where none is red.
+    /// Returns the first failing check of the last iteration and its most telling line, as the end of a summary; empty if
+    /// none fails.
     fn failed_check(&self) -> String {
         let checks = self.iterations.last().and_then(|last| last.verification.as_ref()).map(|seen| &seen.checks);
-        let Some(red) = checks.and_then(|checks| checks.iter().find(|check| !check.ok)) else { return String::new() };
-        let why = red.telling_line(TELLING).filter(|_| red.error.is_none()).unwrap_or_else(|| red.ended());
-        format!("; check '{}' failed: {}", one_line(&red.name, NAME), one_line(&why, TELLING))
+        let Some(failing) = checks.and_then(|checks| checks.iter().find(|check| !check.ok)) else {
+            return String::new();
+        };
+        let why =
+            failing.telling_line(LINE_LENGTH).filter(|_| failing.error.is_none()).unwrap_or_else(|| failing.ended());
+        format!("; check '{}' failed: {}", one_line(&failing.name, NAME_LENGTH), one_line(&why, LINE_LENGTH))
     }
 }
 

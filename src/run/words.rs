@@ -1,5 +1,5 @@
-//! Words that stand for the same thing in JSON: each view has both keys, the one that it always had and the one that flags and
-//! other views use. To be used with `flatten` and `serialize_with`.
+//! JSON keys with two names: each view has the key that it always had and the one that flags and other views use. The
+//! functions are used with `flatten` and `serialize_with`.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use serde::ser::{SerializeMap as _, Serializer};
 use super::choice::Role;
 use super::work::Usage;
 
-/// What a run used, as far as a status knows it.
+/// Usage of a run that its status shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Spent {
     /// Tokens that its agents used, in and out together.
     pub tokens: u64,
-    /// What that cost in US dollars, where known.
+    /// Cost in US dollars, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
 }
@@ -33,7 +33,7 @@ impl From<Usage> for Summed {
     }
 }
 
-/// `state`, which results call `status`.
+/// Writes `state`, which results call `status`.
 pub fn state<S: Serializer>(state: &str, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("state", state)?;
@@ -41,28 +41,28 @@ pub fn state<S: Serializer>(state: &str, serializer: S) -> Result<S::Ok, S::Erro
     map.end()
 }
 
-/// `tokens` and `cost_usd`, which results have in `usage`.
+/// Writes `tokens` and `cost_usd`, which results have in `usage`.
 pub fn spent<S: Serializer>(spent: &Spent, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
-    entries(&mut map, *spent)?;
+    write_spent(&mut map, *spent)?;
     map.serialize_entry("usage", spent)?;
     map.end()
 }
 
-/// `usage`, of which statuses have `tokens` and `cost_usd`.
+/// Writes `usage`, of which statuses have `tokens` and `cost_usd`.
 pub fn usage<S: Serializer>(usage: &Usage, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("usage", &Summed::from(*usage))?;
-    entries(&mut map, Spent { tokens: usage.tokens(), cost_usd: usage.cost_usd })?;
+    write_spent(&mut map, Spent { tokens: usage.tokens(), cost_usd: usage.cost_usd })?;
     map.end()
 }
 
-fn entries<M: serde::ser::SerializeMap>(map: &mut M, spent: Spent) -> Result<(), M::Error> {
+fn write_spent<M: serde::ser::SerializeMap>(map: &mut M, spent: Spent) -> Result<(), M::Error> {
     map.serialize_entry("tokens", &spent.tokens)?;
     spent.cost_usd.map_or(Ok(()), |cost| map.serialize_entry("cost_usd", &cost))
 }
 
-/// `usage_by_role`, and the same by the flag that chooses who answers the role.
+/// Writes `usage_by_role`, and the sums by the flag that chooses the agent of a role.
 pub fn usage_by_role<S: Serializer>(roles: &BTreeMap<Role, Usage>, serializer: S) -> Result<S::Ok, S::Error> {
     let flags = Role::CHOICES.into_iter().filter_map(|(flag, chosen)| {
         let mut all = chosen.iter().filter_map(|role| roles.get(role));

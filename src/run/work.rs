@@ -1,4 +1,4 @@
-//! The values that work leaves behind: subgoals and what became of them, checks, reviews, usage, feedback.
+//! Results of work: subgoals, checks, reviews, usage and feedback.
 
 use std::fmt::Write as _;
 
@@ -12,24 +12,24 @@ use super::text::clip;
 pub use super::text::one_line;
 use super::timestamp::Timestamp;
 
-/// How much of a red check's output the feedback carries, in bytes; the log holds more.
+/// Longest output of a failing check in the feedback, in bytes; the log holds more.
 const FEEDBACK_OUTPUT: usize = 8 * 1024;
 
-/// What one subgoal came to in one iteration.
+/// The result of a subgoal in one iteration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskResult {
-    /// The subgoal's id.
+    /// Id of the subgoal.
     pub id: SubgoalId,
     /// Whether an attempt succeeded.
     pub ok: bool,
-    /// Why the last attempt failed.
+    /// Reason why the last attempt failed.
     pub error: Option<String>,
-    /// Attempts made.
+    /// Number of attempts.
     pub attempts: u32,
-    /// The commit that holds its work, where that is not in the run's tree.
+    /// Commit of its work, if that is not in the run's tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unmerged: Option<Oid>,
-    /// What the worker reported.
+    /// Report of the worker.
     #[serde(skip)]
     pub output: String,
 }
@@ -41,15 +41,15 @@ pub struct Review {
     pub gates_passed: bool,
     /// Whether the goal is reached.
     pub goal_complete: bool,
-    /// What is wrong or missing.
+    /// Faults that the reviewer found.
     pub issues: Vec<String>,
-    /// What was noticed: files that checks changed, and those that the reviewer changed and that were taken back.
+    /// Remarks: files that checks changed, and files that the reviewer changed and that were restored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
 }
 
 impl Review {
-    /// Settles a reviewer's JSON. What cannot be read is a rejection with that as its issue: silence is not consent.
+    /// Reads a reviewer's JSON. An answer that cannot be read is a rejection, with the reason as its issue.
     #[must_use]
     pub fn settle(answer: Option<&Value>) -> Self {
         let Some(fields) = answer.and_then(Value::as_object) else {
@@ -61,7 +61,7 @@ impl Review {
             _ => Vec::new(),
         };
         let mut flag = |key: &str| {
-            fields.get(key).and_then(truth).unwrap_or_else(|| {
+            fields.get(key).and_then(as_bool).unwrap_or_else(|| {
                 issues.push(format!("the review did not say whether {key}"));
                 false
             })
@@ -70,28 +70,28 @@ impl Review {
         Self { gates_passed, goal_complete, issues, remarks: Vec::new() }
     }
 
-    /// Whether a reviewer's JSON is a review at all, whole or not.
+    /// Returns whether a reviewer's JSON has at least one field of a review.
     #[must_use]
     pub fn is_answer(answer: Option<&Value>) -> bool {
         let keys = ["gates_passed", "goal_complete", "issues"];
         answer.is_some_and(|answer| keys.iter().any(|key| answer.get(*key).is_some()))
     }
 
-    /// A review that accepts nothing, for the reason given.
+    /// Returns a rejection with the given reason.
     #[must_use]
     fn rejection(issue: impl Into<String>) -> Self {
         Self { issues: vec![issue.into()], ..Self::default() }
     }
 
-    /// Whether the reviewer accepts the goal as reached.
+    /// Returns whether the reviewer accepts the goal as reached.
     #[must_use]
     pub fn accepts(&self) -> bool {
         self.gates_passed && self.goal_complete
     }
 }
 
-/// Models write booleans as words; anything but a clear yes or no is neither.
-fn truth(value: &Value) -> Option<bool> {
+/// Reads a boolean, which models may write as a word; `None` for any other value.
+fn as_bool(value: &Value) -> Option<bool> {
     match value {
         Value::Bool(value) => Some(*value),
         Value::String(text) => match text.trim().to_ascii_lowercase().as_str() {
@@ -116,7 +116,7 @@ fn issue_text(item: &Value) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// What agents used, as they report it. What was not reported is 0, and for cost nothing.
+/// Usage of agents as they report it. Unreported tokens are 0, unreported costs are `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Usage {
@@ -132,7 +132,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Tokens in and out together.
+    /// Returns the tokens in and out together.
     #[must_use]
     pub fn tokens(&self) -> u64 {
         self.tokens_in.saturating_add(self.tokens_out)
@@ -149,53 +149,53 @@ impl Usage {
     }
 }
 
-/// The farthest reset of a limit that is believed, in seconds: services have limits of a month.
+/// Longest time until a limit's reset that is believed, in seconds: services have limits of a month.
 const FARTHEST_RESET: f64 = 35.0 * 86_400.0;
 
-/// Whether a limit may reset then: after `now`, and not absurdly far.
+/// Returns whether `reset` may be the reset of a limit: after `now`, and not absurdly far.
 #[must_use]
 pub fn is_believable_reset(reset: Timestamp, now: Timestamp) -> bool {
     reset > now && reset.since(now) <= FARTHEST_RESET
 }
 
-/// How an agent call failed.
+/// The kind of an agent call's failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The program is not there.
+    /// The program is not installed.
     NotInstalled,
-    /// It has no login or a key that is refused.
+    /// It has no login, or its key is refused.
     NotLoggedIn,
     /// It does not know the model.
     UnknownModel,
-    /// A usage limit.
+    /// A usage limit is reached.
     RateLimited,
     /// The service is overloaded.
     Overloaded,
     /// The service cannot be reached.
     Network,
-    /// It took longer than it may.
+    /// It exceeded its time limit.
     Timeout,
     /// It was refused a permission that it needed.
     PermissionDenied,
-    /// It answered nothing.
+    /// Its answer is empty.
     Empty,
-    /// Its answer is not in the form it promises.
+    /// Its answer has not the promised form.
     Protocol,
-    /// It failed in a way that it did not explain.
+    /// It failed without an explanation.
     Crashed,
-    /// We stopped it.
+    /// The driver stopped it.
     Cancelled,
 }
 
 impl FailureKind {
-    /// Whether trying again cannot help before a person acts.
+    /// Returns whether no retry can help before a person acts.
     #[must_use]
     pub fn is_permanent(self) -> bool {
         matches!(self, Self::NotInstalled | Self::NotLoggedIn | Self::UnknownModel)
     }
 
-    /// Whether the failure is the service's and passes by itself.
+    /// Returns whether the failure is the service's and passes by itself.
     #[must_use]
     pub fn is_transient(self) -> bool {
         matches!(self, Self::RateLimited | Self::Overloaded | Self::Network)
@@ -205,44 +205,44 @@ impl FailureKind {
 /// A failed agent call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
-    /// How it failed.
+    /// Kind of the failure.
     pub kind: FailureKind,
-    /// What it said.
+    /// Message of the agent or service.
     pub message: String,
     /// What a person can do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// When the service says that its limit resets.
+    /// Time at which the limit resets according to the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_at: Option<Timestamp>,
-    /// When the call is made again without counting as a retry; absent where it is not.
+    /// Time of a retry that does not count as an attempt; `None` without a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// What the call used before it failed; on record it stands beside the failure, not in it.
+    /// Usage of the call before it failed; the record holds it beside the failure.
     #[serde(skip)]
     pub spent: Option<Box<Usage>>,
 }
 
 impl Failure {
-    /// A failure with the words that explain it.
+    /// Returns a failure with its message.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None, reset_at: None, retry_at: None, spent: None }
     }
 
-    /// Whether it says anything about the attempt: neither a limit, nor a stop, nor a missing login does.
+    /// Returns whether the failure counts as one of the attempt: a usage limit, a cancellation or a missing login does not.
     #[must_use]
     pub fn counts(&self) -> bool {
         self.retry_at.is_none() && !self.kind.is_permanent() && self.kind != FailureKind::Cancelled
     }
 
-    /// Adds what the call used before it failed, where that is anything.
+    /// Adds the usage of the call before it failed, if any.
     #[must_use]
     pub fn after(mut self, usage: Usage) -> Self {
         self.spent = (usage != Usage::default()).then(|| Box::new(usage));
         self
     }
 
-    /// Adds what a person can do.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -257,7 +257,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// What the reviewer and the final report read: `### id: description` sections in plan order.
+/// Writes the workers' reports for the reviewer and the final report: `### id: description` sections in plan order.
 #[must_use]
 pub fn aggregate(subgoals: &[Subgoal], results: &[TaskResult]) -> String {
     let mut text = String::new();
@@ -276,7 +276,7 @@ pub fn aggregate(subgoals: &[Subgoal], results: &[TaskResult]) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the next plan must know of this iteration: failed subgoals, the reviewer's issues, red checks, gates.
+/// Writes the feedback for the next plan: failed subgoals, the reviewer's issues, failing checks, gates.
 #[must_use]
 pub fn feedback(plan: &Plan, results: &[TaskResult], verification: &Verification, review: &Review) -> String {
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
-//! An event's line in the log, and a log's text as events.
+//! Lines of events, and logs made of them.
 //!
-//! Anybody may have written a line. What it says is taken in only where every field of it is within its range; the rest is
-//! set aside: kept where it is, counted, named, and never folded.
+//! Any program may have written a line. It is folded only if each field is within its range. Other lines are set aside: they
+//! stay in the log, are counted and reported, and never folded.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -20,18 +20,18 @@ use crate::run::timestamp::Timestamp;
 
 /// Longest line that is read, in bytes. The longest that a driver writes, a plan of many long subgoals, is shorter.
 const LINE_LIMIT: usize = 16 * 1024 * 1024;
-/// Most values in a line: a short text can hold many of them, and each takes memory.
-const VALUES_LIMIT: usize = 200_000;
-/// A line of fewer bytes holds no more values than can be.
-const SHORT_LINE: usize = VALUES_LIMIT;
-/// Most events of a page. A driver closes one that is longer than 64 KiB, which holds about a thousand.
-const EVENTS_LIMIT: usize = 50_000;
-/// How many lines that were set aside are kept; the others are counted.
-const KEPT: usize = 64;
-/// How many lines that were set aside are named.
-const NAMED: usize = 3;
+/// Largest number of values in a line: a short text can hold many, and each takes memory.
+const MOST_VALUES: usize = 200_000;
+/// Length in bytes below which a line cannot hold more values than that.
+const SHORT_LINE: usize = MOST_VALUES;
+/// Largest number of events in a page. A driver closes one that is longer than 64 KiB, which holds about a thousand.
+const MOST_EVENTS: usize = 50_000;
+/// Number of set-aside lines that are kept; the others are counted.
+const MOST_KEPT: usize = 64;
+/// Number of set-aside lines that are reported.
+const MOST_REPORTED: usize = 3;
 
-/// The envelope on the wire, its data not yet looked at.
+/// The envelope of a line, with its data unparsed.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(deserialize_with = "range::seq")]
@@ -46,20 +46,20 @@ struct Envelope<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// As much of a line that is no event as can be told.
+/// The fields of an invalid line that a reason names.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Torn<'a> {
+struct InvalidLine<'a> {
     #[serde(borrow)]
     seq: Option<&'a RawValue>,
     #[serde(borrow)]
     kind: Option<&'a RawValue>,
 }
 
-/// A line of a log that looks like an event and is none that can be folded.
+/// A line of a log that looks like an event but cannot be folded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Aside {
-    /// Which line it is and why it is set aside: `seq 7 review: base: expected an object id`.
+    /// Line and reason: `seq 7 review: base: expected an object id`.
     pub reason: String,
 }
 
@@ -68,31 +68,31 @@ impl Aside {
         Self { reason: one_line(&format!("seq {seq} {kind}: {why}"), REASON_LENGTH) }
     }
 
-    /// A page of `bytes`, which is longer than any that is read.
+    /// Returns the reason for a page of `bytes`, which is too long to be read.
     #[must_use]
     pub fn page(bytes: u64) -> Self {
         Self { reason: format!("a page of {bytes} bytes") }
     }
 }
 
-/// What a log's text holds.
+/// A parsed log.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Log {
-    /// The events, in order.
+    /// Events, in order.
     pub events: Vec<Event>,
-    /// What was set aside, as far as it is kept.
+    /// Lines that were set aside, up to a limit.
     pub aside: Vec<Aside>,
-    /// How many further lines were set aside.
+    /// Number of further lines that were set aside.
     pub further: usize,
 }
 
 impl Log {
-    /// Reads pages of a log, in any order.
+    /// Parses the pages of a log, in any order.
     pub fn parse<'a>(pages: impl IntoIterator<Item = &'a str>) -> Self {
         Self::join(pages.into_iter().map(Self::read_page))
     }
 
-    /// The log that `parts` are together.
+    /// Joins parts of a log.
     pub fn join(parts: impl IntoIterator<Item = Self>) -> Self {
         let mut log = Self::default();
         for part in parts {
@@ -104,7 +104,7 @@ impl Log {
         log
     }
 
-    /// Reads one page, as it stands.
+    /// Parses one page, without ordering its events.
     #[must_use]
     pub fn read_page(page: &str) -> Self {
         let mut log = Self::default();
@@ -114,7 +114,7 @@ impl Log {
                     if let Fact::Unknown { kind, flaw: Some(flaw), .. } = &event.fact {
                         log.set_aside(Aside::new(&event.seq, kind, flaw));
                     }
-                    if log.events.len() < EVENTS_LIMIT {
+                    if log.events.len() < MOST_EVENTS {
                         log.events.push(event);
                     } else {
                         log.set_aside(Aside::new(&event.seq, event.fact.kind(), "too many events in one page"));
@@ -127,7 +127,7 @@ impl Log {
         log
     }
 
-    /// Orders the events, drops what is there twice, and sets aside what is numbered beyond any gap that a log can have.
+    /// Orders the events, drops duplicates, and sets aside events whose number is beyond any gap that a log can have.
     fn settle(&mut self) {
         let mut seen = HashSet::new();
         self.events.retain(|event| seen.insert((event.seq, event.session.clone())));
@@ -147,20 +147,20 @@ impl Log {
     }
 
     fn set_aside(&mut self, aside: Aside) {
-        if self.aside.len() < KEPT {
+        if self.aside.len() < MOST_KEPT {
             self.aside.push(aside);
         } else {
             self.further += 1;
         }
     }
 
-    /// What was set aside, in a sentence; nothing where nothing was.
+    /// Returns a sentence about the lines that were set aside, if there are any.
     #[must_use]
     pub fn notice(&self) -> Option<String> {
-        let named: Vec<&str> = self.aside.iter().take(NAMED).map(|aside| aside.reason.as_str()).collect();
+        let named: Vec<&str> = self.aside.iter().take(MOST_REPORTED).map(|aside| aside.reason.as_str()).collect();
         let lines = self.aside.len() + self.further;
         let was = if lines == 1 { "was" } else { "were" };
-        let more = lines.saturating_sub(NAMED);
+        let more = lines.saturating_sub(MOST_REPORTED);
         let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
         let named = named.join("; ");
         (lines > 0).then(|| {
@@ -169,8 +169,8 @@ impl Log {
     }
 }
 
-/// About how many values a JSON text holds.
-fn values(text: &str) -> usize {
+/// Estimates the number of values in a JSON text.
+fn count_values(text: &str) -> usize {
     let (mut inside, mut escaped, mut values) = (false, false, 0);
     for byte in text.bytes() {
         match byte {
@@ -209,20 +209,20 @@ impl Serialize for Event {
 }
 
 impl Event {
-    /// Its line in the log, without the newline. JSON escapes every newline inside it.
+    /// Returns the event's line in the log, without the newline. JSON escapes every newline inside it.
     #[must_use]
     pub fn to_line(&self) -> String {
-        // Serialising to a string fails on maps with keys that are not strings; an event has none.
+        // Serialization fails for maps whose keys are not strings; an event has none.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The event on `line`; nothing where the line is not one.
+    /// Parses a line; `None` if it is not a valid event.
     #[must_use]
     pub fn from_line(line: &str) -> Option<Self> {
         Self::read(line).ok().flatten()
     }
 
-    /// The event on `line`; nothing where it does not look like one, as a person's words do not.
+    /// Parses a line; `None` if it does not look like an event, such as a person's note.
     fn read(line: &str) -> Result<Option<Self>, Aside> {
         if !line.trim_start().starts_with('{') {
             return Ok(None);
@@ -230,14 +230,14 @@ impl Event {
         if line.len() > LINE_LIMIT {
             return Err(Aside::new(&"?", "?", &format!("it is {} long", count(line.len(), "byte"))));
         }
-        if line.len() > SHORT_LINE && values(line) > VALUES_LIMIT {
-            return Err(Aside::new(&"?", "?", &format!("it holds more than {VALUES_LIMIT} values")));
+        if line.len() > SHORT_LINE && count_values(line) > MOST_VALUES {
+            return Err(Aside::new(&"?", "?", &format!("it holds more than {MOST_VALUES} values")));
         }
         let envelope: Envelope<'_> = serde_json::from_str(line).map_err(|error| {
-            let torn: Torn<'_> = serde_json::from_str(line).unwrap_or_default();
+            let invalid: InvalidLine<'_> = serde_json::from_str(line).unwrap_or_default();
             let text =
                 |value: Option<&RawValue>| value.map_or_else(|| "?".to_owned(), |value| one_line(value.get(), 40));
-            Aside::new(&text(torn.seq), text(torn.kind).trim_matches('"'), &flaw(line, &error))
+            Aside::new(&text(invalid.seq), text(invalid.kind).trim_matches('"'), &flaw(line, &error))
         })?;
         let data = envelope.data.map_or("{}", RawValue::get);
         let fact = Fact::parse(&envelope.kind, data).unwrap_or_else(|flaw| Fact::Unknown {
@@ -256,30 +256,30 @@ impl Event {
 }
 
 impl Fact {
-    /// The fact with the texts in it that `change` returns another text for replaced by that.
+    /// Replaces each text in the fact for which `change` returns another text.
     #[must_use]
     pub fn with_texts(self, change: &dyn Fn(&str) -> Option<String>) -> Self {
         let Ok(mut data) = serde_json::to_value(Data(&self)) else { return self };
         if !change_texts(&mut data, change) {
             return self;
         }
-        // An id or a path has a narrow form, which a changed text may not have.
+        // Ids and paths have a strict form, which a changed text may not have.
         Self::parse(self.kind(), &data.to_string()).unwrap_or(self)
     }
 }
 
-/// Changes the texts in `value`; whether there was one to change.
+/// Changes the texts in `value`. Returns whether one was changed.
 fn change_texts(value: &mut Value, change: &dyn Fn(&str) -> Option<String>) -> bool {
     match value {
         Value::String(text) => change(text).map(|new| *text = new).is_some(),
-        // Not `any`, which would end at the first.
+        // `any` would end at the first.
         Value::Array(items) => items.iter_mut().map(|item| change_texts(item, change)).max().unwrap_or_default(),
         Value::Object(fields) => fields.values_mut().map(|item| change_texts(item, change)).max().unwrap_or_default(),
         _ => false,
     }
 }
 
-/// The events in a log's text, in order: what is not an event is skipped, what is there twice is taken once.
+/// Parses the pages of a log as events in order, without invalid lines and duplicates.
 #[must_use]
 pub fn parse_log<'a>(pages: impl IntoIterator<Item = &'a str>) -> Vec<Event> {
     Log::parse(pages).events
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_its_range_is_set_aside_and_named() {
+    fn lines_out_of_range_are_set_aside_and_reported() {
         let cases = [
             (
                 r#"{"seq":7,"ts":1,"session":"a","kind":"review","data":{"issues":7}}"#,
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_says_how_much_of_it_was_set_aside() {
+    fn a_log_reports_how_much_of_it_was_set_aside() {
         assert_eq!(Log::parse(["x\n"]).notice(), None);
         let line = |seq: u64| format!("{{\"seq\":{seq},\"ts\":-1,\"session\":\"a\",\"kind\":\"x\"}}\n");
         let text = (1..=5).map(line).collect::<String>();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_gone_over_and_a_leap_is_not() {
+    fn a_small_gap_is_accepted_and_a_large_one_is_not() {
         let line = |seq: u64| format!("{{\"seq\":{seq},\"ts\":1,\"session\":\"a\",\"kind\":\"x\"}}\n");
         let text = [1, 2, 90_000, 2 + LARGEST_GAP, 3 + 2 * LARGEST_GAP, 1 << 52].map(line).concat();
         let log = Log::parse([text.as_str()]);

@@ -10,25 +10,25 @@ use crate::run::range;
 use crate::run::timestamp::Timestamp;
 use crate::run::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
 
-/// The log format that this program writes, and the newest that it goes on with.
+/// Log format that this program writes, and the newest that it continues.
 pub const FORMAT: u32 = 1;
 
-/// One fact of a run, stamped.
+/// A fact of a run with its envelope.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its place in the run, from 1, without gaps.
+    /// Number in the run, from 1, without gaps.
     pub seq: u64,
-    /// When; never earlier than the event before it.
+    /// Time, which is never before that of the previous event.
     pub ts: Timestamp,
-    /// The driver that recorded it.
+    /// Session of the driver that recorded it.
     pub session: SessionId,
-    /// The iteration it belongs to, where it belongs to one.
+    /// Iteration that the fact belongs to, if any.
     pub iteration: Option<u32>,
     /// What happened.
     pub fact: Fact,
 }
 
-/// Defines every kind once: its name in the log, its variant, its data.
+/// Defines every kind of fact once: its name in the log, its variant and its data.
 macro_rules! facts {
     ($($(#[$doc:meta])* $kind:literal $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
         /// What happened.
@@ -36,13 +36,13 @@ macro_rules! facts {
         #[allow(clippy::large_enum_variant)] // facts are moved a few times each; the log holds thousands, not millions
         pub enum Fact {
             $($(#[$doc])* $name($name),)*
-            /// A kind that this version does not know, or data that a known kind does not take; it survives as it came.
+            /// A kind that this version does not know, or data that a known kind does not allow. It is kept as it was read.
             Unknown {
                 /// The kind in the log.
                 kind: String,
                 /// Its data.
                 data: Value,
-                /// Why the data of a known kind is not folded.
+                /// Reason why the data of a known kind is not folded.
                 flaw: Option<String>,
             },
         }
@@ -61,7 +61,7 @@ macro_rules! facts {
         )*
 
         impl Fact {
-            /// The kind's name in the log.
+            /// Returns the kind's name in the log.
             #[must_use]
             pub fn kind(&self) -> &str {
                 match self {
@@ -70,7 +70,7 @@ macro_rules! facts {
                 }
             }
 
-            /// The fact that `data` states; why it states none, where the kind is known.
+            /// Parses the data of a kind. The error is the reason, or `None` if the kind is unknown.
             pub(super) fn parse(kind: &str, data: &str) -> Result<Self, Option<String>> {
                 match kind {
                     $($kind => flaw::read(data).map(Self::$name).map_err(Some),)*
@@ -89,13 +89,13 @@ macro_rules! facts {
 }
 
 facts! {
-    /// The run was opened.
+    /// The run was started.
     "run_started" RunStarted {
         /// The log's format.
         format: u32,
         /// The run's id.
         run_id: Option<RunId>,
-        /// The goal, and the criteria where the user gave them.
+        /// The goal, and the criteria if the user gave them.
         goal: Goal,
         /// Every option of the run.
         options: Options,
@@ -107,27 +107,27 @@ facts! {
         tree: Oid,
         /// The driver's version.
         version: String,
-        /// A label of the driver's host.
+        /// The host, as a label.
         host: String,
-        /// The run and iteration that it goes on from, as `<run>@<iteration>`, where it is a fork.
+        /// The run and iteration that a fork continues, as `<run>@<iteration>`.
         #[serde(skip_serializing_if = "Option::is_none")]
         forked_from: Option<ForkPoint>,
     }
-    /// A further driver took the run over.
+    /// Another driver resumed the run.
     "run_resumed" RunResumed {
         /// The log's format.
         format: u32,
         /// The driver's version.
         version: String,
-        /// A label of the host.
+        /// The host, as a label.
         host: String,
         /// `kept` or `rebuilt`: whether the worktree's uncommitted edits are still there.
         worktree: String,
         /// Whether the worktree differs from the run's newest commit.
         dirty: bool,
-        /// The options from here on, where they changed.
+        /// The new options, if they changed.
         options: Option<Options>,
-        /// Whether events before are from elsewhere: what checks and reviewers said there proves nothing here.
+        /// Whether earlier events were recorded elsewhere: their checks and reviews prove nothing here.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         unproven: bool,
     }
@@ -138,40 +138,40 @@ facts! {
         /// The criteria.
         criteria: String,
     }
-    /// Questions wait for the user.
+    /// The run asks the user.
     "needs_input" NeedsInput {
         /// The questions, in order.
         questions: Vec<String>,
-        /// The handle that answers them.
+        /// Token with which the user answers.
         token: Token,
     }
     /// The user answered.
     "answers_given" AnswersGiven {
-        /// One answer a question, in order.
+        /// The answers, one for each question, in order.
         answers: Vec<String>,
     }
     /// Intake is over.
     "intake_finished" IntakeFinished {
         /// The goal and criteria that the run works to.
         goal: Goal,
-        /// Questions asked.
+        /// Number of questions asked.
         questions: u32,
-        /// Why no questions could be asked, where the clarifier failed.
+        /// Reason why no questions could be asked, if the clarifier failed.
         error: Option<String>,
     }
-    /// The worktree stands.
+    /// The worktree exists.
     "worktree_ready" WorktreeReady {
         /// The run's branch.
         branch: String,
-        /// The commit it starts from.
+        /// The commit that it starts from.
         base: Oid,
-        /// What the run cannot promise there.
+        /// Guarantees that the run cannot give there.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
     }
-    /// A worktree was made fit to work in.
+    /// A worktree was set up.
     "provisioned" Provisioned {
-        /// Whose it is; none for the run's own.
+        /// The subgoal whose worktree it is; `None` for the run's own.
         #[serde(skip_serializing_if = "Option::is_none")]
         subgoal: Option<SubgoalId>,
         /// Ignored files that were copied from the user's checkout.
@@ -179,7 +179,7 @@ facts! {
         /// The setup commands, up to the first that failed.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         setup: Vec<CheckResult>,
-        /// What was noticed.
+        /// Remarks.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
     }
@@ -189,62 +189,62 @@ facts! {
         #[serde(flatten)]
         verification: Verification,
     }
-    /// A pass began.
+    /// An iteration began.
     "iteration_started" IterationStarted {
-        /// Iterations the run may take.
+        /// Limit of iterations.
         max_iterations: u32,
-        /// What the last pass left to mend.
+        /// Feedback of the last iteration, for the planner.
         feedback: String,
     }
-    /// The loop went on to another phase.
+    /// The run entered another phase.
     "phase_changed" PhaseChanged {
         /// The phase.
         phase: String,
     }
     /// The iteration is planned.
     "decomposed" Decomposed {
-        /// The plan, settled.
+        /// The plan.
         plan: Plan,
     }
-    /// An agent is being called.
+    /// A call of an agent began.
     "agent_started" AgentStarted {
         /// The call's number in the run, from 1.
         #[serde(deserialize_with = "range::call")]
         call: u64,
         /// The role.
         role: Option<Role>,
-        /// Who answers.
+        /// The agent that is called.
         agent: AgentChoice,
-        /// The subgoal, where the call is a worker's.
+        /// The subgoal, if the call is a worker's.
         subgoal: Option<SubgoalId>,
     }
-    /// An agent's call is over.
+    /// A call of an agent ended.
     "agent_finished" AgentFinished {
         /// The call's number in the run.
         #[serde(deserialize_with = "range::call")]
         call: u64,
         /// The role.
         role: Option<Role>,
-        /// Who answered.
+        /// The agent that was called.
         agent: AgentChoice,
-        /// The subgoal, where the call was a worker's.
+        /// The subgoal, if the call was a worker's.
         subgoal: Option<SubgoalId>,
-        /// How it failed, where it did.
+        /// The failure, if the call failed.
         error: Option<Failure>,
-        /// What it used.
+        /// Usage of the call.
         usage: Usage,
         /// The agent's own session id.
         session_id: Option<String>,
-        /// Seconds.
-        #[serde(deserialize_with = "range::took")]
+        /// Duration in seconds.
+        #[serde(deserialize_with = "range::duration")]
         seconds: f64,
-        /// The commit that holds what the worker left, where workers are isolated and it left anything.
+        /// The commit of the worker's work, if workers are isolated and it left any.
         #[serde(skip_serializing_if = "Option::is_none")]
         commit: Option<Oid>,
-        /// What was noticed about what it left.
+        /// Remarks about its work.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
-        /// Commands and other actions of the agent that failed by what it printed of its work, each with the reason.
+        /// Commands and other actions of the agent that failed according to its output, each with the reason.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         failed_actions: Vec<String>,
     }
@@ -253,7 +253,7 @@ facts! {
         /// The subgoal.
         id: SubgoalId,
         /// The attempt, from 1.
-        #[serde(deserialize_with = "range::tries")]
+        #[serde(deserialize_with = "range::attempts")]
         attempt: u32,
     }
     /// A worker finished its subgoal.
@@ -261,15 +261,15 @@ facts! {
         /// The subgoal.
         id: SubgoalId,
         /// The attempt.
-        #[serde(deserialize_with = "range::tries")]
+        #[serde(deserialize_with = "range::attempts")]
         attempt: u32,
-        /// What the worker reported.
+        /// Report of the worker.
         output: String,
-        /// The report's first line.
+        /// First line of the report.
         preview: String,
-        /// The report's length, in characters.
+        /// Length of the report, in characters.
         chars: u64,
-        /// Where the transcript is, under the run's output ref.
+        /// Path of the transcript under the run's output ref.
         output_path: Option<TranscriptPath>,
     }
     /// A worker's attempt failed.
@@ -277,20 +277,20 @@ facts! {
         /// The subgoal.
         id: SubgoalId,
         /// The attempt.
-        #[serde(deserialize_with = "range::tries")]
+        #[serde(deserialize_with = "range::attempts")]
         attempt: u32,
-        /// Why.
+        /// The reason.
         error: String,
-        /// Where the transcript is, under the run's output ref.
+        /// Path of the transcript under the run's output ref.
         output_path: Option<TranscriptPath>,
     }
-    /// All subgoals are settled.
+    /// All subgoals of the iteration have succeeded or failed.
     "aggregated" Aggregated {
-        /// Subgoals that succeeded.
+        /// Number of subgoals that succeeded.
         ok: u32,
-        /// Subgoals that failed.
+        /// Number of subgoals that failed.
         failed: u32,
-        /// The reports' length together, in characters.
+        /// Length of all reports together, in characters.
         chars: u64,
     }
     /// The checks ran.
@@ -299,50 +299,50 @@ facts! {
         #[serde(flatten)]
         verification: Verification,
     }
-    /// The reviewer judged.
+    /// The reviewer gave its verdict.
     "review" Reviewed {
         /// The verdict.
         #[serde(flatten)]
         review: Review,
     }
-    /// A commit on the run's branch.
+    /// A checkpoint was committed on the run's branch.
     "checkpoint" Checkpointed {
         /// The commit.
         commit: Oid,
         /// Its tree.
         tree: Oid,
-        /// Whether the iteration goes on after it.
+        /// Whether the iteration continues after it.
         partial: bool,
-        /// Files changed since the checkpoint before.
+        /// Number of files changed since the previous checkpoint.
         changed: u64,
-        /// What was noticed while it was made.
+        /// Remarks of its making.
         remarks: Vec<String>,
     }
-    /// A pass is over.
+    /// An iteration ended.
     "iteration_finished" IterationFinished {
         /// Whether the goal is reached.
         complete: bool,
         /// The iteration in one line.
         summary: String,
     }
-    /// Commits that are not a checkpoint of ours came into the run.
+    /// A commit that is not the run's own checkpoint was integrated.
     "integrated" Integrated {
         /// The commit.
         commit: Oid,
-        /// The tree that the run works on from here.
+        /// The tree that the run continues from.
         tree: Oid,
-        /// The subgoal whose worker made it; none where a person did.
+        /// The subgoal whose worker made the commit; `None` for a person's commit.
         subgoal: Option<SubgoalId>,
-        /// The tree before; that of the run's worktree, where it is the first since a checkpoint.
+        /// The previous tree; that of the run's worktree, for the first commit since a checkpoint.
         #[serde(skip_serializing_if = "Option::is_none")]
         onto: Option<Oid>,
-        /// Where it conflicted.
+        /// Paths that conflicted.
         #[serde(deserialize_with = "range::paths", skip_serializing_if = "Vec::is_empty")]
         conflict: Vec<String>,
         /// The commit that resolved the conflict.
         #[serde(skip_serializing_if = "Option::is_none")]
         resolution: Option<Oid>,
-        /// What was noticed.
+        /// Remarks.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         remarks: Vec<String>,
     }
@@ -354,70 +354,70 @@ facts! {
         commit: Oid,
         /// The tree that it could not be merged into.
         onto: Oid,
-        /// Where.
+        /// Paths that conflict.
         #[serde(deserialize_with = "range::paths")]
         paths: Vec<String>,
-        /// Attempts at resolving it; 0 where git has just met it.
-        #[serde(deserialize_with = "range::tries")]
+        /// Number of attempts at resolving it; 0 if git has just found it.
+        #[serde(deserialize_with = "range::attempts")]
         attempt: u32,
-        /// Why the last attempt failed.
+        /// Reason why the last attempt failed.
         #[serde(skip_serializing_if = "Option::is_none")]
         error: Option<String>,
     }
-    /// A person's guidance for the next plan.
+    /// The user gave guidance for the next plan.
     "steered" Steered {
         /// The guidance.
         text: String,
     }
-    /// A person changed what the run may spend while it went on.
+    /// The user changed the budget of a live run.
     "budget_changed" BudgetChanged {
-        /// The budget from here on.
+        /// The new budget.
         budget: Budget,
     }
-    /// What somebody sent to the run could not be read, and was set aside.
+    /// A message to the run could not be read and was set aside.
     "unheard" Unheard {
-        /// The file's name in the run's inbox.
+        /// File name in the run's inbox.
         name: String,
-        /// Why.
+        /// The reason.
         error: String,
     }
-    /// Another program changed the run's log while a driver lived; what was recorded is back on it.
+    /// Another program changed the run's log while a driver ran; the recorded log was restored.
     "tampered" Tampered {
-        /// What was done to it, in words.
+        /// Descriptions of the changes.
         remarks: Vec<String>,
     }
-    /// The loop pauses.
+    /// The run waits for a backend.
     "waiting" Waiting {
-        /// Until when.
+        /// End of the wait.
         until: Timestamp,
-        /// Who is waited for.
+        /// The backend that is waited for.
         backend: String,
-        /// Why.
+        /// The reason.
         reason: String,
-        /// Whether another run of this user met the limit, and told.
+        /// Whether another run of this user met the limit and published it.
         shared: bool,
     }
-    /// Somebody stopped the run.
+    /// The run was cancelled.
     "run_cancelled" RunCancelled {
-        /// Who: a signal's name, or `cancel`.
+        /// Origin of the request: the name of a signal, or `cancel`.
         by: String,
     }
     /// The driver failed.
     "run_error" RunError {
-        /// What failed.
+        /// The error.
         message: String,
-        /// What to do.
+        /// The hint.
         hint: Option<String>,
     }
     /// The run ended.
     "run_finished" RunFinished {
-        /// Why.
+        /// The reason.
         stop_reason: Option<StopReason>,
         /// Whether the goal is reached.
         completed: bool,
         /// The run in one line.
         summary: String,
-        /// What a person can do, where the reason calls for it.
+        /// What a person can do, if the reason calls for it.
         hint: Option<String>,
     }
 }

@@ -1,4 +1,4 @@
-//! Why a text is no value of a type, and in which field.
+//! Reasons why a text is not a value of a type, with the field.
 
 use serde::de::DeserializeOwned;
 
@@ -7,22 +7,22 @@ use crate::run::text::one_line;
 /// Longest reason, in characters.
 pub(super) const REASON_LENGTH: usize = 160;
 
-/// Reads a value; where it is not one, why and in which field.
+/// Parses a value; the error names the reason and the field.
 pub(super) fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| flaw(text, &error))
 }
 
 pub(super) fn flaw(text: &str, error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    let why = said.rsplit_once(" at line ").map_or(said.as_str(), |(why, _)| why);
-    // What closes the object around the field may have been read by then.
+    let text_of_error = error.to_string();
+    let why = text_of_error.rsplit_once(" at line ").map_or(text_of_error.as_str(), |(why, _)| why);
+    // The brace that closes the object around the field may have been read by then.
     let seen = error.column() - usize::from(text.as_bytes().get(error.column().wrapping_sub(1)) == Some(&b'}'));
     let field = if error.line() == 1 { field_at(text, seen) } else { String::new() };
     let field = if field.is_empty() { field } else { field + ": " };
     one_line(&format!("{field}{why}"), REASON_LENGTH)
 }
 
-/// The path of the field that the first `length` bytes of a JSON text end in: `options.budget.max_cost`.
+/// Returns the path of the field in which the first `length` bytes of a JSON text end: `options.budget.max_cost`.
 fn field_at(text: &str, length: usize) -> String {
     let mut path: Vec<&str> = Vec::new();
     let (mut start, mut escaped, mut last) = (None, false, "");

@@ -1,7 +1,7 @@
-//! One fact of a run, and its line in the log.
+//! Events of a run, and their lines in the log.
 //!
-//! The envelope (`seq`, `ts`, `session`, `iteration`) stands once, on [`Event`]; what happened is a [`Fact`]. A line is
-//! JSON: `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
+//! An [`Event`] holds the envelope (`seq`, `ts`, `session`, `iteration`) and a [`Fact`]. A line is JSON:
+//! `{"seq":12,"ts":1790000000.123,"session":"k3v9qp","kind":"review","iteration":2,"data":{…}}`.
 
 mod codec;
 mod fact;
