@@ -10,7 +10,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::live::{Live, Stream};
+use super::live::Live;
+use super::print::Stream;
 use super::{paint, print, story};
 use crate::app;
 use crate::engine::Watch;

@@ -4,10 +4,10 @@
 //! or not it wraps long lines anew; clearing from the cursor on then removes all that was drawn, and nothing else.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::print::Stream;
 use super::render::span;
 use crate::run::sanitize::short;
 
@@ -18,15 +18,6 @@ const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
 const USUAL: (usize, usize) = (80, 24);
 /// Columns before a line's text.
 const INDENT: usize = 11;
-
-/// Where something is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output, where following is what was asked for.
-    Out,
-    /// Standard error, beside an answer.
-    Err,
-}
 
 /// Lines that are drawn below what is printed.
 #[derive(Debug)]
@@ -120,13 +111,13 @@ impl Drawing {
             return self.erase(stream);
         }
         let text = self.text(stream.size().unwrap_or(USUAL));
-        stream.write(&text);
+        stream.draw(&text);
         self.is_drawn = true;
     }
 
     fn erase(&mut self, stream: Stream) {
         if std::mem::take(&mut self.is_drawn) {
-            stream.write("\r\u{1b}[J");
+            stream.draw("\r\u{1b}[J");
         }
     }
 
@@ -154,28 +145,5 @@ impl Drawing {
             let _ = write!(text, "\u{1b}[{}A", lines.len() - 1);
         }
         text + "\u{1b}[?7h"
-    }
-}
-
-impl Stream {
-    /// The columns and rows of the terminal behind it.
-    fn size(self) -> Option<(usize, usize)> {
-        let size = match self {
-            Self::Out => rustix::termios::tcgetwinsize(std::io::stdout()),
-            Self::Err => rustix::termios::tcgetwinsize(std::io::stderr()),
-        };
-        let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
-        Some((size.ws_col.into(), size.ws_row.into()))
-    }
-
-    /// Writes to it; a terminal that is gone misses nothing.
-    fn write(self, text: &str) {
-        let _ = match self {
-            Self::Out => {
-                let mut stream = std::io::stdout().lock();
-                stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
-            }
-            Self::Err => std::io::stderr().lock().write_all(text.as_bytes()),
-        };
     }
 }

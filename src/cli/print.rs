@@ -80,3 +80,37 @@ pub fn person_agrees(question: &str) -> bool {
     let heard = std::io::stdin().read_line(&mut answer);
     heard.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes")
 }
+
+/// A stream that may lead to a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output, where following is what was asked for.
+    Out,
+    /// Standard error, beside an answer.
+    Err,
+}
+
+impl Stream {
+    /// Returns the columns and rows of the terminal behind it.
+    #[must_use]
+    pub fn size(self) -> Option<(usize, usize)> {
+        let size = match self {
+            Self::Out => rustix::termios::tcgetwinsize(std::io::stdout()),
+            Self::Err => rustix::termios::tcgetwinsize(std::io::stderr()),
+        };
+        let size = size.ok().filter(|size| size.ws_col > 0 && size.ws_row > 0)?;
+        Some((size.ws_col.into(), size.ws_row.into()))
+    }
+
+    /// Draws on it, control sequences included, so that text of others must be cleaned before. A terminal that is gone misses
+    /// nothing.
+    pub fn draw(self, text: &str) {
+        let _ = match self {
+            Self::Out => {
+                let mut stream = std::io::stdout().lock();
+                stream.write_all(text.as_bytes()).and_then(|()| stream.flush())
+            }
+            Self::Err => std::io::stderr().lock().write_all(text.as_bytes()),
+        };
+    }
+}
