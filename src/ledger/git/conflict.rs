@@ -10,7 +10,7 @@ use gix::ObjectId;
 use super::folder::remove_any;
 use super::preview::{self, TrialMerge};
 use super::repository::Repository;
-use super::slots::{Claim, Taken};
+use super::slots::{Claim, TakenSlot};
 use super::worktree::Worktree;
 use super::{GitLedger, branch, command, protect};
 use crate::error::{Context as _, Error, Result};
@@ -28,7 +28,7 @@ impl GitLedger {
         let is_this = |claim: &Claim, place: &Worktree| {
             Ok(self.is_integrated(&claim.tip, merging) && self.is_committed(place, Repository::id(merging.commit)?)?)
         };
-        let seated = self.seat(&task, is_this, |place, holds| {
+        let opened = self.open_slot(&task, is_this, |place, holds| {
             let ours = self.integrated(merging)?.to_string();
             self.clear(place, holds, &ours)?;
             // The integrator must not read ignored files that a worker left.
@@ -42,8 +42,8 @@ impl GitLedger {
             }
             Ok(Claim { task: task.clone(), tip: ours })
         })?;
-        self.show_base_agent_files(&seated.path, self.integrated(merging)?, Repository::id(merging.commit)?)?;
-        Ok(seated)
+        self.show_base_agent_files(&opened.path, self.integrated(merging)?, Repository::id(merging.commit)?)?;
+        Ok(opened)
     }
 
     /// Restores files that configure agents to the base's version, so that workers' changes to them do not instruct the
@@ -88,12 +88,12 @@ impl GitLedger {
     /// Commits the resolution of the conflict and checks it.
     pub(super) fn commit_resolution(&self, resolving: &Resolving<'_>) -> Result<Resolution> {
         let task = conflict(resolving.task);
-        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(&task) else {
+        let Some(TakenSlot { number, claim: Some(claim) }) = self.slots.of(&task) else {
             return Err(Error::failed(format!("nobody works at {task}")));
         };
         let gix = self.repo.gix();
         let (ours, theirs) = (Repository::id(&claim.tip)?, Repository::id(resolving.merging.commit)?);
-        let left = self.keep(number, &claim, resolving.message, Some(theirs))?;
+        let left = self.commit_work(number, &claim, resolving.message, Some(theirs))?;
         let commit = left.commit.as_deref().map_or(Ok(ours), Repository::id)?;
         let tree = branch::tree_of(&gix, commit)?;
         let (marked, one_sided) = self.check_resolution(tree, [ours, theirs], resolving.paths)?;

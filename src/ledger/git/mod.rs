@@ -183,7 +183,7 @@ impl GitLedger {
     /// Describes the files of the workspace and our index of them.
     fn tracked<'a>(&'a self, worktree: Option<&'a Worktree>) -> Result<Tracked<'a>> {
         let (path, git_dir) = if let Some(worktree) = worktree {
-            worktree.must_stand(&self.run)?;
+            worktree.check_exists(&self.run)?;
             (worktree.path.as_path(), worktree.admin.clone())
         } else {
             let path = self.repo.work_dir().ok_or_else(|| Error::failed("this repository has no checkout"))?;
@@ -354,7 +354,7 @@ impl Ledger for GitLedger {
                 self.capture(&self.tracked(Some(&worktree))?, &adopted.tree)?;
                 worktree.settle(&self.mover, Repository::id(&adopted.commit)?, &self.index())?;
             } else {
-                self.tracked(Some(&worktree))?.take_in(&worktree, &adopted.commit)?;
+                self.tracked(Some(&worktree))?.check_out(&worktree, &adopted.commit)?;
             }
         }
         self.set_tip(&adopted.commit, &adopted.tree);
@@ -453,7 +453,7 @@ impl Ledger for GitLedger {
 
     fn close(&self) -> Result<()> {
         self.close_places()?;
-        self.close_reader_place()?;
+        self.remove_reader()?;
         self.release_held()?;
         let Some(worktree) = self.worktree() else { return Ok(()) };
         let base_tree = {

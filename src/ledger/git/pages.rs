@@ -16,9 +16,9 @@ const FEW_PAGES: usize = 8;
 /// Parses the events of a log, with missing lines filled in.
 pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
     let mut pages = notes::all(repo, &log.root)?;
-    pages.retain(|page| !log.mended.contains_key(&page.on));
+    pages.retain(|page| !log.completed.contains_key(&page.on));
     let mut parts = in_parallel(repo, &pages, &read_page)?;
-    parts.extend(log.mended.values().map(|text| parse_page(text)));
+    parts.extend(log.completed.values().map(|text| parse_page(text)));
     Ok(event::Log::join(parts))
 }
 

@@ -1,4 +1,4 @@
-//! Files that workers may not change.
+//! Compares trees and edits them by path, for files that workers may not change.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,7 @@ use super::repository::Repository;
 use super::tree;
 use crate::error::{Context as _, Result};
 
-/// Files that `pathspecs` name and that differ between two trees or commits, sorted.
+/// Lists the files that match `pathspecs` and differ between two trees or commits, sorted.
 pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) -> Result<Vec<String>> {
     if pathspecs.is_empty() || from == to {
         return Ok(Vec::new());
@@ -20,7 +20,7 @@ pub fn changed(repo: &Repository, from: &str, to: &str, pathspecs: &[String]) ->
     Ok(names.iter().map(|name| name.to_str_lossy().into_owned()).collect())
 }
 
-/// Those of `paths` that are files of `tree`.
+/// Returns those of `paths` that exist in `tree`.
 pub fn among(repo: &Repository, tree: &str, paths: &[String]) -> Result<Vec<String>> {
     let gix = repo.gix();
     let tree = gix.find_tree(Repository::id(tree)?).context("a tree cannot be read")?;
@@ -33,7 +33,7 @@ pub fn among(repo: &Repository, tree: &str, paths: &[String]) -> Result<Vec<Stri
     Ok(found)
 }
 
-/// What the file at `path` holds in a tree.
+/// Returns the content of the file at `path` in a tree.
 pub fn content(repo: &Repository, tree: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let gix = repo.gix();
     let tree = gix.find_tree(Repository::id(tree)?).context("a tree cannot be read")?;
@@ -42,10 +42,10 @@ pub fn content(repo: &Repository, tree: &str, path: &str) -> Result<Option<Vec<u
     Ok(Some(entry.object().context("a file cannot be read from the repository")?.detach().data))
 }
 
-/// The tree `tree` with `paths` as they are in `from`.
+/// Writes the tree `tree` with `paths` as they are in `from`.
 pub fn without(repo: &Repository, from: &str, tree: &str, paths: &[String]) -> Result<String> {
     let gix = repo.gix();
-    // Paths are named as text, and may be other bytes: what differs has them as they are.
+    // Paths are given as text, but may be other bytes: the changes have them as bytes.
     let changes = tree::changes(&gix, Repository::id(from)?, Repository::id(tree)?)?;
     let is_named = |location: &&BStr| paths.iter().any(|path| *path == location.to_str_lossy());
     let named: Vec<&BStr> = changes.iter().map(ChangeDetached::location).filter(is_named).collect();

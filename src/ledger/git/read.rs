@@ -1,4 +1,4 @@
-//! Reading a run's record: its events, and its state from one commit.
+//! Reads a run's record: its events, and its state from one commit.
 
 use gix::{ObjectId, Repository};
 
@@ -15,7 +15,7 @@ use crate::run::Run;
 use crate::run::event::Event;
 use crate::run::goal::RunId;
 
-/// Every event of `run`, whoever wrote it, in order; nothing where there is no such run. Where this repository has no log
+/// Returns all events of `run` in order, whoever wrote them; `None` if there is no such run. If this repository has no log
 /// of its own for it, a fetched one is read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
     let repo = &as_written(repo);
@@ -25,8 +25,8 @@ pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
     }
 }
 
-/// The log of `run`; nothing where there is no such run. Of a run that was driven in the clone that `store` belongs to,
-/// what its drivers wrote counts, and with `adopting` everything else as well; of any other all events do, unverified.
+/// Returns the log of `run`; `None` if there is no such run. If the run was driven in the clone of `store`, only its
+/// drivers' events count, and with `adopting` all others too. Of any other run all events count, unverified.
 pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool) -> Result<Option<Reading>> {
     let repo = &as_written(repo);
     let place = find(repo, run)?;
@@ -40,7 +40,7 @@ pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool
             Err(error) => (None, Some(error)),
         };
         let reading = Reading::of(repo, &seals, &acks, log.as_ref(), adopting)?;
-        // What was acknowledged is found without the ref, but for a repository whose objects are gone.
+        // Acknowledged events are found without the ref, unless the repository's objects are gone.
         return match unreadable.filter(|_| reading.log.events.is_empty()) {
             Some(error) => Err(error),
             None => Ok(Some(reading)),
@@ -50,44 +50,43 @@ pub fn log(repo: &Repository, store: Option<&Store>, run: &RunId, adopting: bool
     Ok(Some(Reading { log: parse(repo, &log)?, ..Reading::default() }))
 }
 
-/// Where `run` stands; nothing where there is no such run. One commit is read, unless other hands made the newest one or
-/// put back an older one.
+/// Returns the state of `run`; `None` if there is no such run. Reads one commit, unless another program made the newest one
+/// or restored an older one.
 pub fn snapshot(repo: &Repository, store: Option<&Store>, run: &RunId) -> Result<Option<Noted>> {
     let repo = &as_written(repo);
     let Some(place) = find(repo, run)? else { return Ok(None) };
     if let Some(seals) = store.filter(|_| place.remote.is_none()).map(|store| Seals::of(store, run))
         && let Some(newest) = seals.newest()?
     {
-        return verify::standing(repo, run, &seals, &newest, &place);
+        return verify::verified_state(repo, run, &seals, &newest, &place);
     }
     Ok(state(repo, run.clone(), &place))
 }
 
-/// Where the run at `place` stands, whoever recorded it: as its newest commit tells, or, where none carries a state that a
-/// driver writes, as the events do.
+/// Returns the state of the run at `place`, whoever recorded it: from its newest commit, or from the events if no commit
+/// carries a state.
 fn state(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
     unverified(repo, run.clone(), place).or_else(|| {
         let log = union::load(repo, &place.name).ok().flatten()?;
-        let told = Run::replay(&parse(repo, &log).ok()?.events);
-        let (snapshot, updated, remote) = (told.snapshot(), told.now, place.remote.clone());
-        told.id.is_some().then_some(Noted { run, snapshot, updated, remote, verified: false })
+        let run_state = Run::replay(&parse(repo, &log).ok()?.events);
+        let (snapshot, updated, remote) = (run_state.snapshot(), run_state.now, place.remote.clone());
+        run_state.id.is_some().then_some(Noted { run, snapshot, updated, remote, verified: false })
     })
 }
 
-/// The notes ref that holds the log of `run`; nothing where there is no such run.
+/// Returns the notes ref that holds the log of `run`; `None` if there is no such run.
 pub fn notes_ref(repo: &Repository, run: &RunId) -> Result<Option<String>> {
     Ok(find(repo, run)?.map(|place| place.name))
 }
 
-/// The repository with its objects as they were written, whatever `git replace` puts in their place: a record is what a
-/// driver recorded.
+/// Makes a handle that ignores `git replace`: a record is what a driver recorded.
 pub(super) fn as_written(repo: &Repository) -> Repository {
     let mut repo = repo.clone();
     repo.objects.ignore_replacements = true;
     repo
 }
 
-/// The ref that holds the log of `run`: ours, else the fetched one that knows most.
+/// Finds the ref that holds the log of `run`: the local one, or the fetched one with the most events.
 pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
     let name = format!("{LOCAL}{run}");
     if let Some(tip) = union::tip(repo, &name)? {
@@ -98,7 +97,7 @@ pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
     Ok(fetched.max_by_key(seq))
 }
 
-/// Where the run whose log is at `place` stands, read from one commit where a driver of ours made that; nothing where no
+/// Returns the state of the run whose log is at `place`, from one commit if a driver of this clone made it; `None` if no
 /// commit there is ours.
 pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place: &Place) -> Option<Noted> {
     if let Some(store) = store.filter(|_| place.remote.is_none()) {
@@ -110,20 +109,20 @@ pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place:
             return Some(Noted { run, snapshot: sealed.snapshot, updated, remote: None, verified });
         }
         if let Some(newest) = seals.newest().ok().flatten() {
-            return verify::standing(repo, &run, &seals, &newest, place).ok().flatten();
+            return verify::verified_state(repo, &run, &seals, &newest, place).ok().flatten();
         }
     }
     state(repo, run, place)
 }
 
-/// The state that the newest commit of ours at `place` carries, whoever made it.
+/// Returns the state in the newest commit of ours at `place`, whoever made it.
 fn unverified(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
     let newest = newest(repo, None, &place.name, place.tip)?;
     let (snapshot, updated) = (newest.snapshot?, newest.time);
     Some(Noted { run, snapshot, updated, remote: place.remote.clone(), verified: false })
 }
 
-/// The newest commit of ours under `name`; where there are seals, one that they vouch for, if any.
+/// Returns the newest commit of ours under `name`. If there are seals, a sealed commit has priority.
 pub(super) fn newest(repo: &Repository, seals: Option<&Seals>, name: &str, tip: ObjectId) -> Option<union::Commit> {
     let is_vouched = |commit: &union::Commit| seals.is_none_or(|seals| seals.sealed(&commit.message).is_some());
     let found = union::commit(repo, tip);

@@ -1,4 +1,4 @@
-//! The place in which planner and reviewer read: a worktree of its own, brought to what they are to read each time.
+//! The worktree in which planner and reviewer read: it is set to the tree that they are to read each time.
 
 use std::path::PathBuf;
 
@@ -9,16 +9,16 @@ use super::{GitLedger, branch, protect, provision};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Reader, Reading};
 
-/// What its worktree is called, behind the run's id.
+/// Suffix of its name, after the run's id.
 const NAME: &str = "r";
-/// The git pathspec that every file fits.
+/// The git pathspec that matches every file.
 const EVERYTHING: &str = "*";
 
 impl GitLedger {
-    /// Makes the place hold the tree that is to be read, HEAD and index at the run's newest commit, and nothing else.
+    /// Prepares the worktree with the tree to read, HEAD and index at the run's newest commit, and no other files.
     pub(super) fn prepare_reader(&self, reading: &Reading<'_>) -> Result<Reader> {
         let (path, tip) = (self.reader_path()?, Repository::id(reading.tip)?);
-        // A worktree that git knows no more holds nothing but what somebody read.
+        // If git no longer knows the worktree, it holds nothing but files to read.
         let link = std::fs::read_to_string(path.join(".git")).unwrap_or_default();
         let was_ours = link.starts_with("gitdir: ") && link.contains(self.run.as_str());
         if was_ours && self.repaired(&path).is_none() {
@@ -32,15 +32,15 @@ impl GitLedger {
             Some((from, paths)) if !paths.is_empty() => protect::without(&self.repo, from, reading.tree, paths)?,
             _ => reading.tree.to_owned(),
         };
-        let stands = super::branch::tree_of(&self.repo.gix(), tip)?.to_string();
-        // Twice forced: also repositories that somebody made.
+        let current = super::branch::tree_of(&self.repo.gix(), tip)?.to_string();
+        // Forced twice, to clean nested repositories too.
         tracked.git("clean").arg("-ffdxq").run()?;
-        tracked.advance(&stands, &tree)?;
+        tracked.advance(&current, &tree)?;
         Ok(Reader { path, tree })
     }
 
-    /// What a reader changed, kept on a rescue ref.
-    pub(super) fn look_at_reader(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)> {
+    /// Puts a reader's changes on a rescue ref. Returns the changed files, and remarks.
+    pub(super) fn rescue_reader_changes(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)> {
         let Some(worktree) = self.repaired(&reader.path) else { return Ok((Vec::new(), Vec::new())) };
         let (gix, tip) = (self.repo.gix(), Repository::id(tip)?);
         let mut remarks = Vec::new();
@@ -63,10 +63,10 @@ impl GitLedger {
         Ok((changed, remarks))
     }
 
-    /// Ends the place's life.
-    pub(super) fn close_reader_place(&self) -> Result<()> {
+    /// Removes the reader's worktree.
+    pub(super) fn remove_reader(&self) -> Result<()> {
         let path = self.reader_path()?;
-        let _ = std::fs::remove_file(self.index_of(&path)); // without a worktree it describes nothing
+        let _ = std::fs::remove_file(self.index_of(&path)); // it describes nothing without the worktree
         match Worktree::at(&self.repo, &path) {
             Some(worktree) => worktree.remove(&self.repo),
             None if Worktree::registered(&self.repo, &path).is_some() => Worktree::forget(&self.repo, &path),

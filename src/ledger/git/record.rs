@@ -15,7 +15,7 @@ use super::own::Own;
 use super::places::LOCAL;
 use super::read::{self, Reading};
 use super::refs::{Change, Expect, RefMover, Swap};
-use super::seal::{Keeper, Kind, Seals};
+use super::seal::{Acknowledger, Kind, Seals};
 use super::union::{self, Log};
 use super::verify;
 use crate::error::{Context as _, Error, Result};
@@ -86,7 +86,7 @@ struct State {
     /// All lines that this driver and earlier ones have recorded.
     own: Own,
     /// Acknowledges what is recorded, if this clone has a private store.
-    keeper: Option<Keeper>,
+    keeper: Option<Acknowledger>,
     /// The number of events in the log that are not among our own.
     foreign: usize,
     /// Messages on changes that other programs made to the log.
@@ -124,7 +124,7 @@ impl Record {
 
     /// Acknowledges everything that is recorded, from the first event of a new run on.
     pub fn sealed(self, seals: Option<Seals>) -> Result<Self> {
-        self.state().keeper = seals.map(|seals| Keeper::open(seals).map(|(keeper, _)| keeper)).transpose()?;
+        self.state().keeper = seals.map(|seals| Acknowledger::open(seals).map(|(keeper, _)| keeper)).transpose()?;
         Ok(self)
     }
 
@@ -259,7 +259,7 @@ impl Record {
             text.extend_from_slice(line.as_bytes());
             text.push(b'\n');
         }
-        let codes = |keeper: &Keeper| lines.iter().map(|line| keeper.line(line.as_bytes())).collect::<Vec<Mac>>();
+        let codes = |keeper: &Acknowledger| lines.iter().map(|line| keeper.line(line.as_bytes())).collect::<Vec<Mac>>();
         let codes = state.keeper.as_ref().map(codes).unwrap_or_default();
         let trailers = match &state.keeper {
             Some(keeper) => keeper.trailers(batch.snapshot, &codes),
@@ -306,11 +306,11 @@ impl Record {
     /// Returns all recorded events in order.
     pub fn events(&self) -> Result<Vec<Event>> {
         let state = self.state();
-        let Some(seals) = state.keeper.as_ref().map(Keeper::seals) else {
+        let Some(seals) = state.keeper.as_ref().map(Acknowledger::seals) else {
             return Ok(read::events(&state.repo, &self.run)?.unwrap_or_default());
         };
         let Some(acks) = seals.read()? else { return Ok(Vec::new()) };
-        let log = verify::loaded(&state.repo, Some(&self.name))?;
+        let log = verify::load_if_readable(&state.repo, Some(&self.name))?;
         Ok(Reading::of(&state.repo, seals, &acks, log.as_ref(), false)?.log.events)
     }
 
@@ -378,7 +378,7 @@ impl State {
     /// Continues from `log`, with its missing lines restored.
     fn take_in(&mut self, log: Log) -> Result<()> {
         let mut root = log.root;
-        for (on, text) in log.mended {
+        for (on, text) in log.completed {
             let blob = self.repo.write_blob(&text).context("cannot mend the run's log")?.detach();
             self.unsynced.push(blob);
             self.unsynced.extend(notes::put(&self.repo, &mut root, Note { on, blob })?);

@@ -1,8 +1,8 @@
-//! Taking a run out of the repository: what only it holds is kept on rescue refs before anything goes.
+//! Removes a run from the repository. What only it holds is first put on rescue refs.
 //!
-//! Order is what makes a kill at any instant harmless: uncommitted work first becomes a commit on a rescue ref, then the
-//! worktrees go with the live files about them, then one transaction puts rescue refs in the place of the run's own: while
-//! one of those is left, the same verb finishes what was begun. Last goes what marks the run as this clone's.
+//! The order makes a kill at any instant harmless. Uncommitted work first becomes a commit on a rescue ref. Then the
+//! worktrees and live files are removed, then one transaction replaces the run's own refs by rescue refs: while one of those
+//! is left, the same command finishes the removal. The run's folder, which marks it as this clone's, is removed last.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use super::{GitLedger, branch, restore};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
-/// How much of a run goes.
+/// How much of a run is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// Worktrees, branch and workers' refs; the record stays.
@@ -36,7 +36,7 @@ pub enum Extent {
     Everything,
 }
 
-/// What of a run there is to remove.
+/// Parts of a run that can be removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holdings {
     /// Its worktrees.
@@ -45,20 +45,20 @@ pub struct Holdings {
     pub refs: Vec<(String, ObjectId)>,
 }
 
-/// What was removed.
+/// Result of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// The worktrees that went.
+    /// The removed worktrees.
     pub worktrees: Vec<PathBuf>,
-    /// The refs that went.
+    /// The removed refs.
     pub refs: Vec<String>,
-    /// What would have been lost with the worktrees, and where it is kept, in words.
+    /// Messages on what would have been lost with the worktrees, and where it is kept.
     pub kept: Vec<String>,
-    /// The command that brings the refs back; none where no ref went.
+    /// The command that restores the refs; `None` if no ref was removed.
     pub undo: Option<String>,
 }
 
-/// What of `run` there is to remove.
+/// Lists the parts of `run` that can be removed.
 pub fn holdings(repo: &Repository, run: &RunId, extent: Extent) -> Result<Holdings> {
     let worktrees = worktree::of_run(repo, run)?.into_iter().map(|worktree| worktree.path).collect();
     Ok(Holdings { worktrees, refs: refs(repo, run, extent)? })
@@ -89,7 +89,7 @@ fn refs(repo: &Repository, run: &RunId, extent: Extent) -> Result<Vec<(String, O
     Ok(found)
 }
 
-/// Removes `run`, or its work alone.
+/// Removes `run`, or only its work.
 ///
 /// # Errors
 /// Fails if a driver works on the run, its branch is checked out, or something of it could not be kept first.
@@ -100,9 +100,9 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     let mut removed = Removed::default();
     (removed.worktrees, removed.kept) = drop_worktrees(repo, &mover, run)?;
     let rescue = format!("refs/agentloop/rescue/{run}/{}", branch::stamp());
-    // First: once its own refs are gone, nobody may be able to name the run to do it again.
+    // First: once the run's own refs are gone, its name may not resolve for a second attempt.
     for withdrawn in clones::withdraw(repo, run, &rescue)? {
-        removed.kept.push(withdrawn.in_words());
+        removed.kept.push(withdrawn.describe());
         removed.undo = Some(restore::command(run));
     }
     clear_folder(repo, run)?;
@@ -119,8 +119,8 @@ pub fn remove(repo: &Repository, run: &RunId, extent: Extent) -> Result<Removed>
     Ok(removed)
 }
 
-/// Runs that left a folder and are in the repository no more, the folder unchanged since `before`: their drivers were
-/// killed before anything was on record, or while they were discarded.
+/// Lists runs that have a folder, unchanged since `before`, but nothing else in the repository: their drivers were killed
+/// before anything was recorded, or while the run was discarded.
 pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
     let gix = repo.gix();
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ pub fn remnants(repo: &Repository, before: SystemTime) -> Result<Vec<RunId>> {
 }
 
 fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<bool> {
-    // First: most are on record, and it takes one look to tell.
+    // First, since most are recorded and this is one lookup.
     if read::find(gix, run)?.is_some() {
         return Ok(false);
     }
@@ -146,16 +146,16 @@ fn is_remnant(gix: &gix::Repository, repo: &Repository, run: &RunId) -> Result<b
     Ok(refs(repo, run, Extent::Everything)?.iter().all(|(name, id)| *name == own && is_start(*id)))
 }
 
-/// Removes what is left of one of [`remnants`], unless somebody has the run by now.
+/// Removes one of the [`remnants`], unless the run has a driver by now.
 pub fn clear_remnant(repo: &Repository, run: &RunId) -> Result<()> {
     GitLedger::withdraw(repo, run);
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else { return Ok(()) };
     if is_remnant(&repo.gix(), repo, run)? { remove_folder(repo, run) } else { Ok(()) }
 }
 
-/// Whether `run` was discarded here with all that `log`, a log of it from elsewhere, holds. Where it had a log of its own,
-/// that one counts: whoever discards theirs may do so to have the other.
-pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<bool> {
+/// Reports whether `run` was discarded here with everything in `log`, a log from elsewhere. If the run had a log of its own,
+/// only that one counts: a user may have discarded theirs in order to use the other.
+pub(super) fn was_discarded(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<bool> {
     let prefix = format!("refs/agentloop/rescue/{run}/");
     let named = |reference: &gix::refs::Reference| {
         let name = reference.name.as_bstr().to_str().ok()?;
@@ -168,7 +168,7 @@ pub(super) fn knew(gix: &gix::Repository, run: &RunId, log: ObjectId) -> Result<
     Ok(counting.any(|(_, _, kept)| branch::contains(gix, *kept, log)))
 }
 
-/// The command that brings back the branch of `run`, and what else went with it last; none where nothing of it is kept.
+/// Returns the command that restores the branch of `run` and what was last removed with it; `None` if nothing of it is kept.
 pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String>> {
     let branch = format!("/heads/agentloop/{run}");
     let kept = |reference: &gix::refs::Reference| {
@@ -179,10 +179,10 @@ pub fn undo_of_prune(gix: &gix::Repository, run: &RunId) -> Result<Option<String
     Ok((!kept.is_empty()).then(|| restore::command(run)))
 }
 
-/// The refs that keep what workers of `run` dropped or would have lost, each with its object.
+/// Lists the refs, with their objects, that hold what workers of `run` dropped or would have lost.
 pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, ObjectId)>> {
     let prefix = format!("refs/agentloop/rescue/{run}/");
-    // What a discard keeps is one level deeper.
+    // Refs of a discard are one level deeper.
     let kept = |reference: &gix::refs::Reference| {
         let name = reference.name.as_bstr().to_str().ok()?;
         let is_one = !name.strip_prefix(&prefix)?.contains('/');
@@ -191,7 +191,7 @@ pub fn rescued(gix: &gix::Repository, run: &RunId) -> Result<Vec<(String, Object
     places::prefixed(gix, &prefix, kept)
 }
 
-/// Removes the run's worktrees; which, and what of them was kept first, in words.
+/// Removes the run's worktrees. Returns them, and messages on what was kept of them first.
 pub(super) fn drop_worktrees(
     repo: &Repository,
     mover: &Arc<RefMover>,
@@ -199,19 +199,19 @@ pub(super) fn drop_worktrees(
 ) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
     for worktree in worktree::of_run(repo, run)? {
-        kept.extend(keep(repo, mover, run, &worktree)?);
+        kept.extend(rescue_worktree(repo, mover, run, &worktree)?);
         worktree.remove(repo)?;
         gone.push(worktree.path);
     }
-    for worktree in worktree::of_another(repo, run)? {
-        kept.extend(keep(repo, mover, run, &worktree)?);
+    for worktree in worktree::of_another_repository(repo, run)? {
+        kept.extend(rescue_worktree(repo, mover, run, &worktree)?);
         let admin = worktree.admin.display().to_string();
         remove_any(&worktree.admin).context(format!("'{admin}' cannot be removed"))?;
     }
     Ok((gone, kept))
 }
 
-/// As `git branch -d` has it.
+/// Fails if the branch is checked out, as `git branch -d` does.
 pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
     let git = repo.git("for-each-ref").arg("--format=%(worktreepath)");
     let place = git.arg(branch::name(run)).word()?;
@@ -222,8 +222,8 @@ pub(super) fn refuse_checked_out(repo: &Repository, run: &RunId) -> Result<()> {
         .hint(format!("switch away from it first: git -C {} switch -", shell_words::quote(&place))))
 }
 
-/// Keeps what only the worktree holds: edits, and commits that its HEAD has stood at.
-fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
+/// Puts what only the worktree holds on rescue refs: edits, and commits that its HEAD was at.
+fn rescue_worktree(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     let gix = repo.gix();
     let mut kept = Vec::new();
     let tip = branch::tip(&gix, &branch::name(run));
@@ -234,15 +234,15 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
             kept.extend(branch::rescue(repo, mover, run, commit)?);
         }
     }
-    // A worktree whose folder somebody deleted holds nothing.
+    // A worktree whose folder was deleted holds nothing.
     if !is_folder(&worktree.path) {
         return Ok(kept);
     }
-    // On a branch without a commit, or with a HEAD that is damaged, it holds files all the same.
+    // A worktree on a branch without a commit, or with a damaged HEAD, holds files too.
     let parent = head.or(tip).filter(|commit| gix.has_object(*commit));
     let before = match parent {
         Some(parent) => {
-            worktree.mend(&parent.to_string())?;
+            worktree.repair(&parent.to_string())?;
             branch::tree_of(&gix, parent)?.to_string()
         }
         None => gix.empty_tree().id.to_string(),
@@ -274,7 +274,7 @@ fn keep(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktree: &Worktr
     Ok(kept)
 }
 
-/// Live files of the run go.
+/// Removes the live files of the run.
 fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
     let dir = run_dir(repo.common_dir(), run);
     for entry in std::fs::read_dir(&dir).context(uncleared(&dir))?.flatten() {
@@ -292,7 +292,7 @@ fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
     if let Some(kept) = GitLedger::kept(repo, run) {
         kept.remove()?;
     }
-    // What the private store knows of the run stays: a discard is undone whole, and the run is still this clone's then.
+    // The private store's data on the run stays: a restored run is then still this clone's.
     let dir = run_dir(repo.common_dir(), run);
     std::fs::remove_dir_all(&dir).context(uncleared(&dir))
 }

@@ -1,7 +1,7 @@
-//! Bringing back what a discard or a prune put aside on rescue refs. Those stay: they cost nothing, and are there again.
+//! Restores what a discard or a prune moved to rescue refs. Those stay: they cost nothing.
 //!
-//! Submodules' clones come first and the run's own refs last, in one transaction: where a kill comes between, the run is
-//! still away, and the same verb finishes what was begun.
+//! Submodules' clones come first and the run's own refs last, in one transaction: after a kill in between, the run is still
+//! discarded, and the same command finishes the restore.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,15 +20,15 @@ use crate::error::{Error, Result};
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
 
-/// How many runs an error names.
+/// Number of runs that an error names.
 const NAMED: usize = 5;
 
-/// What was brought back.
+/// Result of a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Refs of the repository.
     pub refs: Vec<String>,
-    /// What came back in clones of submodules, in words.
+    /// Messages on commits restored in clones of submodules.
     pub submodules: Vec<String>,
 }
 
@@ -36,14 +36,14 @@ pub struct Restored {
 type Refs = BTreeMap<String, ObjectId>;
 
 /// The refs of one run in one repository.
-struct Kept {
-    /// Those that are in their places.
+struct RunRefs {
+    /// Refs that exist under their own names.
     here: Refs,
-    /// What each removal put aside, by the time of it, under the names that the refs had.
+    /// Rescued refs by the time of their removal, under the names that they had.
     aside: BTreeMap<String, Refs>,
 }
 
-impl Kept {
+impl RunRefs {
     fn read(git_dir: &Path, run: &RunId) -> Result<Self> {
         let rescue = format!("refs/agentloop/rescue/{run}/");
         let git = Git::in_git_dir(git_dir, "for-each-ref").arg("--format=%(objectname) %(refname)");
@@ -57,7 +57,7 @@ impl Kept {
                 kept.here.insert(name.to_owned(), id);
                 continue;
             };
-            // One that keeps a commit alone is no removal's.
+            // A rescue ref of a single commit belongs to no removal.
             let Some((time, rest)) = rest.split_once('/') else { continue };
             let name = format!("refs/{rest}");
             if is_of_run(&name, run) {
@@ -67,14 +67,14 @@ impl Kept {
         Ok(kept)
     }
 
-    /// What the newest removal put aside of those that `is_wanted`.
+    /// Returns the existing refs, and those of the newest removal for which `is_wanted` holds.
     fn newest(self, is_wanted: impl Fn(&Refs) -> bool) -> (Refs, Refs) {
         let newest = self.aside.into_values().rev().find(is_wanted);
         (self.here, newest.unwrap_or_default())
     }
 }
 
-/// Whether a removal of `run` can have put aside a ref of this name: anyone can push rescue refs.
+/// Reports whether a removal of `run` can have rescued a ref of this name: anyone can push rescue refs.
 fn is_of_run(name: &str, run: &RunId) -> bool {
     name == branch::name(run)
         || name.starts_with(&format!("refs/agentloop/run/{run}/"))
@@ -82,8 +82,8 @@ fn is_of_run(name: &str, run: &RunId) -> bool {
         || name.starts_with(REMOTE) && name.rsplit('/').next() == Some(run.as_str())
 }
 
-/// The run that a person means by `name`: as [`super::list::resolve`] has it, those that were discarded counted in; without
-/// a name the one that was put away last.
+/// Finds the run that a person means by `name`, as [`super::list::resolve`] does but including discarded runs; without a
+/// name, the one that was removed last.
 ///
 /// # Errors
 /// Fails unless exactly one run matches.
@@ -118,29 +118,29 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     }
 }
 
-/// Brings back what of `run` was discarded or pruned last and is not here.
+/// Restores what was last discarded or pruned of `run` and does not exist.
 ///
 /// # Errors
 /// Fails if nothing can be restored, or a ref of the same name is in the way.
 pub fn restore(repo: &Repository, run: &RunId) -> Result<Restored> {
     let mut restored = Restored::default();
     for git_dir in clones::clones(repo)? {
-        let (here, aside) = Kept::read(&git_dir, run)?.newest(|_| true);
-        let back = bring_back(&git_dir, run, &here, &aside)?;
+        let (here, aside) = RunRefs::read(&git_dir, run)?.newest(|_| true);
+        let back = create_missing(&git_dir, run, &here, &aside)?;
         if !back.is_empty() {
-            restored.submodules.push(clones::in_words(back.len(), &git_dir));
+            restored.submodules.push(clones::describe(back.len(), &git_dir));
         }
     }
     let (branch, log) = (branch::name(run), format!("{LOCAL}{run}"));
     let is_known = read::find(&repo.gix(), run)?.is_some();
-    let kept = Kept::read(repo.common_dir(), run)?;
+    let kept = RunRefs::read(repo.common_dir(), run)?;
     let lacks = |name: &str| !kept.here.contains_key(name);
     let (lacks_branch, lacks_log) = (lacks(&branch), lacks(&log));
     let (here, aside) = kept.newest(|refs| {
         let has_log = refs.contains_key(&log) || !is_known && refs.keys().any(|name| name.starts_with(REMOTE));
         lacks_log && has_log || is_known && lacks_branch && refs.contains_key(&branch)
     });
-    restored.refs = bring_back(repo.common_dir(), run, &here, &aside)?;
+    restored.refs = create_missing(repo.common_dir(), run, &here, &aside)?;
     if restored == Restored::default() {
         return Err(Error::usage(format!("nothing of {run} was discarded or pruned that is not here"))
             .hint(format!("'git agentloop show {run}' shows what there is")));
@@ -148,8 +148,8 @@ pub fn restore(repo: &Repository, run: &RunId) -> Result<Restored> {
     Ok(restored)
 }
 
-/// Makes those of `aside` that are missing `here`; which they were.
-fn bring_back(git_dir: &Path, run: &RunId, here: &Refs, aside: &Refs) -> Result<Vec<String>> {
+/// Creates those of `aside` that are missing `here`, and returns their names.
+fn create_missing(git_dir: &Path, run: &RunId, here: &Refs, aside: &Refs) -> Result<Vec<String>> {
     if let Some((name, id)) = aside.iter().find(|(name, id)| here.get(*name).is_some_and(|other| other != *id)) {
         return Err(Error::usage(format!("'{name}' is here already, and is not what was put away ({id})"))
             .hint(format!("move it first: git update-ref {name}-moved {name} && git update-ref -d {name}")));
@@ -165,7 +165,7 @@ fn bring_back(git_dir: &Path, run: &RunId, here: &Refs, aside: &Refs) -> Result<
     Ok(missing.into_iter().map(|(name, _)| name.clone()).collect())
 }
 
-/// The command that does it.
+/// Returns the command that restores `run`.
 #[must_use]
 pub fn command(run: &RunId) -> String {
     format!("git agentloop restore {run}")

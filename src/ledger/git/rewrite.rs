@@ -1,7 +1,7 @@
-//! Notes that follow rewritten commits, each within its own run's log.
+//! Copies notes to rewritten commits, each within its run's log.
 //!
-//! git could do it by itself (`notes.rewriteRef`), but only by a pattern over all logs: with 10,000 runs every amend then
-//! takes half a second.
+//! git can do this itself (`notes.rewriteRef`), but only by a pattern over all logs: with 10,000 runs every amend would then
+//! take half a second.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,11 +22,11 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
 
-/// How often it is tried again where a driver was quicker.
+/// Attempts while a driver moves the ref.
 const TRIES: usize = 100;
 
-/// Whether there may be events to carry. An amend waits for its hook, and what it amends is nearly always a commit that
-/// is not packed yet: such a one tells without a repository being opened.
+/// Reports whether there may be events to copy. An amend waits for its hook, and usually amends a commit that is not packed
+/// yet, which can be read without opening a repository.
 #[must_use]
 pub fn may_concern_runs(pairs: &str) -> bool {
     let Some(objects) = objects() else { return true };
@@ -37,7 +37,7 @@ pub fn may_concern_runs(pairs: &str) -> bool {
     })
 }
 
-/// Whether `commit` is not packed and names no run.
+/// Reports whether `commit` is loose and names no run.
 fn is_plain(objects: &Path, commit: ObjectId, buffer: &mut Vec<u8>) -> bool {
     let store = gix::odb::loose::Store::at(objects, commit.kind());
     let Ok(Some(found)) = store.try_find(&commit, buffer) else { return false };
@@ -45,7 +45,7 @@ fn is_plain(objects: &Path, commit: ObjectId, buffer: &mut Vec<u8>) -> bool {
     found.kind == Kind::Commit && message.is_ok_and(|message| message.find(RUN_TRAILER).is_none())
 }
 
-/// Where git keeps the objects of the repository that a hook was called in (gitrepository-layout(5), githooks(5)).
+/// Returns the object directory of the repository that a hook was called in (gitrepository-layout(5), githooks(5)).
 fn objects() -> Option<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from);
     if let Some(objects) = from("GIT_OBJECT_DIRECTORY") {
@@ -59,8 +59,8 @@ fn objects() -> Option<PathBuf> {
     Some(common.unwrap_or(git_dir).join("objects")).filter(|objects| objects.is_dir())
 }
 
-/// Copies the events noted on rewritten commits to what they became; `pairs` is `<old> <new>` a line (githooks(5),
-/// post-rewrite). The old notes stay: the old commits may come back.
+/// Copies the events noted on rewritten commits to the new ones; `pairs` has a line `<old> <new>` each (githooks(5),
+/// post-rewrite). The old notes stay, since the old commits may come back.
 pub fn carry(repo: &Repository, pairs: &str) -> Result<()> {
     let gix = repo.gix();
     let mut rewritten: BTreeMap<RunId, Vec<(ObjectId, ObjectId)>> = BTreeMap::new();
@@ -81,12 +81,12 @@ fn carry_run(repo: &Repository, run: &RunId, pairs: &[(ObjectId, ObjectId)]) -> 
     for _ in 0..TRIES {
         // Fetched logs are other people's.
         let Some(log) = union::load(&gix, &name)? else { return Ok(()) };
-        // What its newest commit says is said again, with the seal over it.
+        // The trailers of the newest commit are repeated, with their seal.
         let seals = repo.store().map(|store| Seals::of(&store, run));
         let Some(newest) = read::newest(&gix, seals.as_ref(), &name, log.tip) else { return Ok(()) };
         let trailers = newest.message.split_once("\n\n").map_or("", |(_, trailers)| trailers);
         let mut root = log.root;
-        for (on, text) in &log.mended {
+        for (on, text) in &log.completed {
             let blob = write(&gix, text)?;
             notes::put(&gix, &mut root, Note { on: *on, blob })?;
         }

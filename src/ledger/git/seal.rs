@@ -1,11 +1,10 @@
-//! Seals: which lines of a run's log were written by drivers of this clone.
+//! Seals identify the lines of a run's log that drivers of this clone wrote.
 //!
-//! Before a flush moves the notes ref, its driver acknowledges it in the clone's private store: the code of each line, under
-//! the store's key, and the commit that the ref is about to move to. So the exact lines of the log are known however the
-//! notes are merged, rewritten or copied: a line that is not among them is from elsewhere, and one that is missing is
-//! sought in the commits that were acknowledged. The commit itself carries a seal over its trailers and lines, from which
-//! its state is believed without a look at the store's file, and the lines of flushes whose acknowledgement a power cut
-//! took.
+//! Before a flush moves the notes ref, its driver acknowledges it in the clone's private store: the code of each line under
+//! the store's key, and the commit that the ref is about to move to. So the exact lines of the log are known even if the
+//! notes are merged, rewritten or copied. A line that is not among them is from elsewhere, and a missing one is searched in
+//! the acknowledged commits. The commit itself has a seal over its trailers and lines. It proves the state without reading
+//! the store's file, and proves lines whose acknowledgement was lost in a power cut.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
@@ -19,15 +18,15 @@ use crate::host::store::{Key, Mac, RunStore, Store, from_hex, to_hex};
 use crate::run::Snapshot;
 use crate::run::goal::RunId;
 
-/// The file of acknowledgements in a run's store.
+/// Name of the file of acknowledgements in a run's store.
 const FILE: &str = "seals";
-/// The key of the seal's trailer.
+/// Key of the seal's trailer.
 const TRAILER: &str = "Agentloop-Seal: ";
-/// Ends the seal of a run that lines from elsewhere were adopted into.
+/// Suffix of the seal of a run that adopted lines from elsewhere.
 const MIXED: &str = " mixed";
-/// Bytes of the file's end in which the newest acknowledgement is looked for first.
+/// Bytes at the file's end in which the newest acknowledgement is searched first.
 const TAIL: u64 = 4096;
-/// A file of acknowledgements that is longer was not written by a driver.
+/// Longest file of acknowledgements that is read, in bytes. No driver writes a longer one.
 const LONGEST: u64 = 1 << 30;
 
 /// The seals of one run.
@@ -38,24 +37,24 @@ pub struct Seals {
     store: RunStore,
 }
 
-/// How much an acknowledged flush must withstand.
+/// Durability or origin of an acknowledged flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It may be lost in a power cut.
     Later,
     /// It was synced.
     Durable,
-    /// Its lines are from elsewhere, and a user adopted them.
+    /// Its lines are from elsewhere and were adopted by a user.
     Adopted,
 }
 
-/// What a commit was sealed with.
+/// Content of a commit's seal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sealed {
     pub snapshot: Snapshot,
-    /// Stands for its lines.
+    /// Digest of its lines.
     digest: Mac,
-    /// Whether the run holds lines from elsewhere.
+    /// True if the run has lines from elsewhere.
     pub is_mixed: bool,
 }
 
@@ -69,7 +68,7 @@ pub struct Ack {
     pub kind: Kind,
     /// The codes of its lines, in order.
     lines: Vec<Mac>,
-    /// Where its record ends in the file.
+    /// Offset at which its record ends in the file.
     end: u64,
     mac: Mac,
 }
@@ -82,17 +81,17 @@ pub struct Acks {
 }
 
 impl Seals {
-    /// The seals of `run` in `store`, whether or not there are any yet.
+    /// Returns the seals of `run` in `store`, even if there are none yet.
     pub fn of(store: &Store, run: &RunId) -> Self {
         Self { key: store.key().clone(), run: run.clone(), store: store.run(run) }
     }
 
-    /// The code of a line of the log.
+    /// Returns the code of a line of the log.
     pub fn line(&self, line: &[u8]) -> Mac {
         self.key.mac(&[b"line", self.run.as_str().as_bytes(), line.trim_ascii_end()])
     }
 
-    /// The trailers of a commit that appends `lines`: the snapshot's, and a seal over both.
+    /// Returns the trailers of a commit that appends `lines`: the snapshot's, and a seal over both.
     fn trailers(&self, snapshot: &Snapshot, lines: &[Mac], is_mixed: bool) -> String {
         let mut text = snapshot.to_trailers();
         let digest = self.digest(lines);
@@ -109,9 +108,9 @@ impl Seals {
         self.key.mac(&[b"lines", lines.as_flattened()])
     }
 
-    /// What a commit with this message was sealed with; nothing where it was not sealed by a driver of this clone.
+    /// Returns the content of the seal in a commit's message; `None` unless a driver of this clone sealed it.
     pub fn sealed(&self, message: &str) -> Option<Sealed> {
-        // Parsed and written again: what is sealed is all that a snapshot tells.
+        // Parsed and written again: the seal covers everything that the snapshot holds.
         let snapshot = Snapshot::from_message(message)?;
         let hex = message.lines().find_map(|line| line.strip_prefix(TRAILER))?;
         let (hex, is_mixed) = hex.strip_suffix(MIXED).map_or((hex, false), |hex| (hex, true));
@@ -121,12 +120,12 @@ impl Seals {
         is_ours.then_some(Sealed { snapshot, digest, is_mixed })
     }
 
-    /// Whether `lines` are those that a commit was sealed with.
+    /// Reports whether `lines` are those of the seal.
     pub fn covers(&self, sealed: &Sealed, lines: &[Mac]) -> bool {
         self.digest(lines) == sealed.digest
     }
 
-    /// All acknowledgements; nothing where no driver of this clone has acknowledged anything of the run.
+    /// Reads all acknowledgements; `None` if no driver of this clone has acknowledged any.
     pub fn read(&self) -> Result<Option<Acks>> {
         let Some(mut file) = self.store.open(FILE)? else { return Ok(None) };
         Ok(Some(self.read_all(&mut file)?).filter(|acks| !acks.all.is_empty()))
@@ -138,7 +137,7 @@ impl Seals {
         Ok(self.parse(&text))
     }
 
-    /// The acknowledgements in `text`, up to the first that is torn or was not written by a driver.
+    /// Parses the acknowledgements in `text`, up to the first that is torn or was not written by a driver.
     fn parse(&self, text: &[u8]) -> Acks {
         let mut acks = Acks::default();
         let mut end = 0;
@@ -154,7 +153,7 @@ impl Seals {
         acks
     }
 
-    /// The newest acknowledgement, from the end of the file.
+    /// Reads the newest acknowledgement from the end of the file.
     pub fn newest(&self) -> Result<Option<Ack>> {
         let Some(mut file) = self.store.open(FILE)? else { return Ok(None) };
         let unreadable = "cannot read the run's seals";
@@ -167,7 +166,7 @@ impl Seals {
             (&file).take(length - from).read_to_end(&mut text).context(unreadable)?;
             let mut lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
             if from > 0 {
-                lines.remove(0); // it began before
+                lines.remove(0); // it starts before the window
             }
             if let Some(ack) = lines.iter().rev().find_map(|line| Some(self.ack(line, 0)?.0)) {
                 return Ok(Some(ack));
@@ -179,7 +178,7 @@ impl Seals {
         }
     }
 
-    /// The acknowledgement in a line of the file, and the code of the one before it.
+    /// Parses a line of the file as an acknowledgement and the code of the previous one.
     fn ack(&self, line: &[u8], end: u64) -> Option<(Ack, Mac)> {
         let line = std::str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let (body, mac) = line.rsplit_once(' ')?;
@@ -228,40 +227,40 @@ impl Acks {
         self.all.push(ack);
     }
 
-    /// The place of the line with this code among all acknowledged ones.
+    /// Returns the position of the line with this code among all acknowledged ones.
     pub fn place(&self, line: &Mac) -> Option<usize> {
         self.order.get(line).copied()
     }
 
-    /// How many lines were acknowledged.
+    /// Returns the number of acknowledged lines.
     pub fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// The number of the newest acknowledged event.
+    /// Returns the number of the newest acknowledged event.
     pub fn seq(&self) -> u64 {
         self.all.iter().map(|ack| ack.seq).max().unwrap_or(0)
     }
 
-    /// Whether lines from elsewhere were adopted.
+    /// Reports whether lines from elsewhere were adopted.
     pub fn are_mixed(&self) -> bool {
         self.all.iter().any(|ack| ack.kind == Kind::Adopted)
     }
 
-    /// The commits that were acknowledged, newest first.
+    /// Lists the acknowledged commits, newest first.
     pub fn tips(&self) -> impl Iterator<Item = ObjectId> {
         let mut seen = HashSet::new();
         self.all.iter().rev().map(|ack| ack.tip).filter(move |tip| seen.insert(*tip))
     }
 
-    /// Of the lines that `is_missing` names, by their places, those that cannot be missing for an honest reason. The rest
-    /// never reached the ref, or went in a power cut.
+    /// Counts those of the missing lines, given by position, that cannot be missing without tampering. The others never
+    /// reached the ref, or were lost in a power cut.
     pub fn lost(&self, is_missing: impl Fn(usize) -> bool) -> usize {
         self.all[..self.reached(&is_missing)].iter().map(|ack| self.missing(ack, &is_missing)).sum()
     }
 
-    /// How many acknowledgements are of flushes that reached the ref for good: a later one is there, or they were synced
-    /// and then something was acknowledged.
+    /// Counts the acknowledgements up to the last whose flush reached the ref permanently: one of a later flush exists, or
+    /// they were synced and something was acknowledged afterwards.
     fn reached(&self, is_missing: &impl Fn(usize) -> bool) -> usize {
         let all = self.all.len();
         let is_reached = |(at, ack): &(usize, &Ack)| {
@@ -275,21 +274,21 @@ impl Acks {
     }
 }
 
-/// The acknowledgements of a living driver: it appends to the file that it opened, wherever that may be by now.
+/// The acknowledgements of a living driver. It appends to the file that it opened, even if that was moved since.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Acknowledger {
     seals: Seals,
     file: File,
     last: Mac,
     is_mixed: bool,
-    /// The number of the newest event that was acknowledged.
+    /// The number of the newest acknowledged event.
     seq: u64,
-    /// Where the newest record begins, and the code of the one before it.
+    /// Offset of the newest record, and the code of the previous one.
     before: Option<(u64, Mac)>,
 }
 
-impl Keeper {
-    /// Goes on with the acknowledgements of a run, after the last whole one.
+impl Acknowledger {
+    /// Continues a run's acknowledgements after the last complete one.
     pub fn open(seals: Seals) -> Result<(Self, Acks)> {
         let mut file = seals.store.append_to(FILE)?;
         let acks = seals.read_all(&mut file)?;
@@ -304,22 +303,22 @@ impl Keeper {
         &self.seals
     }
 
-    /// The code of a line of the log.
+    /// Returns the code of a line of the log.
     pub fn line(&self, line: &[u8]) -> Mac {
         self.seals.line(line)
     }
 
-    /// The trailers of a commit that appends `lines`.
+    /// Returns the trailers of a commit that appends `lines`.
     pub fn trailers(&self, snapshot: &Snapshot, lines: &[Mac]) -> String {
         self.seals.trailers(snapshot, lines, self.is_mixed)
     }
 
-    /// Acknowledges the flush whose commit is `tip`: to be called before the ref moves there.
+    /// Acknowledges the flush whose commit is `tip`. Called before the ref moves there.
     pub fn acknowledge(&mut self, tip: ObjectId, seq: u64, kind: Kind, lines: &[Mac]) -> Result<()> {
         let (text, mac) = self.seals.to_line(tip, seq, kind, lines, &self.last);
         let end = self.file.metadata().context("cannot acknowledge what is recorded")?.len();
         self.before = Some((end, self.last));
-        // One write: a driver that is killed leaves the whole record or a torn one, which is not read.
+        // One write: a killed driver leaves the whole record or a torn one, which is not read.
         self.file.write_all(text.as_bytes()).context("cannot acknowledge what is recorded")?;
         self.last = mac;
         self.seq = self.seq.max(seq);
@@ -327,13 +326,13 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes the newest acknowledgement back: its flush did not reach the ref.
+    /// Removes the newest acknowledgement, whose flush did not reach the ref.
     pub fn retract(&mut self) -> Result<()> {
         let Some((end, last)) = self.before.take() else { return Ok(()) };
         self.cut(end, last)
     }
 
-    /// Drops acknowledgements whose flushes never reached the ref, of `acks`, which it was opened with.
+    /// Removes the acknowledgements whose flushes never reached the ref, of `acks`, which the file held when it was opened.
     pub fn drop_unreached(&mut self, acks: &Acks, is_missing: impl Fn(usize) -> bool) -> Result<()> {
         let reached = acks.reached(&is_missing);
         if acks.all[reached..].iter().all(|ack| acks.missing(ack, &is_missing) == 0) {
@@ -349,18 +348,18 @@ impl Keeper {
         Ok(())
     }
 
-    /// Forgets all acknowledgements, for those of the lines that are left to take their place.
+    /// Removes all acknowledgements, before those of the remaining lines are written.
     pub fn clear(&mut self) -> Result<()> {
         self.cut(0, Mac::default())
     }
 
-    /// Ends the acknowledgements of a driver, whose log is at `tip`: its last flush reached the ref too.
+    /// Ends the acknowledgements of a driver, whose log is at `tip`, with the proof that its last flush reached the ref.
     pub fn close(&mut self, tip: ObjectId) -> Result<()> {
         self.acknowledge(tip, self.seq, Kind::Later, &[])?;
         self.restore()
     }
 
-    /// Puts the file back where it belongs, should somebody have removed or changed it.
+    /// Restores the file if another program removed or changed it.
     fn restore(&mut self) -> Result<()> {
         let unreadable = "cannot read the run's seals";
         let mut own = Vec::new();
@@ -396,11 +395,11 @@ mod tests {
         let seals = seals(dir.path(), "goal");
         assert!(seals.read().unwrap().is_none() && seals.newest().unwrap().is_none());
         let line = |text: &str| seals.line(text.as_bytes());
-        let (mut keeper, none) = Keeper::open(seals.clone()).unwrap();
+        let (mut keeper, none) = Acknowledger::open(seals.clone()).unwrap();
         assert_eq!(none.len(), 0);
         keeper.acknowledge(tip(1), 2, Kind::Durable, &[line("a"), line("b")]).unwrap();
         keeper.acknowledge(tip(2), 3, Kind::Later, &[line("c")]).unwrap();
-        // Written again after another hand was quicker.
+        // Written again after another program moved the ref.
         keeper.acknowledge(tip(3), 3, Kind::Later, &[line("c")]).unwrap();
         let acks = seals.read().unwrap().unwrap();
         assert_eq!((acks.len(), acks.seq(), acks.are_mixed()), (3, 3, false));
@@ -412,15 +411,15 @@ mod tests {
         assert_eq!(seals.newest().unwrap().unwrap().tip, tip(3));
         let whole = seals.store.read(FILE).unwrap().unwrap();
         let cut = |length: usize| seals.store.write(FILE, &whole[..length]).unwrap();
-        // Torn, and gone on with.
+        // Torn, and continued.
         cut(whole.len() - 5);
         assert_eq!(seals.newest().unwrap().unwrap().tip, tip(2));
-        let (mut keeper, acks) = Keeper::open(seals.clone()).unwrap();
+        let (mut keeper, acks) = Acknowledger::open(seals.clone()).unwrap();
         assert_eq!(acks.tips().next(), Some(tip(2)));
         keeper.acknowledge(tip(4), 4, Kind::Adopted, &[]).unwrap();
         let acks = seals.read().unwrap().unwrap();
         assert_eq!((acks.tips().next(), acks.are_mixed()), (Some(tip(4)), true));
-        // A record from the middle taken out, and one of another run.
+        // Without a record in the middle, and with one of another run.
         let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
         seals.store.write(FILE, &[lines[0], lines[2]].concat()).unwrap();
         assert_eq!(seals.read().unwrap().unwrap().tips().next(), Some(tip(1)));
@@ -437,7 +436,7 @@ mod tests {
     fn what_is_missing_is_lost_where_something_later_was_synced_or_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let seals = seals(dir.path(), "goal");
-        let (mut keeper, _) = Keeper::open(seals.clone()).unwrap();
+        let (mut keeper, _) = Acknowledger::open(seals.clone()).unwrap();
         for (number, kind) in
             [(0, Kind::Durable), (1, Kind::Later), (2, Kind::Durable), (3, Kind::Later), (4, Kind::Durable)]
         {

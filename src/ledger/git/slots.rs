@@ -1,6 +1,6 @@
-//! The places of a run's workers: worktrees beside the run's own, numbered, made once and used again.
+//! The worktrees of a run's workers, numbered and reused. Each is a slot.
 //!
-//! Which task has a place is written down in the run's folder, not in the worktree: a worker may remove that.
+//! The task of a slot is recorded in the run's folder and not in the worktree, which a worker may remove.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,10 +9,10 @@ use crate::error::{Context as _, Result};
 use crate::ledger::Task;
 use crate::run::id::Oid;
 
-/// What a place is called, in the run's folder and behind the run's id in the worktree's name: this and its number.
+/// Prefix of a slot's name in the run's folder, and of its worktree's suffix after the run's id. The number follows.
 const PREFIX: &str = "w";
 
-/// The places of one run.
+/// The slots of one run.
 #[derive(Debug)]
 pub(super) struct Slots {
     /// The run's folder.
@@ -20,31 +20,30 @@ pub(super) struct Slots {
     known: Mutex<Option<Vec<Slot>>>,
 }
 
-/// One place.
 #[derive(Clone, Debug)]
 struct Slot {
     number: u32,
-    /// Whose work it holds; none once that is all committed and the place was cleared.
+    /// The task whose work it holds; `None` once that is all committed and the worktree was cleared.
     claim: Option<Claim>,
-    /// Whether somebody is at work in it.
+    /// True if a worker is running in it.
     busy: bool,
-    /// Whether its task goes on in it.
+    /// True if its task will continue in it.
     reserved: bool,
 }
 
-/// Who has a place.
+/// The task that has a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
     pub task: Task,
-    /// The commit that it began at: the run's newest, or for an integrator what was integrated so far.
+    /// The commit that it started from: the run's newest or, for an integrator, the integrated one.
     pub tip: String,
 }
 
-/// A place that was taken.
+/// A slot that was taken.
 #[derive(Clone, Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenSlot {
     pub number: u32,
-    /// What it still holds.
+    /// The work that it still holds.
     pub claim: Option<Claim>,
 }
 
@@ -53,10 +52,9 @@ impl Slots {
         Self { dir, known: Mutex::new(None) }
     }
 
-    /// A place for `task`: its own, else one that nobody needs, else a new one. `standing` are the numbers of worktrees
-    /// that there are.
-    pub(super) fn take(&self, task: &Task, standing: impl FnOnce() -> Vec<u32>) -> Taken {
-        let mut known = self.known(standing);
+    /// Takes a slot for `task`: its own, or a free one, or a new one. `existing` returns the numbers of existing worktrees.
+    pub(super) fn take(&self, task: &Task, existing: impl FnOnce() -> Vec<u32>) -> TakenSlot {
+        let mut known = self.known(existing);
         let slots = known.get_or_insert_default();
         let own = slots.iter().position(|slot| slot.claim.as_ref().is_some_and(|claim| claim.task == *task));
         let is_free = |slot: &Slot| {
@@ -70,24 +68,24 @@ impl Slots {
             slots.len() - 1
         });
         slots[position].busy = true;
-        Taken { number: slots[position].number, claim: slots[position].claim.clone() }
+        TakenSlot { number: slots[position].number, claim: slots[position].claim.clone() }
     }
 
-    /// The place of `task`.
-    pub(super) fn of(&self, task: &Task) -> Option<Taken> {
+    /// Finds the slot of `task`.
+    pub(super) fn of(&self, task: &Task) -> Option<TakenSlot> {
         let known = self.lock();
         let mut slots = known.iter().flatten();
         let slot = slots.find(|slot| slot.claim.as_ref().is_some_and(|claim| claim.task == *task))?;
-        Some(Taken { number: slot.number, claim: slot.claim.clone() })
+        Some(TakenSlot { number: slot.number, claim: slot.claim.clone() })
     }
 
-    /// Every place, with who has it.
-    pub(super) fn all(&self, standing: impl FnOnce() -> Vec<u32>) -> Vec<Taken> {
-        let known = self.known(standing);
-        known.iter().flatten().map(|slot| Taken { number: slot.number, claim: slot.claim.clone() }).collect()
+    /// Lists all slots with their tasks.
+    pub(super) fn all(&self, existing: impl FnOnce() -> Vec<u32>) -> Vec<TakenSlot> {
+        let known = self.known(existing);
+        known.iter().flatten().map(|slot| TakenSlot { number: slot.number, claim: slot.claim.clone() }).collect()
     }
 
-    /// Writes down who has a place. Nobody has it: it holds nothing that is not committed.
+    /// Records the task of a slot; `None` if it holds nothing uncommitted.
     pub(super) fn claim(&self, number: u32, claim: Option<Claim>) -> Result<()> {
         let path = self.path(number);
         let staged = path.with_extension("new");
@@ -97,7 +95,7 @@ impl Slots {
                     .and_then(|()| std::fs::rename(&staged, &path))
             }
             None => {
-                // The second is what a driver leaves that is killed while it writes a claim down.
+                // A driver that is killed while it writes a claim leaves the staged file.
                 [&path, &staged].into_iter().try_for_each(|file| match std::fs::remove_file(file) {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
                     _ => Ok(()),
@@ -109,7 +107,7 @@ impl Slots {
         Ok(())
     }
 
-    /// Nobody is at work in it any more; `reserved` where its task goes on in it.
+    /// Marks a slot as idle, and `reserved` if its task will continue in it.
     pub(super) fn leave(&self, number: u32, reserved: bool) {
         self.change(number, |slot| {
             slot.busy = false;
@@ -117,7 +115,7 @@ impl Slots {
         });
     }
 
-    /// It is gone.
+    /// Removes a slot whose worktree is gone.
     pub(super) fn forget(&self, number: u32) -> Result<()> {
         self.claim(number, None)?;
         if let Some(slots) = self.lock().as_mut() {
@@ -133,11 +131,11 @@ impl Slots {
         }
     }
 
-    fn known(&self, standing: impl FnOnce() -> Vec<u32>) -> MutexGuard<'_, Option<Vec<Slot>>> {
+    fn known(&self, existing: impl FnOnce() -> Vec<u32>) -> MutexGuard<'_, Option<Vec<Slot>>> {
         let mut known = self.lock();
         if known.is_none() {
             let mut numbers: Vec<u32> = names(&self.dir).iter().filter_map(|name| number(name)).collect();
-            numbers.extend(standing());
+            numbers.extend(existing());
             numbers.sort_unstable();
             numbers.dedup();
             let slot = |number| {
@@ -158,17 +156,17 @@ impl Slots {
     }
 }
 
-/// The place's name.
+/// Returns the slot's name.
 pub(super) fn name(number: u32) -> String {
     format!("{PREFIX}{number}")
 }
 
-/// The number in a place's name.
+/// Parses the number in a slot's name.
 pub(super) fn number(name: &str) -> Option<u32> {
     name.strip_prefix(PREFIX)?.parse().ok()
 }
 
-/// The names in a folder.
+/// Lists the names in a folder.
 pub(super) fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
@@ -182,7 +180,7 @@ fn read(path: &Path) -> Option<Claim> {
     is_name(&task.subgoal).then(|| Claim { task, tip: tip.into() })
 }
 
-/// Whether `name` is what a task is called: a subgoal's id, perhaps with what a conflict of it adds. A worker can write the
+/// Reports whether `name` can be a task: a subgoal's id, perhaps with the suffix of its conflict. A worker can write the
 /// file that it is read from.
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len())

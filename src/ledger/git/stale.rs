@@ -1,9 +1,9 @@
-//! What a driver that died together with its git left in the way of git: locks of the run's refs, and half a registration
-//! of a worktree.
+//! Removes what a driver that died together with its git left behind: locks of the run's refs, and incomplete registrations
+//! of worktrees.
 //!
-//! git makes `<ref>.lock` before it moves a ref and never looks whether the process that made it still lives, so that
-//! such a file blocks the ref for good. Of a run's own refs, its driver alone has business with them: whoever has the
-//! run's lock may remove theirs. `packed-refs.lock`, `index.lock` and the like may be another program's, and stay.
+//! git makes `<ref>.lock` before it moves a ref and never checks whether the process that made it is alive, so a stale lock
+//! blocks the ref for good. Only a run's driver moves the run's own refs, so the holder of the run's lock may remove their
+//! locks. `packed-refs.lock`, `index.lock` and similar files may belong to another program and stay.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,14 +16,14 @@ use crate::error::{Context as _, Result};
 use crate::process;
 use crate::run::goal::RunId;
 
-/// Where a worktree's own git directory finds the repository's (gitrepository-layout(5)).
+/// Path of the repository's git directory from that of a worktree (gitrepository-layout(5)).
 pub(super) const COMMON_DIR: &str = "../..\n";
-/// How long a lock must stand unchanged: git closes the file a moment before it renames it. A user's `git push` or
+/// Time for which a lock must be unchanged. git closes the file a moment before it renames it, and a user's `git push` or
 /// `git notes append` may be in that moment.
 const SETTLED: Duration = Duration::from_millis(150);
 
-/// Removes the locks of `run`'s refs that no process holds, and completes what git left of its worktrees' registrations.
-/// To be called by whoever has the run's lock.
+/// Removes the locks of `run`'s refs that no process holds, and completes the registrations of its worktrees. The caller
+/// must hold the run's lock.
 pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
     complete_registrations(common_dir, run)?;
     let found = locks(common_dir, run);
@@ -48,7 +48,7 @@ pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
     Ok(())
 }
 
-/// Writes the `commondir` of worktrees whose git was killed between making the file and filling it: while it is empty, every
+/// Writes the `commondir` of worktrees whose git was killed between making the file and filling it. While it is empty, every
 /// `git worktree` and `git gc` in the repository fails.
 fn complete_registrations(common_dir: &Path, run: &RunId) -> Result<()> {
     for folder in registrations(common_dir, run) {
@@ -60,7 +60,7 @@ fn complete_registrations(common_dir: &Path, run: &RunId) -> Result<()> {
     Ok(())
 }
 
-/// What git keeps of the run's worktrees.
+/// Lists git's data directories of the run's worktrees.
 fn registrations(common_dir: &Path, run: &RunId) -> Vec<PathBuf> {
     let all = fs::read_dir(common_dir.join("worktrees")).into_iter().flatten().flatten();
     let of_run = all.filter(|entry| {
@@ -71,16 +71,16 @@ fn registrations(common_dir: &Path, run: &RunId) -> Vec<PathBuf> {
     of_run.map(|entry| entry.path()).collect()
 }
 
-/// The file and when it was last written to; nothing where it is not there.
+/// Identifies the file and its last change; `None` if it does not exist.
 fn stamp(path: &Path) -> Option<(u64, i64, i64)> {
     path.symlink_metadata().ok().map(|about| (about.ino(), about.ctime(), about.ctime_nsec()))
 }
 
-/// The locks there are of the run's refs.
+/// Lists the existing locks of the run's refs.
 fn locks(common_dir: &Path, run: &RunId) -> Vec<PathBuf> {
     let named = ["refs/heads/agentloop", "refs/notes/agentloop"];
     let mut found: Vec<PathBuf> = named.iter().map(|dir| common_dir.join(dir).join(format!("{run}.lock"))).collect();
-    // Not their index.lock: a user's 'git commit' in the run's worktree has it for as long as its editor is open.
+    // Without their index.lock, which a user's `git commit` in the run's worktree holds while its editor is open.
     found.extend(registrations(common_dir, run).into_iter().map(|folder| folder.join("HEAD.lock")));
     found.retain(|path| path.symlink_metadata().is_ok());
     for dir in ["refs/agentloop/run", "refs/agentloop/rescue"] {

@@ -1,4 +1,4 @@
-//! Whether a workspace is what an index says of it, by stat data alone: what git itself goes by, without its process.
+//! Compares a workspace with an index by stat data alone, as git itself does, but without a process.
 
 use std::collections::BTreeSet;
 use std::fs::Metadata;
@@ -11,34 +11,34 @@ use gix::bstr::{BString, ByteSlice as _};
 use gix::index::entry::{Flags, Stat};
 use gix::index::{Entry, File};
 
-/// Files that one thread looks at as quickly as several.
+/// Number of files that one thread checks as quickly as several.
 const FEW_FILES: usize = 1000;
 
-/// Whether every file of `index` is below `root` as it was when the index was written. `false` where that is not certain:
-/// git then knows.
+/// Reports whether every file of `index` below `root` is unchanged since the index was written. `false` if that is uncertain
+/// and git must decide.
 pub(super) fn is_untouched(index: &Path, root: &Path, hash: gix::hash::Kind) -> bool {
     read(index, hash).is_some_and(|(file, written)| are_same(&file, root, &written))
 }
 
-/// The tree that `index` was last written as, where every file below `root` is as it was then; none where that is not
-/// certain.
+/// Returns the tree that `index` was last written as, if every file below `root` is unchanged since; `None` if that is
+/// uncertain.
 pub(super) fn untouched_tree(index: &Path, root: &Path, hash: gix::hash::Kind) -> Option<ObjectId> {
     let (file, written) = read(index, hash)?;
     let tree = file.tree().filter(|tree| tree.num_entries.is_some())?.id;
-    // What stat data says nothing of.
+    // Entries that stat data does not describe.
     let is_hidden =
         |entry: &Entry| entry.mode.is_submodule() || entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID);
     (!file.entries().iter().any(is_hidden) && are_same(&file, root, &written)).then_some(tree)
 }
 
-/// The files of `index` that a sparse-checkout leaves out of the workspace; none where it cannot be read.
+/// Lists the files of `index` that a sparse-checkout leaves out of the workspace; none if it cannot be read.
 pub(super) fn left_out(index: &Path, hash: gix::hash::Kind) -> BTreeSet<BString> {
     let Some((file, _)) = read(index, hash) else { return BTreeSet::new() };
     let entries = file.entries().iter().filter(|entry| entry.flags.contains(Flags::SKIP_WORKTREE));
     entries.map(|entry| entry.path(&file).to_owned()).collect()
 }
 
-/// The index, and when it was written.
+/// Reads the index and its own stat data.
 fn read(index: &Path, hash: gix::hash::Kind) -> Option<(File, Metadata)> {
     let written = index.symlink_metadata().ok()?;
     Some((File::at(index, hash, true, gix::index::decode::Options::default()).ok()?, written))
@@ -59,17 +59,17 @@ fn are_same(file: &File, root: &Path, written: &Metadata) -> bool {
 }
 
 fn is_same(index: &File, entry: &Entry, root: &Path, written: &Metadata) -> bool {
-    // A submodule's commits are its own affair, and what is not checked out is not there.
+    // A submodule's commits are checked elsewhere, and files that are not checked out do not exist.
     if entry.mode.is_submodule() || entry.flags.intersects(Flags::SKIP_WORKTREE | Flags::ASSUME_VALID) {
         return true;
     }
     let path = root.join(std::ffi::OsStr::from_bytes(entry.path(index).as_bytes()));
-    // A file that is as old as the index may have changed right after it was looked at: git's racy-git.txt.
+    // A file as new as the index may have changed right after it was read: git's racy-git.txt.
     path.symlink_metadata().is_ok_and(|now| matches(&entry.stat, &now) && is_older(&now, written))
 }
 
-/// Stricter than git may be: what is equal here is equal to git, whatever it is set to trust.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an index holds the low 32 bits of each
+/// Compares at least as strictly as git, whatever its settings: data that is equal here is equal to git.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // an index stores the low 32 bits
 fn matches(then: &Stat, now: &Metadata) -> bool {
     then.size == now.size() as u32
         && (then.mtime.secs, then.mtime.nsecs) == (now.mtime() as u32, now.mtime_nsec() as u32)
@@ -114,7 +114,7 @@ mod tests {
         assert!(!untouched());
         fixture.git(["add", "-A"]);
         assert!(untouched());
-        // As old as the index: whether it changed since only its content can say.
+        // As new as the index: only its content can tell whether it changed since.
         at("b ü", future);
         fixture.git(["add", "-A"]);
         assert!(!untouched());

@@ -1,4 +1,4 @@
-//! A merge or a squash that is about to be committed: whose work it takes, and its message.
+//! A merge or squash that is about to be committed: the run whose work it takes, and its message.
 
 use std::path::Path;
 
@@ -11,26 +11,26 @@ use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::message::{MERGED_TRAILER, RUN_TRAILER, trailer};
 
-/// A run whose work is taken, and the commit that holds it.
+/// A run whose work is merged, and the commit that holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// The run.
     pub run: RunId,
-    /// Its newest commit that is taken.
+    /// The newest of its commits that is merged.
     pub tip: ObjectId,
 }
 
-/// The runs that a merge under way takes.
+/// Lists the runs that a merge under way takes.
 #[must_use]
 pub fn merging(repo: &Repository) -> Vec<Taken> {
     let gix = repo.gix();
-    // git-merge(1): the commits being merged, a line each.
+    // git-merge(1): the commits being merged, one in each line.
     let heads = std::fs::read_to_string(repo.git_dir().join("MERGE_HEAD")).unwrap_or_default();
     let ids = heads.lines().filter_map(|line| ObjectId::from_hex(line.trim().as_bytes()).ok());
     ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect()
 }
 
-/// The run that a squash takes, by the commits that git lists in the message it drafts, the newest first.
+/// Finds the run that a squash takes, by the commits that git lists in the drafted message, newest first.
 pub fn squashed(repo: &Repository, message: &Path) -> Result<Option<Taken>> {
     let text = std::fs::read(message).context(format!("'{}' cannot be read", message.display()))?;
     let gix = repo.gix();
@@ -38,7 +38,7 @@ pub fn squashed(repo: &Repository, message: &Path) -> Result<Option<Taken>> {
     Ok(newest.and_then(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })))
 }
 
-/// The run whose work `commit` is: by its trailer, or because the run's branch stands there.
+/// Returns the run whose work `commit` is, by its trailer or because the run's branch is at it.
 fn run_of(gix: &gix::Repository, commit: ObjectId) -> Option<RunId> {
     if let Some(run) = named_run(gix, commit) {
         return Some(run);
@@ -54,17 +54,17 @@ fn run_of(gix: &gix::Repository, commit: ObjectId) -> Option<RunId> {
     })
 }
 
-/// The run that `commit` names in its trailer.
+/// Returns the run that `commit` names in its trailer.
 pub(super) fn named_run(gix: &gix::Repository, commit: ObjectId) -> Option<RunId> {
     let commit = gix.find_commit(commit).ok()?;
     let message = commit.message_raw_sloppy().to_str_lossy();
     trailer(&message, RUN_TRAILER)?.trim().parse().ok()
 }
 
-/// Adds the trailers to the message at `file`, unless it has them: the run, and with `squash` the commit.
+/// Adds missing trailers to the message at `file`: the run, and with `squash` the commit.
 pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> Result<()> {
     let file = file.canonicalize().context(format!("'{}' cannot be found", file.display()))?;
-    // A drafted message need not end its last line; git would then take the trailer for more of it.
+    // A drafted message may lack the newline at its end; git would then append the trailer to its last line.
     let text = std::fs::read(&file).context("the message cannot be read")?;
     if !text.ends_with(b"\n") {
         std::fs::write(&file, [text.as_slice(), b"\n"].concat()).context("the message cannot be written")?;
@@ -78,8 +78,8 @@ pub fn name_in(repo: &Repository, file: &Path, taken: &Taken, squash: bool) -> R
     git.path(file).run().map(|_| ())
 }
 
-/// The runs that commits name which are in the history of `tip` and in that of none of `not`: their own commits, and those
-/// that take their work.
+/// Lists the runs that are named by commits in the history of `tip` but of none of `not`: the runs' own commits, and those
+/// that merge their work.
 pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Result<Vec<RunId>> {
     let git = repo.git("log").args(["--format=%(trailers:key=Agentloop-Run,valueonly)", "--grep"]);
     let git = git.arg(format!("^{RUN_TRAILER}: ")).arg(tip).arg("--not").args(not);
@@ -90,7 +90,7 @@ pub(super) fn runs_between(repo: &Repository, tip: &str, not: &[String]) -> Resu
     Ok(runs)
 }
 
-/// The run whose branch `name`, a full ref name, is.
+/// Returns the run whose branch `name`, a full ref name, is.
 pub(super) fn run_of_branch(name: &str) -> Option<RunId> {
     let run = name.strip_prefix("refs/heads/agentloop/")?.parse::<RunId>().ok()?;
     (branch::name(&run) == name).then_some(run)

@@ -1,4 +1,4 @@
-//! Runs to and from other repositories, by the user's own git: its credentials, its transports, its configuration.
+//! Fetches and pushes runs with the user's own git: its credentials, transports and configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::host::authority::Authority;
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
-/// Refs that one git command is given.
+/// Number of refs that one git command gets.
 const AT_ONCE: usize = 500;
 
-/// The runs whose work a push takes along; `refs` is `<local ref> <local id> <remote ref> <remote id>` a line
+/// Lists the runs whose work a push includes; `refs` has a line `<local ref> <local id> <remote ref> <remote id>` each
 /// (githooks(5), pre-push).
 pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<RunId>> {
     let gix = repo.gix();
@@ -35,7 +35,8 @@ pub fn pushed_runs(repo: &Repository, remote: &str, refs: &str) -> Result<Vec<Ru
         if let Some(run) = taken::run_of_branch(name) {
             runs.push(run);
         } else if name.starts_with("refs/heads/") {
-            // What is there already was pushed with its records; where we do not know it, what we know of the remote.
+            // Commits on the remote were pushed with their records. If we do not have its commit, our remote-tracking refs
+            // tell.
             let known = if !there.is_null() && gix.has_object(there) {
                 there.to_string()
             } else {
@@ -64,38 +65,38 @@ pub fn push_logs(repo: &Repository, remote: &str, runs: &[RunId]) -> Result<()> 
         let git = repo.git_to_remote("push").args(["--quiet", "--no-verify"]).path(remote);
         let output = git.args(some.iter().map(|run| format!("{LOCAL}{run}:{LOCAL}{run}"))).output()?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
+            let stderr = String::from_utf8_lossy(&output.stderr);
             let records = format!("the records of {}", count(some.len(), "run"));
             let error = Error::failed(format!("{records} could not be pushed to '{remote}'"));
-            let line = said.lines().rev().find(|line| line.contains("rejected") || line.starts_with("fatal"));
+            let line = stderr.lines().rev().find(|line| line.contains("rejected") || line.starts_with("fatal"));
             return Err(error
-                .because(line.unwrap_or_else(|| said.trim()).trim().to_owned())
+                .because(line.unwrap_or_else(|| stderr.trim()).trim().to_owned())
                 .hint("'git agentloop sync' tries again; 'git config agentloop.pushNotes false' leaves them here"));
         }
     }
     Ok(())
 }
 
-/// What became of a sync.
+/// Result of a sync.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// Runs of which something new came.
+    /// Runs of which something new was fetched.
     pub fetched: Vec<RunId>,
-    /// Runs that went on elsewhere, and are at the same point here now.
+    /// Runs that continued elsewhere and were brought to the same point here.
     pub updated: Vec<RunId>,
-    /// Runs of which something went.
+    /// Runs of which something was pushed.
     pub pushed: Vec<RunId>,
-    /// Runs that went on in two places: both logs are kept, ours first.
+    /// Runs that continued in two places, with both logs, ours first.
     pub diverged: Vec<(RunId, String, String)>,
-    /// Runs that were discarded here, and of which the remote has nothing newer: they stay so.
+    /// Runs that were discarded here and of which the remote has nothing newer: they stay discarded.
     pub discarded: Vec<RunId>,
-    /// Refs that the remote did not take, and why.
+    /// Refs that the remote refused, with its reason.
     pub refused: Vec<(String, String)>,
-    /// What a worktree here held when its run had gone on elsewhere, and where it is kept.
+    /// Messages on uncommitted work in worktrees here of runs that continued elsewhere, and where it is kept.
     pub kept: Vec<String>,
 }
 
-/// The remote that `name` means: itself, or the one that a plain `git fetch` takes.
+/// Returns the remote `name`, or the default remote of `git fetch`.
 ///
 /// # Errors
 /// Fails if there is no remote of that name, or none at all.
@@ -118,7 +119,7 @@ pub fn remote(repo: &Repository, name: Option<&str>) -> Result<String> {
     }
 }
 
-/// Fetches runs from `remote`, pushes ours to it, and takes in what went on there.
+/// Fetches runs from `remote`, pushes ours to it, and updates runs that continued there.
 ///
 /// # Errors
 /// Fails if the remote cannot be reached, or if a run that continued there cannot be brought to that point here.
@@ -128,19 +129,19 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     let before = logs(&gix, &theirs)?;
     let git = fetch(repo, remote).arg(format!("+{LOCAL}*:{theirs}*"));
     let git = git.arg(format!("+refs/heads/agentloop/*:refs/remotes/{remote}/agentloop/*"));
-    reached(remote, &git.output()?)?;
+    check_reached(remote, &git.output()?)?;
 
     let (ours, mut there) = (logs(&gix, LOCAL)?, logs(&gix, &theirs)?);
     let mut synced = Synced::default();
-    // What was here before was had back since.
+    // A fetched log that was here before this fetch was restored since the discard.
     for (run, tip) in there.iter().filter(|(run, _)| !ours.contains_key(*run) && !before.contains_key(*run)) {
-        if removal::knew(&gix, run, *tip)? {
+        if removal::was_discarded(&gix, run, *tip)? {
             synced.discarded.push(run.clone());
         }
     }
     let again = synced.discarded.iter().filter_map(|run| there.remove_entry(run));
     let again = again.map(|(run, tip)| Change { name: format!("{theirs}{run}"), new: None, old: Expect::Is(tip) });
-    // One that moved meanwhile is looked at by the next sync.
+    // A ref that moved meanwhile is left to the next sync.
     let _ = RefMover::new(repo.common_dir().to_owned()).swap(&again.collect::<Vec<_>>())?;
     synced.fetched.extend(there.iter().filter(|(run, tip)| before.get(*run) != Some(*tip)).map(|(run, _)| run.clone()));
     let (mut outgoing, mut failed) = (Vec::new(), None);
@@ -149,9 +150,9 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
         match there.get(run) {
             Some(tip) if tip == own => {}
             Some(tip) if branch::contains(&gix, *tip, *own) => {
-                match follow(repo, remote, run, *own, *tip) {
+                match update_run(repo, remote, run, *own, *tip) {
                     Ok(kept) => synced.kept.extend(kept),
-                    // One that cannot follow keeps no other from being exchanged.
+                    // A run that cannot be updated does not stop the others.
                     Err(error) => {
                         failed.get_or_insert(error);
                         continue;
@@ -180,22 +181,22 @@ pub fn sync(repo: &Repository, remote: &str) -> Result<Synced> {
     failed.map_or(Ok(synced), Err)
 }
 
-/// Sends transcripts to `remote` and gets those that are there.
+/// Pushes transcripts to `remote` and fetches those that it has.
 ///
 /// # Errors
 /// Fails if the remote cannot be reached.
 pub fn sync_output(repo: &Repository, remote: &str) -> Result<()> {
     const OUTPUT: &str = "refs/agentloop/run/*/output:refs/agentloop/run/*/output";
     let fetched = fetch(repo, remote).arg(OUTPUT).output()?;
-    // 1: some ref here knows more than the one there.
+    // 1: some ref here is ahead of the remote's.
     if fetched.status.code() != Some(1) {
-        reached(remote, &fetched)?;
+        check_reached(remote, &fetched)?;
     }
     let git = repo.git_to_remote("push").args(["--quiet", "--no-verify"]);
-    reached(remote, &git.path(remote).arg(OUTPUT).output()?)
+    check_reached(remote, &git.path(remote).arg(OUTPUT).output()?)
 }
 
-/// A ref of a run that is to be pushed, as it stood when that was decided: a driver may go on meanwhile.
+/// A ref of a run to push, with its value when that was decided: a driver may move it meanwhile.
 struct Outgoing<'a> {
     run: &'a RunId,
     id: ObjectId,
@@ -211,7 +212,7 @@ impl Outgoing<'_> {
         format!("{}:{}", self.id, self.name)
     }
 
-    /// What is known here of the same ref on the remote.
+    /// Returns the remote-tracking ref of it.
     fn copy(&self, remote: &str) -> String {
         if self.is_log() {
             format!("{REMOTE}{remote}/{}", self.run)
@@ -221,7 +222,7 @@ impl Outgoing<'_> {
     }
 }
 
-/// Pushes; refs that the remote does not take are noted. A remote that takes all or nothing gets branches alone.
+/// Pushes, and reports refused refs. To a remote that accepts all refs or none, only branches are pushed.
 fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut Synced) -> Result<()> {
     let try_these = |specs: Vec<String>| -> Result<std::process::Output> {
         let git = repo.git_to_remote("push").args(["--porcelain", "--no-verify"]);
@@ -237,12 +238,12 @@ fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut
         lines = logs.join("\n") + "\n" + &String::from_utf8_lossy(&output.stdout);
     }
     // git-push(1), --porcelain: `<flag> TAB <from>:<to> TAB <summary>`.
-    let mut heard = false;
+    let mut understood = false;
     let mut known = Vec::new();
     for line in lines.lines() {
         let mut fields = line.split('\t');
         let (Some(flag), Some(refs), Some(summary)) = (fields.next(), fields.next(), fields.next()) else { continue };
-        heard = true;
+        understood = true;
         let Some(one) = outgoing.iter().find(|one| one.spec() == refs) else { continue };
         if flag == "!" {
             synced.refused.push((one.name.clone(), summary.to_owned()));
@@ -251,15 +252,15 @@ fn push(repo: &Repository, remote: &str, outgoing: &[Outgoing<'_>], synced: &mut
             known.push(Change { name: one.copy(remote), new: Some(one.id), old: Expect::Any });
         }
     }
-    // What is there now is known without a fetch, as git has it for branches.
+    // The new values are known without a fetch, as for git's own remote-tracking branches.
     let _ = RefMover::new(repo.common_dir().to_owned()).swap(&known)?;
-    if heard { Ok(()) } else { reached(remote, &output) }
+    if understood { Ok(()) } else { check_reached(remote, &output) }
 }
 
-/// Brings a run that went on elsewhere to the same point here. What its worktree holds belongs to the point it was at:
-/// it is kept on a rescue ref, and the worktree goes. From then on its log wants what others wrote: nothing in it is taken
-/// on trust here any longer.
-fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
+/// Brings a run that continued elsewhere to the same point here. Uncommitted work in its worktree belongs to the old point:
+/// it is put on a rescue ref, and the worktree is removed. From then on, others' commands in its log need the user's
+/// approval here.
+fn update_run(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: ObjectId) -> Result<Vec<String>> {
     let Some(_lock) = RunLock::acquire(repo.common_dir(), run)? else {
         return Err(super::lock::already_driven(repo.common_dir(), run));
     };
@@ -287,24 +288,24 @@ fn follow(repo: &Repository, remote: &str, run: &RunId, own: ObjectId, tip: Obje
 
 fn logs(gix: &gix::Repository, prefix: &str) -> Result<BTreeMap<RunId, ObjectId>> {
     let places = places::places(gix, prefix)?.into_iter();
-    // `a/` is a start of the remote `a/b`'s refs too.
+    // The prefix for a remote `a` also matches refs of a remote `a/b`.
     let own = places.filter(|(run, place)| place.name.len() == prefix.len() + run.as_str().len());
     Ok(own.map(|(run, place)| (run, place.tip)).collect())
 }
 
-/// git's own words where the remote could not be worked with.
-fn reached(remote: &str, output: &std::process::Output) -> Result<()> {
+/// Fails with git's message if the remote could not be used.
+fn check_reached(remote: &str, output: &std::process::Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     Err(Error::failed(format!("git could not work with the remote '{remote}'"))
-        .because(said)
+        .because(stderr)
         .hint(format!("'git ls-remote {remote}' shows whether it can be reached")))
 }
 
-/// A fetch of the refs that follow. Tags, refs that the remote deleted, and refs that the remote's configured refspec would
-/// update along are left alone.
+/// Builds a fetch of the refs that follow. Tags, refs that the remote deleted, and refs of the configured refspec are not
+/// changed.
 fn fetch(repo: &Repository, remote: &str) -> Git {
     let git = repo.git_to_remote("fetch").args(["--quiet", "--no-tags", "--no-prune", "--refmap="]);
     git.args(["--no-write-fetch-head", "--no-auto-maintenance"]).path(remote)

@@ -1,7 +1,7 @@
 //! Writes a workspace as a tree object, through an index of our own.
 //!
-//! Ours, so that it does not matter what a worker did to the worktree's: a held `index.lock`, a half-done merge, files
-//! staged or not. Its stat data makes the next tree cheap: only what changed is read again.
+//! Our own index is independent of the worktree's, which a worker may have left with a held `index.lock`, an unfinished
+//! merge or staged files. Its stat data makes the next tree cheap: only changed files are read again.
 
 mod nested;
 pub(super) mod submodules;
@@ -18,10 +18,10 @@ use gix::object::tree::diff::ChangeDetached;
 use gix::objs::tree::EntryKind;
 
 use self::nested::Nested;
-use self::submodules::Standing;
-use self::unseen::Pipes;
+use self::submodules::CleanSubmodules;
+use self::unseen::FifoRemover;
 use super::command::{self, Git, nul_terminated};
-use super::provision::Brought;
+use super::provision::CopiedFiles;
 use super::repository::Repository;
 use super::worktree::Worktree;
 use super::{branch, stat};
@@ -30,35 +30,35 @@ use crate::ledger::Tree;
 use crate::run::goal::RunId;
 use crate::run::text::{a_few, count};
 
-/// Lines of git's complaints that a remark repeats.
+/// Number of git's error lines that a remark repeats.
 const COMPLAINTS: usize = 5;
-/// Paths that one command of git is given.
+/// Number of paths that one git command gets.
 const ARGUMENTS: usize = 1000;
-/// Files that are added one by one where git refuses one of them.
+/// Number of files that are added one by one after git refused one of them.
 const MOST_SINGLY: usize = 10_000;
 
-/// The index and the place that it describes.
+/// A workspace and our index of it.
 pub struct Tracked<'a> {
     /// The repository.
     pub repo: &'a Repository,
-    /// The run that works there.
+    /// The run that works in it.
     pub run: &'a RunId,
-    /// The workspace's files.
+    /// The directory of its files.
     pub path: &'a Path,
-    /// The git directory that they belong to: a worker may have removed what points there.
+    /// The git directory of the files, even if a worker removed the link to it.
     pub git_dir: PathBuf,
     /// Our index.
     pub index: PathBuf,
-    /// The index to begin with, for its stat data.
+    /// The index to start from, for its stat data.
     pub seed: PathBuf,
 }
 
 impl Tracked<'_> {
-    /// Writes the workspace as a tree; `before` is the tree that it grew from.
+    /// Writes the workspace as a tree; `before` is the tree that it is based on.
     pub fn write(&self, before: &str) -> Result<Tree> {
         self.prepare()?;
-        let ((written, hidden), in_the_way) = self.unhindered(|| {
-            // Beside each other: either walks the whole workspace.
+        let ((written, hidden), in_the_way) = self.without_fifos(|| {
+            // In parallel, since each walks the whole workspace.
             std::thread::scope(|scope| {
                 let hidden = scope.spawn(|| unseen::hidden(self, before));
                 let written = self.write_what_git_sees(before)?;
@@ -72,20 +72,20 @@ impl Tracked<'_> {
         Ok(Tree { id, remarks })
     }
 
-    /// Has git `work` in the workspace, whatever is in its way there; what was, in words.
-    fn unhindered<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<String>)> {
-        let pipes = Pipes::watch(self.path);
+    /// Runs `work` of git in the workspace while FIFOs that would block git are removed. Returns a remark on those.
+    fn without_fifos<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Option<String>)> {
+        let fifos = FifoRemover::watch(self.path);
         let done = work();
-        let taken = pipes.taken_away(self.path);
+        let taken = fifos.stop(self.path);
         Ok((done?, taken))
     }
 
     fn write_what_git_sees(&self, before: &str) -> Result<Tree> {
-        self.fill_in()?;
+        self.restore_sparse()?;
         let mut remarks = submodules::keep(self)?;
         let old = Repository::id(before)?;
         let mut nested = Nested::default();
-        // One unreadable file and nothing is staged; the second time git passes over what it cannot take.
+        // With one unreadable file nothing is staged; the second time git skips what it cannot add.
         let mut is_lenient = false;
         let complaint = loop {
             let mut add = self.git("add").args(["-A", "--sparse"]);
@@ -102,37 +102,37 @@ impl Tracked<'_> {
             }
         };
         if let Some(again) = complaint {
-            let said = String::from_utf8_lossy(&again.stderr).into_owned();
-            if said.contains("No space left on device") || said.contains("unable to write") {
-                return Err(command::failure("git add", again.status, &said));
+            let stderr = String::from_utf8_lossy(&again.stderr).into_owned();
+            if stderr.contains("No space left on device") || stderr.contains("unable to write") {
+                return Err(command::failure("git add", again.status, &stderr));
             }
-            let lines: Vec<&str> = said.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
+            let lines: Vec<&str> = stderr.lines().filter(|line| !line.is_empty()).take(COMPLAINTS).collect();
             nested.index_changed();
-            let as_they_are = match self.add_as_they_are()? {
+            let unconverted = match self.add_unconverted()? {
                 0 => String::new(),
                 files => format!(" (captured byte for byte instead: {})", count(files, "file")),
             };
-            remarks.push(format!("git could not capture everything: {}{as_they_are}", lines.join("; ")));
+            remarks.push(format!("git could not capture everything: {}{unconverted}", lines.join("; ")));
         }
         let tree = nested.settle(self, old)?;
-        let id = self.withhold(tree.to_string(), before, &mut remarks)?;
+        let id = self.exclude_copied(tree.to_string(), before, &mut remarks)?;
         remarks.extend(nested.remarks(self)?);
         Ok(Tree { id, remarks })
     }
 
-    /// The tree that was written last, where nothing but what git ignores has come or changed since; none where that
-    /// is not certain.
+    /// Returns the tree that was written last if only ignored files were added or changed since; `None` if that is
+    /// uncertain.
     pub fn untouched(&self) -> Result<Option<ObjectId>> {
         let Some(tree) = stat::untouched_tree(&self.index, self.path, self.repo.gix().object_hash()) else {
             return Ok(None);
         };
-        // An empty directory is named as well: the next worker is not to find it.
+        // Empty directories are listed too, since the next worker must not find them.
         let list = ["--others", "--directory", "--exclude-standard"];
-        let (others, _) = self.unhindered(|| self.git("ls-files").args(list).run())?;
+        let (others, _) = self.without_fifos(|| self.git("ls-files").args(list).run())?;
         Ok(others.is_empty().then_some(tree))
     }
 
-    /// Files that differ from the tree that was written last.
+    /// Lists the files that differ from the tree that was written last.
     pub fn changed(&self) -> Result<Vec<String>> {
         if stat::is_untouched(&self.index, self.path, self.repo.gix().object_hash()) {
             return Ok(Vec::new());
@@ -141,15 +141,15 @@ impl Tracked<'_> {
         Ok(git.records()?.iter().map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
-    /// Files that git could not take into the tree that was written last, work though they are.
+    /// Lists the files of the work that git could not add to the tree that was written last.
     pub fn uncaptured(&self) -> Result<Vec<String>> {
-        let brought = Brought::read(&self.git_dir);
+        let copied = CopiedFiles::read(&self.git_dir);
         let mut names = Vec::new();
         for name in self.others()? {
-            // By a trailing slash git names repositories from which nothing was captured.
+            // With a trailing slash git lists repositories of which nothing was captured.
             let is_uncaptured = match name.strip_suffix(b"/") {
                 Some(root) => nested::holds_more(self, root.into())?,
-                None => !brought.holds(Path::new(OsStr::from_bytes(&name))),
+                None => !copied.holds(Path::new(OsStr::from_bytes(&name))),
             };
             if is_uncaptured {
                 names.push(name.to_str_lossy().into_owned());
@@ -158,78 +158,78 @@ impl Tracked<'_> {
         Ok(names)
     }
 
-    /// Brings the files from `from`, the tree that was written last, to `to`: only what differs is touched.
+    /// Updates the files from `from`, the tree that was written last, to `to`, touching only those that differ.
     pub fn advance(&self, from: &str, to: &str) -> Result<()> {
         if from == to {
             return Ok(());
         }
-        let submodules = Standing::of(self)?;
+        let submodules = CleanSubmodules::of(self)?;
         let git = self.git("read-tree").setting("checkout.workers", "0").args(["-m", "-u"]);
         git.id(Repository::id(from)?).id(Repository::id(to)?).run()?;
         submodules.follow(self)
     }
 
-    /// Has our index know what `commit` holds; what it knows of files that are the same stays. What was noticed, in words.
+    /// Reads `commit` into our index, keeping the stat data of files that are the same. Returns remarks.
     pub fn follow(&self, commit: &str) -> Result<Vec<String>> {
         self.prepare()?;
         let remarks = submodules::keep(self)?;
-        let submodules = Standing::of(self)?;
+        let submodules = CleanSubmodules::of(self)?;
         self.git("read-tree").arg("--reset").id(Repository::id(commit)?).run()?;
         submodules.follow(self).map(|()| remarks)
     }
 
-    /// Brings a worktree to `commit`; edits in it that the commit does not touch stay.
-    pub fn take_in(&self, worktree: &Worktree, commit: &str) -> Result<()> {
+    /// Checks `commit` out in a worktree; edits of files that do not differ in the commit stay.
+    pub fn check_out(&self, worktree: &Worktree, commit: &str) -> Result<()> {
         self.prepare()?;
-        let submodules = Standing::of(self)?;
+        let submodules = CleanSubmodules::of(self)?;
         branch::check_out(worktree, commit)?;
-        let _ = std::fs::remove_file(&self.index); // the worktree's own knows the new files
+        let _ = std::fs::remove_file(&self.index); // the worktree's own index has the new files
         self.prepare()?;
         submodules.follow(self)
     }
 
-    /// Makes the files those of `commit`; what git ignores stays.
+    /// Resets the files to `commit`, except ignored ones.
     pub fn reset(&self, commit: &str) -> Result<()> {
         let reset = || {
             self.prepare()?;
-            let submodules = Standing::of(self)?;
+            let submodules = CleanSubmodules::of(self)?;
             let git = self.git("read-tree").setting("checkout.workers", "0").args(["-u", "--reset"]);
             git.id(Repository::id(commit)?).run()?;
             submodules.follow(self)?;
-            // Twice forced: repositories that a worker made go too, once their files are on record.
+            // Forced twice: nested repositories are removed too, once their files are recorded.
             self.git("clean").arg("-ffdq").run().map(|_| ())
         };
-        self.unhindered(reset).map(|_| ())
+        self.without_fifos(reset).map(|_| ())
     }
 
-    /// Restores the files to `tree`, those that git ignores left out; the paths that differed.
+    /// Restores the files to `tree`, except ignored ones, and returns the paths that differed.
     pub fn restore(&self, tree: &str) -> Result<Vec<String>> {
         let expected = Repository::id(tree)?;
         self.prepare()?;
         if self.untouched()? == Some(expected) {
             return Ok(Vec::new());
         }
-        let ((changed, others), _) = self.unhindered(|| {
-            // Git knows by content what differs once the stat data was refreshed; it says so by its status too.
+        let ((changed, others), _) = self.without_fifos(|| {
+            // git compares by content once the stat data is refreshed. It also reports differences by its exit status.
             self.git("update-index").args(["-q", "--really-refresh"]).output()?;
             let differing = self.git("diff-index").args(["--name-only", "--ignore-submodules=none"]);
             let list = ["--others", "--directory", "--exclude-standard"];
             Ok((differing.id(expected).records()?, self.git("ls-files").args(list).records()?))
         })?;
-        let brought = Brought::read(&self.git_dir);
+        let copied = CopiedFiles::read(&self.git_dir);
         let is_ours = |name: &&BString| {
             let name = name.strip_suffix(b"/").unwrap_or(name.as_slice());
-            !brought.holds(Path::new(OsStr::from_bytes(name)))
+            !copied.holds(Path::new(OsStr::from_bytes(name)))
         };
         let new: Vec<&BString> = others.iter().filter(is_ours).collect();
         if !changed.is_empty() {
-            let submodules = Standing::of(self)?;
+            let submodules = CleanSubmodules::of(self)?;
             let git = self.git("read-tree").setting("checkout.workers", "0").args(["-u", "--reset"]);
             git.id(expected).run()?;
             submodules.follow(self)?;
         }
         for some in new.chunks(ARGUMENTS) {
-            // Twice forced: also repositories that somebody made.
+            // Forced twice, to clean nested repositories too.
             let git = self.git("clean").env("GIT_LITERAL_PATHSPECS", "1").arg("-ffdq");
             git.paths(some.iter().map(|name| OsStr::from_bytes(name))).run()?;
         }
@@ -239,17 +239,17 @@ impl Tracked<'_> {
         Ok(named)
     }
 
-    /// git in the workspace, with our index.
+    /// Builds a git command in the workspace, with our index.
     pub(super) fn git(&self, verb: &'static str) -> Git {
-        // Git goes on when its driver is killed, and must not write or clean beside the next driver's workers.
+        // git survives its driver, and must not write or clean while the next driver's workers run.
         Git::on(self.path, &self.git_dir, verb)
             .env("GIT_INDEX_FILE", &self.index)
             .works_for(self.repo.common_dir(), self.run)
     }
 
-    /// Makes our index stand, from the workspace's own where there is none yet.
+    /// Copies the workspace's index as ours if there is none yet.
     pub fn prepare(&self) -> Result<()> {
-        // We alone write here, under the run's lock: a lock file is what a killed git left.
+        // Only the driver with the run's lock writes here: a lock file was left by a killed git.
         let _ = std::fs::remove_file(self.index.with_added_extension("lock"));
         if self.index.exists() || !self.seed.exists() {
             return Ok(());
@@ -259,9 +259,9 @@ impl Tracked<'_> {
         copied.context("the run's index cannot be written")
     }
 
-    /// Puts back the files that somebody's sparse-checkout took out of the workspace: nobody deleted them. What it was without
-    /// from the beginning stays out.
-    fn fill_in(&self) -> Result<()> {
+    /// Restores files that a sparse-checkout set up by a worker removed from the workspace, since no one deleted them. Files
+    /// that were left out from the beginning stay out.
+    fn restore_sparse(&self) -> Result<()> {
         if !self.git_dir.join("info/sparse-checkout").exists() {
             return Ok(());
         }
@@ -273,14 +273,14 @@ impl Tracked<'_> {
         if gone.is_empty() {
             return Ok(());
         }
-        // One that our index does not know is the worker's own, and shows as what it is: deleted.
+        // A file that our index does not have is the worker's own and counts as deleted.
         let git = self.git("checkout-index").args(["-q", "-z", "--stdin"]);
         git.input(nul_terminated(gone)).output().map(|_| ())
     }
 
-    /// Adds what git could not, as it is: git gives up at the first file that an attribute of a worker's has it convert in
-    /// vain. How many files that were.
-    fn add_as_they_are(&self) -> Result<usize> {
+    /// Adds files that git could not add, byte for byte: git gives up at the first file whose conversion, set by a worker's
+    /// attribute, fails. Returns their number.
+    fn add_unconverted(&self) -> Result<usize> {
         let gix = self.repo.gix();
         let listed = self.git("ls-files").args(["--others", "--modified", "--exclude-standard"]).records()?;
         let (mut paths, mut lines) = (Vec::new(), Vec::new());
@@ -300,31 +300,31 @@ impl Tracked<'_> {
                 add(std::slice::from_ref(line))?;
             }
         }
-        // Names that it takes for its own git passes over.
+        // git skips reserved names such as `.git`.
         let listed = self.git("ls-files").records()?;
         let held: HashSet<&BString> = listed.iter().collect();
         Ok(paths.iter().filter(|path| held.contains(*path)).count())
     }
 
-    /// Repositories that somebody made inside the workspace: git lists them by a trailing slash.
+    /// Lists nested repositories, which git lists with a trailing slash.
     pub(super) fn nested(&self) -> Result<Vec<BString>> {
         Ok(self.others()?.iter().filter_map(|name| name.strip_suffix(b"/")).map(BString::from).collect())
     }
 
-    /// Files that our index does not know and git does not ignore; a repository by its folder.
+    /// Lists files that our index does not have and git does not ignore; a nested repository as its folder.
     fn others(&self) -> Result<Vec<BString>> {
         self.git("ls-files").args(["--others", "--exclude-standard"]).records()
     }
 
-    /// Takes what was copied from the user's checkout out of the tree, where git does not ignore it any more.
-    fn withhold(&self, tree: String, before: &str, remarks: &mut Vec<String>) -> Result<String> {
+    /// Removes files copied from the user's checkout from the tree if git no longer ignores them.
+    fn exclude_copied(&self, tree: String, before: &str, remarks: &mut Vec<String>) -> Result<String> {
         if tree == before {
             return Ok(tree);
         }
-        let brought = Brought::read(&self.git_dir);
+        let copied = CopiedFiles::read(&self.git_dir);
         let added = added(&self.repo.gix(), Repository::id(before)?, Repository::id(&tree)?)?;
         let files = added.iter().filter(|change| !change.entry_mode().is_tree()).map(ChangeDetached::location);
-        let held: Vec<&BStr> = files.filter(|file| brought.holds(Path::new(OsStr::from_bytes(file)))).collect();
+        let held: Vec<&BStr> = files.filter(|file| copied.holds(Path::new(OsStr::from_bytes(file)))).collect();
         if held.is_empty() {
             return Ok(tree);
         }
@@ -339,14 +339,14 @@ impl Tracked<'_> {
     }
 }
 
-/// What `new` has and `old` has not.
+/// Lists the entries that `new` has and `old` has not.
 pub(super) fn added(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
     let mut changes = changes(gix, old, new)?;
     changes.retain(|change| matches!(change, ChangeDetached::Addition { .. }));
     Ok(changes)
 }
 
-/// What differs between two trees, renames as what they are: a file gone and a file come.
+/// Compares two trees, with a rename as a deletion and an addition.
 pub(super) fn changes(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Result<Vec<ChangeDetached>> {
     let tree = |id: ObjectId| gix.find_object(id).and_then(gix::Object::peel_to_tree).context("a tree cannot be read");
     let (old, new) = (tree(old)?, tree(new)?);
@@ -354,7 +354,7 @@ pub(super) fn changes(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> Re
     gix.diff_tree_to_tree(Some(&old), Some(&new), options).context("two trees cannot be compared")
 }
 
-/// Whether the tree's `.gitmodules` names `path`.
+/// Reports whether the tree's `.gitmodules` names `path`.
 pub(super) fn is_submodule(gix: &gix::Repository, tree: ObjectId, path: &BString) -> bool {
     let modules = || {
         let entry = gix.find_tree(tree).ok()?.lookup_entry_by_path(".gitmodules").ok()??;

@@ -1,4 +1,4 @@
-//! A worktree that no run works in: where commits of one are tried.
+//! A worktree in which commits of a run are tried.
 
 use std::path::Path;
 
@@ -9,27 +9,27 @@ use crate::error::Result;
 use crate::ledger::{Outfit, Preferences, Wanted};
 use crate::run::goal::RunId;
 
-/// A checkout to try commits in, apart from the run's own: nobody works in it, and what it holds is nobody's.
+/// A checkout to try commits in. No worker uses it, and its files are not kept.
 pub struct Trial<'a> {
     repo: &'a Repository,
     worktree: Worktree,
 }
 
 impl<'a> Trial<'a> {
-    /// Makes it stand at `commit`.
+    /// Makes the worktree at `commit`.
     pub fn make(repo: &'a Repository, run: &RunId, preferences: &Preferences, commit: &str) -> Result<Self> {
         let path = place(repo, run, preferences)?.with_added_extension("bisect");
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { repo, worktree: Worktree::make(repo, run, &path, commit, threads)? })
     }
 
-    /// Where it is.
+    /// Returns the directory of its files.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.worktree.path
     }
 
-    /// Brings it to `commit`. Files that git ignores stay: what a build left makes the next one quick.
+    /// Checks `commit` out. Ignored files stay, so that a new build reuses the old one's output.
     pub fn switch(&self, commit: &str) -> Result<()> {
         let git = |verb| self.worktree.git(verb);
         git("reset").args(["-q", "--hard"]).run()?;
@@ -37,12 +37,12 @@ impl<'a> Trial<'a> {
         git("checkout").args(["-q", "--detach"]).id(Repository::id(commit)?).run().map(|_| ())
     }
 
-    /// Brings what a worktree of `run` gets of the user's checkout; what is there already stays, and submodules follow.
+    /// Copies files into it as into a worktree of `run`, and fills submodules; existing files stay.
     pub fn provision(&self, run: &RunId, wanted: &Wanted<'_>) -> Result<Outfit> {
-        provision::bring(self.repo, run, &self.worktree, wanted)
+        provision::provision_worktree(self.repo, run, &self.worktree, wanted)
     }
 
-    /// Removes it.
+    /// Removes the worktree.
     pub fn remove(self) -> Result<()> {
         self.worktree.remove(self.repo)
     }

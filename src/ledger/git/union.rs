@@ -1,8 +1,8 @@
-//! The whole log, also where other hands overwrote parts of it.
+//! Reads the whole log, even if other programs overwrote parts of it.
 //!
-//! `git notes append|edit` reads a tree, lets time pass, and puts its result on whatever the ref is by then: what others
-//! added meanwhile is off the tip without a trace in the history's shape. So a log is healed by content. A commit of ours
-//! holds everything that was known when it was made; whatever came after it, by ancestry or by reflog, is united with it.
+//! `git notes append|edit` reads a tree, lets time pass, and writes its result over the current ref: lines that others added
+//! meanwhile are lost from the tip without a trace in the shape of the history. So a log is restored by content. A commit of
+//! ours holds all lines known when it was made; those of all later commits, by ancestry or by reflog, are added to it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -25,13 +25,13 @@ pub(super) struct Commit {
     pub tree: ObjectId,
     pub parents: Vec<ObjectId>,
     pub time: Timestamp,
-    /// Ours have one.
+    /// The state, if the commit is ours.
     pub snapshot: Option<Snapshot>,
-    /// The message of one of ours.
+    /// The message, if the commit is ours.
     pub message: String,
 }
 
-/// The commit `id`; nothing where it cannot be read, as past a shallow clone's boundary.
+/// Reads the commit `id`; `None` if it cannot be read, as beyond a shallow clone's boundary.
 pub(super) fn commit(repo: &Repository, id: ObjectId) -> Option<Commit> {
     let object = repo.try_find_object(id).ok()??;
     let commit = gix::objs::CommitRef::from_bytes(&object.data, repo.object_hash()).ok()?;
@@ -49,28 +49,28 @@ pub(super) fn commit(repo: &Repository, id: ObjectId) -> Option<Commit> {
 
 /// A run's log as it is, and as it must be.
 pub(super) struct Log {
-    /// Where the ref stands.
+    /// The commit that the ref is at.
     pub tip: ObjectId,
-    /// The newest commit that can be read: the tip, but for a damaged repository.
+    /// The newest readable commit, which is the tip unless the repository is damaged.
     pub base: ObjectId,
     /// The base's tree.
     pub root: Tree,
-    /// The pages that are not whole in it, as they must be.
-    pub mended: BTreeMap<ObjectId, Vec<u8>>,
+    /// The incomplete pages, with their missing lines restored.
+    pub completed: BTreeMap<ObjectId, Vec<u8>>,
 }
 
-/// Where `name` stands.
+/// Returns the commit that `name` is at.
 pub(super) fn tip(repo: &Repository, name: &str) -> Result<Option<ObjectId>> {
     let unreadable = format!("cannot read {name}");
     let Some(mut reference) = repo.try_find_reference(name).context(unreadable.as_str())? else { return Ok(None) };
-    // The short cut for what is always so, unless somebody made it symbolic.
+    // Short cut, since the ref is direct unless another program made it symbolic.
     if let Some(id) = reference.try_id() {
         return Ok(Some(id.detach()));
     }
     reference.peel_to_id().map(|id| Some(id.detach())).context(unreadable)
 }
 
-/// The log under the notes ref `name`; nothing where there is no such ref.
+/// Loads the log under the notes ref `name`; `None` if there is no such ref.
 pub(super) fn load(repo: &Repository, name: &str) -> Result<Option<Log>> {
     let Some(id) = tip(repo, name)? else { return Ok(None) };
     let found = commit(repo, id);
@@ -80,17 +80,17 @@ pub(super) fn load(repo: &Repository, name: &str) -> Result<Option<Log>> {
         None => others.pop().ok_or_else(|| Error::failed(format!("{name} stands at {id}, which cannot be read")))?,
     };
     let root = notes::read(repo, base.tree)?;
-    let mended = if others.is_empty() { BTreeMap::new() } else { mend(repo, &root, &others)? };
-    Ok(Some(Log { tip: id, base: base.id, root, mended }))
+    let completed = if others.is_empty() { BTreeMap::new() } else { complete_pages(repo, &root, &others)? };
+    Ok(Some(Log { tip: id, base: base.id, root, completed }))
 }
 
-/// The log as `commit` has it.
+/// Loads the log as `commit` has it.
 pub(super) fn at(repo: &Repository, commit: &Commit) -> Result<Log> {
     let root = notes::read(repo, commit.tree)?;
-    Ok(Log { tip: commit.id, base: commit.id, root, mended: BTreeMap::new() })
+    Ok(Log { tip: commit.id, base: commit.id, root, completed: BTreeMap::new() })
 }
 
-/// The commits that may hold what the tip does not, oldest first.
+/// Lists the commits that may have lines which the tip does not, oldest first.
 pub(super) fn others(repo: &Repository, name: &str, tip: ObjectId, found: Option<&Commit>) -> Vec<Commit> {
     let is_ours = |commit: &Commit| commit.snapshot.is_some();
     let mut seen = HashSet::from([tip]);
@@ -99,7 +99,7 @@ pub(super) fn others(repo: &Repository, name: &str, tip: ObjectId, found: Option
         let known = if id == tip { found.cloned() } else { commit(repo, id) };
         let settled = by_us && known.as_ref().is_some_and(is_ours);
         newest_first.extend(known.filter(|_| seen.insert(id)));
-        // Our swap holds the ref's lock while it is logged: what is older was known to whoever made this one.
+        // Our swap logs the move while it holds the ref's lock, so everything older was known when this commit was made.
         if settled { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let mut ancestors = Vec::new();
@@ -117,11 +117,11 @@ pub(super) fn others(repo: &Repository, name: &str, tip: ObjectId, found: Option
     ancestors
 }
 
-/// Tells where the ref stood, newest first, and whether it was our doing, until `visit` has heard enough.
+/// Passes the ref's values, newest first, and whether we made the move, to `visit` until it breaks.
 fn read_reflog(repo: &Repository, name: &str, mut visit: impl FnMut(ObjectId, bool) -> ControlFlow<()>) {
     let mut buffer = vec![0; 16 * 1024];
     let Ok(Some(lines)) = repo.refs.reflog_iter_rev(name, &mut buffer) else { return };
-    // A line that is being written, or that a crash tore, is no place the ref stood at.
+    // An incomplete line, being written or torn by a crash, is no value of the ref.
     for line in lines.flatten().filter(|line| !line.new_oid.is_null()) {
         if visit(line.new_oid, line.message == REFLOG_MESSAGE).is_break() {
             return;
@@ -129,33 +129,33 @@ fn read_reflog(repo: &Repository, name: &str, mut visit: impl FnMut(ObjectId, bo
     }
 }
 
-/// The pages of `root` that miss lines which `others` hold.
-fn mend(repo: &Repository, root: &Tree, others: &[Commit]) -> Result<BTreeMap<ObjectId, Vec<u8>>> {
+/// Completes the pages of `root` that lack lines of `others`.
+fn complete_pages(repo: &Repository, root: &Tree, others: &[Commit]) -> Result<BTreeMap<ObjectId, Vec<u8>>> {
     let here = notes::all(repo, root)?;
     let known: HashSet<Note> = here.iter().copied().collect();
     let mut theirs: BTreeMap<ObjectId, Vec<ObjectId>> = BTreeMap::new();
     let mut seen = known;
     for commit in others {
-        // An old tree that cannot be read any more (pruned, past a boundary) has nothing to give.
+        // An old tree that cannot be read any more (pruned, beyond a boundary) is skipped.
         let notes = notes::read(repo, commit.tree).and_then(|tree| notes::all(repo, &tree)).unwrap_or_default();
         for note in notes.into_iter().filter(|note| seen.insert(*note)) {
             theirs.entry(note.on).or_default().push(note.blob);
         }
     }
-    let mut mended = BTreeMap::new();
+    let mut completed = BTreeMap::new();
     for (on, blobs) in theirs {
         let texts: Vec<Vec<u8>> = blobs.into_iter().filter_map(|id| blob(repo, id).ok()).collect();
         let mut now = Vec::new();
         for note in here.iter().filter(|note| note.on == on) {
             now.extend_from_slice(&blob(repo, note.blob)?);
         }
-        mended.extend(unite(&now, &texts).map(|text| (on, text)));
+        completed.extend(unite(&now, &texts).map(|text| (on, text)));
     }
-    Ok(mended)
+    Ok(completed)
 }
 
-/// `now` with the lines of `others` that it misses, before its own; nothing where it misses none. A line that stands
-/// several times in one text does so in the result. Blank lines are separators (git-notes(1)) and nobody's.
+/// Returns `now` with its missing lines of `others` in front; `None` if it misses none. A line that occurs several times in
+/// one text does so in the result. Blank lines are separators (git-notes(1)) and are ignored.
 pub(super) fn unite(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut held: HashMap<&[u8], usize> = HashMap::new();
     for line in lines(now) {

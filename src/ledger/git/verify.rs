@@ -1,4 +1,4 @@
-//! Reading a log with its seals: what drivers of this clone wrote, wherever it is, and what came from elsewhere.
+//! Reads a log with its seals, which separate the lines of this clone's drivers from those of others.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,35 +16,35 @@ use crate::run::Run;
 use crate::run::event::{self, Aside, Event, Timestamp};
 use crate::run::goal::RunId;
 
-/// Acknowledged commits in which missing lines are sought: each holds all that was known when it was made.
+/// Number of acknowledged commits in which missing lines are searched. Each has all lines known when it was made.
 pub(super) const SOUGHT: usize = 32;
 
 /// An event's line in a log.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
-    /// What it is noted on.
+    /// The commit that it is noted on.
     pub on: ObjectId,
     pub text: Vec<u8>,
     pub code: Mac,
     pub event: Event,
 }
 
-/// A log, told apart.
+/// The lines of a log by origin.
 #[derive(Debug, Default)]
 pub(super) struct Verified {
-    /// The acknowledged lines by their places in the log.
+    /// The acknowledged lines by their positions in the log.
     pub ours: BTreeMap<usize, Line>,
-    /// Lines that a power cut left unacknowledged, in order: the commits that appended them are sealed.
+    /// Lines in order whose acknowledgement was lost in a power cut: the commits that appended them are sealed.
     pub tail: Vec<Line>,
     /// Lines from elsewhere.
     pub foreign: Vec<Line>,
-    /// Lines that are set aside: none of a driver's is.
+    /// Diagnostics of unreadable lines, none of which is a driver's.
     pub aside: Vec<Aside>,
-    /// Acknowledged lines that are nowhere any more.
+    /// The number of acknowledged lines that were not found.
     pub lost: usize,
 }
 
-/// What a page holds.
+/// Content of a page.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pub events: Vec<Line>,
@@ -52,22 +52,22 @@ pub(super) struct Lines {
 }
 
 impl Verified {
-    /// Tells the lines of `log` apart, and finds what it misses; `log` is none where its ref is gone.
+    /// Sorts the lines of `log` by origin and finds missing ones. `log` is `None` if its ref is gone.
     pub fn of(repo: &Repository, seals: &Seals, acks: &Acks, log: Option<&Log>) -> Result<Self> {
         let mut found = Self::default();
         if let Some(log) = log {
             let lines = lines(repo, seals, log)?;
-            found.sort(acks, lines.events);
+            found.classify(acks, lines.events);
             found.aside = lines.aside;
         }
         for tip in acks.tips().take(SOUGHT) {
             if found.ours.len() == acks.len() {
                 break;
             }
-            // A commit that cannot be read any more has nothing to give.
+            // A commit that cannot be read any more is skipped.
             let Some(log) = union::commit(repo, tip).and_then(|commit| union::at(repo, &commit).ok()) else { continue };
             let mut older = Self::default();
-            older.sort(acks, lines(repo, seals, &log).unwrap_or_default().events);
+            older.classify(acks, lines(repo, seals, &log).unwrap_or_default().events);
             for (place, line) in older.ours {
                 found.ours.entry(place).or_insert(line);
             }
@@ -79,7 +79,7 @@ impl Verified {
         Ok(found)
     }
 
-    fn sort(&mut self, acks: &Acks, lines: Vec<Line>) {
+    fn classify(&mut self, acks: &Acks, lines: Vec<Line>) {
         let mut seen = HashSet::new();
         for line in lines {
             match acks.place(&line.code) {
@@ -92,7 +92,7 @@ impl Verified {
         }
     }
 
-    /// Takes lines out of the foreign ones that sealed commits appended after the newest acknowledgement.
+    /// Moves lines that sealed commits appended after the newest acknowledgement from `foreign` to `tail`.
     fn find_tail(&mut self, repo: &Repository, seals: &Seals, acks: &Acks, log: &Log) {
         let known = acks.seq();
         if !self.foreign.iter().any(|line| line.event.seq > known) {
@@ -126,21 +126,21 @@ impl Verified {
         }
     }
 
-    /// The lines that drivers of this clone wrote, in order.
+    /// Lists the lines that drivers of this clone wrote, in order.
     pub fn own(&self) -> impl Iterator<Item = &Line> {
         self.ours.values().chain(&self.tail)
     }
 }
 
-/// Every event's line of a log, its gaps filled.
+/// Lists all events' lines of a log, with missing lines filled in.
 pub(super) fn lines(repo: &Repository, seals: &Seals, log: &Log) -> Result<Lines> {
     let mut pages = notes::all(repo, &log.root)?;
-    pages.retain(|page| !log.mended.contains_key(&page.on));
+    pages.retain(|page| !log.completed.contains_key(&page.on));
     let mut parts = in_parallel(repo, &pages, &|repo: &Repository, page: &Note| match too_long(repo, page) {
         Some(aside) => Ok(Lines { aside: vec![aside], ..Lines::default() }),
         None => blob(repo, page.blob).map(|text| lines_of(seals, page.on, &text)),
     })?;
-    parts.extend(log.mended.iter().map(|(on, text)| lines_of(seals, *on, text)));
+    parts.extend(log.completed.iter().map(|(on, text)| lines_of(seals, *on, text)));
     let mut all = Lines::default();
     for part in parts {
         all.events.extend(part.events);
@@ -161,27 +161,27 @@ fn lines_of(seals: &Seals, on: ObjectId, text: &[u8]) -> Lines {
     lines
 }
 
-/// What is known of a run's log.
+/// A run's log as it counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
-    /// The events that count, in order, and what was set aside.
+    /// The events that count, in order, and diagnostics of unreadable lines.
     pub log: event::Log,
-    /// Whether drivers of this clone wrote all of them, and none is missing.
+    /// True if drivers of this clone wrote all of them and none is missing.
     pub verified: bool,
-    /// Events in the log that no driver of this clone wrote, and that do not count.
+    /// The number of events in the log that no driver of this clone wrote and that do not count.
     pub elsewhere: usize,
-    /// Events that a driver of this clone wrote, and that are nowhere any more.
+    /// The number of events of this clone's drivers that were not found.
     pub missing: usize,
 }
 
 impl Reading {
-    /// What the seals tell of a log; with `adopting` as it will be once its lines from elsewhere are adopted.
+    /// Reads a log by its seals, with `adopting` as if its lines from elsewhere were adopted.
     pub(super) fn of(repo: &Repository, seals: &Seals, acks: &Acks, log: Option<&Log>, adopting: bool) -> Result<Self> {
         let found = Verified::of(repo, seals, acks, log)?;
         let verified = found.lost == 0 && !acks.are_mixed();
         let (missing, elsewhere) = (found.lost, if adopting { 0 } else { found.foreign.len() });
         let own = found.ours.into_values().chain(found.tail);
-        // Joined, no more of what is set aside is kept than of any other log.
+        // Joining limits the number of diagnostics, as for any other log.
         let mut log = event::Log::join([event::Log { aside: found.aside, ..event::Log::default() }]);
         log.events.extend(own.map(|line| line.event));
         let adopts = adopting && !found.foreign.is_empty();
@@ -195,8 +195,8 @@ impl Reading {
     }
 }
 
-/// The log under the notes ref `name`, where it can be read: what was acknowledged is found without it.
-pub(super) fn loaded(repo: &Repository, name: Option<&str>) -> Result<Option<Log>> {
+/// Loads the log under the notes ref `name` if it can be read: acknowledged lines are found without it.
+pub(super) fn load_if_readable(repo: &Repository, name: Option<&str>) -> Result<Option<Log>> {
     let Some(name) = name else { return Ok(None) };
     union::load(repo, name).or_else(|error| {
         tracing::warn!("{}", error.chain());
@@ -204,9 +204,9 @@ pub(super) fn loaded(repo: &Repository, name: Option<&str>) -> Result<Option<Log
     })
 }
 
-/// Where a run stands by the seals of this clone; `place` is its own notes ref, where that is there. `newest` is what was
-/// acknowledged last: a tip that knows less is an older one that somebody put back.
-pub(super) fn standing(
+/// Returns the state of a run by the seals of this clone. `place` is its own notes ref, `newest` the last acknowledgement. A
+/// tip with fewer events is an older one that another program restored.
+pub(super) fn verified_state(
     repo: &Repository,
     run: &RunId,
     seals: &Seals,
@@ -227,9 +227,9 @@ pub(super) fn standing(
     if let Some((snapshot, updated, is_mixed)) = known.filter(|(snapshot, ..)| snapshot.seq >= newest.seq) {
         return Ok(Some(noted(snapshot, updated, !is_mixed)));
     }
-    // The slow way: what that commit would say is what its events come to.
+    // The slow way: the state is the fold of the events.
     let Some(acks) = seals.read()? else { return Ok(None) };
-    let log = loaded(repo, Some(&place.name))?;
+    let log = load_if_readable(repo, Some(&place.name))?;
     let reading = Reading::of(repo, seals, &acks, log.as_ref(), false)?;
     let folded = Run::replay(&reading.log.events);
     if folded.id.is_none() {

@@ -1,7 +1,7 @@
-//! Workers' places in git: a worktree each, their results as commits on refs of their own.
+//! Workers' worktrees in git, and their results as commits on refs of their own.
 //!
-//! The order of writes is what makes a kill at any instant harmless: what a place holds is committed and its ref moved
-//! before the place is cleared, and a place is claimed only once all its files are there.
+//! The order of writes makes a kill at any instant harmless: a worktree's changes are committed and its ref moved before it
+//! is cleared, and a slot is claimed only once all files are there.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -15,7 +15,7 @@ use super::guard::Guard;
 use super::refs::{Change, Expect, Swap};
 use super::repository::Repository;
 use super::run_dir::run_dir;
-use super::slots::{self, Claim, Taken};
+use super::slots::{self, Claim, TakenSlot};
 use super::tree::Tracked;
 use super::worktree::Worktree;
 use super::{GitLedger, branch, preview, protect};
@@ -25,7 +25,7 @@ use crate::ledger::{
     Workers,
 };
 
-/// How often a place is looked at again where what git sees was changed meanwhile.
+/// Attempts to commit a worktree while other workers change what git reads.
 const LOOKS: u32 = 3;
 
 impl Workers for GitLedger {
@@ -34,8 +34,8 @@ impl Workers for GitLedger {
     }
 
     fn open_place(&self, opening: &Opening<'_>) -> Result<Place> {
-        self.unbroken(|| {
-            self.seat(
+        self.with_repair(|| {
+            self.open_slot(
                 opening.task,
                 |_, _| Ok(true),
                 |place, holds| {
@@ -48,28 +48,28 @@ impl Workers for GitLedger {
     }
 
     fn close_place(&self, leaving: &Leaving<'_>) -> Result<Left> {
-        let Some(Taken { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
+        let Some(TakenSlot { number, claim: Some(claim) }) = self.slots.of(leaving.task) else {
             return Err(Error::failed(format!("nobody works at {}", leaving.task)));
         };
-        // How often anything was put back: also by another thread, for another worker.
+        // Counts reverted changes, also those that another thread reverted for another worker.
         let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
         let mut mended = self.mend()?;
         let mut seen = mends();
-        let mut left = self.unbroken(|| self.keep(number, &claim, leaving.message, None))?;
-        // Another worker may hide this one's files, or have them converted, while git looks at them.
+        let mut left = self.with_repair(|| self.commit_work(number, &claim, leaving.message, None))?;
+        // Another worker may hide this one's files from git, or have them converted, while git reads them.
         for _ in 0..LOOKS {
             mended.extend(self.mend()?);
             if mends() == seen || left.lost.is_some() {
                 break;
             }
             seen = mends();
-            let more = self.unbroken(|| self.keep(number, &claim, leaving.message, None))?;
+            let more = self.with_repair(|| self.commit_work(number, &claim, leaving.message, None))?;
             left.remarks.extend(more.remarks);
             (left.commit, left.lost) = (more.commit, more.lost);
         }
         left.remarks.extend(mended);
         if left.lost.is_some() {
-            // The place is still to be tidied away at the end, whoever has it next.
+            // The slot is released without a claim, so that its worktree is still removed at the end.
             self.slots.claim(number, None)?;
         }
         self.slots.leave(number, left.lost.is_none() && !leaving.settled);
@@ -77,10 +77,11 @@ impl Workers for GitLedger {
     }
 
     fn left_behind(&self, task: &Task, tip: &str) -> Result<Option<String>> {
-        let is_its = |taken: &Taken| taken.claim.as_ref().is_some_and(|claim| claim.task == *task);
-        if let Some(Taken { number, claim: Some(claim) }) = self.slots.all(|| self.standing()).into_iter().find(is_its)
+        let is_its = |taken: &TakenSlot| taken.claim.as_ref().is_some_and(|claim| claim.task == *task);
+        if let Some(TakenSlot { number, claim: Some(claim) }) =
+            self.slots.all(|| self.existing_slots()).into_iter().find(is_its)
         {
-            self.keep(number, &claim, &format!("agentloop: what {task} left uncommitted\n"), None)?;
+            self.commit_work(number, &claim, &format!("agentloop: what {task} left uncommitted\n"), None)?;
         }
         let tip = Repository::id(tip)?;
         let commit = self.task_ref(task)?.filter(|commit| !branch::contains(&self.repo.gix(), tip, *commit));
@@ -90,7 +91,7 @@ impl Workers for GitLedger {
     fn merge(&self, merging: &Merging<'_>) -> Result<Merged> {
         let merge = || {
             let ours = self.integrated(merging)?.to_string();
-            let trial = self.unbroken(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
+            let trial = self.with_repair(|| preview::try_merge(&self.repo, &ours, merging.commit))?;
             Ok((Repository::id(&trial.tree)?, trial))
         };
         let trial = self.keep_tree("merged", Repository::id(merging.tree)?, merge, || Ok(false))?;
@@ -110,7 +111,7 @@ impl Workers for GitLedger {
     }
 
     fn close_reader(&self, reader: &Reader, tip: &str) -> Result<(Vec<String>, Vec<String>)> {
-        self.look_at_reader(reader, tip)
+        self.rescue_reader_changes(reader, tip)
     }
 
     fn hand_over(&self, task: &Task, tip: &str) -> Result<()> {
@@ -122,7 +123,7 @@ impl Workers for GitLedger {
             let message = format!("agentloop: what {task} left in the worktree of its run\n");
             let head = worktree.as_ref().and_then(|worktree| worktree.head(&gix)).unwrap_or(tip);
             let parents = if branch::contains(&gix, head, tip) { vec![head] } else { vec![tip, head] };
-            self.keep_on(task, self.write_commit(&message, tree, &parents)?)?;
+            self.set_task_ref(task, self.write_commit(&message, tree, &parents)?)?;
         }
         tracked.reset(&tip.to_string())?;
         worktree.map_or(Ok(()), |worktree| worktree.settle(&self.mover, tip, &self.index()))
@@ -131,33 +132,33 @@ impl Workers for GitLedger {
     fn advance(&self, from: &str, to: &str) -> Result<Tree> {
         let worktree = self.worktree();
         let tracked = self.tracked(worktree.as_ref())?;
-        let mut stands = self.capture(&tracked, &self.tip().tree)?;
+        let mut current = self.capture(&tracked, &self.tip().tree)?;
         let mut target = to.to_owned();
-        if stands.id != to && stands.id != from {
-            // Half of a move that was cut short, or somebody's edits: what is in neither tree stays.
+        if current.id != to && current.id != from {
+            // Half of an interrupted move, or a person's edits: changes that are in neither tree are kept.
             let gix = self.repo.gix();
             let commit = |tree: &str, parents: Vec<ObjectId>| {
                 let message = format!("agentloop: in the worktree of {} beside what was integrated\n", self.run);
                 branch::commit(&gix, &self.identity, &message, Repository::id(tree)?, parents)
             };
             let base = commit(from, Vec::new())?;
-            let (ours, theirs) = (commit(to, vec![base])?, commit(&stands.id, vec![base])?);
+            let (ours, theirs) = (commit(to, vec![base])?, commit(&current.id, vec![base])?);
             let trial = preview::try_merge(&self.repo, &ours.to_string(), &theirs.to_string())?;
             target = trial.tree;
             if !trial.conflicts.is_empty() {
                 target = protect::without(&self.repo, to, &target, &trial.conflicts)?;
-                stands.remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, theirs)?);
+                current.remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, theirs)?);
             }
         }
-        tracked.advance(&stands.id, &target)?;
+        tracked.advance(&current.id, &target)?;
         self.sync(&[Repository::id(&target)?])?;
-        Ok(Tree { id: target, ..stands })
+        Ok(Tree { id: target, ..current })
     }
 }
 
 impl GitLedger {
-    /// Works with git, and once more where that failed while a worker had broken what git reads of the repository.
-    fn unbroken<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+    /// Runs `work`, and once more if it failed while a worker had broken data that git reads.
+    fn with_repair<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
         let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
         let before = mends();
         self.with_its_commits(&work).or_else(|error| {
@@ -166,16 +167,16 @@ impl GitLedger {
         })
     }
 
-    /// A place for `task`: its own as it stands where it may go on in that, else one that `fill` makes ready, which is
-    /// told the tree that it holds where that is certain.
-    pub(super) fn seat(
+    /// Takes a slot for `task`: its own if `goes_on` allows that, else one that `fill` prepares. `fill` gets the tree of the
+    /// worktree if that is certain.
+    pub(super) fn open_slot(
         &self,
         task: &Task,
         goes_on: impl FnOnce(&Claim, &Worktree) -> Result<bool>,
         fill: impl FnOnce(&Path, Option<ObjectId>) -> Result<Claim>,
     ) -> Result<Place> {
         let base = self.place()?;
-        let taken = self.slots.take(task, || self.standing());
+        let taken = self.slots.take(task, || self.existing_slots());
         let number = taken.number;
         let ready = || -> Result<PathBuf> {
             let path = base.with_added_extension(slots::name(number));
@@ -185,7 +186,7 @@ impl GitLedger {
                 if own.map_or(Ok(false), |own| goes_on(&claim, &own))? {
                     return Ok(path);
                 }
-                holds = self.keep_rest(number, &path, &claim)?;
+                holds = self.commit_leftovers(number, &path, &claim)?;
                 self.slots.claim(number, None)?;
             }
             let claim = fill(&path, holds)?;
@@ -201,7 +202,7 @@ impl GitLedger {
         }
     }
 
-    /// The commit that a task begins at.
+    /// Returns the commit that a task starts from.
     fn starting_point(&self, opening: &Opening<'_>) -> Result<String> {
         let gix = self.repo.gix();
         let tip = Repository::id(opening.tip)?;
@@ -221,22 +222,21 @@ impl GitLedger {
         }
         let message = format!("agentloop: {} begins with the work that was done for it before\n", opening.task);
         let merge = self.write_commit(&message, Repository::id(&trial.tree)?, &[tip, work])?;
-        self.keep_on(opening.task, merge)?;
+        self.set_task_ref(opening.task, merge)?;
         Ok(merge.to_string())
     }
 
-    /// Makes the place, which holds just `holds` where that is known, hold `commit` and nothing else; what git ignores
-    /// stays.
+    /// Sets the worktree to `commit`, except for ignored files. `holds` is its current tree, if that is certain.
     pub(super) fn clear(&self, path: &Path, holds: Option<ObjectId>, commit: &str) -> Result<()> {
         let index = self.index_of(path);
         let Some(worktree) = self.repaired(path) else {
-            let _ = std::fs::remove_file(&index); // it described the worktree before
-            // Before a worker can change the worktree's own index: ours begins as a copy.
+            let _ = std::fs::remove_file(&index); // it described the previous worktree
+            // Before a worker can change the worktree's own index, of which ours is a copy.
             return self.tracked_at(&self.make(path, commit)?).prepare();
         };
         let tracked = self.tracked_at(&worktree);
         let tree = branch::tree_of(&self.repo.gix(), Repository::id(commit)?)?.to_string();
-        // Where a file that git ignores is in the way, only a reset goes over it.
+        // If an ignored file is in the way, only a reset overwrites it.
         if holds.is_none_or(|holds| tracked.advance(&holds.to_string(), &tree).is_err()) {
             tracked.reset(commit)?;
         }
@@ -244,8 +244,8 @@ impl GitLedger {
         worktree.forget_head_log()
     }
 
-    /// A new worktree. The processors are shared by those in the making: checkouts of several threads each, side by
-    /// side, take longer than of one each.
+    /// Makes a new worktree. Concurrent checkouts share the processors: several of several threads each take longer than of
+    /// one each.
     fn make(&self, path: &Path, commit: &str) -> Result<Worktree> {
         let making = self.making.fetch_add(1, Ordering::Relaxed) + 1;
         let threads = std::thread::available_parallelism().map_or(1, usize::from).div_ceil(making);
@@ -254,9 +254,9 @@ impl GitLedger {
         made
     }
 
-    /// Commits what a place holds beyond what was kept of it, before somebody else has it or it goes. The tree that it
-    /// holds, where it is certain that nothing had come.
-    fn keep_rest(&self, number: u32, path: &Path, claim: &Claim) -> Result<Option<ObjectId>> {
+    /// Commits uncommitted changes of a worktree before it is reused or removed. Returns its tree if there certainly were
+    /// none.
+    fn commit_leftovers(&self, number: u32, path: &Path, claim: &Claim) -> Result<Option<ObjectId>> {
         let gix = self.repo.gix();
         if let Some(worktree) = self.repaired(path) {
             let kept = self.task_ref(&claim.task)?.map_or_else(|| Repository::id(&claim.tip), Ok)?;
@@ -268,11 +268,17 @@ impl GitLedger {
             }
         }
         let message = format!("agentloop: what {} left uncommitted\n", claim.task);
-        self.keep(number, claim, &message, None).map(|_| None)
+        self.commit_work(number, claim, &message, None).map(|_| None)
     }
 
-    /// Commits what a place holds on the ref of the task that has it, `also` among the parents.
-    pub(super) fn keep(&self, number: u32, claim: &Claim, message: &str, also: Option<ObjectId>) -> Result<Left> {
+    /// Commits the changes in a worktree on the ref of its task, with `also` among the parents.
+    pub(super) fn commit_work(
+        &self,
+        number: u32,
+        claim: &Claim,
+        message: &str,
+        also: Option<ObjectId>,
+    ) -> Result<Left> {
         let path = self.place()?.with_added_extension(slots::name(number));
         let gix = self.repo.gix();
         let tip = Repository::id(&claim.tip)?;
@@ -285,7 +291,7 @@ impl GitLedger {
             let head = Worktree::registered(&self.repo, &path).and_then(|worktree| worktree.head(&gix));
             let head = head.filter(|head| *head != tip && gix.find_commit(*head).is_ok());
             if let Some(head) = head.filter(|head| known.is_none_or(|known| branch::contains(&gix, *head, known))) {
-                self.keep_on(&claim.task, head)?;
+                self.set_task_ref(&claim.task, head)?;
             }
             left.commit = self.task_ref(&claim.task)?.map(|commit| commit.to_string());
             Worktree::forget(&self.repo, &path)?;
@@ -293,17 +299,17 @@ impl GitLedger {
         }
         let is_linked = self.linked_at(&path).is_some();
         let Some(worktree) = self.repaired(&path) else {
-            return self.keep_unlinked(&path, claim, message);
+            return self.commit_unlinked(&path, claim, message);
         };
         if !is_linked {
             left.remarks.push("the worker removed the .git file of its worktree, and it was put back".to_owned());
         }
-        left.remarks.extend(worktree.oddities(also.is_some()));
+        left.remarks.extend(worktree.state_remarks(also.is_some()));
         let head = worktree.head(&gix).filter(|head| gix.find_commit(*head).is_ok()).unwrap_or(tip);
         let is_ours = head == tip || known == Some(head);
         let tracked = self.tracked_at(&worktree);
         if !is_ours {
-            // What it committed and its files do not show: a submodule's commit that is not checked out.
+            // Submodule commits in its history that are not checked out, so that the files do not show them.
             left.remarks.extend(tracked.follow(&head.to_string())?);
         }
         let written = self.capture(&tracked, &branch::tree_of(&gix, tip)?.to_string())?;
@@ -340,15 +346,15 @@ impl GitLedger {
             }
         }
         if commit != tip {
-            self.keep_on(&claim.task, commit)?;
+            self.set_task_ref(&claim.task, commit)?;
             left.commit = Some(commit.to_string());
         }
         worktree.settle(&self.mover, commit, &self.index_of(&path))?;
         Ok(left)
     }
 
-    /// The same where the worker removed what made the place a worktree: its files are all there is.
-    fn keep_unlinked(&self, path: &Path, claim: &Claim, message: &str) -> Result<Left> {
+    /// Commits the files of a worktree whose git directory the worker removed.
+    fn commit_unlinked(&self, path: &Path, claim: &Claim, message: &str) -> Result<Left> {
         let gix = self.repo.gix();
         let tip = Repository::id(&claim.tip)?;
         let index = self.index_of(path);
@@ -357,10 +363,10 @@ impl GitLedger {
         let written = self.capture(&tracked, &branch::tree_of(&gix, tip)?.to_string())?;
         let parent = self.task_ref(&claim.task)?.unwrap_or(tip);
         let commit = self.write_commit(message, Repository::id(&written.id)?, &[parent])?;
-        self.keep_on(&claim.task, commit)?;
+        self.set_task_ref(&claim.task, commit)?;
         let mut remarks = written.remarks;
         remarks.push("the worker removed what git keeps of its worktree: commits of its own may be unnamed".to_owned());
-        // Its files are in the commit; git would not take the folder for a worktree of ours again.
+        // Its files are in the commit; git would not accept the folder as a worktree again.
         remove_any(path).context(format!("'{}' cannot be removed", path.display()))?;
         Ok(Left { commit: Some(commit.to_string()), remarks, lost: None })
     }
@@ -375,7 +381,7 @@ impl GitLedger {
         format!("refs/agentloop/run/{}/{task}", self.run)
     }
 
-    fn keep_on(&self, task: &Task, commit: ObjectId) -> Result<()> {
+    fn set_task_ref(&self, task: &Task, commit: ObjectId) -> Result<()> {
         let change = Change { name: self.ref_of(task), new: Some(commit), old: Expect::Any };
         match self.land(&change)? {
             Swap::Done => Ok(()),
@@ -383,19 +389,19 @@ impl GitLedger {
         }
     }
 
-    /// The worktree whose link at `path` leads to its git directory, or did until the repository was moved.
+    /// Returns the worktree whose link at `path` leads to its git directory, or did until the repository was moved.
     fn linked_at(&self, path: &Path) -> Option<Worktree> {
-        Worktree::at(&self.repo, path).or_else(|| Worktree::found_again(&self.repo, path).ok()?)
+        Worktree::at(&self.repo, path).or_else(|| Worktree::find_moved(&self.repo, path).ok()?)
     }
 
-    /// The worktree at `path`, with the link to its git directory put back where it is gone.
+    /// Returns the worktree at `path`, after restoring its link to the git directory if necessary.
     pub(super) fn repaired(&self, path: &Path) -> Option<Worktree> {
         let number = path.extension().unwrap_or_default().to_string_lossy();
         let aside = run_dir(self.repo.common_dir(), &self.run).join(format!("replaced-git.{number}"));
         let found = self.linked_at(path).or_else(|| Worktree::relink(&self.repo, path, &aside));
         let found = found.filter(Worktree::is_ready)?;
-        // One that cannot be mended is none: its files are all that is taken of it.
-        found.mend(&self.tip().commit).is_ok().then_some(found)
+        // If it cannot be repaired, only its files are used.
+        found.repair(&self.tip().commit).is_ok().then_some(found)
     }
 
     pub(super) fn tracked_at<'a>(&'a self, worktree: &'a Worktree) -> Tracked<'a> {
@@ -414,13 +420,13 @@ impl GitLedger {
         Ok(worktree.git(verb).works_for(self.repo.common_dir(), &self.run).identity(&self.identity))
     }
 
-    /// Our index of a place.
+    /// Returns the path of our index of a worktree.
     pub(super) fn index_of(&self, path: &Path) -> PathBuf {
         let number = path.extension().unwrap_or_default().to_string_lossy().into_owned();
         run_dir(self.repo.common_dir(), &self.run).join(format!("index.{number}"))
     }
 
-    /// Removes our index of a place, and what a killed driver left beside it: a copy that was being made, or a lock.
+    /// Removes our index of a worktree, and what a killed driver left beside it: an incomplete copy, or a lock.
     fn forget_index(&self, path: &Path) {
         let index = self.index_of(path);
         for made in ["new", "lock", "nested", "linked"] {
@@ -429,19 +435,19 @@ impl GitLedger {
         let _ = std::fs::remove_file(index);
     }
 
-    /// The numbers of the places that there are, half-made ones too.
-    fn standing(&self) -> Vec<u32> {
+    /// Lists the numbers of existing worktrees, incomplete ones included.
+    fn existing_slots(&self) -> Vec<u32> {
         let Ok(base) = self.place() else { return Vec::new() };
         let mut names = base.parent().map(slots::names).unwrap_or_default();
-        // One whose files went already, and its driver with them.
+        // A worktree whose files were removed before its driver was killed.
         names.extend(slots::names(&self.repo.common_dir().join("worktrees")));
         let of_run = names.iter().filter_map(|name| name.strip_prefix(self.run.as_str())?.strip_prefix('.'));
         of_run.filter_map(slots::number).collect()
     }
 
-    /// Ends the places' lives; what they hold uncommitted is committed first.
+    /// Removes the workers' worktrees after committing their changes.
     pub(super) fn close_places(&self) -> Result<()> {
-        let places = Mutex::new(self.slots.all(|| self.standing()).into_iter());
+        let places = Mutex::new(self.slots.all(|| self.existing_slots()).into_iter());
         let next = || places.lock().unwrap_or_else(PoisonError::into_inner).next();
         let close = || -> Result<()> {
             while let Some(taken) = next() {
@@ -457,16 +463,16 @@ impl GitLedger {
         })
     }
 
-    fn close_slot(&self, Taken { number, claim }: Taken) -> Result<()> {
+    fn close_slot(&self, TakenSlot { number, claim }: TakenSlot) -> Result<()> {
         let path = self.place()?.with_added_extension(slots::name(number));
         if let Some(claim) = claim {
-            self.keep_rest(number, &path, &claim)?;
+            self.commit_leftovers(number, &path, &claim)?;
             self.slots.claim(number, None)?;
         }
-        // Before the place: what is left of a place without one is not found again.
+        // Before the worktree: without one, leftover indexes are not found again.
         self.forget_index(&path);
         if Worktree::registered(&self.repo, &path).is_some() {
-            // Its files first: git ends one registration at a time, and the others would wait for them.
+            // The files first: git ends one registration at a time, and the others would wait for them.
             remove_any(&path).context(format!("'{}' cannot be removed", path.display()))?;
         }
         match Worktree::at(&self.repo, &path) {

@@ -1,8 +1,9 @@
-//! A run's worktree: made beside the repository, repaired when its making was cut short, removed only when empty-handed.
+//! A run's worktree: made beside the repository, repaired if its making was interrupted, and removed only once its work is
+//! kept.
 
 mod location;
-mod mend;
 mod moved;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +18,13 @@ use crate::ledger::{Found, Preferences};
 use crate::process;
 use crate::run::goal::RunId;
 
-/// Written in the worktree's git directory once its files are all there: without it nobody has worked in it yet.
+/// File in the worktree's git directory that marks a complete checkout: without it no worker has run in it yet.
 const READY: &str = "agentloop-ready";
 
-/// A disk with less than this is taken for full where git could not write a file, in bytes.
+/// Free bytes below which a disk counts as full after git could not write a file.
 const LITTLE_ROOM: u64 = 64 << 20;
 
-/// What git keeps in a worktree's git directory while one of its verbs is under way there, and that verb.
+/// Files in a git directory while a command of git is under way there, and that command.
 const OPERATIONS: [(&str, &str); 5] = [
     ("MERGE_HEAD", "merge"),
     ("CHERRY_PICK_HEAD", "cherry-pick"),
@@ -32,39 +33,39 @@ const OPERATIONS: [(&str, &str); 5] = [
     ("rebase-apply", "rebase"),
 ];
 
-/// What else it keeps of them.
-const BESIDE: [&str; 4] = ["MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "sequencer"];
+/// Further files of such commands.
+const OTHER_FILES: [&str; 4] = ["MERGE_MODE", "MERGE_MSG", "AUTO_MERGE", "sequencer"];
 
-/// The verbs of git that are under way where `git_dir` belongs to.
+/// Lists git's commands that are under way in the checkout of `git_dir`.
 pub(super) fn under_way(git_dir: &Path) -> impl Iterator<Item = &'static str> {
     OPERATIONS.into_iter().filter(|(name, _)| git_dir.join(name).exists()).map(|(_, verb)| verb)
 }
 
-/// Everything that git keeps of such verbs; a checkpoint ends them all.
-fn kept_of_operations(git_dir: &Path) -> impl Iterator<Item = PathBuf> {
-    OPERATIONS.into_iter().map(|(name, _)| name).chain(BESIDE).map(|name| git_dir.join(name))
+/// Lists all files that git keeps of such commands; a checkpoint ends them all.
+fn operation_files(git_dir: &Path) -> impl Iterator<Item = PathBuf> {
+    OPERATIONS.into_iter().map(|(name, _)| name).chain(OTHER_FILES).map(|name| git_dir.join(name))
 }
 
-/// A worktree of ours.
+/// A worktree of a run.
 #[derive(Clone, Debug)]
 pub struct Worktree {
-    /// Its files.
+    /// The directory of its files.
     pub path: PathBuf,
-    /// Its own git directory, below the repository's.
+    /// Its git directory, below the repository's.
     pub admin: PathBuf,
 }
 
-/// Where the worktree of `run` stands already, whatever settings say by now.
-fn standing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
+/// Returns the path of the existing worktree of `run`, even if settings changed since.
+fn existing(repo: &Repository, run: &RunId) -> Option<PathBuf> {
     let admin = repo.common_dir().join("worktrees").join(run.as_str());
     let known = Worktree { path: linked(&admin)?, admin };
-    known.path.canonicalize().ok().filter(|_| !known.is_another_s())
+    known.path.canonicalize().ok().filter(|_| !known.is_of_another_repository())
 }
 
-/// The folder for `run`'s worktree.
+/// Returns the folder for `run`'s worktree.
 pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Result<PathBuf> {
-    if let Some(stands) = standing(repo, run) {
-        return Ok(stands);
+    if let Some(current) = existing(repo, run) {
+        return Ok(current);
     }
     if let Some(dir) = &preferences.worktree_dir {
         return Ok(repo.home().join(dir).join(run.as_str()));
@@ -91,19 +92,21 @@ pub fn place(repo: &Repository, run: &RunId, preferences: &Preferences) -> Resul
     Ok(state.join(format!("{name}-{mark:016x}")).join(run.as_str()))
 }
 
-/// Every worktree of `run` that is ours: its own, and its workers', which are named `<run>.<subgoal>`.
+/// Lists all worktrees of `run`: its own, and its workers', which are named `<run>.<subgoal>`.
 pub fn of_run(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
-    let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && !worktree.is_another_s());
+    let known =
+        registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && !worktree.is_of_another_repository());
     Ok(known.map(|(_, worktree)| worktree).collect())
 }
 
-/// What git has on its books for `run` that is not ours: the worktrees of the repository that this one is a copy of.
-pub fn of_another(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
-    let known = registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && worktree.is_another_s());
+/// Lists git's registrations for `run` that are not ours: those of the repository that this one is a copy of.
+pub fn of_another_repository(repo: &Repository, run: &RunId) -> Result<Vec<Worktree>> {
+    let known =
+        registrations(repo)?.into_iter().filter(|(name, worktree)| name == run && worktree.is_of_another_repository());
     Ok(known.map(|(_, worktree)| worktree).collect())
 }
 
-/// Every worktree that git has on its books for a run.
+/// Lists all worktrees of runs that git has registered.
 fn registrations(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
     let dir = repo.common_dir().join("worktrees");
     let entries = match std::fs::read_dir(&dir) {
@@ -116,13 +119,13 @@ fn registrations(repo: &Repository) -> Result<Vec<(RunId, Worktree)>> {
         let path = linked(&admin)?;
         let name = path.file_name()?.to_str()?;
         let run = name.split('.').next()?.parse().ok()?;
-        // A person may look at a run's branch in a worktree that bears its name.
+        // A person may have checked out a run's branch in a worktree with its name.
         admin.join(READY).exists().then_some((run, Worktree { path, admin }))
     });
     Ok(ours.collect())
 }
 
-/// The folder that worktrees go into; it is not made.
+/// Returns the folder for new worktrees, which is not made.
 pub fn folder(repo: &Repository, preferences: &Preferences) -> Result<PathBuf> {
     let place = place(repo, &RunId::new("doctor", 0), preferences)?;
     let folder = place.parent().unwrap_or(&place).to_owned();
@@ -143,23 +146,23 @@ fn is_writable(dir: &Path) -> bool {
 }
 
 impl Worktree {
-    /// The worktree at `path`, where it is one of this repository's.
+    /// Returns the worktree at `path` if it is one of this repository's.
     #[must_use]
     pub fn at(repo: &Repository, path: &Path) -> Option<Self> {
         let admin = link_of(path)?.canonicalize().ok()?;
         admin.starts_with(repo.common_dir().join("worktrees")).then(|| Self { path: path.to_owned(), admin })
     }
 
-    /// Makes the worktree of `run` at `path` stand at `tip`, unless it stands with whatever edits it holds.
+    /// Makes the worktree of `run` at `path` with `tip` checked out, or opens the existing one with its edits.
     ///
     /// # Errors
     /// Fails if something that is not ours is in its place.
     pub fn ensure(repo: &Repository, run: &RunId, path: &Path, tip: &str) -> Result<(Self, Found)> {
-        let stands = match Self::at(repo, path) {
-            None => Self::found_again(repo, path)?,
-            stands => stands,
+        let current = match Self::at(repo, path) {
+            None => Self::find_moved(repo, path)?,
+            current => current,
         };
-        if let Some(worktree) = stands.filter(Self::is_ready) {
+        if let Some(worktree) = current.filter(Self::is_ready) {
             worktree.claim_files()?;
             worktree.lock(repo, run)?;
             return Ok((worktree, Found::Kept));
@@ -168,7 +171,8 @@ impl Worktree {
         Ok((Self::make(repo, run, path, tip, threads)?, Found::Made))
     }
 
-    /// Makes a worktree at `path` that holds `commit`, over what an earlier try left there, its files by so many threads.
+    /// Makes a worktree at `path` with `commit` checked out by that many threads, replacing what an earlier attempt left
+    /// there.
     ///
     /// # Errors
     /// Fails if something that is not ours is in its place.
@@ -180,10 +184,10 @@ impl Worktree {
                 folder::make(folder);
                 location::hide(repo, folder)?;
             }
-            // Twice forced: also over the registration of a worktree whose folder somebody deleted.
+            // Forced twice, to replace the registration of a worktree whose folder was deleted.
             let git = repo.git("worktree").args(["add", "-f", "-f", "--detach", "--no-checkout", "--lock"]);
             let git = git.arg("--reason").arg(reason(run)).arg(path).id(Repository::id(commit)?);
-            git.works_for(repo.common_dir(), run).run().map_err(|error| unfilled(path, run, error))?;
+            git.works_for(repo.common_dir(), run).run().map_err(|error| explain_failure(path, run, error))?;
             Self::at(repo, path)
                 .ok_or_else(|| Error::failed(format!("git made no worktree at '{}'", path.display())))?
         };
@@ -191,20 +195,19 @@ impl Worktree {
             let _ = worktree.remove(repo);
             return Err(error);
         }
-        // Nobody waits for another's checkout: from here on only this worktree is touched.
+        // No other process waits for this checkout: from here on only this worktree is touched.
         let git = worktree.git("read-tree").setting("checkout.workers", threads.to_string());
         let filled = git.args(["-u", "--reset", "HEAD"]).works_for(repo.common_dir(), run).run().and_then(|_| {
             std::fs::write(worktree.admin.join(READY), "").context("the worktree cannot be marked as ready")
         });
         let Err(error) = filled else { return Ok(worktree) };
-        let error = unfilled(path, run, error);
-        // Half of a checkout is nobody's, and takes what room there is.
+        let error = explain_failure(path, run, error);
+        // Half a checkout is of no use and takes up disk space.
         let _ = worktree.remove(repo);
         Err(error)
     }
 
-    /// The worktree whose link to its git directory somebody removed from `path`, with the link put back. A repository
-    /// in the link's place goes to `aside`.
+    /// Restores the removed link from `path` to its git directory. A repository in the link's place is moved to `aside`.
     #[must_use]
     pub fn relink(repo: &Repository, path: &Path, aside: &Path) -> Option<Self> {
         if !is_folder(path) {
@@ -219,14 +222,14 @@ impl Worktree {
         Some(Self { path: path.to_owned(), admin })
     }
 
-    /// The worktree that is registered at `path`, whatever is left of it there.
+    /// Returns the worktree that is registered at `path`, even if it was removed.
     #[must_use]
     pub fn registered(repo: &Repository, path: &Path) -> Option<Self> {
         registered(repo, path).map(|admin| Self { path: path.to_owned(), admin })
     }
 
-    /// Ends the registration of a worktree whose folder is not one any more; a folder that holds anything stays, and what a
-    /// link in its place leads to.
+    /// Removes the registration of a worktree whose folder is gone. A folder that is not empty stays, and so does the target
+    /// of a link in its place.
     pub fn forget(repo: &Repository, path: &Path) -> Result<()> {
         let _registering = lock::registration_lock(repo.common_dir())?;
         if is_folder(path) {
@@ -240,21 +243,21 @@ impl Worktree {
         Ok(())
     }
 
-    /// Whether its HEAD stands at `commit`, where [`settle`](Self::settle) put it, and nothing is under way.
+    /// Reports whether HEAD is at `commit` since [`settle`](Self::settle), and no command is under way.
     #[must_use]
     pub fn is_settled(&self, commit: gix::ObjectId) -> bool {
         let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
         gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok_and(|head| head == commit)
             && self.head_log_since_settled().is_empty()
-            && kept_of_operations(&self.admin).all(|path| !path.exists())
+            && operation_files(&self.admin).all(|path| !path.exists())
     }
 
-    /// git on its files, whatever leads to its git directory by now.
+    /// Builds a git command on its files, even if the link to its git directory is broken.
     pub(super) fn git(&self, verb: &'static str) -> Git {
         Git::on(&self.path, &self.admin, verb)
     }
 
-    /// Whether all its files were there once.
+    /// Reports whether its checkout was once complete.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.admin.join(READY).exists()
@@ -276,13 +279,13 @@ impl Worktree {
         repo.git("worktree").arg("unlock").arg(&self.path).run().map(|_| ())
     }
 
-    /// Removes it, with everything in it.
+    /// Removes the worktree with all its files.
     pub fn remove(&self, repo: &Repository) -> Result<()> {
         let _registering = lock::registration_lock(repo.common_dir())?;
         remove(repo, &self.path)
     }
 
-    /// The commit that its HEAD names, also through a branch that somebody switched to.
+    /// Returns the commit of its HEAD, also if that is on a branch.
     pub fn head(&self, repo: &gix::Repository) -> Option<gix::ObjectId> {
         let text = std::fs::read_to_string(self.admin.join("HEAD")).ok()?;
         match text.trim_end().strip_prefix("ref: ") {
@@ -291,9 +294,10 @@ impl Worktree {
         }
     }
 
-    /// What a worker left unfinished or changed in it besides files, in words. Where it was `merging`, a merge is none.
+    /// Returns remarks on what a worker left besides files: a branch, or commands under way. While `merging`, a merge is
+    /// expected.
     #[must_use]
-    pub fn oddities(&self, merging: bool) -> Vec<String> {
+    pub fn state_remarks(&self, merging: bool) -> Vec<String> {
         let mut found = Vec::new();
         let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
         if let Some(branch) = head.trim_end().strip_prefix("ref: refs/heads/") {
@@ -305,7 +309,7 @@ impl Worktree {
         found
     }
 
-    /// Forgets where its HEAD has stood: all of that is kept elsewhere.
+    /// Removes the reflog of HEAD, whose commits are all kept elsewhere.
     pub fn forget_head_log(&self) -> Result<()> {
         match std::fs::remove_file(self.admin.join("logs/HEAD")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -315,16 +319,16 @@ impl Worktree {
         }
     }
 
-    /// Every commit that its HEAD has stood at, oldest first.
+    /// Lists all commits that HEAD was at, oldest first.
     pub fn head_log(&self) -> Vec<gix::ObjectId> {
-        stood_at(&self.read_head_log())
+        new_values(&self.read_head_log())
     }
 
-    /// The same from where [`settle`](Self::settle) put it last: what it stood at before is kept already.
+    /// Lists the commits that HEAD was at since the last [`settle`](Self::settle): earlier ones are kept already.
     pub fn head_log_since_settled(&self) -> Vec<gix::ObjectId> {
         let text = self.read_head_log();
         let settled = format!("\t{REFLOG_MESSAGE}\n");
-        stood_at(text.rfind(&settled).map_or(&*text, |at| &text[at + settled.len()..]))
+        new_values(text.rfind(&settled).map_or(&*text, |at| &text[at + settled.len()..]))
     }
 
     fn read_head_log(&self) -> String {
@@ -332,8 +336,8 @@ impl Worktree {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Brings HEAD to `commit`, and the index to `index`, so that a worker sees what changed since; no file is touched.
-    /// Whatever HEAD has stood at must be kept by now.
+    /// Sets HEAD to `commit` and the index to `index`, so that a worker sees later changes; no file is touched. All commits
+    /// that HEAD was at must be kept before.
     pub fn settle(&self, mover: &RefMover, commit: gix::ObjectId, index: &Path) -> Result<()> {
         // git-worktree(1): `worktrees/<id>/HEAD` is the name of another worktree's HEAD.
         let id = self.admin.file_name().unwrap_or_default().to_string_lossy();
@@ -341,7 +345,7 @@ impl Worktree {
         if mover.swap(&[change])? == Swap::Lost {
             return Err(Error::failed(format!("the HEAD of '{}' cannot be moved", self.path.display())));
         }
-        for path in kept_of_operations(&self.admin) {
+        for path in operation_files(&self.admin) {
             let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
             match gone {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -350,21 +354,21 @@ impl Worktree {
                 _ => {}
             }
         }
-        // Every worker is done: a lock that one left is stale. The rename is how git itself replaces an index.
+        // No worker is running, so a lock is stale. git itself replaces an index by a rename too.
         let staged = self.admin.join("index.lock");
         let replaced = std::fs::copy(index, &staged).and_then(|_| std::fs::rename(&staged, self.admin.join("index")));
         replaced.context("the worktree's index cannot be written")
     }
 }
 
-/// Why a worktree's files could not be written: git names the file that it could not write, and not the reason.
-fn unfilled(path: &Path, run: &RunId, error: Error) -> Error {
+/// Explains why a worktree's files could not be written: git names the file, but not a full disk.
+fn explain_failure(path: &Path, run: &RunId, error: Error) -> Error {
     let folder = path.parent().unwrap_or(path);
     let Some(room) = rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)) else {
         return error;
     };
-    let said = error.chain();
-    if room > LITTLE_ROOM || !said.contains("unable to write") && !said.contains("No space left") {
+    let message = error.chain();
+    if room > LITTLE_ROOM || !message.contains("unable to write") && !message.contains("No space left") {
         return error;
     }
     let kilobytes = room / 1000;
@@ -375,8 +379,8 @@ fn unfilled(path: &Path, run: &RunId, error: Error) -> Error {
     )
 }
 
-/// The commits that a reflog's lines lead to.
-fn stood_at(log: &str) -> Vec<gix::ObjectId> {
+/// Lists the new values in a reflog's lines.
+fn new_values(log: &str) -> Vec<gix::ObjectId> {
     log.lines().filter_map(|line| gix::ObjectId::from_hex(line.split(' ').nth(1)?.as_bytes()).ok()).collect()
 }
 
@@ -384,17 +388,17 @@ fn reason(run: &RunId) -> String {
     format!("agentloop: the run {run} works here")
 }
 
-/// The git directory of the worktree that is registered at `path`.
+/// Returns the git directory of the worktree that is registered at `path`.
 fn registered(repo: &Repository, path: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(repo.common_dir().join("worktrees")).ok()?.flatten();
     let mut admins = entries.map(|entry| entry.path());
     admins.find(|admin| {
         linked(admin).is_some_and(|linked| linked == path)
-            && !Worktree { path: path.to_owned(), admin: admin.clone() }.is_another_s()
+            && !Worktree { path: path.to_owned(), admin: admin.clone() }.is_of_another_repository()
     })
 }
 
-/// Clears what an earlier try left at `path`: nobody has worked in a worktree that never became ready.
+/// Clears what an earlier attempt left at `path`. No worker has run in a worktree that never became ready.
 fn clear(repo: &Repository, path: &Path) -> Result<()> {
     if Worktree::at(repo, path).is_some() {
         return remove(repo, path);
@@ -418,13 +422,13 @@ fn clear(repo: &Repository, path: &Path) -> Result<()> {
 fn remove(repo: &Repository, path: &Path) -> Result<()> {
     let by_git = || repo.git("worktree").args(["remove", "-f", "-f"]).arg(path).run().map(|_| ());
     if let Err(error) = by_git() {
-        // Paths longer than git can name, and folders that let nobody write.
+        // git cannot remove paths longer than it can name, and folders without write permission.
         remove_any(path).map_err(|_| error)?;
         if registered(repo, path).is_some() {
             by_git()?;
         }
     }
-    // The folder of this repository's worktrees goes with its last one.
+    // The folder of this repository's worktrees is removed with the last one.
     if let Some(parent) = path.parent() {
         location::remove_folder(parent);
     }

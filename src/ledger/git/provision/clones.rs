@@ -1,4 +1,4 @@
-//! The user's clones of submodules, and what is kept in them of a run that goes.
+//! The user's clones of submodules, and the refs of runs in them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
-/// A clone in which commits of a run moved to a rescue ref.
+/// A clone in which commits of a run were moved to a rescue ref.
 pub(in super::super) struct Withdrawn {
     git_dir: PathBuf,
     rescue: String,
@@ -22,18 +22,18 @@ pub(in super::super) struct Withdrawn {
 }
 
 impl Withdrawn {
-    /// What was kept, in words.
-    pub(in super::super) fn in_words(&self) -> String {
-        format!("{} below {}/", in_words(self.commits, &self.git_dir), self.rescue)
+    /// Describes the kept commits.
+    pub(in super::super) fn describe(&self) -> String {
+        format!("{} below {}/", describe(self.commits, &self.git_dir), self.rescue)
     }
 }
 
-/// Commits of a submodule and where they are, in words.
-pub(in super::super) fn in_words(commits: usize, git_dir: &Path) -> String {
+/// Describes commits of a submodule and their clone.
+pub(in super::super) fn describe(commits: usize, git_dir: &Path) -> String {
     format!("{} of a submodule, in '{}'", count(commits, "commit"), git_dir.display())
 }
 
-/// What clones of submodules hold of each run, in words.
+/// Describes, by run, the commits that clones of submodules hold.
 pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
     let mut held: HashMap<String, Vec<String>> = HashMap::new();
     for git_dir in clones(repo)? {
@@ -44,13 +44,13 @@ pub fn held(repo: &Repository) -> Result<HashMap<String, Vec<String>>> {
             *commits.entry(run).or_default() += 1;
         }
         for (run, commits) in commits {
-            held.entry(run.to_owned()).or_default().push(in_words(commits, &git_dir));
+            held.entry(run.to_owned()).or_default().push(describe(commits, &git_dir));
         }
     }
     Ok(held)
 }
 
-/// Takes the refs of `run` out of every clone of a submodule; what they name stays reachable below `rescue` there.
+/// Moves the refs of `run` in all clones of submodules below `rescue`, where their commits stay reachable.
 ///
 /// # Errors
 /// Fails if a clone's refs cannot be read or moved. Nothing is removed before it is kept.
@@ -72,8 +72,8 @@ pub(in super::super) fn withdraw(repo: &Repository, run: &RunId, rescue: &str) -
     Ok(withdrawn)
 }
 
-/// The git directory of every clone of a submodule that belongs to a checkout of `repo` (gitrepository-layout(5),
-/// `modules`), and of those that the user's checkout holds itself.
+/// Lists the git directories of all submodules' clones that belong to a checkout of `repo` (gitrepository-layout(5),
+/// `modules`), and of those that lie in the user's checkout itself.
 pub(in super::super) fn clones(repo: &Repository) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let worktrees = std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten();
@@ -85,7 +85,7 @@ pub(in super::super) fn clones(repo: &Repository) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// A submodule's name may hold slashes, and a clone holds those of its own submodules.
+/// Collects clones below a folder. A submodule's name may contain slashes, and a clone contains those of its own submodules.
 fn collect(below: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
     let entries = match std::fs::read_dir(below) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -95,7 +95,7 @@ fn collect(below: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()> {
         let path = entry.path();
         if path.join("HEAD").exists() {
             collect(&path.join("modules"), found)?;
-            // One that was killed while it was made holds nothing, and git does not take it for a repository.
+            // A clone that was interrupted while it was made is no repository to git and holds nothing.
             if path.join("objects").is_dir() && path.join("refs").is_dir() {
                 found.insert(path);
             }

@@ -1,7 +1,7 @@
-//! Ignored files of the user's checkout that a worktree needs: dependencies, `.env`.
+//! Copies ignored files of the user's checkout that a worktree needs, such as dependencies and `.env`.
 //!
-//! git says which they are: those that the user's patterns match and that git ignores, in the checkout and in the
-//! worktree alike. What git would not ignore there would end in a commit.
+//! git selects them: files that the user's patterns match, and that git ignores in both the checkout and the worktree. A
+//! file that git does not ignore there would be committed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -16,44 +16,43 @@ use std::sync::{Mutex, PoisonError};
 use super::super::command::{self, Git, nul_terminated};
 use super::super::repository::Repository;
 use super::super::worktree::Worktree;
-use super::brought::{Brought, paths};
+use super::copied_files::{CopiedFiles, paths};
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
 
-/// Patterns that a project commits for whoever makes worktrees of it. It names files and no commands.
+/// Patterns that a project commits for tools that make worktrees. It names files, not commands.
 const INCLUDE: &str = ".worktreeinclude";
-/// Files that a remark names.
+/// Number of files that a remark names.
 const NAMED: usize = 5;
-/// Files copied at a time: a disk answers that many sooner than one after the other.
+/// Number of files that are copied in parallel, which is faster on most disks.
 const AT_ONCE: usize = 4;
 
-/// What is copied from where to where.
 pub(super) struct Copying<'a> {
     pub(super) repo: &'a Repository,
     pub(super) run: &'a RunId,
     pub(super) checkout: &'a Path,
     pub(super) worktree: &'a Worktree,
     pub(super) patterns: &'a [String],
-    /// Whether an earlier try may have been cut short in the middle of a file.
+    /// True if an earlier attempt may have been interrupted in the middle of a file.
     pub(super) unfinished: bool,
     pub(super) go_on: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Copying<'_> {
-    /// Copies what is not there yet: how many files, and what was noticed.
+    /// Copies the files that do not exist yet. Returns their number, and remarks.
     pub(super) fn copy(&self) -> Result<(u64, Vec<String>)> {
         let found = found(self.repo, self.checkout, self.patterns)?;
         if found.is_empty() {
             return Ok((0, Vec::new()));
         }
-        let mut landing = Landing::new(&self.worktree.path);
-        let found: Vec<PathBuf> = found.into_iter().filter(|path| landing.takes(path)).collect();
-        let mut brought = Brought::read(&self.worktree.admin);
-        // Some folders hold the file that has git ignore them: without it nothing of them would be ignored there.
+        let mut inside = Inside::new(&self.worktree.path);
+        let found: Vec<PathBuf> = found.into_iter().filter(|path| inside.accepts(path)).collect();
+        let mut copied_files = CopiedFiles::read(&self.worktree.admin);
+        // Some folders contain the file that makes git ignore them: without it nothing in them would be ignored.
         let rules: Vec<PathBuf> = found.iter().filter(|path| path.ends_with(".gitignore")).cloned().collect();
-        brought.add(&rules)?;
-        let made = self.bring(&rules)?;
+        copied_files.add(&rules)?;
+        let made = self.copy_files(&rules)?;
         let mut remarks = Vec::new();
         let kept = ignored(self.worktree.git("check-ignore"), found).unwrap_or_else(|error| {
             remarks.push(format!("nothing was copied from your checkout: {}", error.chain()));
@@ -65,9 +64,9 @@ impl Copying<'_> {
             let copy = self.worktree.path.join(rule);
             fs::remove_file(&copy).context(format!("'{}' cannot be removed again", copy.display()))?;
         }
-        brought.strike_out(&unkept)?;
-        brought.add(&kept)?;
-        let rest = self.bring(&self.files_of(&kept))?;
+        copied_files.remove(&unkept)?;
+        copied_files.add(&kept)?;
+        let rest = self.copy_files(&self.files_of(&kept))?;
         copied.extend(rest.files);
         let failed: Vec<String> = [made.failed, rest.failed].concat();
         if !failed.is_empty() {
@@ -76,7 +75,7 @@ impl Copying<'_> {
         Ok((copied.len() as u64, remarks))
     }
 
-    /// The files that `found` comes to: of a nested repository every file, but of a worktree of this repository none.
+    /// Expands `found` to files. A nested repository gives all its files, but a worktree of this repository none.
     fn files_of(&self, found: &[PathBuf]) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut left: Vec<PathBuf> = found.to_vec();
@@ -94,14 +93,14 @@ impl Copying<'_> {
         files
     }
 
-    fn bring(&self, files: &[PathBuf]) -> Result<Made> {
+    fn copy_files(&self, files: &[PathBuf]) -> Result<CopyResult> {
         self.make_folders(files)?;
         let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let one = |file: &PathBuf| -> Result<bool> {
             let to = self.worktree.path.join(file);
-            match self.bring_one(&self.checkout.join(file), &to) {
+            match self.copy_file(&self.checkout.join(file), &to) {
                 Ok(is_new) => Ok(is_new),
-                Err(error) if is_ours(&error) => {
+                Err(error) if is_general(&error) => {
                     Err(Error::failed(format!("'{}' cannot be written", to.display())).because(error).hint(format!(
                         "make room, or copy less ('git config agentloop.copy'); 'git agentloop resume {}' goes on",
                         self.run
@@ -135,11 +134,11 @@ impl Copying<'_> {
         })?;
         let mut failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
         failed.sort();
-        Ok(Made { files: shares.into_iter().flatten().collect(), failed })
+        Ok(CopyResult { files: shares.into_iter().flatten().collect(), failed })
     }
 
-    /// The folders that hold `files`, as readable as they are in the checkout, and always writable: what cannot be
-    /// written cannot be removed with the worktree.
+    /// Makes the folders of `files` with their mode in the checkout, but always writable: otherwise they could not be
+    /// removed with the worktree.
     fn make_folders(&self, files: &[PathBuf]) -> Result<()> {
         let folders: BTreeSet<&Path> = files
             .iter()
@@ -160,30 +159,30 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Copies one file or link; whether it was not there.
-    fn bring_one(&self, from: &Path, to: &Path) -> io::Result<bool> {
+    /// Copies one file or link. Reports whether it is new.
+    fn copy_file(&self, from: &Path, to: &Path) -> io::Result<bool> {
         let about = from.symlink_metadata()?;
         match to.symlink_metadata() {
-            // The time is set last: a copy that was cut short has another.
+            // The time is set last: an interrupted copy has another.
             Ok(there) if !self.unfinished || is_same(&about, &there) => return Ok(false),
             Ok(_) => fs::remove_file(to)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         if about.is_symlink() {
-            std::os::unix::fs::symlink(self.aimed(from, fs::read_link(from)?), to)?;
+            std::os::unix::fs::symlink(self.retarget(from, fs::read_link(from)?), to)?;
             return Ok(true);
         }
-        // By reflink where the file system can: copy_file_range(2) clones on Linux, and macOS has fclonefileat(2).
+        // By reflink if the file system can: copy_file_range(2) clones on Linux, and macOS has fclonefileat(2).
         let copied = fs::copy(from, to).and_then(|_| set_time(to, &about));
         if copied.is_err() {
-            let _ = fs::remove_file(to); // half of it is worse than none
+            let _ = fs::remove_file(to); // half a file is worse than none
         }
         copied.map(|()| true)
     }
 
-    /// Where a copied link points to: what is in the checkout is meant in the worktree, what is outside stays where it is.
-    fn aimed(&self, link: &Path, target: PathBuf) -> PathBuf {
+    /// Returns the target of a copied link: a target in the checkout becomes one in the worktree, any other stays the same.
+    fn retarget(&self, link: &Path, target: PathBuf) -> PathBuf {
         if target.is_absolute() {
             let within = target.strip_prefix(self.checkout).map(Path::to_owned).ok().or_else(|| {
                 let (folder, name) = (target.parent()?.canonicalize().ok()?, target.file_name()?);
@@ -204,7 +203,7 @@ impl Copying<'_> {
     }
 }
 
-/// Those of `files` that git ignores, as this `git check-ignore` sees it.
+/// Returns those of `files` that git ignores, by this `git check-ignore`.
 fn ignored(git: Git, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     if files.is_empty() {
         return Ok(files);
@@ -217,8 +216,8 @@ fn ignored(git: Git, files: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
     Err(command::failure("git check-ignore", output.status, &String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Untracked files of the checkout that the patterns, or the project's, match and that git ignores there; a nested
-/// repository as its folder.
+/// Lists untracked files of the checkout that match the user's patterns or the project's and are ignored by git there. A
+/// nested repository is listed as its folder.
 pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> Result<Vec<PathBuf>> {
     let include = checkout.join(INCLUDE);
     let is_there = include.symlink_metadata().is_ok_and(|about| about.is_file());
@@ -237,15 +236,14 @@ pub(super) fn found(repo: &Repository, checkout: &Path, patterns: &[String]) -> 
     ignored(repo.git("check-ignore"), matched)
 }
 
-/// What came of copying.
-struct Made {
+struct CopyResult {
     files: Vec<PathBuf>,
     /// Files that could not be copied, with the reason.
     failed: Vec<String>,
 }
 
-/// A failure that the next file would meet as well, and that is nobody's choice.
-fn is_ours(error: &io::Error) -> bool {
+/// Reports whether an error would also occur for the next file, such as a full disk.
+fn is_general(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem | ErrorKind::FileTooLarge
@@ -257,7 +255,7 @@ fn is_same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     is_link || (one.len() == other.len() && (one.mtime(), one.mtime_nsec()) == (other.mtime(), other.mtime_nsec()))
 }
 
-/// Gives a copy the time of what it is a copy of: build tools go by it. By name, since it may be read-only.
+/// Gives a copy the time of its original, which build tools rely on. By name, since the file may be read-only.
 fn set_time(path: &Path, about: &fs::Metadata) -> io::Result<()> {
     use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
     let time = Timespec { tv_sec: about.mtime(), tv_nsec: about.mtime_nsec() };
@@ -265,8 +263,8 @@ fn set_time(path: &Path, about: &fs::Metadata) -> io::Result<()> {
     Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Where git's hooks are, as a pattern, where that is a folder of the checkout: some tools keep theirs in one that is
-/// ignored, and a worktree would have no hooks without it.
+/// Returns git's hooks folder as a pattern, if it is a folder of the checkout: some tools keep theirs in an ignored one,
+/// without which a worktree would have no hooks.
 fn relative_hooks(repo: &Repository) -> Option<String> {
     let folder = repo.config("core.hooksPath").pop()?;
     let is_below = !folder.starts_with(['~', '%'])
@@ -280,18 +278,18 @@ fn relative_hooks(repo: &Repository) -> Option<String> {
     (is_below && !escaped.is_empty()).then(|| format!("/{escaped}/"))
 }
 
-/// Says which paths can be written in a worktree without leaving it: a link there may lead anywhere.
-struct Landing<'a> {
+/// Checks that paths stay inside a worktree when they are written: a link in it may lead anywhere.
+struct Inside<'a> {
     place: &'a Path,
     folders: HashMap<PathBuf, bool>,
 }
 
-impl<'a> Landing<'a> {
+impl<'a> Inside<'a> {
     fn new(place: &'a Path) -> Self {
         Self { place, folders: HashMap::from([(PathBuf::new(), true)]) }
     }
 
-    fn takes(&mut self, path: &Path) -> bool {
+    fn accepts(&mut self, path: &Path) -> bool {
         path.parent().is_some_and(|folder| self.is_inside(folder))
     }
 
@@ -302,7 +300,7 @@ impl<'a> Landing<'a> {
         let here = self.place.join(folder);
         let is_inside = folder.parent().is_some_and(|parent| self.is_inside(parent))
             && match here.symlink_metadata() {
-                // A folder with a `.git` is a submodule: what is in there is that repository's.
+                // A folder with a `.git` is a submodule, whose files belong to that repository.
                 Ok(about) => about.is_dir() && here.join(".git").symlink_metadata().is_err(),
                 Err(error) => error.kind() == ErrorKind::NotFound,
             };

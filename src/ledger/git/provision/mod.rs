@@ -1,7 +1,7 @@
-//! Makes worktrees fit to work in: ignored files of the user's checkout, submodules, and what was set up by whom.
+//! Makes worktrees ready for work: ignored files of the user's checkout, submodules, and the mark of a finished setup.
 
-mod brought;
 pub(super) mod clones;
+mod copied_files;
 mod copy;
 
 use std::collections::BTreeSet;
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use gix::bstr::ByteSlice as _;
 
-pub(super) use self::brought::{Brought, PROVISIONED};
+pub(super) use self::copied_files::{CopiedFiles, PROVISIONED};
 use super::GitLedger;
 use super::repository::Repository;
 use super::tree::submodules;
@@ -18,7 +18,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::{Outfit, Provision, Wanted};
 use crate::run::goal::{Isolation, RunId};
 
-/// Written in a worktree's git directory once the user's setup commands were through: the tree that was there.
+/// File in a worktree's git directory that marks a finished setup, with the tree at that time.
 const SET_UP: &str = "agentloop-set-up";
 
 impl Provision for GitLedger {
@@ -26,7 +26,7 @@ impl Provision for GitLedger {
         if self.isolation == Isolation::None {
             return Ok(Outfit { set_up: true, ..Outfit::default() });
         }
-        bring(&self.repo, &self.run, &self.worktree_at(place)?, wanted)
+        provision_worktree(&self.repo, &self.run, &self.worktree_at(place)?, wanted)
     }
 
     fn uncommitted(&self, place: &Path) -> Result<BTreeSet<String>> {
@@ -62,16 +62,16 @@ impl Provision for GitLedger {
             return Ok(());
         }
         let worktree = self.worktree_at(place)?;
-        for mark in [SET_UP, PROVISIONED, brought::NAME] {
+        for mark in [SET_UP, PROVISIONED, copied_files::NAME] {
             forget(&worktree.admin.join(mark)).context("the worktree cannot be marked as stripped")?;
         }
-        // Twice forced: also repositories that somebody made.
+        // Forced twice, to clean nested repositories too.
         worktree.git("clean").arg("-ffdXq").works_for(self.repo.common_dir(), &self.run).run().map(|_| ())
     }
 }
 
 impl GitLedger {
-    /// How many files of the user's checkout a new worktree gets; a nested repository counts as one.
+    /// Counts the files of the user's checkout that a new worktree gets. A nested repository counts as one.
     pub fn would_copy(repo: &Repository, patterns: &[String]) -> Result<usize> {
         repo.work_dir().map_or(Ok(0), |checkout| copy::found(repo, checkout, patterns).map(|found| found.len()))
     }
@@ -82,8 +82,13 @@ impl GitLedger {
     }
 }
 
-/// Brings what `wanted` names of the user's checkout, and its submodules, into a worktree.
-pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted: &Wanted<'_>) -> Result<Outfit> {
+/// Copies the files that `wanted` names, and submodules, from the user's checkout into a worktree.
+pub(super) fn provision_worktree(
+    repo: &Repository,
+    run: &RunId,
+    worktree: &Worktree,
+    wanted: &Wanted<'_>,
+) -> Result<Outfit> {
     let mut outfit = Outfit { set_up: worktree.admin.join(SET_UP).exists(), ..Outfit::default() };
     let Some(checkout) = repo.work_dir() else { return Ok(outfit) };
     let done = worktree.admin.join(PROVISIONED);
@@ -96,7 +101,7 @@ pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted:
         unfinished: !done.exists(),
         go_on: wanted.go_on,
     };
-    // First: what is inside of a submodule is not the worktree's to copy into.
+    // Submodules come first: no files are copied into them.
     outfit.remarks = submodules::fill(repo, run, worktree)?;
     let (copied, remarks) = copying.copy()?;
     outfit.copied = copied;
@@ -107,7 +112,7 @@ pub(super) fn bring(repo: &Repository, run: &RunId, worktree: &Worktree, wanted:
     Ok(outfit)
 }
 
-/// Fills the submodules of a worktree that the user's checkout has.
+/// Fills those submodules of a worktree that the user's checkout has.
 pub(super) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     submodules::fill(repo, run, worktree)
 }

@@ -11,7 +11,7 @@ use super::super::own::{self, Own};
 use super::super::places::LOCAL;
 use super::super::read;
 use super::super::refs::{Expect, RefMover};
-use super::super::seal::{Acks, Keeper, Kind, Seals};
+use super::super::seal::{Acknowledger, Acks, Kind, Seals};
 use super::super::union::{self, Log};
 use super::super::verify::{self, Line, Verified};
 use super::{Record, State, TRIES};
@@ -49,7 +49,7 @@ impl Record {
         let place = read::find(repo, &run)?.filter(|place| acks.is_none() || place.remote.is_none());
         let name = place.as_ref().map(|place| place.name.as_str());
         let log = match (name, &acks) {
-            (name, Some(_)) => verify::loaded(repo, name)?,
+            (name, Some(_)) => verify::load_if_readable(repo, name)?,
             (Some(name), None) => union::load(repo, name)?,
             (None, None) => None,
         };
@@ -156,7 +156,7 @@ impl State {
                      'git agentloop resume {run} --take-over' goes on with what is left"
             )));
         }
-        let (mut keeper, acks) = Keeper::open(seals)?;
+        let (mut keeper, acks) = Acknowledger::open(seals)?;
         let codes = |lines: &[&Line]| lines.iter().map(|line| line.code).collect::<Vec<Mac>>();
         let newest = |lines: &[&Line]| lines.iter().map(|line| line.event.seq).max().unwrap_or(0);
         let tip = tip.unwrap_or(self.page);
@@ -185,11 +185,11 @@ impl State {
 
     /// Takes over the whole log of a run that was never driven in this clone.
     fn seal_all(&mut self, seals: Seals, tip: Option<ObjectId>) -> Result<()> {
-        let root = Log { tip: self.page, base: self.page, root: self.root.clone(), mended: BTreeMap::default() };
+        let root = Log { tip: self.page, base: self.page, root: self.root.clone(), completed: BTreeMap::default() };
         let mut lines = verify::lines(&self.repo, &seals, &root)?.events;
         lines.sort_by_key(|line| line.event.seq);
         let codes: Vec<Mac> = lines.iter().map(|line| line.code).collect();
-        let (mut keeper, _) = Keeper::open(seals)?;
+        let (mut keeper, _) = Acknowledger::open(seals)?;
         let seq = lines.last().map_or(0, |line| line.event.seq);
         keeper.acknowledge(tip.unwrap_or(self.page), seq, Kind::Adopted, &codes)?;
         for line in &lines {

@@ -1,9 +1,10 @@
-//! Repositories that a worker made inside its workspace, as scaffolding tools do: their files are work like any other, taken
-//! in by git's own rules. Linked worktrees of the run's own repository are not: what they hold is kept on a rescue ref.
+//! Nested repositories that a worker made in its workspace, as scaffolding tools do. Their files are work like any other and
+//! are added by git's own rules. Linked worktrees of the run's own repository are not work: their content is put on a rescue
+//! ref.
 //!
-//! git walks into a repository of which the index holds a file. So a file that is not there is put into the index below each,
-//! and the next `add --all` takes in what no ignore file hides, ours outside or theirs inside, with attributes and filters, and
-//! finds that the file is gone.
+//! git walks into a repository if the index has a file in it. So an entry of a file that does not exist is added to the
+//! index below each. The next `add --all` then adds what neither our ignore files nor theirs hide, with attributes and
+//! filters, and removes the entry.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -25,26 +26,26 @@ use crate::ledger::git::refs::RefMover;
 use crate::ledger::git::repository::Repository;
 use crate::run::text::count;
 
-/// The file that is not there.
+/// Name of the file that does not exist.
 const SEED: &str = ".agentloop-seed";
 
-/// Nested repositories, as far as they are found.
+/// The nested repositories that were found so far.
 #[derive(Default)]
 pub(super) struct Nested {
-    /// Those whose files are taken in.
+    /// Repositories whose files are added.
     inlined: BTreeSet<BString>,
     /// Linked worktrees of the run's own repository.
     linked: BTreeSet<BString>,
-    /// Those that git takes nothing from.
+    /// Repositories from which git adds nothing.
     empty: BTreeSet<BString>,
-    /// What was added to the tree that the work grew from.
+    /// Entries that were added to the tree that the work is based on.
     added: Vec<ChangeDetached>,
-    /// The tree of our index, where nothing changed it since the search for nested ones.
+    /// The tree of our index, if the index is unchanged since the search for nested repositories.
     tree: Option<ObjectId>,
 }
 
 impl Nested {
-    /// Pathspecs of what `git add` is to leave alone.
+    /// Returns pathspecs of what `git add` must skip.
     pub(super) fn excluded(&self) -> impl Iterator<Item = OsString> {
         self.linked.iter().chain(&self.empty).map(|path| {
             let mut pathspec = OsString::from(":(top,exclude,literal)");
@@ -53,12 +54,12 @@ impl Nested {
         })
     }
 
-    /// Looks for further ones, after an attempt to add all files that `succeeded` or not, and has git walk into them next
-    /// time; whether there were any.
+    /// Searches for further repositories after an attempt to add all files, which `succeeded` or not, and makes git walk
+    /// into them next time. Reports whether there were any.
     pub(super) fn find(&mut self, tracked: &Tracked<'_>, before: ObjectId, succeeded: bool) -> Result<bool> {
         let gix = tracked.repo.gix();
         let mut found = Vec::new();
-        // Nothing is staged where one has no commit yet.
+        // Nothing is staged if a repository has no commit yet.
         if !succeeded {
             found.extend(tracked.nested()?);
         }
@@ -98,12 +99,13 @@ impl Nested {
         Ok(is_new)
     }
 
-    /// Notes that other hands than these changed our index since the search.
+    /// Records that our index was changed since the search.
     pub(super) fn index_changed(&mut self) {
         self.tree = None;
     }
 
-    /// Completes our index, once all is added, by what the repositories themselves say of their files. The tree of it.
+    /// Completes our index, once all is added, by the repositories' own lists of tracked and excluded files. Returns its
+    /// tree.
     pub(super) fn settle(&self, tracked: &Tracked<'_>, before: ObjectId) -> Result<ObjectId> {
         let roots = self.roots(tracked);
         if let Some(tree) = self.tree.filter(|_| self.inlined.is_empty() && roots.is_empty()) {
@@ -114,13 +116,13 @@ impl Nested {
             tracked.git("update-index").args(["--force-remove", "-z", "--stdin"]).input(nul_terminated(seeds)).run()?;
         }
         for root in roots {
-            take_what_it_tracks(tracked, &root)?;
-            leave_what_it_excludes(tracked, before, &root)?;
+            add_tracked(tracked, &root)?;
+            remove_excluded(tracked, before, &root)?;
         }
         Repository::id(&tracked.git("write-tree").word()?)
     }
 
-    /// Repositories from which files were added, now or before.
+    /// Lists the repositories from which files were added, now or before.
     fn roots(&self, tracked: &Tracked<'_>) -> BTreeSet<BString> {
         let mut folders = BTreeSet::new();
         for change in &self.added {
@@ -136,7 +138,7 @@ impl Nested {
         folders
     }
 
-    /// What was found, in words.
+    /// Returns remarks on the repositories.
     pub(super) fn remarks(&self, tracked: &Tracked<'_>) -> Result<Vec<String>> {
         let mut remarks = Vec::new();
         for path in &self.inlined {
@@ -156,7 +158,8 @@ impl Nested {
     }
 }
 
-/// Whether the repository at `path`, from which nothing was captured, holds what is neither ignored nor kept elsewhere.
+/// Reports whether the repository at `path`, of which nothing was captured, has files that are neither ignored nor kept
+/// elsewhere.
 pub(super) fn holds_more(tracked: &Tracked<'_>, path: &BStr) -> Result<bool> {
     if admin_of_linked(tracked, &path.to_owned()).is_some() {
         return Ok(keep_linked(tracked, &path.to_owned()).is_err());
@@ -182,38 +185,38 @@ fn on_disk(tracked: &Tracked<'_>, path: &BStr) -> PathBuf {
     tracked.path.join(OsStr::from_bytes(path))
 }
 
-/// The git directory of the repository at `root`, as its `.git` says.
+/// Returns the git directory of the repository at `root`, following its `.git`.
 fn git_dir(root: &Path) -> Option<PathBuf> {
     let git = root.join(".git");
     if is_folder(&git) { Some(git) } else { link_of(root)?.canonicalize().ok() }
 }
 
-/// The git directory of `path`, if that is a linked worktree of the run's own repository.
+/// Returns the git directory of `path` if it is a linked worktree of the run's own repository.
 fn admin_of_linked(tracked: &Tracked<'_>, path: &BString) -> Option<PathBuf> {
     let admin = git_dir(&on_disk(tracked, path.as_bstr()))?;
     let worktrees = tracked.repo.common_dir().join("worktrees").canonicalize().ok()?;
     (admin.parent() == Some(worktrees.as_path())).then_some(admin)
 }
 
-/// Files below `root` that our index holds, or those that it does not and git does not ignore.
+/// Lists the files below `root` that our index has, or those that it lacks and git does not ignore.
 fn below_root(tracked: &Tracked<'_>, root: &BString, which: &str) -> Result<Vec<BString>> {
     let mut pathspec = OsString::from(":(top,literal)");
     pathspec.push(OsString::from_vec(root.to_vec()));
     tracked.git("ls-files").args([which, "--exclude-standard"]).path(pathspec).records()
 }
 
-/// git that reads the index at `index` for the files at `root`. Nothing else of the repository there is read: its settings are
-/// whoever's.
+/// Builds a git command that reads `index` for the files at `root`. Nothing else of the nested repository is read, since a
+/// worker may have written its settings.
 fn reading(tracked: &Tracked<'_>, root: &BString, index: &Path, verb: &'static str) -> Git {
     let git = Git::on(&on_disk(tracked, root.as_bstr()), &tracked.git_dir, verb).only_reads();
     git.env("GIT_INDEX_FILE", index).works_for(tracked.repo.common_dir(), tracked.run)
 }
 
-/// Files that the repository at `root` tracks, as seen from the workspace.
+/// Lists the files that the repository at `root` tracks, relative to the workspace.
 fn tracked_there(tracked: &Tracked<'_>, root: &BString) -> BTreeSet<BString> {
     let index = git_dir(&on_disk(tracked, root.as_bstr())).map(|dir| dir.join("index"));
     let Some(index) = index.filter(|index| index.is_file()) else { return BTreeSet::new() };
-    // One that is damaged, or of another hash, tells nothing.
+    // A damaged index, or one with another hash, is ignored.
     let names = reading(tracked, root, &index, "ls-files").arg("--cached").records().unwrap_or_default();
     names.into_iter().map(|name| below(root, name.as_bstr())).collect()
 }
@@ -222,9 +225,9 @@ fn below(root: &BString, name: &BStr) -> BString {
     [root.as_slice(), b"/", name].concat().into()
 }
 
-/// Takes in what is committed or staged in the repository at `root` although its own ignore files name it. What ours names stays
-/// out.
-fn take_what_it_tracks(tracked: &Tracked<'_>, root: &BString) -> Result<()> {
+/// Adds files that the repository at `root` has committed or staged although its own ignore files match them. Files that our
+/// ignore files match are not added.
+fn add_tracked(tracked: &Tracked<'_>, root: &BString) -> Result<()> {
     let held: BTreeSet<BString> = below_root(tracked, root, "--cached")?.into_iter().collect();
     let is_file = |path: &BString| on_disk(tracked, path.as_bstr()).symlink_metadata().is_ok_and(|file| !file.is_dir());
     let missing: Vec<BString> =
@@ -233,8 +236,8 @@ fn take_what_it_tracks(tracked: &Tracked<'_>, root: &BString) -> Result<()> {
         return Ok(());
     }
     let git = tracked.git("check-ignore").args(["--verbose", "--no-index", "-z", "--stdin"]);
-    let told = git.input(nul_terminated(&missing)).output()?.stdout;
-    let fields: Vec<&[u8]> = told.split(|byte| *byte == 0).collect();
+    let matched = git.input(nul_terminated(&missing)).output()?.stdout;
+    let fields: Vec<&[u8]> = matched.split(|byte| *byte == 0).collect();
     let inside = [root.as_slice(), b"/"].concat();
     let ours = |rule: &&[&[u8]]| !rule[0].starts_with(&inside) && !rule[2].starts_with(b"!");
     let hidden: BTreeSet<&[u8]> = fields.chunks_exact(4).filter(ours).map(|rule| rule[3]).collect();
@@ -242,7 +245,7 @@ fn take_what_it_tracks(tracked: &Tracked<'_>, root: &BString) -> Result<()> {
     let add = |names: &[&BString]| {
         tracked.git("update-index").args(["--add", "-z", "--stdin"]).input(nul_terminated(names)).succeeds()
     };
-    // One that git does not take, such as `.GIT/config`, is no reason to lose the rest.
+    // A path that git refuses, such as `.GIT/config`, must not prevent the others.
     if !add(&names)? {
         for name in names {
             add(&[name])?;
@@ -251,14 +254,15 @@ fn take_what_it_tracks(tracked: &Tracked<'_>, root: &BString) -> Result<()> {
     Ok(())
 }
 
-/// Takes out what the repository at `root` excludes in its own git directory, but for what it tracks or the work held before.
-fn leave_what_it_excludes(tracked: &Tracked<'_>, before: ObjectId, root: &BString) -> Result<()> {
+/// Removes files that the repository at `root` excludes in its own git directory, except those that it tracks or the work
+/// had before.
+fn remove_excluded(tracked: &Tracked<'_>, before: ObjectId, root: &BString) -> Result<()> {
     let Some(rules) = git_dir(&on_disk(tracked, root.as_bstr())).map(|dir| dir.join("info/exclude")) else {
         return Ok(());
     };
-    let says_something = |text: Vec<u8>| text.lines().any(|line| !line.trim().is_empty() && !line.starts_with(b"#"));
-    // To read a pipe is to wait for who writes.
-    if !rules.is_file() || !std::fs::read(&rules).is_ok_and(says_something) {
+    let has_rules = |text: Vec<u8>| text.lines().any(|line| !line.trim().is_empty() && !line.starts_with(b"#"));
+    // Reading a FIFO would block until it has a writer.
+    if !rules.is_file() || !std::fs::read(&rules).is_ok_and(has_rules) {
         return Ok(());
     }
     let index = tracked.index.with_added_extension("nested");
@@ -295,7 +299,7 @@ fn prefix(root: &BString) -> OsString {
     prefix
 }
 
-/// Keeps commits and files of a linked worktree on a rescue ref. What was kept, in words.
+/// Puts commits and files of a linked worktree on a rescue ref. Returns remarks.
 fn keep_linked(tracked: &Tracked<'_>, path: &BString) -> Result<Vec<String>> {
     let Some(admin) = admin_of_linked(tracked, path) else { return Ok(Vec::new()) };
     let (gix, root) = (tracked.repo.gix(), on_disk(tracked, path.as_bstr()));
@@ -332,7 +336,7 @@ fn keep_linked(tracked: &Tracked<'_>, path: &BString) -> Result<Vec<String>> {
     Ok(kept)
 }
 
-/// Whether a rescue ref of the run has `tree` on top of `parent` already.
+/// Reports whether a rescue ref of the run has `tree` on top of `parent` already.
 fn is_kept(tracked: &Tracked<'_>, tree: ObjectId, parent: Option<ObjectId>) -> Result<bool> {
     let gix = tracked.repo.gix();
     let prefix = format!("refs/agentloop/rescue/{}/", tracked.run);

@@ -1,7 +1,7 @@
-//! Submodules of a worktree: filled from the clones in the user's checkout, and what is committed in them kept there.
+//! Submodules of a worktree: filled from the clones in the user's checkout, where their commits are kept.
 //!
-//! The clones in a worktree borrow the objects of the user's, so that nothing is fetched and a commit that is kept there
-//! is in every worktree at once. Of the user's clones only objects and refs below `refs/agentloop/` change.
+//! The clones in a worktree borrow the objects of the user's clones, so nothing is fetched, and a commit kept there is in
+//! all worktrees at once. In the user's clones only objects and refs below `refs/agentloop/` change.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,32 +17,32 @@ use crate::ledger::git::worktree::Worktree;
 use crate::run::goal::RunId;
 use crate::run::message::RUN_TRAILER;
 
-/// A checkout: ours or the user's, of the repository or of a submodule in it.
+/// A checkout of the repository or of a submodule in it, ours or the user's.
 struct Checkout {
     path: PathBuf,
     git_dir: PathBuf,
 }
 
-/// What a worker left where a submodule belongs.
-enum Found {
+/// Content of a submodule's path in our worktree.
+enum Content {
     /// The submodule, with a clone of its own.
     Own(Checkout),
-    /// The way to files or to a clone of somebody else's, such as the user's: not ours to commit to or to clear.
+    /// A link to files or a clone elsewhere, such as the user's: not ours to commit to or to clear.
     Elsewhere,
     /// No repository.
     Nothing,
 }
 
-/// A submodule, as a checkout's index names it.
+/// A submodule's entry in the index of a checkout.
 struct Link {
     path: PathBuf,
     commit: String,
 }
 
-/// The run that it is done for, and where.
+/// The repository and the run that a command works for.
 type Work<'a> = (&'a Repository, &'a RunId);
 
-/// Fills the submodules of `worktree` that the user's checkout has; what could not be filled, in words.
+/// Fills those submodules of `worktree` that the user's checkout has. Returns remarks on failures.
 pub(in crate::ledger::git) fn fill(repo: &Repository, run: &RunId, worktree: &Worktree) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
     if let Some(users) = Checkout::of_user(repo) {
@@ -62,18 +62,18 @@ fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<S
         // Without a clone there, the user has not initialised it either.
         let Some(source) = users.submodule(&link.path, Some(name)) else { continue };
         let filled = match own.own(&link.path) {
-            Found::Own(sub) if head(&sub.git_dir).as_deref() == Some(&link.commit) => Ok(()),
-            Found::Own(sub) => sub.switch(&link.commit),
-            Found::Elsewhere => Err(Error::failed("its place leads elsewhere")),
-            Found::Nothing => clone(own, &link, name, &source.git_dir, work),
+            Content::Own(sub) if head(&sub.git_dir).as_deref() == Some(&link.commit) => Ok(()),
+            Content::Own(sub) => sub.switch(&link.commit),
+            Content::Elsewhere => Err(Error::failed("its place leads elsewhere")),
+            Content::Nothing => clone(own, &link, name, &source.git_dir, work),
         };
         let shown = at.join(&link.path);
         match (filled, own.own(&link.path)) {
-            (Ok(()), Found::Own(sub)) => fill_in(&sub, &source, work, remarks, &shown)?,
+            (Ok(()), Content::Own(sub)) => fill_in(&sub, &source, work, remarks, &shown)?,
             (filled, found) => {
-                // Half-filled, it would pass for a worker's change.
-                if let Found::Own(sub) = found {
-                    empty(&sub.path)?;
+                // A half-filled submodule would count as a worker's change.
+                if let Content::Own(sub) = found {
+                    clear(&sub.path)?;
                 }
                 let why = filled.err().map_or_else(String::new, |error| format!(": {}", error.chain()));
                 let (commit, shown) = (&link.commit[..12], shown.display());
@@ -84,7 +84,7 @@ fn fill_in(own: &Checkout, users: &Checkout, work: Work<'_>, remarks: &mut Vec<S
     Ok(())
 }
 
-/// Has git itself make the submodule's clone, from the user's and not from where that came from.
+/// Makes git clone the submodule from the user's clone instead of its remote.
 fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Work<'_>) -> Result<()> {
     let git = local(own.git("submodule")).setting(format!("submodule.{name}.url"), source);
     let git = git.args(["--quiet", "update", "--no-fetch", "--checkout", "--reference"]).arg(source);
@@ -93,12 +93,12 @@ fn clone(own: &Checkout, link: &Link, name: &str, source: &Path, (repo, run): Wo
     let url = Git::in_git_dir(source, "config").arg("remote.origin.url").word();
     match url {
         Ok(url) => Git::in_git_dir(&git_dir, "config").args(["remote.origin.url", &url]).run().map(|_| ()),
-        Err(_) => Ok(()), // one that was never cloned from anywhere
+        Err(_) => Ok(()), // a clone without a remote
     }
 }
 
-/// Commits what stands uncommitted in the submodules of a worktree, as the worktree itself is committed, and keeps every
-/// commit that they stand at in the user's clones. What was noticed, in words.
+/// Commits uncommitted changes in the submodules of a worktree, as is done for the worktree itself, and keeps all their
+/// current commits in the user's clones. Returns remarks.
 pub(super) fn keep(tracked: &Tracked<'_>) -> Result<Vec<String>> {
     let mut remarks = Vec::new();
     if !is_provisioned(tracked) {
@@ -122,17 +122,17 @@ fn keep_in(
     for link in links_in {
         let shown = at.join(&link.path);
         let sub = match own.own(&link.path) {
-            Found::Own(sub) => sub,
-            Found::Elsewhere => {
+            Content::Own(sub) => sub,
+            Content::Elsewhere => {
                 let shown = shown.display();
                 remarks.push(format!("the submodule '{shown}' leads elsewhere: what is changed there is not taken in"));
                 continue;
             }
-            Found::Nothing => continue,
+            Content::Nothing => continue,
         };
         let name = own.names().unwrap_or_default().into_iter().find(|(path, _)| *path == link.path);
         let source = users.submodule(&link.path, name.as_ref().map(|(_, name)| name.as_str()));
-        // One that a worker added has no other place than this.
+        // A submodule that a worker added exists only here.
         let Some(source) = source else { continue };
         if sub.has_modules() {
             let below = sub.links().unwrap_or_default();
@@ -141,7 +141,7 @@ fn keep_in(
         let kept = sub.commit_all(tracked, &shown).and_then(|committed| {
             let Some(commit) = head(&sub.git_dir) else { return Ok(committed) };
             if commit != link.commit {
-                source.take(&sub, &commit, tracked.run)?;
+                source.fetch_from(&sub, &commit, tracked.run)?;
             }
             Ok(committed)
         });
@@ -158,30 +158,29 @@ fn keep_in(
     }
 }
 
-/// Submodules that hold what the index names and no more, and that are to go on doing so.
-pub(super) struct Standing(Vec<Link>);
+/// Submodules that are at the commits of the index, without changes, and are to stay so.
+pub(super) struct CleanSubmodules(Vec<Link>);
 
-impl Standing {
-    /// Those of a worktree.
+impl CleanSubmodules {
     pub(super) fn of(tracked: &Tracked<'_>) -> Result<Self> {
         if !is_provisioned(tracked) {
             return Ok(Self(Vec::new()));
         }
         let own = Checkout::of_ours(tracked);
         let is_there = |link: &Link| match own.own(&link.path) {
-            Found::Own(sub) => head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false),
-            Found::Elsewhere | Found::Nothing => false,
+            Content::Own(sub) => head(&sub.git_dir).as_ref() == Some(&link.commit) && sub.is_clean().unwrap_or(false),
+            Content::Elsewhere | Content::Nothing => false,
         };
         Ok(Self(links(tracked.git("ls-files"))?.into_iter().filter(is_there).collect()))
     }
 
-    /// Brings them to what the index names now. One that cannot be brought there, or that is none any more, goes: at its
-    /// old commit it would pass for a worker's change.
+    /// Updates the submodules to the commits that the index has now. One that cannot be updated or is no longer a submodule
+    /// is removed: at its old commit it would count as a worker's change.
     pub(super) fn follow(self, tracked: &Tracked<'_>) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Checkout::of_ours(tracked).bring(self.0, &links(tracked.git("ls-files"))?)
+        Checkout::of_ours(tracked).update(self.0, &links(tracked.git("ls-files"))?)
     }
 }
 
@@ -206,7 +205,7 @@ impl Checkout {
         links(self.git("ls-files"))
     }
 
-    /// Every submodule's path and name, of those whose name leads nowhere else.
+    /// Lists path and name of all submodules, without those whose name is an unsafe path.
     fn names(&self) -> Result<Vec<(PathBuf, String)>> {
         let git = Git::anywhere("config").args(["-z", "--file"]).arg(self.path.join(".gitmodules"));
         let output = git.args(["--get-regexp", r"^submodule\..*\.path$"]).output()?;
@@ -220,22 +219,22 @@ impl Checkout {
         Ok(named.collect())
     }
 
-    /// What is where the index of a worktree of ours has a submodule.
-    fn own(&self, link: &Path) -> Found {
+    /// Inspects the path of a submodule in a worktree of ours.
+    fn own(&self, link: &Path) -> Content {
         let mut path = self.path.clone();
         for part in link.components() {
             path.push(part);
             if path.symlink_metadata().is_ok() && !is_folder(&path) {
-                return if path.is_dir() { Found::Elsewhere } else { Found::Nothing };
+                return if path.is_dir() { Content::Elsewhere } else { Content::Nothing };
             }
         }
-        let Some(git_dir) = git_dir_of(&path) else { return Found::Nothing };
+        let Some(git_dir) = git_dir_of(&path) else { return Content::Nothing };
         let clones = self.git_dir.join("modules").canonicalize();
         let is_own = git_dir == path.join(".git") || clones.is_ok_and(|clones| git_dir.starts_with(clones));
-        if is_own { Found::Own(Self { path, git_dir }) } else { Found::Elsewhere }
+        if is_own { Content::Own(Self { path, git_dir }) } else { Content::Elsewhere }
     }
 
-    /// The user's submodule at `path`, or where it moved to since, the clone of that name.
+    /// Finds the user's submodule at `path` or, if it was moved since, the clone of that name.
     fn submodule(&self, path: &Path, name: Option<&str>) -> Option<Self> {
         let path = self.path.join(path);
         let by_name = || Some(self.git_dir.join("modules").join(name?)).filter(|dir| dir.join("HEAD").exists());
@@ -243,22 +242,22 @@ impl Checkout {
         Some(Self { path, git_dir })
     }
 
-    /// Brings submodules that stood where the index named them to where it names them `now`.
-    fn bring(&self, stood: Vec<Link>, now: &[Link]) -> Result<()> {
-        for Link { path: link, commit } in stood {
+    /// Updates submodules that were at the commits of the index to those of `now`.
+    fn update(&self, clean: Vec<Link>, now: &[Link]) -> Result<()> {
+        for Link { path: link, commit } in clean {
             let wanted = now.iter().find(|other| other.path == link).map(|other| other.commit.as_str());
-            let Found::Own(sub) = self.own(&link) else { continue };
+            let Content::Own(sub) = self.own(&link) else { continue };
             if wanted == Some(&commit) {
                 continue;
             }
             let below = sub.links()?;
             if wanted.is_some_and(|wanted| sub.switch(wanted).is_ok()) {
-                sub.bring(below, &sub.links()?)?;
+                sub.update(below, &sub.links()?)?;
                 continue;
             }
-            empty(&sub.path)?;
+            clear(&sub.path)?;
             if wanted.is_none() {
-                let _ = std::fs::remove_dir(&sub.path); // an empty folder harms nobody
+                let _ = std::fs::remove_dir(&sub.path); // an empty folder does no harm
             }
         }
         Ok(())
@@ -273,26 +272,26 @@ impl Checkout {
         self.git("status").changed_paths("normal", "none").map(|paths| paths.is_empty())
     }
 
-    /// Commits everything that stands uncommitted; the commit, where there was anything.
+    /// Commits all changes. Returns the commit if there were any.
     fn commit_all(&self, tracked: &Tracked<'_>, shown: &Path) -> Result<Option<String>> {
         if self.is_clean()? {
             return Ok(None);
         }
         self.git("add").args(["-A", "--sparse"]).run()?;
         let message = format!("agentloop: work in {}\n\n{RUN_TRAILER}: {}", shown.display(), tracked.run);
-        // Only what a submodule of its own holds untracked makes it differ with nothing to commit.
+        // Only untracked files in a nested submodule make it differ with nothing to commit.
         let git = self.git("commit").args(["-q", "--no-verify", "-m", &message]);
         let output = git.identity(&tracked.repo.identity()).output()?;
         let staged = || self.git("diff-index").args(["--cached", "--quiet", "--ignore-submodules=none", "HEAD"]);
         if !output.status.success() && !staged().succeeds()? {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(command::failure("git commit", output.status, &said));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            return Err(command::failure("git commit", output.status, &stderr));
         }
         Ok(head(&self.git_dir).filter(|_| output.status.success()))
     }
 
-    /// Keeps the commit that `from` stands at.
-    fn take(&self, from: &Self, commit: &str, run: &RunId) -> Result<()> {
+    /// Fetches the HEAD commit of `from`.
+    fn fetch_from(&self, from: &Self, commit: &str, run: &RunId) -> Result<()> {
         if Git::in_git_dir(&self.git_dir, "cat-file").arg("-e").id(Repository::id(commit)?).succeeds()? {
             return Ok(());
         }
@@ -302,18 +301,18 @@ impl Checkout {
     }
 }
 
-/// Makes a submodule's folder what it is without its clone.
-fn empty(path: &Path) -> Result<()> {
+/// Empties a submodule's folder, as before it was cloned.
+fn clear(path: &Path) -> Result<()> {
     let emptied = std::fs::remove_dir_all(path).and_then(|()| std::fs::create_dir(path));
     emptied.context(format!("'{}' cannot be cleared", path.display()))
 }
 
-/// A submodule's clone is only looked after where we made the worktree: in the user's checkout they are the user's.
+/// Reports whether the worktree is one of ours and has submodules. In the user's checkout, submodules are the user's.
 fn is_provisioned(tracked: &Tracked<'_>) -> bool {
     tracked.path.join(".gitmodules").exists() && tracked.git_dir.join(PROVISIONED).exists()
 }
 
-/// The clones that lie in the user's checkout itself, where an older git made them, or nobody has moved them yet
+/// Lists clones that lie in the user's checkout itself, where an older git made them and they were never moved
 /// (git-submodule(1), absorbgitdirs).
 pub(in crate::ledger::git) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBuf>> {
     let Some(users) = Checkout::of_user(repo).filter(Checkout::has_modules) else { return Ok(Vec::new()) };
@@ -321,12 +320,12 @@ pub(in crate::ledger::git) fn unabsorbed(repo: &Repository) -> Result<Vec<PathBu
     Ok(found.iter().map(|link| users.path.join(&link.path).join(".git")).filter(|dir| dir.is_dir()).collect())
 }
 
-/// Lets `git` read a clone on this machine: it is the user's own, and git's worry is about paths that a stranger names.
+/// Lets `git` read a clone on this machine. It is the user's own, while git's default guards against paths from strangers.
 fn local(git: Git) -> Git {
     git.setting("protocol.file.allow", "always").env("GIT_ALLOW_PROTOCOL", "file")
 }
 
-/// The links to commits in an index, as `git ls-files` reads it.
+/// Lists the submodule entries of an index, as `git ls-files` reads it.
 fn links(git: Git) -> Result<Vec<Link>> {
     let entries = git.arg("--stage").records()?;
     let links = entries.iter().filter_map(|entry| {
@@ -338,7 +337,7 @@ fn links(git: Git) -> Result<Vec<Link>> {
     Ok(links.collect())
 }
 
-/// The git directory of the repository whose files are at `path`; none where there is none of its own.
+/// Returns the git directory of the repository whose files are at `path`; `None` if it has none of its own.
 fn git_dir_of(path: &Path) -> Option<PathBuf> {
     let link = path.join(".git");
     let about = link.symlink_metadata().ok()?;
@@ -351,7 +350,7 @@ fn git_dir_of(path: &Path) -> Option<PathBuf> {
     git_dir.join("HEAD").exists().then_some(git_dir)
 }
 
-/// The commit that a clone's HEAD names.
+/// Returns the commit of a clone's HEAD.
 fn head(git_dir: &Path) -> Option<String> {
     Git::in_git_dir(git_dir, "rev-parse").args(["--verify", "-q", "HEAD^{commit}"]).word().ok()
 }

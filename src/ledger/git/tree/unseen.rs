@@ -1,5 +1,5 @@
-//! What a worker does to the files that tell git what to look at: work that they hide is named, and what is no file at all
-//! does not keep git waiting.
+//! Handles files by which a worker hides work from git or blocks git: hidden work is reported, and FIFOs in place of files
+//! that git reads are removed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,16 +19,16 @@ use crate::ledger::git::command::nul_separated;
 use crate::ledger::git::repository::Repository;
 use crate::run::text::sorted_few;
 
-/// The file by which anybody hides files from git (gitignore(5)).
+/// The file that hides files from git (gitignore(5)).
 const IGNORES: &str = ".gitignore";
-/// How many names a remark repeats.
+/// Number of names that a remark repeats.
 const NAMED: usize = 10;
-/// What git reads in every folder that it walks, whatever is there by that name.
+/// Names that git reads in every folder that it walks.
 const READ: [&str; 2] = [IGNORES, ".gitattributes"];
-/// How long git takes before anybody asks whether it waits for a pipe; the next time twice as long.
+/// Time that git may take before FIFOs are searched; doubled after each search.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Names what git ignores in the workspace by a rule that was not there in `before`: it is no part of the work.
+/// Reports files of the workspace that git ignores by a rule which is not in `before`: they are not part of the work.
 pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<String>> {
     let list = ["--others", "--ignored", "--exclude-standard", "--directory", "-z"];
     let ignored = tracked.git("ls-files").args(list).run()?;
@@ -36,11 +36,11 @@ pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<Strin
         return Ok(None);
     }
     let mut names = Vec::new();
-    let told = tracked.git("check-ignore").args(["--verbose", "-z", "--stdin"]).input(ignored).output()?.stdout;
-    let fields: Vec<&[u8]> = nul_separated(&told).collect();
+    let matched = tracked.git("check-ignore").args(["--verbose", "-z", "--stdin"]).input(ignored).output()?.stdout;
+    let fields: Vec<&[u8]> = nul_separated(&matched).collect();
     let gix = tracked.repo.gix();
     let before = gix.find_tree(Repository::id(before)?).context("a tree cannot be read")?;
-    // What each file said in `before`; nothing where it is nobody's to hear of.
+    // The content of each ignore file in `before`; `None` if its rules are not reported.
     let mut known: HashMap<&[u8], Option<Vec<u8>>> = HashMap::new();
     for rule in fields.chunks_exact(4) {
         let &[source, _, pattern, path] = rule else { continue };
@@ -62,7 +62,7 @@ pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<Strin
     }))
 }
 
-/// What the ignore file `file` of `workspace` said in `before`; none where it is nobody's to hear of.
+/// Returns the content of the ignore file `file` of `workspace` in `before`; `None` if its rules are not reported.
 fn rules_before(before: &gix::Tree<'_>, workspace: &Path, file: &Path) -> Result<Option<Vec<u8>>> {
     let folder = file.parent().unwrap_or(file);
     let is_of_workspace = !file.is_absolute() && file.file_name() == Some(OsStr::new(IGNORES));
@@ -74,27 +74,27 @@ fn rules_before(before: &gix::Tree<'_>, workspace: &Path, file: &Path) -> Result
     Ok(Some(rules.map(|rules| rules.detach().data).unwrap_or_default()))
 }
 
-/// Whether a tool made the folder for what it can make again: it hides it whole, and nobody means it to be work.
+/// Reports whether the folder is a tool's cache, which the tool hides as a whole and can make again.
 fn is_cache(folder: &Path, name: &Path) -> bool {
     let is_dotted = |part: &OsStr| part.as_bytes().starts_with(b".");
     name.iter().any(is_dotted) || ["CACHEDIR.TAG", "pyvenv.cfg"].iter().any(|mark| folder.join(mark).exists())
 }
 
-/// Sees to it that git comes to an end in a folder: it opens what it reads there, and a pipe opens only once somebody writes.
-pub(super) struct Pipes {
+/// Prevents git from blocking in a folder: it opens certain files there, and opening a FIFO blocks until it has a writer.
+pub(super) struct FifoRemover {
     done: Sender<()>,
     looking: JoinHandle<Vec<PathBuf>>,
 }
 
-impl Pipes {
-    /// Looks after the git that works in `folder` until it is [`taken_away`](Self::taken_away).
+impl FifoRemover {
+    /// Observes a folder in which git works until [`stop`](Self::stop).
     pub(super) fn watch(folder: &Path) -> Self {
         let (done, waiting) = channel::<()>();
         let folder = folder.to_owned();
         let looking = std::thread::spawn(move || {
             let (mut found, mut patience) = (Vec::new(), PATIENCE);
             while waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                take_pipes(&folder, &mut found);
+                remove_fifos(&folder, &mut found);
                 patience *= 2;
             }
             found
@@ -102,8 +102,8 @@ impl Pipes {
         Self { done, looking }
     }
 
-    /// What was in git's way and was removed, in words.
-    pub(super) fn taken_away(self, folder: &Path) -> Option<String> {
+    /// Ends the observation, and returns a remark on the FIFOs that were removed.
+    pub(super) fn stop(self, folder: &Path) -> Option<String> {
         drop(self.done);
         let found = self.looking.join().unwrap_or_default();
         let name = |path: PathBuf| path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
@@ -113,15 +113,15 @@ impl Pipes {
     }
 }
 
-/// Removes the pipes below `folder` that git reads, and lets go whoever waits for one.
-fn take_pipes(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Removes the FIFOs below `folder` that git reads, and unblocks their readers.
+fn remove_fifos(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
-            take_pipes(&entry.path(), found);
+            remove_fifos(&entry.path(), found);
         } else if kind.is_fifo() && READ.iter().any(|name| entry.file_name() == *name) {
             let path = entry.path();
-            // Whoever waits for a writer has one for as long as this takes, and reads nothing (fifo(7)).
+            // A blocked reader has a writer for as long as this takes, and reads nothing (fifo(7)).
             let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
             let writer = std::fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&path);
             if std::fs::remove_file(&path).is_ok() {

@@ -1,4 +1,4 @@
-//! Where worktrees go: beside the checkout, never into a git directory, and never in git's sight.
+//! Chooses the folder for worktrees: beside the checkout, never in a git directory, and hidden from git.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -9,12 +9,12 @@ use crate::ledger::git::command::Git;
 use crate::ledger::git::link::FILES;
 use crate::ledger::git::repository::Repository;
 
-/// Has git ignore everything in a folder, this file included (gitignore(5)).
+/// Makes git ignore everything in a folder, this file included (gitignore(5)).
 const HIDE: &str = "*\n";
 
-/// The folder beside the checkout that worktrees go into: beside the main worktree, also where the run was started in a
-/// linked one, and beside the outermost superproject's where that is a submodule. None where that is in a git directory:
-/// agents refuse to edit files there.
+/// Returns the folder for worktrees beside the main worktree, even if the run was started in a linked one, or beside the
+/// outermost superproject's if that is a submodule. `None` if it would be in a git directory, where agents refuse to edit
+/// files.
 pub(super) fn beside(repo: &Repository) -> Option<PathBuf> {
     let checkout = main_checkout(repo);
     let name = checkout.file_name().map_or_else(|| "repository".into(), |name| name.to_string_lossy().into_owned());
@@ -23,15 +23,15 @@ pub(super) fn beside(repo: &Repository) -> Option<PathBuf> {
     (!is_in_git_dir).then_some(beside)
 }
 
-/// The files that the repository's worktrees are named after; of a bare one its git directory.
+/// Returns the checkout that the repository's worktrees are named after; for a bare repository, its git directory.
 fn main_checkout(repo: &Repository) -> PathBuf {
     let common = repo.common_dir();
-    // The clone of a submodule lies in its superproject's git directory (gitrepository-layout(5), `modules`).
+    // The clone of a submodule is in its superproject's git directory (gitrepository-layout(5), `modules`).
     let outermost = common.ancestors().filter(|dir| is_git_dir(dir)).last().unwrap_or(common);
     let is_named_git = outermost.file_name().is_some_and(|name| name == ".git");
     let checkout = match (outermost.parent(), repo.work_dir()) {
         (Some(parent), _) if is_named_git => parent.to_owned(),
-        // A git directory that stands apart: its files do not lie around it.
+        // A separate git directory, whose files are not around it.
         (_, Some(work_dir)) if repo.git_dir() == common => work_dir.to_owned(),
         _ => outermost.to_owned(),
     };
@@ -42,7 +42,7 @@ fn main_checkout(repo: &Repository) -> PathBuf {
     checkout
 }
 
-/// The checkout that has the one at `checkout` as a submodule.
+/// Returns the checkout that has the one at `checkout` as a submodule.
 fn superproject(checkout: &Path) -> Option<PathBuf> {
     let above = checkout.ancestors().skip(1).find(|dir| dir.join(".git").symlink_metadata().is_ok())?;
     let path = checkout.strip_prefix(above).ok()?;
@@ -51,13 +51,13 @@ fn superproject(checkout: &Path) -> Option<PathBuf> {
     paths.any(|named| Path::new(named.trim().trim_matches('"')) == path).then(|| above.to_owned())
 }
 
-/// As git itself tells a git directory (gitrepository-layout(5)).
+/// Recognizes a git directory as git itself does (gitrepository-layout(5)).
 fn is_git_dir(dir: &Path) -> bool {
     dir.join("HEAD").symlink_metadata().is_ok() && dir.join("objects").is_dir() && dir.join("refs").is_dir()
 }
 
-/// Hides the folder of the worktrees from git where it is in the user's checkout: what it holds is no work of theirs. One
-/// that holds anything already is left as it is, since whatever is there may be.
+/// Hides the folder of the worktrees from git if it is in the user's checkout. A folder that is not empty is left unchanged,
+/// since its content may be the user's work.
 pub(super) fn hide(repo: &Repository, folder: &Path) -> Result<()> {
     let is_in_checkout = repo.work_dir().is_some_and(|checkout| folder != checkout && folder.starts_with(checkout));
     let is_empty = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
@@ -68,21 +68,20 @@ pub(super) fn hide(repo: &Repository, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the folder of the worktrees once it holds none.
+/// Removes the folder of the worktrees once it is empty.
 pub(super) fn remove_folder(folder: &Path) {
     let file = folder.join(".gitignore");
     let is_alone = std::fs::read_dir(folder).is_ok_and(|entries| entries.count() == 1);
     if is_alone && std::fs::read_to_string(&file).is_ok_and(|text| text == HIDE) {
         let _ = std::fs::remove_file(file);
     }
-    // One that holds anything else stays.
+    // Fails if it holds anything else.
     let _ = std::fs::remove_dir(folder);
 }
 
 impl Worktree {
-    /// Sees to it that git itself, started in the worktree, finds these files and this git directory. A `core.worktree` that
-    /// all worktrees share leads elsewhere where `extensions.worktreeConfig` is set (git-worktree(1)): a setting of the
-    /// worktree's own is stronger.
+    /// Ensures that git itself, started in the worktree, finds these files and this git directory. A shared `core.worktree`
+    /// leads elsewhere if `extensions.worktreeConfig` is set (git-worktree(1)); the worktree's own setting overrides it.
     pub(super) fn claim_files(&self) -> Result<()> {
         if self.is_what_git_finds()? {
             return Ok(());
@@ -111,7 +110,7 @@ impl Worktree {
     }
 }
 
-/// The way to `to` from the folder `from`: it stays right when both are moved.
+/// Returns the relative path from the folder `from` to `to`, which remains valid when both are moved.
 fn relative(from: &Path, to: &Path) -> PathBuf {
     let common = from.components().zip(to.components()).take_while(|(from, to)| from == to).count();
     let up = from.components().skip(common).map(|_| Component::ParentDir);

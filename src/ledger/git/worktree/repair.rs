@@ -1,4 +1,4 @@
-//! What workers break of the places that they are given, mended before anybody goes on there.
+//! Repairs what workers broke in their worktrees, before work continues there.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::ledger::git::stale::COMMON_DIR;
 use crate::run::goal::RunId;
 
 impl Worktree {
-    /// Holds it against what a run cannot go on without.
+    /// Checks that the parts of a worktree exist without which a run cannot continue.
     ///
     /// # Errors
     /// Fails if the worktree or git's data of it was removed.
-    pub(in crate::ledger::git) fn must_stand(&self, run: &RunId) -> Result<()> {
+    pub(in crate::ledger::git) fn check_exists(&self, run: &RunId) -> Result<()> {
         let path = self.path.display();
         if let Some(home) = self.admin.ancestors().nth(2).filter(|home| !home.is_dir()) {
             return Err(Error::failed(format!("the repository is not at '{}' any more", home.display()))
@@ -31,9 +31,9 @@ impl Worktree {
         Ok(())
     }
 
-    /// Puts right what git needs to take this for a worktree, and takes away locks: nobody is at work in it any more. A
-    /// HEAD that names nothing stands at `commit` then; where it stood before is in its log.
-    pub(in crate::ledger::git) fn mend(&self, commit: &str) -> Result<()> {
+    /// Repairs what git needs to accept this as a worktree, and removes locks, since no process works in it any more. A
+    /// damaged HEAD is set to `commit`; its earlier values are in its reflog.
+    pub(in crate::ledger::git) fn repair(&self, commit: &str) -> Result<()> {
         let failed = || format!("'{}' cannot be mended", self.admin.display());
         for entry in std::fs::read_dir(&self.admin).context(failed())?.flatten() {
             if Path::new(&entry.file_name()).extension().is_some_and(|extension| extension == "lock") {

@@ -1,5 +1,5 @@
-//! What was copied into a worktree, written down there: it is the user's and nobody's work, and is never committed, also
-//! where a worker has git not ignore it any more.
+//! A list of the files that were copied into a worktree. They are the user's and no work, and are never committed, even if a
+//! worker makes git stop ignoring them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -9,41 +9,41 @@ use std::path::{Path, PathBuf};
 use super::super::command::{nul_separated, nul_terminated};
 use crate::error::{Context as _, Result};
 
-/// The list's name in the worktree's git directory.
+/// Name of the list in the worktree's git directory.
 pub(super) const NAME: &str = "agentloop-copied";
 
-/// Written in a worktree's git directory once everything was brought: until then nobody has worked in it.
+/// File in a worktree's git directory that marks a finished copy: until then no worker has run in it.
 pub(in crate::ledger::git) const PROVISIONED: &str = "agentloop-provisioned";
 
-/// The files that were copied into a worktree; of a nested repository its folder.
+/// The files that were copied into a worktree; a nested repository is listed as its folder.
 #[derive(Debug)]
-pub struct Brought {
+pub struct CopiedFiles {
     list: PathBuf,
     paths: BTreeSet<PathBuf>,
 }
 
-impl Brought {
-    /// What is written down in this git directory of a worktree.
+impl CopiedFiles {
+    /// Reads the list in this git directory of a worktree.
     pub fn read(git_dir: &Path) -> Self {
         let list = git_dir.join(NAME);
         let text = std::fs::read(&list).unwrap_or_default();
         Self { paths: paths(&text).into_iter().collect(), list }
     }
 
-    /// Whether `path` came with what was copied.
+    /// Reports whether `path` or a folder above it was copied.
     pub fn holds(&self, path: &Path) -> bool {
         !self.paths.is_empty() && path.ancestors().any(|path| self.paths.contains(path))
     }
 
-    /// Writes `more` down, before any of it is there.
+    /// Adds `more` to the list, before any of it is copied.
     pub fn add(&mut self, more: &[PathBuf]) -> Result<()> {
         let known = self.paths.len();
         self.paths.extend(more.iter().cloned());
         if self.paths.len() > known { self.write() } else { Ok(()) }
     }
 
-    /// Strikes out what is not there after all.
-    pub fn strike_out(&mut self, paths: &[PathBuf]) -> Result<()> {
+    /// Removes files from the list that do not exist after all.
+    pub fn remove(&mut self, paths: &[PathBuf]) -> Result<()> {
         let known = self.paths.len();
         self.paths.retain(|path| !paths.contains(path));
         if self.paths.len() < known { self.write() } else { Ok(()) }
@@ -57,7 +57,7 @@ impl Brought {
     }
 }
 
-/// Paths that end with a NUL byte each.
+/// Splits paths that end with a NUL byte each.
 pub(super) fn paths(text: &[u8]) -> Vec<PathBuf> {
     let names = nul_separated(text);
     names.map(|name| PathBuf::from(OsString::from_vec(name.to_vec()))).collect()
