@@ -1,7 +1,6 @@
-//! A command of the user's: a check, or what sets a worktree up.
+//! Commands of the user's configuration: checks and set-up.
 //!
-//! As git does with its own, a command that uses the shell's syntax is given to `sh -c`; any other is split into words and
-//! started by itself.
+//! As git does, a command that uses shell syntax is run by `sh -c`; any other is split into words and started directly.
 
 use std::iter::Peekable;
 use std::str::Chars;
@@ -9,11 +8,11 @@ use std::str::Chars;
 use super::wrong::Wrong;
 use crate::run::goal::Check;
 
-/// Characters that mean something to a shell where they are not quoted.
+/// Characters that a shell interprets outside of quotes.
 const SHELL: &str = "|&;<>()$`*?[~\n";
-/// The same within double quotes.
+/// Characters that a shell interprets within double quotes.
 const IN_DOUBLE_QUOTES: &str = "$`";
-/// Words that a shell understands without a program of that name.
+/// Commands that a shell runs without a program of that name.
 const BUILTIN: &[&str] = &[
     "!", ".", ":", "[", "alias", "bg", "break", "case", "cd", "command", "continue", "echo", "eval", "exec", "exit",
     "export", "false", "fg", "for", "getopts", "hash", "if", "jobs", "kill", "local", "printf", "pwd", "read",
@@ -21,7 +20,7 @@ const BUILTIN: &[&str] = &[
     "unset", "until", "wait", "while", "{",
 ];
 
-/// Reads `text` as a command.
+/// Parses a command.
 pub fn read(text: &str) -> Result<Check, Wrong> {
     let wrong = |why: &str| Wrong::new(&text.replace('\0', "\u{fffd}"), format!("a command; it {why}"));
     let command = text.trim();
@@ -43,7 +42,7 @@ pub fn read(text: &str) -> Result<Check, Wrong> {
     Ok(Check { name: command.to_owned(), argv })
 }
 
-/// The program that `check` starts first, where that can be told: a shell may start anything.
+/// Returns the program that `check` starts first, if that can be determined: a shell may start anything.
 #[must_use]
 pub fn program(check: &Check) -> Option<String> {
     let [shell, flag, text] = check.argv.as_slice() else { return check.argv.first().cloned() };
@@ -56,7 +55,7 @@ pub fn program(check: &Check) -> Option<String> {
         let end = rest.find(|character| !is_word(character)).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
         if is_name(word) && after.starts_with('=') {
-            // A variable is set for the program that follows, where its value is a plain word.
+            // A variable is set for the following program; its value must be a plain word.
             let value = after[1..].find(char::is_whitespace)?;
             if !after[1..=value].chars().all(is_word) {
                 return None;
@@ -70,7 +69,8 @@ pub fn program(check: &Check) -> Option<String> {
     }
 }
 
-/// Whether a part of `check` could fail without its exit status telling: all but the last of a pipeline.
+/// Returns whether a part of `check` could fail without a failing exit status, as all but the last command of a pipeline
+/// can.
 #[must_use]
 pub fn hides_failures(check: &Check) -> bool {
     matches!(check.argv.as_slice(), [shell, flag, text] if shell == "sh" && flag == "-c" && Syntax::of(text).has_pipe)
@@ -82,7 +82,7 @@ fn is_name(word: &str) -> bool {
         && word.chars().all(|character| character.is_ascii_alphanumeric() || character == '_')
 }
 
-/// What of a shell's syntax a text uses.
+/// The shell syntax that a text uses.
 #[derive(Default)]
 struct Syntax {
     needs_shell: bool,
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_with_the_shell_s_syntax_is_the_shell_s() {
+    fn a_command_with_shell_syntax_is_run_by_a_shell() {
         for text in [
             "npm run lint && npm test",
             "true || false",
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_refused() {
+    fn invalid_commands_are_refused() {
         for (text, why) in [
             ("", "is empty"),
             (" ", "is empty"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_program_is_told_where_it_can_be() {
+    fn the_first_program_is_found_where_it_can_be() {
         for (text, program) in [
             ("cargo test", Some("cargo")),
             ("npm run lint && npm test", Some("npm")),

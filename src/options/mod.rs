@@ -1,6 +1,6 @@
 //! Options and settings: flag > environment > `git config agentloop.*` > default, from one table.
 //!
-//! A surface reads what it is given into [`Changes`]; [`Settings::options`] adds what the user has set, and the defaults.
+//! A surface reads its input into [`Changes`]; [`Settings::options`] adds the user's settings and the defaults.
 
 pub mod command;
 pub mod pathspec;
@@ -24,7 +24,7 @@ use crate::run::folder::Folder;
 use crate::run::goal::{AgentChoice, Check, Isolation, Options, Role};
 
 impl Changes {
-    /// The changes with their paths, which were given in `folder`, as they are written at the top level.
+    /// Rewrites the paths, which are relative to `folder`, to be relative to the top level.
     pub fn seen_from(mut self, folder: &Folder) -> Result<Self, Wrong> {
         if let Some(protect) = &mut self.protect {
             for pathspec in protect {
@@ -35,7 +35,7 @@ impl Changes {
     }
 }
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -43,7 +43,7 @@ pub enum Origin {
     Environment,
     /// git's configuration.
     Config,
-    /// The table.
+    /// The default in the table.
     Default,
 }
 
@@ -57,22 +57,22 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An option or a setting as the user has set it.
+/// The value of an option or a setting.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// Its key in git's configuration.
+    /// Key in git's configuration.
     pub key: &'static str,
-    /// Its values; more than one only where it may be set several times, none where nothing is set.
+    /// Values; more than one only if it may be set several times, none if nothing is set.
     pub values: Vec<String>,
-    /// Where they come from.
+    /// Origin of the values.
     pub origin: Origin,
-    /// Its environment variable.
+    /// Environment variable.
     pub env: &'static str,
-    /// What it is.
+    /// Meaning, in a line.
     pub meaning: &'static str,
 }
 
-/// What the user has set, as it was read; a value is parsed when it is asked for.
+/// The user's settings, as texts; a value is parsed when it is asked for.
 #[derive(Clone, Debug)]
 pub struct Settings {
     all: Vec<Setting>,
@@ -80,9 +80,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads every entry: `config` gives a key's values in git's configuration, the strongest last; `env` a variable.
+    /// Reads every entry: `config` returns a key's values in git's configuration, the strongest last; `env` returns a
+    /// variable.
     ///
-    /// An empty variable is one that is not set. As in git, an empty value in the configuration clears those before it.
+    /// An empty variable counts as not set. As in git, an empty value in the configuration clears those before it.
     pub fn new(config: impl Fn(&str) -> Vec<String>, env: impl Fn(&str) -> Option<String>) -> Self {
         let read = |entry: &Entry| {
             let from_env: Vec<String> =
@@ -108,21 +109,21 @@ impl Settings {
         Self { all: TABLE.iter().map(read).collect(), home: env("HOME").map(PathBuf::from) }
     }
 
-    /// Every setting, in the order of the table.
+    /// Returns every setting, in the order of the table.
     #[must_use]
     pub fn all(&self) -> &[Setting] {
         &self.all
     }
 
-    /// The options of a run: those that are `given`, else what the user has set.
+    /// Returns the options of a run: those that are `given`, else the user's settings.
     pub fn options(&self, given: &Changes) -> Result<Options> {
         let mut all = given.clone();
         for entry in TABLE {
-            // The model that goes with the agent is stronger than the one that is set for any agent.
+            // The model that is part of the agent is stronger than the one that is set for any agent.
             let has_model = entry.id == Id::Model && all.agent.as_ref().is_some_and(|agent| agent.model.is_some());
             let setting = self.of(entry.id);
             if !has_model && !all.has(entry.id) && !setting.values.is_empty() {
-                all.set(entry.id, &setting.values).map_err(|wrong| bad(setting, &wrong))?;
+                all.set(entry.id, &setting.values).map_err(|wrong| invalid_setting(setting, &wrong))?;
             }
         }
         let mut options = Options::default();
@@ -130,12 +131,12 @@ impl Settings {
         Ok(options)
     }
 
-    /// Who answers, with the model where the setting names one; `auto` picks.
+    /// Returns the agent, with the model if the setting names one; `auto` picks an agent.
     pub fn agent(&self) -> Result<AgentChoice> {
         self.get(Id::Backend).map(Option::unwrap_or_default)
     }
 
-    /// Who answers a role instead.
+    /// Returns the agents of single roles.
     pub fn roles(&self) -> Result<BTreeMap<Role, AgentChoice>> {
         let roles = Changes {
             planner: self.get(Id::Planner)?,
@@ -147,65 +148,65 @@ impl Settings {
         Ok(roles.roles())
     }
 
-    /// Where workers work.
+    /// Returns the isolation of workers.
     pub fn isolation(&self) -> Result<Isolation> {
         self.get(Id::Isolation).map(Option::unwrap_or_default)
     }
 
-    /// The checks, in order.
+    /// Returns the checks, in order.
     pub fn verify(&self) -> Result<Vec<Check>> {
         self.get(Id::Verify).map(Option::unwrap_or_default)
     }
 
-    /// How long one call of an agent may take.
+    /// Returns the time limit of an agent call.
     pub fn timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::Timeout)
     }
 
-    /// How long a run may take.
+    /// Returns the time limit of a run.
     pub fn max_seconds(&self) -> Result<Option<Seconds>> {
         self.get(Id::MaxSeconds)
     }
 
-    /// How long one check may take.
+    /// Returns the time limit of a check.
     pub fn verify_timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::VerifyTimeout)
     }
 
-    /// Files that workers may not change, as git pathspecs.
+    /// Returns the protected files, as git pathspecs.
     #[must_use]
     pub fn protect(&self) -> Vec<String> {
         self.of(Id::Protect).values.clone()
     }
 
-    /// Ignored files that new worktrees get from the user's checkout, as patterns of gitignore(5).
+    /// Returns the ignored files that new worktrees get from the user's checkout, as patterns of gitignore(5).
     #[must_use]
     pub fn copy(&self) -> Vec<String> {
         self.of(Id::Copy).values.clone()
     }
 
-    /// Commands that are run once in each new worktree, in order.
+    /// Returns the setup commands of new worktrees, in order.
     pub fn setup(&self) -> Result<Vec<Check>> {
         self.get(Id::Setup).map(Option::unwrap_or_default)
     }
 
-    /// How long one setup command may take.
+    /// Returns the time limit of a setup command.
     pub fn setup_timeout(&self) -> Result<Option<Seconds>> {
         self.get(Id::SetupTimeout)
     }
 
-    /// Files whose change has the setup run again before checks, as globs; empty where that is left to us.
+    /// Returns the files whose change makes the setup run again before checks, as globs; empty for the built-in list.
     #[must_use]
     pub fn setup_on(&self) -> Vec<String> {
         self.of(Id::SetupOn).values.clone()
     }
 
-    /// Whether ignored files are removed before checks, and the HOME that checks have.
+    /// Returns whether ignored files are removed before checks, and the kind of HOME that checks have.
     pub fn checks_alone(&self) -> Result<(bool, Home)> {
         Ok((self.get(Id::CheckClean)?.unwrap_or(false), self.get(Id::CheckHome)?.unwrap_or_default()))
     }
 
-    /// How runs are kept.
+    /// Returns the preferences for keeping runs.
     pub fn preferences(&self) -> Result<Preferences> {
         Ok(Preferences {
             durability: self.get(Id::Durable)?.unwrap_or_default(),
@@ -221,28 +222,28 @@ impl Settings {
         Ok(self.get(Id::AllowNested)?.unwrap_or(false))
     }
 
-    /// Whether the pre-push hook sends the records of what is pushed.
+    /// Returns whether the pre-push hook pushes the records of the runs in the pushed commits.
     pub fn push_notes(&self) -> Result<bool> {
         Ok(self.get(Id::PushNotes)?.unwrap_or(true))
     }
 
-    /// Where transcripts are sent, where that is another place than the runs'.
+    /// Returns the remote for transcripts, if it is not that of the runs.
     #[must_use]
     pub fn output_remote(&self) -> Option<String> {
         self.of(Id::OutputRemote).values.last().map(|value| value.trim().to_owned())
     }
 
-    /// A folder of prompts that replace the built-in ones.
+    /// Returns the folder of prompts that replace the built-in ones.
     pub fn prompts(&self) -> Result<Option<PathBuf>> {
         match self.path(Id::Prompts)? {
             Some(path) if !path.is_dir() => {
-                Err(bad(self.of(Id::Prompts), &Wrong::new(&path.to_string_lossy(), "a folder that exists")))
+                Err(invalid_setting(self.of(Id::Prompts), &Wrong::new(&path.to_string_lossy(), "a folder that exists")))
             }
             path => Ok(path),
         }
     }
 
-    /// Bytes of an iteration's diff that the reviewer sees.
+    /// Returns the length of an iteration's diff that the reviewer sees, in bytes.
     pub fn review_bytes(&self) -> Result<usize> {
         self.get(Id::ReviewBytes).map(Option::unwrap_or_default)
     }
@@ -256,10 +257,10 @@ impl Settings {
         if setting.values.is_empty() {
             return Ok(None);
         }
-        T::read(&setting.values).map(Some).map_err(|wrong| bad(setting, &wrong))
+        T::read(&setting.values).map(Some).map_err(|wrong| invalid_setting(setting, &wrong))
     }
 
-    /// A leading `~/` is the home directory, as in git's own path settings.
+    /// Returns a path setting. A leading `~/` is the home directory, as in git's own path settings.
     fn path(&self, id: Id) -> Result<Option<PathBuf>> {
         let Some(text) = self.get::<String>(id)? else { return Ok(None) };
         let below_home = text.strip_prefix("~/").and_then(|rest| Some(self.home.as_ref()?.join(rest)));
@@ -267,18 +268,18 @@ impl Settings {
     }
 }
 
-fn bad(setting: &Setting, wrong: &Wrong) -> Error {
-    let (place, mend) = match setting.origin {
+fn invalid_setting(setting: &Setting, wrong: &Wrong) -> Error {
+    let (place, fix) = match setting.origin {
         Origin::Environment => (format!("the variable {}", setting.env), format!("unset {}", setting.env)),
         Origin::Config | Origin::Default => {
             (format!("'git config {}'", setting.key), format!("git config --unset-all {}", setting.key))
         }
     };
     Error::usage(wrong.of(&place))
-        .hint(format!("'{mend}' takes it away; 'git agentloop config' shows every setting and where it comes from"))
+        .hint(format!("'{fix}' takes it away; 'git agentloop config' shows every setting and where it comes from"))
 }
 
-/// The lines of a variable that hold anything: several checks are a line each.
+/// Returns the non-empty lines of a variable: several checks are a line each.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty())
 }

@@ -1,9 +1,9 @@
-//! Pathspecs as seen from a folder, turned into those that mean the same at the top level (gitglossary(7), "pathspec").
+//! Conversion of pathspecs between a folder and the top level (gitglossary(7), "pathspec").
 
 use super::wrong::Wrong;
 use crate::run::folder::Folder;
 
-/// `pathspec`, which was given in `folder`, as it is written at the top level.
+/// Rewrites `pathspec`, which is relative to `folder`, to be relative to the top level.
 pub fn from_top(folder: &Folder, pathspec: &str) -> Result<String, Wrong> {
     let outside = || Wrong::new(pathspec, "files inside the repository");
     let below = |path: &str, literal: bool| join(folder, path, literal).ok_or_else(outside);
@@ -24,7 +24,7 @@ pub fn from_top(folder: &Folder, pathspec: &str) -> Result<String, Wrong> {
     Ok(format!(":{signs}{}", below(path, false)?))
 }
 
-/// `pathspec`, which is written at the top level, as it is given in `folder`.
+/// Rewrites `pathspec`, which is relative to the top level, to be relative to `folder`.
 #[must_use]
 pub fn seen_from(folder: &Folder, pathspec: &str) -> String {
     if folder.is_top() {
@@ -44,7 +44,7 @@ pub fn seen_from(folder: &Folder, pathspec: &str) -> String {
     format!(":{signs}{}", relative(folder, path, false))
 }
 
-/// `path`, which begins at the top level, from `folder`.
+/// Rewrites `path`, which is relative to the top level, to be relative to `folder`.
 fn relative(folder: &Folder, path: &str, literal: bool) -> String {
     if path.starts_with('/') {
         return path.to_owned();
@@ -58,13 +58,13 @@ fn relative(folder: &Folder, path: &str, literal: bool) -> String {
     if way.is_empty() { format!(".{end}") } else { way.join("/") + end }
 }
 
-/// A part of a path so that it matches nothing but itself.
+/// Escapes a part of a path so that it matches only itself.
 fn escape(part: &str, literal: bool) -> String {
     let special = |character: char| !literal && "*?[\\".contains(character);
     part.chars().flat_map(|one| special(one).then_some('\\').into_iter().chain([one])).collect()
 }
 
-/// `path` below `folder`; `None` where it leads out of the top level.
+/// Joins `folder` and `path`; `None` if the result is outside of the top level.
 fn join(folder: &Folder, path: &str, literal: bool) -> Option<String> {
     if path.starts_with('/') {
         return Some(path.to_owned());
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_in_a_folder_means_there_what_it_means_at_the_top() {
+    fn a_pathspec_relative_to_a_folder_means_the_same_as_at_the_top() {
         for (folder, pathspec, wanted) in [
             ("services/api", "services/api/test.txt", "test.txt"),
             ("services/api", "services/api", "."),

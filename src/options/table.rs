@@ -1,5 +1,5 @@
-//! The table: each option and setting once. Flags, variables, git's configuration, MCP arguments, the help, the manual and
-//! [`Changes`] are made of it.
+//! The table that lists each option and setting once. Flags, variables, git's configuration, MCP arguments, the help, the
+//! manual and [`Changes`] are generated from it.
 //!
 //! A new option of runs is a field of [`Options`], an entry here, and the line that uses it.
 
@@ -17,71 +17,71 @@ use crate::run::goal::{AgentChoice, Check, Isolation, Options, Permissions, Role
 /// An option of runs, or a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Its place in the table.
+    /// Position in the table.
     pub id: Id,
-    /// The name of its flag, without dashes.
+    /// Name of the flag, without dashes.
     pub name: &'static str,
-    /// Its environment variable.
+    /// Environment variable.
     pub env: &'static str,
-    /// Its key in git's configuration.
+    /// Key in git's configuration.
     pub key: &'static str,
-    /// Its value where nothing is set; empty is none.
+    /// Value if nothing is set; empty for none.
     pub default: &'static str,
-    /// Its meaning, in a line.
+    /// Meaning, in a line.
     pub meaning: &'static str,
-    /// What its values are.
+    /// Kind of the values.
     pub kind: Kind,
-    /// Checks the texts of a value.
+    /// Validates the texts of a value.
     pub check: fn(&[String]) -> Result<(), Wrong>,
-    /// Its flag; none for a setting that is no option of runs.
+    /// Flag; `None` for a setting that is not an option of runs.
     pub flag: Option<Flag>,
-    /// Its argument of MCP tools.
+    /// Argument of MCP tools.
     pub argument: Option<Argument>,
-    /// When it can change.
+    /// Time until which it can change.
     pub changes: When,
 }
 
 /// A flag of `run`.
 #[derive(Clone, Copy, Debug)]
 pub struct Flag {
-    /// The placeholder of its value; empty for a switch.
+    /// Placeholder of the value; empty for a switch.
     pub value: &'static str,
-    /// Its line of `-h`.
+    /// Line in `-h`.
     pub help: &'static str,
-    /// The heading of `-h` that it is under; empty for the first.
+    /// Heading in `-h`; empty for the first.
     pub heading: &'static str,
-    /// A switch that stands for one of its values.
+    /// A switch that sets one of the values.
     pub switch: Option<Switch>,
 }
 
-/// A switch that stands for a value of another flag.
+/// A switch that sets a value of another flag.
 #[derive(Clone, Copy, Debug)]
 pub struct Switch {
-    /// Its name, without dashes.
+    /// Name, without dashes.
     pub name: &'static str,
-    /// The value.
+    /// Value that it sets.
     pub value: &'static str,
-    /// Its line of `-h`.
+    /// Line in `-h`.
     pub help: &'static str,
 }
 
 /// An argument of MCP tools.
 #[derive(Clone, Copy, Debug)]
 pub struct Argument {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// Its description.
+    /// Description.
     pub meaning: &'static str,
 }
 
-/// When an option can change.
+/// The time until which an option can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// Only a new run takes it.
+    /// It is set when a run starts.
     Start,
-    /// A resumed or forked run takes it too.
+    /// It can also change when a run is resumed or forked.
     Resume,
-    /// A live run takes it too.
+    /// It can also change while a run is live.
     Live,
 }
 
@@ -138,18 +138,18 @@ macro_rules! table {
         options { $($id:ident $field:ident: $type:ty, $write:expr, $entry:expr;)* }
         settings { $($other:ident: $kind:ty, $setting:expr;)* }
     ) => {
-        /// An entry's place in the table.
+        /// The position of an entry in the table.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(missing_docs)]
         pub enum Id { $($id,)* $($other,)* }
 
-        /// Every entry, in the order of `git agentloop config`.
+        /// The entries, in the order of `git agentloop config`.
         pub const TABLE: &[Entry] = &[
             $(Entry { id: Id::$id, kind: <$type as Value>::KIND, check: |texts| <$type as Value>::read(texts).map(|_| ()), ..$entry },)*
             $(Entry { id: Id::$other, kind: <$kind as Value>::KIND, check: |texts| <$kind as Value>::read(texts).map(|_| ()), ..$setting },)*
         ];
 
-        /// Options that differ from those that a run has, or that the user has set.
+        /// Options that are given for a run.
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         #[allow(missing_docs)]
@@ -157,12 +157,12 @@ macro_rules! table {
             $(pub $field: Option<$type>,)*
             /// Whether the run is resumed although another machine may still drive it.
             pub take_over: bool,
-            /// Whether everything may be permitted in the user's checkout.
+            /// Whether all permissions may be given in the user's checkout.
             pub force: bool,
         }
 
         impl Changes {
-            /// Reads the option `id` from `texts`.
+            /// Parses the option `id` from `texts`.
             pub fn set(&mut self, id: Id, texts: &[String]) -> Result<(), Wrong> {
                 match id {
                     $(Id::$id => self.$field = Some(<$type as Value>::read(texts)?),)*
@@ -171,7 +171,7 @@ macro_rules! table {
                 Ok(())
             }
 
-            /// Whether it holds a value for `id`.
+            /// Returns whether there is a value for `id`.
             #[must_use]
             pub fn has(&self, id: Id) -> bool {
                 match id {
@@ -180,7 +180,7 @@ macro_rules! table {
                 }
             }
 
-            /// Writes its values into `options`.
+            /// Writes the given values into `options`.
             pub fn write(&self, options: &mut Options) {
                 $(if let Some(value) = &self.$field {
                     let write: fn(&mut Options, $type) = $write;
@@ -192,7 +192,7 @@ macro_rules! table {
 }
 
 impl Changes {
-    /// `options` with the changes; `None` where there are none.
+    /// Returns `options` with the changes, or `None` if nothing changes.
     #[must_use]
     pub fn apply(&self, options: &Options) -> Option<Options> {
         let mut changed = options.clone();
@@ -200,22 +200,22 @@ impl Changes {
         (changed != *options).then_some(changed)
     }
 
-    /// The agents that it gives roles of their own.
+    /// Returns the agents of single roles.
     #[must_use]
     pub fn roles(&self) -> BTreeMap<Role, AgentChoice> {
         let mut options = Options::default();
         let roles = [&self.planner, &self.worker, &self.reviewer, &self.integrator];
         for (place, choice) in roles.into_iter().enumerate() {
             if let Some(choice) = choice {
-                give_role(&mut options, place, choice);
+                set_roles(&mut options, place, choice);
             }
         }
         options.roles
     }
 }
 
-/// Has `choice` answer the roles of [`Role::CHOICES`] at `place`.
-fn give_role(options: &mut Options, place: usize, choice: &AgentChoice) {
+/// Sets the agent of the roles of [`Role::CHOICES`] at `place`.
+fn set_roles(options: &mut Options, place: usize, choice: &AgentChoice) {
     let roles = Role::CHOICES[place].1;
     options.roles.extend(roles.iter().map(|role| (*role, choice.clone())));
 }
@@ -230,19 +230,19 @@ table! {
             Entry::new("model", "AGENTLOOP_MODEL", "agentloop.model", "", "the model that the agent uses; empty = its own choice")
                 .flag(AGENTS, "MODEL", "The model that the agent uses")
                 .argument("model", "The model that the agent uses; its own choice where it is left out.");
-        Planner planner: AgentChoice, |options, agent| give_role(options, 0, &agent),
+        Planner planner: AgentChoice, |options, agent| set_roles(options, 0, &agent),
             Entry::new("planner", "AGENTLOOP_PLANNER", "agentloop.planner", "", "who plans, as backend or backend/model; empty = the agent")
                 .flag(AGENTS, "AGENT", "Who plans, and asks before that [default: --backend]")
                 .argument("planner", "Who plans, and asks before that, as backend or backend/model; backend where left out.");
-        Worker worker: AgentChoice, |options, agent| give_role(options, 1, &agent),
+        Worker worker: AgentChoice, |options, agent| set_roles(options, 1, &agent),
             Entry::new("worker", "AGENTLOOP_WORKER", "agentloop.worker", "", "who works on the subgoals; empty = the agent")
                 .flag(AGENTS, "AGENT", "Who works on the subgoals [default: --backend]")
                 .argument("worker", "Who works on the subgoals, as backend or backend/model; backend where left out.");
-        Reviewer reviewer: AgentChoice, |options, agent| give_role(options, 2, &agent),
+        Reviewer reviewer: AgentChoice, |options, agent| set_roles(options, 2, &agent),
             Entry::new("reviewer", "AGENTLOOP_REVIEWER", "agentloop.reviewer", "", "who reviews; empty = the agent")
                 .flag(AGENTS, "AGENT", "Who reviews [default: --backend]")
                 .argument("reviewer", "Who reviews, as backend or backend/model; backend where left out.");
-        Integrator integrator: AgentChoice, |options, agent| give_role(options, 3, &agent),
+        Integrator integrator: AgentChoice, |options, agent| set_roles(options, 3, &agent),
             Entry::new("integrator", "AGENTLOOP_INTEGRATOR", "agentloop.integrator", "", "who resolves conflicts between workers; empty = the agent")
                 .flag(AGENTS, "AGENT", "Who resolves conflicts between workers [default: --backend]")
                 .argument("integrator", "Who resolves conflicts between workers, as backend or backend/model; backend where left out.");
@@ -251,7 +251,7 @@ table! {
                 .flag(AGENTS, "WHAT", "What agents may do unasked: ask, edit or all [default: edit]")
                 .switch("skip-permissions", "all", "The same as --permissions all")
                 .argument("permissions", "What agents may do unasked: nothing that they would ask for, edit files in their worktree, or everything.");
-        // `resume` has a flag of its own for it, and MCP an argument without `none`.
+        // `resume` has a flag of its own for isolation, and MCP an argument without `none`.
         Isolation isolation: Isolation, |options, isolation| options.isolation = isolation,
             Entry::new("isolation", "AGENTLOOP_ISOLATION", "agentloop.isolation", "worktree", "where workers work: worktree (each its own), shared or none (your checkout)")
                 .flag("", "WHAT", "Where workers work: worktree (each its own), shared, or none")

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Settings of `config` (`key=value`, the strongest last) and `env` (`NAME=value`).
+/// Makes settings from `config` (`key=value`, the strongest last) and `env` (`NAME=value`).
 fn settings(config: &[&str], env: &[&str]) -> Settings {
     let values = |from: &[&str], name: &str| -> Vec<String> {
         from.iter()
@@ -143,7 +143,7 @@ fn names_are_what_their_entry_makes_of_them() {
         assert!(entry.meaning.len() <= 80, "{}", entry.meaning);
         let argument = entry.argument.map_or("", |argument| argument.name);
         assert!(["", "verify_commands", &entry.name.replace('-', "_")].contains(&argument), "{argument}");
-        // A default that the help names is the default.
+        // A default in the help text must be the actual default.
         let help = entry.flag.map_or("", |flag| flag.help);
         let named = help.split_once("[default: ").and_then(|(_, rest)| rest.strip_suffix(']'));
         assert!(named.is_none_or(|named| named == "--backend" || named == entry.default), "{help}");

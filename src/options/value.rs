@@ -1,4 +1,4 @@
-//! The kinds of values, and how each is read from the texts of a flag, a variable, a key or an argument.
+//! Kinds of values, and how they are read from the texts of a flag, a variable, a key or an argument.
 
 use std::num::NonZeroU64;
 use std::str::FromStr;
@@ -9,16 +9,16 @@ use crate::ledger::{Cleanup, Durability, Home, Output};
 use crate::run::amount::{Count, Dollars, Seconds};
 use crate::run::goal::{AgentChoice, Check, Isolation, Permissions};
 
-/// What the values of an option are.
+/// The kind of an option's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Yes or no.
     Flag,
     /// A whole number.
     Count {
-        /// The least.
+        /// Least value.
         least: u64,
-        /// The most.
+        /// Greatest value.
         most: u64,
     },
     /// A duration above 0.
@@ -38,7 +38,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether an option of this kind may be given several times.
+    /// Returns whether an option of this kind may be given several times.
     #[must_use]
     pub fn is_several(self) -> bool {
         matches!(self, Self::Texts | Self::Commands)
@@ -47,10 +47,10 @@ impl Kind {
 
 /// The type of an option's value.
 pub trait Value: Sized {
-    /// Its kind.
+    /// Kind of the value.
     const KIND: Kind;
 
-    /// Reads a value from its texts; of an option that is not several, the last one counts.
+    /// Parses a value from its texts; for an option with a single value, the last text counts.
     fn read(texts: &[String]) -> Result<Self, Wrong>;
 }
 
@@ -58,7 +58,7 @@ fn last(texts: &[String]) -> &str {
     texts.last().map_or("", |text| text.trim())
 }
 
-/// Reads the last of `texts` by its type's own rule, where the error is what was expected.
+/// Parses the last of `texts` with its type's `FromStr`, whose error is converted to the expected form.
 fn parse<T: FromStr>(texts: &[String], expected: impl Fn(T::Err) -> String) -> Result<T, Wrong> {
     let text = last(texts);
     text.parse().map_err(|error| Wrong::new(text, expected(error)))
@@ -67,7 +67,7 @@ fn parse<T: FromStr>(texts: &[String], expected: impl Fn(T::Err) -> String) -> R
 impl Value for bool {
     const KIND: Kind = Kind::Flag;
 
-    /// Reads git's words for yes and no.
+    /// Parses git's words for yes and no.
     fn read(texts: &[String]) -> Result<Self, Wrong> {
         let text = last(texts);
         match text.to_ascii_lowercase().as_str() {
@@ -158,7 +158,7 @@ impl Value for Vec<Check> {
     }
 }
 
-/// Has each type be read from its words, by its own rule.
+/// Implements [`Value`] for types whose values are words.
 macro_rules! words {
     ($($type:ty: $($word:literal)*;)*) => {
         $(impl Value for $type {

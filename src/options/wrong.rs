@@ -1,13 +1,13 @@
-//! Why a text is no value of an option.
+//! The error of an invalid value.
 
 use std::fmt;
 
-/// A text that is no value of an option.
+/// An error: the text is not a valid value of an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wrong {
-    /// The text.
+    /// The invalid text.
     pub value: String,
-    /// What was expected instead.
+    /// Description of valid values.
     pub expected: String,
 }
 
@@ -16,7 +16,7 @@ impl Wrong {
         Self { value: value.to_owned(), expected: expected.into() }
     }
 
-    /// The whole message, where `place` is what was given the value.
+    /// Writes the whole message; `place` is the flag, variable or key that has the value.
     #[must_use]
     pub fn of(&self, place: &str) -> String {
         format!("invalid value '{}' for {place} (expected {})", self.value, self.expected)

@@ -1,4 +1,4 @@
-//! Short-lived programs that are tools of ours and no call's: git.
+//! Short-lived programs that belong to no call, such as git.
 
 use std::ffi::OsStr;
 use std::io;
@@ -8,8 +8,8 @@ use super::mark::{CALL_VAR, CLONE_VAR, RUN_VAR};
 use super::{environment, tree};
 use crate::error::{Error, Result};
 
-/// A program in a process group of its own, so that a Ctrl-C meant for us does not end it half-way, without git's local
-/// environment, reading nothing.
+/// Returns a command in a process group of its own, so that Ctrl-C does not end it half-way, without git's local environment
+/// and without input.
 #[must_use]
 pub fn quiet(program: impl AsRef<OsStr>) -> Command {
     use std::os::unix::process::CommandExt as _;
@@ -18,7 +18,7 @@ pub fn quiet(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A program that reads nothing, and hears nothing of these variables.
+/// Returns a command without input and without these variables.
 fn without(names: impl IntoIterator<Item: AsRef<OsStr>>, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for name in names {
@@ -28,25 +28,25 @@ fn without(names: impl IntoIterator<Item: AsRef<OsStr>>, program: impl AsRef<OsS
     command
 }
 
-/// Marks what `command` starts as working for `run` in one clone, so that it is stopped with what else a dead driver of it
-/// left.
+/// Marks the processes of `command` as belonging to `run` in one clone, so that they are stopped with the other processes
+/// that a dead driver of the run left.
 pub fn works_for<'a>(command: &'a mut Command, run: &str, clone: &str) -> &'a mut Command {
     command.env(RUN_VAR, run).env(CLONE_VAR, clone)
 }
 
-/// A program that is to outlive us in a session that it makes itself: it leads no group yet, which setsid(2) asks for,
-/// and carries no run's mark, so that nobody takes it for something that a run left behind. What `git -c` set for us holds
-/// for it too.
+/// Returns a command that is to outlive this process in a session that it makes itself: it leads no group yet, as setsid(2)
+/// requires, and carries no run's mark, so that it is not taken for a leftover of the run. It inherits the settings of `git
+/// -c`.
 #[must_use]
 pub fn outliving(program: impl AsRef<OsStr>) -> Command {
-    let mut command = without(environment::git_places(), program);
+    let mut command = without(environment::git_locations(), program);
     command.env_remove(RUN_VAR).env_remove(CALL_VAR).env_remove(CLONE_VAR);
     command
 }
 
-/// Starts it; it is not taken for something that a call left behind.
+/// Starts `command`, which belongs to no call.
 pub fn spawn_aside(command: &mut Command) -> io::Result<Child> {
-    tree::detach(|| {
+    tree::spawn_unowned(|| {
         command.spawn().map(|child| {
             let id = child.id();
             (child, id)
@@ -55,31 +55,31 @@ pub fn spawn_aside(command: &mut Command) -> io::Result<Child> {
     .map(|(child, _)| child)
 }
 
-/// Runs it to its end and returns what it printed.
+/// Runs `command` to its end and returns its output.
 pub fn output(command: &mut Command) -> io::Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     spawn_aside(command)?.wait_with_output()
 }
 
-/// Asks a process of ours to come to its end.
+/// Sends SIGTERM to a process; one that has ended is no error.
 pub fn terminate(pid: u32) -> Result<()> {
     let Some(process) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return Ok(()) };
-    let told = rustix::process::kill_process(process, rustix::process::Signal::TERM)
-        // One that was stopped hears of it only when it goes on.
+    let sent = rustix::process::kill_process(process, rustix::process::Signal::TERM)
+        // A stopped process acts on the signal only when it continues.
         .and_then(|()| rustix::process::kill_process(process, rustix::process::Signal::CONT));
-    match told {
+    match sent {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(Error::failed(format!("process {pid} cannot be told to stop")).because(error)),
     }
 }
 
-/// A program that talks to the user in our place: it has our environment, our terminal and our working directory.
+/// Returns a command that inherits this process's environment, terminal and working directory.
 #[must_use]
 pub fn in_our_place(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// Becomes `command`; returns only where that fails.
+/// Replaces this process with `command`; returns only if that fails.
 #[must_use]
 pub fn become_program(command: &mut Command) -> Error {
     use std::os::unix::process::CommandExt as _;

@@ -1,4 +1,4 @@
-//! Output of any length in bounded room: the head and the tail are kept, the middle is counted.
+//! Capture of output in bounded memory: the head and the tail are kept, the middle is counted.
 
 use std::fs::File;
 use std::io;
@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use crate::redact::{Redactor, Stream};
 
-/// Bytes of a spool file's head, and as many again of its tail.
+/// Length of a spool file's head and of its tail, in bytes each.
 const SPOOL_HALF: u64 = 8 << 20;
 
-/// Where a program wrote something.
+/// An output stream of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // the names say it
 pub enum Source {
@@ -18,24 +18,24 @@ pub enum Source {
     Stderr,
 }
 
-/// The head and tail of a stream, and how long it was.
+/// The head, the tail and the length of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captured {
-    /// The kept bytes. Where the stream was not kept whole they are its head and its tail with nothing between them.
+    /// Kept bytes: the whole stream, or its head and its tail with nothing between them.
     pub(super) kept: Vec<u8>,
     cut: usize,
-    /// Bytes the process wrote, kept or not.
+    /// Number of bytes that the process wrote, kept or not.
     pub(super) total: u64,
 }
 
 impl Captured {
-    /// Whether every byte was kept.
+    /// Returns whether every byte was kept.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.left_out() == 0
     }
 
-    /// The kept bytes as lossy UTF-8, with a line that says how many bytes were left out where some were.
+    /// Returns the kept bytes as lossy UTF-8, with a line in the middle that counts the bytes left out.
     #[must_use]
     pub fn text(&self) -> String {
         if self.is_whole() {
@@ -51,18 +51,18 @@ impl Captured {
     }
 }
 
-/// The line that stands for what was cut. It starts on a line of its own, whatever came before it.
+/// Returns the line that replaces the middle. It starts on a line of its own.
 fn marker(bytes: u64) -> String {
     format!("\n[{bytes} bytes left out]\n")
 }
 
-/// Collects a stream into a [`Captured`]. Memory grows with the stream, up to the bytes asked for.
+/// Collects a stream into a [`Captured`]. Memory grows with the stream, up to the limit.
 pub(super) struct Capture {
     head: Vec<u8>,
     head_room: usize,
     tail: Vec<u8>,
     tail_room: usize,
-    /// Where the oldest byte of a full tail is, and the next one goes.
+    /// Position of the oldest byte of a full tail, where the next one is written.
     oldest: usize,
     total: u64,
 }
@@ -96,29 +96,31 @@ impl Capture {
     }
 }
 
-/// Where a call's output is streamed to while it runs, and what keeps secrets out of it.
+/// The file that a call's output is streamed to while it runs, and the redactor of its secrets.
 #[derive(Clone, Debug)]
 pub struct Transcript {
-    /// The file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What its text goes through.
+    /// Redactor of the text.
     pub redactor: Redactor,
 }
 
-/// A file that follows a process's output while it runs, without its secrets. Up to 16 MiB it is a plain copy; what is longer keeps its
-/// first 8 MiB, and its last 8 MiB in a region that is written round and round until [`Spool::finish`] puts it in order.
+/// A file that follows a process's output while it runs, without secrets. Up to 16 MiB it is a plain copy. Longer output
+/// keeps its first 8 MiB, and its last 8 MiB in a ring buffer that [`Spool::finish`] puts in order.
 pub struct Spool {
     file: File,
     half: u64,
     total: u64,
     failed: Option<io::Error>,
-    /// Of stdout and stderr: a secret in the one is not broken by what the other prints meanwhile.
+    /// Streams of stdout and stderr: a secret in one is not split by output on the other.
     streams: [Stream; 2],
     clean: Vec<u8>,
 }
 
 impl Spool {
-    /// Creates the file, or empties it.
+    /// Creates or truncates the file.
+    ///
+    /// Fails if the file cannot be written.
     pub fn create(transcript: &Transcript) -> io::Result<Self> {
         Self::with_half(transcript, SPOOL_HALF)
     }
@@ -129,7 +131,7 @@ impl Spool {
         Ok(Self { file, half, total: 0, failed: None, streams, clean: Vec::new() })
     }
 
-    /// Appends what is complete of what `source` printed: whole lines, as a secret ends with its line.
+    /// Appends the complete lines of output, as a secret ends with its line.
     pub fn push(&mut self, source: Source, bytes: &[u8]) {
         let mut clean = std::mem::take(&mut self.clean);
         self.streams[source as usize].push(bytes, &mut clean);
@@ -138,7 +140,8 @@ impl Spool {
         self.clean = clean;
     }
 
-    /// Writes. After a failed write (a full disk) the rest is dropped: a log that stops early must not stop the work.
+    /// Writes to the file. After a failed write (a full disk) the rest is dropped: a transcript that stops early must not
+    /// stop the work.
     fn write(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.failed.is_none() {
             let (at, room) = self.place();
@@ -151,14 +154,16 @@ impl Spool {
         }
     }
 
-    /// Where the next byte goes, and how many fit from there in one piece.
+    /// Returns the position of the next byte, and the number of bytes that fit from there on.
     fn place(&self) -> (u64, u64) {
         let Some(past) = self.total.checked_sub(self.half) else { return (self.total, self.half - self.total) };
         let turn = past % self.half;
         (self.half + turn, self.half - turn)
     }
 
-    /// Writes what was held back, and puts a tail that went round in order, after a line that says how many bytes were cut before it.
+    /// Writes the incomplete last line, and orders the tail after a line that counts the bytes left out.
+    ///
+    /// Fails with the first write error.
     pub fn finish(mut self) -> io::Result<()> {
         for source in [Source::Stdout, Source::Stderr] {
             let mut clean = Vec::new();

@@ -1,14 +1,14 @@
-//! The processes that this one descends from.
+//! Ancestors of this process, and properties of other processes.
 
 use std::path::{Path, PathBuf};
 
 use super::os;
 
-/// How often the walk begins anew where a process on the way ended meanwhile: its children then have another parent.
+/// Number of retries of the walk if a process on the way ended meanwhile: its children then have another parent.
 const TRIES: u32 = 100;
 
-/// The ids of our parent, its parent and so on. Where a driver is the subreaper of what its workers start, it is among
-/// them also after a double fork.
+/// Returns the ids of this process's parent, its parent and so on. If a driver is the subreaper of its workers' processes,
+/// it is among them also after a double fork.
 #[must_use]
 pub fn ancestors() -> Vec<u32> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
@@ -19,7 +19,7 @@ pub fn ancestors() -> Vec<u32> {
         let is_whole = loop {
             let Some(row) = os::row(next) else { break false };
             next = row.parent;
-            // 0 is the kernel, or a parent outside of our namespace.
+            // 0 is the kernel, or a parent outside of this namespace.
             match u32::try_from(next) {
                 Ok(pid) if pid > 0 && !found.contains(&pid) => found.push(pid),
                 _ => break true,
@@ -32,19 +32,19 @@ pub fn ancestors() -> Vec<u32> {
     found
 }
 
-/// The files that a process holds exclusive locks on (flock(2)); `None` where the system does not tell.
+/// Returns the files that a process holds exclusive locks on (flock(2)); `None` if the system does not list them.
 #[must_use]
 pub fn locked_files(pid: u32) -> Option<Vec<PathBuf>> {
     os::locked_files(i32::try_from(pid).ok()?)
 }
 
-/// Whether a process runs the program that we run.
+/// Returns whether a process runs this program.
 #[must_use]
 pub fn is_our_program(pid: u32) -> bool {
     i32::try_from(pid).is_ok_and(os::is_our_program)
 }
 
-/// Whether a process that we may look at has the file open.
+/// Returns whether a process has the file open, among those that this user may inspect.
 #[must_use]
 pub fn is_open(file: &Path) -> bool {
     os::is_open(file)

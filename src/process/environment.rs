@@ -1,13 +1,13 @@
-//! The environment: git's local variables, which no child may inherit, and where the user keeps state.
+//! The environment: git's local variables, which no child may inherit, and the user's state directory.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// What `git rev-parse --local-env-vars` prints (git 2.47; `local_repo_env` in git's environment.c), and
-/// `GIT_INTERNAL_SUPER_PREFIX`, which older ones add. `git -C` and `git --git-dir` hand them down to aliases and
-/// external commands such as ours, and a child's `git add` would then act on the user's checkout.
+/// Variables that `git rev-parse --local-env-vars` prints (git 2.47; `local_repo_env` in git's environment.c), and
+/// `GIT_INTERNAL_SUPER_PREFIX`, which older versions add. `git -C` and `git --git-dir` pass them to aliases and external
+/// commands such as this one, and a child's `git add` would then act on the user's checkout.
 const LOCAL: [&str; 16] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CONFIG",
@@ -27,7 +27,7 @@ const LOCAL: [&str; 16] = [
     "GIT_INTERNAL_SUPER_PREFIX",
 ];
 
-/// Where this process's user keeps what is no repository's: below `XDG_STATE_HOME`, or else `~/.local/state`. A path there
+/// Returns this program's folder in the user's state directory: in `XDG_STATE_HOME`, or else in `~/.local/state`. A path
 /// that is not absolute is ignored (XDG Base Directory Specification).
 #[must_use]
 pub fn state_dir() -> Option<PathBuf> {
@@ -36,7 +36,7 @@ pub fn state_dir() -> Option<PathBuf> {
     state.map(|state| state.join("git-agentloop"))
 }
 
-/// The user's own configuration of git, whether it exists or not (git-config(1), "FILES").
+/// Returns the paths of the user's git configuration, which may not exist (git-config(1), "FILES").
 #[must_use]
 pub fn global_config() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -51,26 +51,27 @@ pub fn global_config() -> Vec<PathBuf> {
         .collect()
 }
 
-/// What tells the clone that holds this folder of a run's from every other, as [`CLONE_VAR`](super::CLONE_VAR) has it: when
-/// the clone is moved the folder stays the same one, and a copy of it is another.
+/// Returns a mark of the clone that contains `folder`, a run's folder, for [`CLONE_VAR`](super::CLONE_VAR). The folder keeps
+/// its inode when the clone is moved, and has another in a copy.
 #[must_use]
 pub fn clone_of(folder: &Path) -> String {
     folder.metadata().map_or_else(|_| String::new(), |about| format!("{:x}-{:x}", about.dev(), about.ino()))
 }
 
-/// Those of them that hold settings, and lead to no repository.
+/// Variables that hold settings and do not locate a repository.
 const SETTINGS: [&str; 2] = ["GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"];
 
-/// The variables that every child starts without: git's own list of what belongs to one repository, and the
-/// `GIT_CONFIG_KEY_<n>` and `GIT_CONFIG_VALUE_<n>` of our environment, which `GIT_CONFIG_COUNT` counts (git-config(1)).
+/// Returns the variables that every child starts without: git's list of repository-local ones, and the `GIT_CONFIG_KEY_<n>`
+/// and `GIT_CONFIG_VALUE_<n>` that `GIT_CONFIG_COUNT` counts (git-config(1)).
 #[must_use]
 pub fn git_env_to_remove() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);
     LOCAL.iter().map(OsString::from).chain(names.filter(|name| is_config_pair(name.as_bytes()))).collect()
 }
 
-/// The variables that lead to a repository: what goes on with our work elsewhere has our settings, and finds its own.
-pub(super) fn git_places() -> impl Iterator<Item = &'static str> {
+/// Returns the variables that locate a repository. A process that continues this one's work elsewhere keeps the settings and
+/// finds its own repository.
+pub(super) fn git_locations() -> impl Iterator<Item = &'static str> {
     LOCAL.into_iter().filter(|name| !SETTINGS.contains(name))
 }
 

@@ -1,18 +1,18 @@
-//! How a process is known to be of a run: by what its environment holds.
+//! Marks by which a process is known to belong to a run: variables of its environment.
 
-/// The environment variable that names the run a process belongs to.
+/// Environment variable that names the run of a process.
 pub const RUN_VAR: &str = "AGENTLOOP_RUN";
-/// The environment variable that names the call a process belongs to.
+/// Environment variable that names the call of a process.
 pub(super) const CALL_VAR: &str = "AGENTLOOP_CALL";
-/// The environment variable that tells in which clone of a repository the run is: copies have runs of the same id.
+/// Environment variable that names the clone of the run: copies of a repository have runs with the same id.
 pub const CLONE_VAR: &str = "AGENTLOOP_CLONE";
 
-/// The run and the call that a tree of processes belongs to. It travels in their environment as [`RUN_VAR`] and
-/// [`CALL_VAR`], so that a later process of ours finds what is left of them.
+/// The run and the call of a tree of processes. They are in its environment as [`RUN_VAR`] and [`CALL_VAR`], so that a later
+/// driver finds its leftovers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The run's id.
+    /// Id of the run.
     pub run: String,
-    /// The call's name, unique within the run.
+    /// Name of the call, unique within the run.
     pub call: String,
 }

@@ -1,8 +1,7 @@
-//! Running other programs: the only place that spawns a process.
+//! Processes: the only place that starts other programs.
 //!
-//! Every child starts without git's local environment, leads a process group of its own and reads nothing unless it is
-//! given something. Its output is streamed into bounded room. When its call ends, in whatever way, so does all that it
-//! started.
+//! Every child starts without git's local environment, leads a process group of its own and reads nothing unless it is given
+//! input. Its output is captured in bounded memory. When its call ends, all processes that it started are stopped.
 
 mod aside;
 mod capture;
@@ -41,91 +40,92 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tree::Tree;
 
-/// Between SIGTERM and SIGKILL for a call that is cancelled or out of time: agents clean up after themselves on SIGTERM.
+/// Time between SIGTERM and SIGKILL for a call that is cancelled or out of time: agents clean up on SIGTERM.
 pub const GRACE: Duration = Duration::from_secs(3);
-/// The same for what a call leaves behind when it ends by itself.
+/// Time between SIGTERM and SIGKILL for processes that a call leaves behind when it ends by itself.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
-/// How long output is still read once nobody who should write it is there: a background process may hold the pipe.
+/// Time in which output is still read after the process ended: a background process may hold the pipe.
 const DRAIN: Duration = Duration::from_millis(500);
-/// What one read takes: as much as a pipe holds by default (pipe(7)).
+/// Length of one read: as much as a pipe holds by default (pipe(7)).
 const CHUNK: usize = 64 << 10;
 
-/// What to run and how.
+/// The specification of a call.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
-    /// The program, searched on `PATH` if it has no slash, and its arguments.
+    /// Program, searched on `PATH` if it has no slash, and its arguments.
     pub argv: Vec<OsString>,
-    /// Where it starts; our own working directory if not given.
+    /// Directory that it starts in; this process's own by default.
     pub cwd: Option<PathBuf>,
-    /// What its environment has beside ours: `None` removes a variable. Applied after git's local variables are gone.
+    /// Changes to the inherited environment: `None` removes a variable. They are applied after git's local variables are
+    /// removed.
     pub env: Vec<(OsString, Option<OsString>)>,
-    /// What it reads.
+    /// Standard input.
     pub stdin: Stdin,
-    /// How long it may take, the grace it then gets not counted.
+    /// Time limit, without the grace that follows it.
     pub timeout: Option<Duration>,
-    /// Bytes of stdout, and as many of stderr, that are kept in memory: half from the head, half from the tail.
+    /// Length of stdout and of stderr that is kept in memory, in bytes each: half from the head, half from the tail.
     pub keep: usize,
-    /// A file that gets stdout and stderr line by line, without their secrets. It is emptied first. Longer output than
-    /// 16 MiB is cut in the middle; until the call ends the later 8 MiB of the file are then in no order.
+    /// File that gets stdout and stderr line by line, without secrets. It is truncated first. Output longer than 16 MiB is
+    /// cut in the middle; until the call ends, the last 8 MiB of the file are unordered.
     pub spool: Option<Transcript>,
-    /// Whose process it is. Without a mark, a daemon that it leaves behind is stopped only once no older call is in
-    /// flight; whatever runs code of others should carry one.
+    /// Mark of the processes. Without one, a daemon that the call leaves behind is stopped only once no older call is
+    /// running; whatever runs code of others should carry one.
     pub mark: Option<Mark>,
 }
 
-/// What a child reads from its standard input.
+/// The standard input of a child.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Stdin {
-    /// Nothing: it is `/dev/null`.
+    /// `/dev/null`.
     #[default]
     Null,
-    /// These bytes, then end of file, whatever becomes of us meanwhile. A child that does not read them all is no error.
+    /// These bytes, then end of file, even if this process dies. A child that does not read them all is no error.
     Bytes(Vec<u8>),
 }
 
-/// Hears what a program writes, as it comes; nothing where that stream has come to its end.
+/// Callback for output as it comes; it is called with nothing at the end of a stream.
 pub type Hear<'a> = dyn FnMut(Source, &[u8]) + Send + 'a;
 
-/// A call that has ended, and everything it started with it.
+/// A call that has ended, with everything that it started.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// How it ended.
+    /// Exit status.
     pub status: Status,
-    /// What it wrote to standard output.
+    /// Standard output.
     pub stdout: Captured,
-    /// What it wrote to standard error.
+    /// Standard error.
     pub stderr: Captured,
-    /// Wall-clock seconds from its start until nothing of it was left.
+    /// Seconds from its start until all of its processes had ended.
     pub seconds: f64,
 }
 
-/// How a call's first process ended.
+/// The end of a call's first process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// By itself, with this exit code.
+    /// It exited with this code.
     Exited(i32),
-    /// By this signal, which was not ours.
+    /// It was killed by this signal, which this program did not send.
     Signaled(i32),
-    /// It was stopped when its time was over.
+    /// It was stopped because it reached its time limit.
     TimedOut,
-    /// It was stopped on request.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// Why a program could not be started.
+/// The reason why a program could not be started.
 #[derive(Debug)]
 pub enum SpawnError {
     /// There is no such program.
     NotFound(OsString),
-    /// There is such a file, but it cannot be executed, or what its first line names cannot.
+    /// The file or the interpreter in its first line cannot be executed.
     NotExecutable(OsString),
     /// Its working directory is missing or cannot be entered.
     BadCwd(PathBuf),
-    /// The arguments and the environment are longer than the system takes.
+    /// The arguments and the environment are longer than the system allows.
     TooLong,
-    /// Its input could not be kept in this directory for temporary files.
+    /// Its input could not be written to this directory for temporary files.
     NoInput(PathBuf, io::Error),
-    /// Anything else.
+    /// Another error.
     Other(io::Error),
 }
 
@@ -155,34 +155,37 @@ impl std::error::Error for SpawnError {
     }
 }
 
-/// Runs a program until it and everything it started have ended. It is stopped when `cancel` is cancelled, and when its
-/// time is over: SIGTERM for its whole tree, [`GRACE`], then SIGKILL for what is left. Where `cancel` is cancelled
-/// already, nothing is started. Dropping the future kills the tree without grace.
+/// Runs a program until it and all that it started have ended. At `cancel` and at its time limit its whole tree is sent
+/// SIGTERM and, after [`GRACE`], SIGKILL. If `cancel` is cancelled already, nothing is started. Dropping the future kills
+/// the tree without grace.
+///
+/// Fails only if the program cannot be started or its spool file cannot be created; failures of the program are in
+/// [`Finished`].
 pub async fn run(spec: Spec, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
     run_heard(spec, cancel, &mut |_, _| {}).await
 }
 
-/// The same, with `hear` called for everything that the program writes, as it comes: whoever hears enough cancels.
+/// Runs a program as [`run`] does, and calls `hear` with its output as it comes.
 pub async fn run_heard(spec: Spec, cancel: &CancellationToken, hear: &mut Hear<'_>) -> Result<Finished, SpawnError> {
-    attend(spec, cancel, hear, None).await
+    run_to_end(spec, cancel, hear, None).await
 }
 
-/// The same for a program that is talked with: instead of what the spec says it reads what comes out of `said`, until
-/// that is an empty text or nobody is left to say anything.
+/// Runs a program as [`run_heard`] does, and writes the texts of `input` to its standard input until one is empty or the
+/// channel is closed.
 pub async fn converse(
     spec: Spec,
     cancel: &CancellationToken,
     hear: &mut Hear<'_>,
-    said: mpsc::Receiver<Vec<u8>>,
+    input: mpsc::Receiver<Vec<u8>>,
 ) -> Result<Finished, SpawnError> {
-    attend(spec, cancel, hear, Some(said)).await
+    run_to_end(spec, cancel, hear, Some(input)).await
 }
 
-async fn attend(
+async fn run_to_end(
     spec: Spec,
     cancel: &CancellationToken,
     hear: &mut Hear<'_>,
-    said: Option<mpsc::Receiver<Vec<u8>>>,
+    input: Option<mpsc::Receiver<Vec<u8>>>,
 ) -> Result<Finished, SpawnError> {
     if cancel.is_cancelled() {
         let (stdout, stderr) = Default::default();
@@ -190,7 +193,7 @@ async fn attend(
     }
     let begun = Instant::now();
     let spool = spec.spool.as_ref().map(Spool::create).transpose().map_err(SpawnError::Other)?;
-    let (mut child, mut tree) = start(&spec, said.is_some()).await?;
+    let (mut child, mut tree) = start(&spec, input.is_some()).await?;
     let mut output = Output {
         stdout: Stream::new(child.stdout.take(), spec.keep),
         stderr: Stream::new(child.stderr.take(), spec.keep),
@@ -199,7 +202,7 @@ async fn attend(
     };
     let stdin = child.stdin.take();
     let talk = async {
-        tokio::join!(output.drain(), relay(stdin, said));
+        tokio::join!(output.drain(), write_input(stdin, input));
         pending::<Infallible>().await
     };
     let out_of_time = async {
@@ -222,12 +225,12 @@ async fn attend(
         }
         Err(status) => {
             output.drain_during(tree.stop(GRACE)).await;
-            // Bounded, as a process may hang in the kernel: tokio then reaps it when it ends.
+            // The wait is bounded, as a process may hang in the kernel; tokio then reaps it when it ends.
             _ = timeout(DRAIN, child.wait()).await;
             status
         }
     };
-    tree.reaped();
+    tree.mark_reaped();
     if tree.may_remain() {
         output.drain_during(tree.stop(LEFTOVER_GRACE)).await;
     }
@@ -237,27 +240,26 @@ async fn attend(
     Ok(Finished { status, stdout, stderr, seconds: begun.elapsed().as_secs_f64() })
 }
 
-/// SIGKILL for every call in flight and all that came of it, before we end ourselves without waiting for them.
+/// Sends SIGKILL to every running call and all of its processes, before this process ends without waiting for them.
 pub fn kill_calls() {
     tree::kill_calls();
 }
 
-/// Makes us the parent of every orphan below us, so that none escapes. Linux only; elsewhere nothing happens.
+/// Makes this process the parent of orphaned descendants, so that none escapes. Linux only; elsewhere nothing happens.
 ///
-/// From then on a child of ours that this module did not start, and that is in another process group than ours, is
-/// taken for such an orphan.
+/// From then on, a child in another process group that this module did not start is taken for such an orphan.
 pub fn become_subreaper() {
     tree::adopt_orphans();
 }
 
-/// Stops what a driver left of a run, with what descends from it: SIGTERM, up to `grace`, SIGKILL, until nothing is left.
-/// Ourselves, our ancestors and the calls we have in flight are spared. How many processes were stopped; one that may not
-/// be signalled or does not die is reported to the log and not counted.
+/// Stops the processes that a dead driver left, and their descendants: SIGTERM, after `grace` SIGKILL, until none is left.
+/// This process, its ancestors and its running calls are spared. Returns the number of stopped processes; one that cannot be
+/// signalled or does not die is logged and not counted.
 pub async fn stop_leftovers(left: &Leftovers<'_>, grace: Duration) -> usize {
     Tree::of_run(left).stop(grace).await
 }
 
-/// Writes down in `file` the processes that descend from us, for [`stop_leftovers`]; `known` is what it wrote last. Linux
+/// Writes the descendants of this process to `file`, for [`stop_leftovers`]; `known` is the last written content. Linux
 /// only; elsewhere nothing happens.
 pub fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
     tree::list_descendants(file, known)
@@ -274,7 +276,7 @@ async fn start(spec: &Spec, talks: bool) -> Result<(Child, Tree), SpawnError> {
     command.stdin(match &spec.stdin {
         _ if talks => Stdio::piped(),
         Stdin::Null => Stdio::null(),
-        Stdin::Bytes(bytes) => whole(bytes).map_err(|error| SpawnError::NoInput(std::env::temp_dir(), error))?,
+        Stdin::Bytes(bytes) => input_file(bytes).map_err(|error| SpawnError::NoInput(std::env::temp_dir(), error))?,
     });
     if let Some(mark) = &spec.mark {
         command.env(RUN_VAR, &mark.run).env(CALL_VAR, &mark.call);
@@ -283,10 +285,10 @@ async fn start(spec: &Spec, talks: bool) -> Result<(Child, Tree), SpawnError> {
     loop {
         match Tree::start(spec.mark.as_ref(), || command.spawn()) {
             Ok(started) => return Ok(started),
-            // A program written a moment ago is busy for as long as a child forked meanwhile by another thread holds
-            // the descriptor it was written through: until that child's own exec.
+            // A program that was just written is busy for as long as a child that another thread forked meanwhile holds the
+            // descriptor it was written through, that is, until the child's own exec.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && tries < 20 => tries += 1,
-            Err(error) => return Err(blame(spec, error)),
+            Err(error) => return Err(explain_failed_start(spec, error)),
         }
         sleep(Duration::from_millis(5)).await;
     }
@@ -312,14 +314,14 @@ fn command(spec: &Spec) -> Result<Command, SpawnError> {
     Ok(command)
 }
 
-/// Says what a failed spawn means: the system reports a missing directory and a missing program alike.
-fn blame(spec: &Spec, error: io::Error) -> SpawnError {
+/// Determines the reason of a failed spawn: the system reports a missing directory and a missing program alike.
+fn explain_failed_start(spec: &Spec, error: io::Error) -> SpawnError {
     let program = spec.argv.first().cloned().unwrap_or_default();
     let enterable = |path: &PathBuf| path.is_dir() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok();
     if let Some(cwd) = spec.cwd.as_ref().filter(|cwd| !enterable(cwd)) {
         return SpawnError::BadCwd(cwd.clone());
     }
-    // A relative program is looked up from the directory the child starts in.
+    // A relative program is looked up from the directory that the child starts in.
     let file = spec.cwd.as_deref().unwrap_or(Path::new("")).join(&program);
     let is_path = program.as_encoded_bytes().contains(&b'/');
     match rustix::io::Errno::from_io_error(&error) {
@@ -333,19 +335,19 @@ fn blame(spec: &Spec, error: io::Error) -> SpawnError {
     }
 }
 
-/// Input that is all there when its reader starts. Through a pipe, a child whose writer is killed half-way would take
-/// what it got for all of it, and act on half a task.
-fn whole(bytes: &[u8]) -> io::Result<Stdio> {
+/// Returns input that is complete when its reader starts. Through a pipe, a child whose writer is killed half-way would act
+/// on half of its task.
+fn input_file(bytes: &[u8]) -> io::Result<Stdio> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
 }
 
-/// Writes what is said to a child, as it comes.
-async fn relay(pipe: Option<ChildStdin>, said: Option<mpsc::Receiver<Vec<u8>>>) {
-    let (Some(mut pipe), Some(mut said)) = (pipe, said) else { return };
-    while let Some(text) = said.recv().await.filter(|text| !text.is_empty()) {
+/// Writes texts to a child's standard input, as they come.
+async fn write_input(pipe: Option<ChildStdin>, input: Option<mpsc::Receiver<Vec<u8>>>) {
+    let (Some(mut pipe), Some(mut input)) = (pipe, input) else { return };
+    while let Some(text) = input.recv().await.filter(|text| !text.is_empty()) {
         if let Err(error) = pipe.write_all(&text).await {
             tracing::debug!(%error, "a child did not read what it was told");
             return;
@@ -364,7 +366,7 @@ impl<P: AsyncRead + Unpin> Stream<P> {
         Self { pipe, buffer: vec![0; CHUNK].into(), capture: Capture::new(keep) }
     }
 
-    /// Reads once; waits for ever when the stream has ended. Nothing is lost when it is dropped before it is ready.
+    /// Reads once; waits forever when the stream has ended. It is cancel-safe.
     async fn fill(&mut self) -> &[u8] {
         let Some(pipe) = &mut self.pipe else { return pending().await };
         let read = pipe.read(&mut self.buffer).await.unwrap_or_else(|error| {
@@ -387,7 +389,7 @@ struct Output<'a, 'b> {
 }
 
 impl Output<'_, '_> {
-    /// Reads both streams to their ends. It can be dropped and called again.
+    /// Reads both streams to their ends. It is cancel-safe and can be called again.
     async fn drain(&mut self) {
         while self.stdout.pipe.is_some() || self.stderr.pipe.is_some() {
             let (from, bytes) = tokio::select! {
@@ -401,7 +403,7 @@ impl Output<'_, '_> {
         }
     }
 
-    /// Goes on reading while something else is done: a process that is to end must not hang in a write to us.
+    /// Reads while `work` is done: a process that is to end must not hang in a write to its pipe.
     async fn drain_during<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         tokio::select! {

@@ -1,12 +1,12 @@
-//! What the system tells about processes, and how it lets them be signalled: the one seam between systems.
+//! Interface to the operating system's processes, the only part that differs between systems.
 
 use rustix::process::{Pid, Signal};
 
-/// A process, told apart from a later one with the same id by when it started.
+/// A process, distinguished from a later one with the same id by its start time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Process {
     pub(super) pid: i32,
-    /// Clock ticks since boot; always 0 where the system does not say.
+    /// Start time in clock ticks since boot; always 0 if the system does not report it.
     pub(super) started: u64,
 }
 
@@ -15,7 +15,7 @@ impl Process {
         Self { pid, started: started(pid) }
     }
 
-    /// The same process, still running (a zombie is not).
+    /// Returns whether the process is still running; a zombie is not.
     pub(super) fn runs(self) -> bool {
         row(self.pid).is_some_and(|row| row.process == self && !row.dead)
     }
@@ -28,11 +28,11 @@ pub(super) struct Row {
     pub parent: i32,
     pub group: i32,
     pub session: i32,
-    /// Ended, and not yet reaped by its parent.
+    /// Whether it has ended and was not reaped yet.
     pub dead: bool,
 }
 
-/// The name of our program's file.
+/// File name of this program.
 const PROGRAM: &str = "git-agentloop";
 
 pub use system::hangup_ends_us;
@@ -61,10 +61,10 @@ mod system {
     use std::os::unix::fs::MetadataExt as _;
     use std::path::{Path, PathBuf};
 
-    /// Whether orphans can become our children.
+    /// Whether orphans can become this process's children.
     pub(in super::super) const CAN_ADOPT: bool = true;
 
-    /// Whether a hangup ends us, and is not ignored, as nohup(1) has it for what it starts (`proc_pid_status(5)`, `SigIgn`).
+    /// Returns whether SIGHUP ends this process, and is not ignored as by nohup(1) (`proc_pid_status(5)`, `SigIgn`).
     #[must_use]
     pub fn hangup_ends_us() -> bool {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -73,31 +73,31 @@ mod system {
         ignored.is_some_and(|mask| mask & (1 << (Signal::HUP.as_raw() - 1)) == 0)
     }
 
-    /// Every process that can be seen.
+    /// Lists every visible process.
     pub(in super::super) fn table() -> Vec<Row> {
         let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
         entries.flatten().filter_map(|entry| row(entry.file_name().to_str()?.parse().ok()?)).collect()
     }
 
-    /// One process, if there is one.
+    /// Reads the entry of a process, if it exists.
     pub(in super::super) fn row(pid: i32) -> Option<Row> {
         parse(pid, &stat_line(pid)?)
     }
 
     fn stat_line(pid: i32) -> Option<Vec<u8>> {
-        // One read: a stat line is made whole at the first, and is far shorter than this.
+        // A single read suffices: a stat line is generated whole at the first, and is far shorter than this.
         let mut line = vec![0; 1024];
         let length = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
         line.truncate(length);
         Some(line)
     }
 
-    /// When a process started, in clock ticks since boot; 0 where there is none.
+    /// Returns the start time of a process, in clock ticks since boot; 0 if there is no such process.
     pub(in super::super) fn started(pid: i32) -> u64 {
         row(pid).map_or(0, |row| row.process.started)
     }
 
-    /// Reads a stat line: the name, in parentheses, may itself hold spaces and parentheses.
+    /// Parses a stat line: the name, in parentheses, may itself contain spaces and parentheses.
     fn parse(pid: i32, line: &[u8]) -> Option<Row> {
         let name_ends = line.iter().rposition(|&byte| byte == b')')?;
         let fields: Vec<&str> = str::from_utf8(&line[name_ends + 1..]).ok()?.split_ascii_whitespace().collect();
@@ -108,17 +108,17 @@ mod system {
             parent: number(1)?,
             group: number(2)?,
             session: number(3)?,
-            // A process whose first thread has ended while others run reads as a zombie too.
+            // A process whose first thread has ended while others run is shown as a zombie too.
             dead: matches!(fields[0], "Z" | "X" | "x") && threads <= 1,
         })
     }
 
-    /// The environment a process was started with, as NUL-separated assignments; `None` where we may not see it.
+    /// Returns the environment that a process was started with, as NUL-separated assignments; `None` if it may not be read.
     pub(in super::super) fn environ(pid: i32) -> Option<Vec<u8>> {
         fs::read(format!("/proc/{pid}/environ")).ok()
     }
 
-    /// Which of these were started with every one of these assignments in their environment.
+    /// Returns the processes whose initial environment has each of these assignments.
     pub(in super::super) fn marked(rows: &[Row], assignments: &[Vec<u8>]) -> HashSet<i32> {
         let carries = |row: &&Row| {
             environ(row.process.pid).is_some_and(|environ| {
@@ -129,27 +129,27 @@ mod system {
         rows.iter().filter(|row| !row.dead).filter(carries).map(|row| row.process.pid).collect()
     }
 
-    /// What tells the time since this boot from the time since others.
+    /// Returns the id of this boot.
     pub(in super::super) fn boot() -> Option<String> {
         Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim_end().to_owned())
     }
 
-    /// These children of ours and everything below them.
+    /// Lists these children and all of their descendants.
     pub(in super::super) fn descendants(children: Vec<i32>) -> Vec<Process> {
         let (mut found, mut next) = (Vec::new(), children);
         let mut seen: HashSet<i32> = next.iter().copied().collect();
         while let Some(pid) = next.pop() {
             let Some(row) = row(pid) else { continue };
             found.push(row.process);
-            // One that has ended has no more.
+            // A process that has ended has no children.
             next.extend(children_of(&pid.to_string()).unwrap_or_default().into_iter().filter(|pid| seen.insert(*pid)));
         }
         found
     }
 
-    /// Daemons of this user's that work in one of `places`, and that no login has started: they have no terminal, nobody of
-    /// their session but themselves started them, and their environment has no HOME, as one has that was cleaned. A
-    /// terminal, an editor or a language server that the user has open there is none.
+    /// Returns this user's daemons that work in one of `places` and that no login started: they have no terminal, no other
+    /// process of their session started them, and their environment, which was cleaned, has no HOME. A terminal, an editor
+    /// or a language server that the user has open there is not one.
     pub(in super::super) fn daemons_in(rows: &[Row], places: &[PathBuf]) -> HashSet<i32> {
         let sessions: HashMap<i32, i32> = rows.iter().map(|row| (row.process.pid, row.session)).collect();
         let is_daemon = |row: &&Row| {
@@ -181,14 +181,14 @@ mod system {
         stat_line(pid).and_then(terminal) == Some(0)
     }
 
-    /// Its working directory, its program and its open files.
+    /// Lists the working directory, the program and the open files of a process.
     fn uses(pid: i32) -> Vec<PathBuf> {
         let at = format!("/proc/{pid}");
         let open = fs::read_dir(format!("{at}/fd")).into_iter().flatten().flatten().map(|entry| entry.path());
         let links = [Path::new(&at).join("cwd"), Path::new(&at).join("exe")].into_iter().chain(open);
         let target = |link: PathBuf| {
             let path = fs::read_link(link).ok()?;
-            // What was removed is shown so (proc_pid_fd(5)).
+            // A removed file is marked so (proc_pid_fd(5)).
             let name = path.as_os_str().as_bytes();
             let name = name.strip_suffix(b" (deleted)").unwrap_or(name);
             Some(PathBuf::from(std::ffi::OsStr::from_bytes(name)))
@@ -196,14 +196,14 @@ mod system {
         links.filter_map(target).collect()
     }
 
-    /// Our own children, the adopted ones included; `None` where the kernel does not list them.
+    /// Returns this process's children, adopted ones included; `None` if the kernel does not list them.
     pub(in super::super) fn children() -> Option<Vec<i32>> {
         children_of("self")
     }
 
     fn children_of(process: &str) -> Option<Vec<i32>> {
         let mut found = Vec::new();
-        // Twice: a listing may miss a process when another ends in the middle of it (proc_tid_children(5)).
+        // The list is read twice: it may miss a process when another ends meanwhile (proc_tid_children(5)).
         for _ in 0..2 {
             for thread in fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten() {
                 match fs::read_to_string(thread.path().join("children")) {
@@ -218,12 +218,12 @@ mod system {
         Some(found)
     }
 
-    /// Signals this very process: never a later one that was given its id.
+    /// Signals exactly this process, never a later one with its id.
     pub(in super::super) fn signal(process: Process, signal: Signal) -> Result<()> {
         let pid = raw(process.pid)?;
         let handle = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(handle) => Some(handle),
-            // A kernel before 5.3, or a sandbox that does not know the call.
+            // The kernel is older than 5.3, or a sandbox does not allow the call.
             Err(Errno::NOSYS | Errno::PERM) => None,
             Err(error) => return Err(error),
         };
@@ -236,11 +236,11 @@ mod system {
         }
     }
 
-    /// The files that a process holds exclusive locks on (flock(2)); `None` where we may not see it.
+    /// Returns the files that a process holds exclusive locks on (flock(2)); `None` if they may not be read.
     pub(in super::super) fn locked_files(pid: i32) -> Option<Vec<PathBuf>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?.flatten() {
-            // A descriptor that was closed meanwhile holds none.
+            // A descriptor that was closed meanwhile holds no lock.
             let about = fs::read_to_string(entry.path()).unwrap_or_default();
             let is_lock =
                 |line: &str| line.starts_with("lock:") && line.contains(" FLOCK ") && line.contains(" WRITE ");
@@ -253,13 +253,13 @@ mod system {
         Some(found)
     }
 
-    /// The kernel marks the path of a file that was deleted.
+    /// Removes the kernel's mark of a deleted file.
     fn without_mark(path: PathBuf) -> PathBuf {
         let bytes = path.as_os_str().as_bytes();
         bytes.strip_suffix(b" (deleted)").map(|path| PathBuf::from(OsStr::from_bytes(path))).unwrap_or(path)
     }
 
-    /// Whether a process runs the program that we run, this installation of it or another.
+    /// Returns whether a process runs this program, from this installation or another.
     pub(in super::super) fn is_our_program(pid: i32) -> bool {
         let place = |pid: &str| {
             let path = Path::new("/proc").join(pid).join("exe");
@@ -271,7 +271,7 @@ mod system {
             || name.is_some_and(|name| Some(&name) == own_name.as_ref() || name == super::PROGRAM)
     }
 
-    /// Whether a process that we may look at has the file open.
+    /// Returns whether a process has the file open, among those that this user may inspect.
     pub(in super::super) fn is_open(file: &Path) -> bool {
         let Ok(file) = file.symlink_metadata() else { return false };
         let is_it = |entry: &fs::DirEntry| {
@@ -288,9 +288,9 @@ mod system {
         text.bytes().all(|byte| byte.is_ascii_digit())
     }
 
-    /// Makes orphans below us our children; whether it could be done.
+    /// Makes orphaned descendants this process's children. Returns whether that is possible.
     pub(in super::super) fn adopt_orphans() -> bool {
-        // To pid 1 come the orphans of everything in its namespace: those are not all ours.
+        // Pid 1 gets the orphans of its whole namespace, which are not all descendants of its calls.
         getpid().as_raw_nonzero().get() != 1 && set_child_subreaper(Some(getpid())).is_ok()
     }
 
@@ -308,9 +308,9 @@ mod system {
     }
 }
 
-/// Elsewhere: what ps(1) prints. It is weaker than Linux: start times are not known, so a reused process id is not
-/// noticed; orphans go to pid 1, so one that made its own session is found by its mark alone; and marks are not shown
-/// for programs the system protects. What is in the process group is always found.
+/// Other systems: the output of ps(1). This is weaker than Linux: start times are not known, so a reused process id is not
+/// noticed; orphans go to pid 1, so one in a session of its own is found by its mark alone; and marks of protected programs
+/// are not shown. Members of the process group are always found.
 #[cfg(not(target_os = "linux"))]
 mod system {
     use super::{Process, Row, Signal, raw};
@@ -321,7 +321,7 @@ mod system {
 
     pub(in super::super) const CAN_ADOPT: bool = false;
 
-    /// Not told here: a hangup does what it does.
+    /// This is not known here: SIGHUP keeps its effect.
     #[must_use]
     pub fn hangup_ends_us() -> bool {
         false
@@ -352,12 +352,12 @@ mod system {
         0
     }
 
-    /// Asked of adopted orphans only, and here there are none.
+    /// This is needed for adopted orphans only, and there are none here.
     pub(in super::super) fn environ(_: i32) -> Option<Vec<u8>> {
         None
     }
 
-    /// `-E` prints the environment after the command line, as words.
+    /// The option `-E` prints the environment after the command line, as words.
     pub(in super::super) fn marked(_: &[Row], assignments: &[Vec<u8>]) -> HashSet<i32> {
         let carries = |line: &str| {
             let words: HashSet<&[u8]> = line.split_ascii_whitespace().map(str::as_bytes).collect();
@@ -372,7 +372,7 @@ mod system {
         None
     }
 
-    /// Not known here, where orphans are not adopted and start times are not told.
+    /// This is not known here, where orphans are not adopted and start times are not reported.
     pub(in super::super) fn boot() -> Option<String> {
         None
     }
@@ -381,7 +381,7 @@ mod system {
         Vec::new()
     }
 
-    /// Not looked for here: lsof(8) would tell, but neither when a process started nor what it was started with.
+    /// Daemons are not looked for here: lsof(8) shows neither the start time of a process nor its initial environment.
     pub(in super::super) fn daemons_in(_: &[Row], _: &[PathBuf]) -> HashSet<i32> {
         HashSet::new()
     }
@@ -390,7 +390,7 @@ mod system {
         rustix::process::kill_process(raw(process.pid)?, signal)
     }
 
-    /// Not told here: who drives a run is then known by what its lock has on record.
+    /// This is not known here: the driver of a run is then known from the content of its lock.
     pub(in super::super) fn locked_files(_: i32) -> Option<Vec<PathBuf>> {
         None
     }
@@ -400,7 +400,7 @@ mod system {
         Path::new(path.trim()).file_name().is_some_and(|name| name == super::PROGRAM)
     }
 
-    /// Asks lsof(8), which exits with 1 where no process has the file open.
+    /// Asks lsof(8), which exits with 1 if no process has the file open.
     pub(in super::super) fn is_open(file: &Path) -> bool {
         let asked = Command::new("lsof").arg("--").arg(file).stdin(Stdio::null()).stderr(Stdio::null()).output();
         asked.map_or(true, |asked| asked.status.code() != Some(1))

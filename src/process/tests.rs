@@ -1,4 +1,4 @@
-//! Real processes under /bin/sh. A FIFO tells a test that its child has come as far as it must.
+//! Tests with real processes under /bin/sh. A FIFO reports how far a child has come.
 
 use super::os::Process;
 use super::*;
@@ -16,7 +16,7 @@ fn sh(script: &str) -> Spec {
     spec(&["/bin/sh", "-c", script])
 }
 
-/// Marks are looked for on the whole machine, where these tests may run more than once at a time.
+/// Marks are searched on the whole machine, where these tests may run more than once at a time.
 fn mark(run: &str, call: &str) -> Mark {
     Mark { run: format!("{run}-{}", std::process::id()), call: call.into() }
 }
@@ -25,7 +25,7 @@ async fn ends(spec: Spec) -> Finished {
     run(spec, &CancellationToken::new()).await.unwrap()
 }
 
-/// A place a child reports a process to, with `echo $! > "$FIFO"`.
+/// A FIFO to which a child reports a process, with `echo $! > "$FIFO"`.
 struct Report(TempDir);
 
 impl Report {
@@ -69,7 +69,7 @@ async fn a_program_is_talked_with_until_nothing_more_is_said() {
     assert_eq!((finished.status, heard.as_slice(), ends), (Status::Exited(0), &b"one\ntwo\n"[..], 2));
 }
 
-/// A call in a task of its own, once it has reported a process.
+/// Starts a call in a task of its own and waits until it has reported a process.
 async fn begun(
     spec: Spec,
     report: &Report,
@@ -198,14 +198,14 @@ async fn an_orphan_is_found_by_its_mark() {
 #[tokio::test]
 async fn an_orphan_without_any_trace_ends_with_the_last_call_that_may_own_it() {
     let report = Report::new();
-    // It reports itself: its environment is clean by then.
+    // The process reports itself, when its environment is clean.
     let clean = r#"env -i FIFO="$FIFO" setsid sh -c 'echo $$ > $FIFO; exec sleep 1000'"#;
     let script = format!("({clean} >/dev/null 2>&1 &); sleep 1000");
     let spec = Spec { mark: Some(mark("r-trace", "1")), ..report.sh(&script) };
     let (cancel, call, orphan) = begun(spec, &report).await;
     cancel.cancel();
     call.await.unwrap().unwrap();
-    // Other tests' calls are in flight, and may be older.
+    // Other tests' calls are running, and may be older.
     until("the orphan is stopped", async || {
         ends(spec_true()).await;
         !orphan.runs()
@@ -246,7 +246,7 @@ async fn a_dropped_call_takes_its_tree_along() {
 async fn stopping_one_call_leaves_the_others_alone() {
     let (first, second) = (Report::new(), Report::new());
     let script = "setsid sleep 1000 & echo $! > $FIFO; wait";
-    // Even where both carry the same mark.
+    // Both calls carry the same mark.
     let marked = |report: &Report| Spec { mark: Some(mark("r-two", "1")), ..report.sh(script) };
     let (cancel_first, first_call, first_child) = begun(marked(&first), &first).await;
     let (cancel_second, second_call, second_child) = begun(marked(&second), &second).await;
@@ -308,7 +308,7 @@ async fn what_is_left_of_a_run_is_found_and_stopped() {
     become_subreaper();
     let run = mark("r-leftovers", "").run;
     let report = Report::new();
-    // The second is below the first, and no longer marked once it reports.
+    // The second process descends from the first, and is no longer marked once it reports.
     let cleaned = r#"env -i FIFO="$FIFO" sh -c 'echo $$ > "$FIFO"; exec sleep 1000'; exit"#;
     let script = r#"setsid sh -c "$CLEANED" & exit"#;
     let mut left = Plain::new("/bin/sh");
@@ -335,7 +335,7 @@ async fn what_shed_its_mark_is_found_by_what_its_driver_wrote_down_or_by_where_i
     std::fs::create_dir(&place).unwrap();
     let daemon = async |environment: &str, cwd: &Path| {
         let report = Report::new();
-        // Marked as another run's: calls of other tests are not to take it for theirs.
+        // The process is marked as another run's, so that calls of other tests do not take it for theirs.
         let script = format!(
             "setsid env {environment} AGENTLOOP_RUN=another FIFO=\"$FIFO\" sh -c 'echo $$ > \"$FIFO\"; exec sleep 1000' &"
         );
@@ -348,7 +348,7 @@ async fn what_shed_its_mark_is_found_by_what_its_driver_wrote_down_or_by_where_i
         assert!(left.status().unwrap().success());
         report.process().await
     };
-    // The user's own: they were started by a login, or work elsewhere.
+    // Processes of the user: they were started by a login, or work elsewhere.
     let editor = daemon("HOME=/", &place).await;
     let other = daemon("-i", dir.path()).await;
     let scrubbed = daemon("-i", &place).await;

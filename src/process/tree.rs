@@ -1,13 +1,12 @@
-//! Everything a call has started, wherever it has gone: told from other calls' processes, and stopped.
+//! Process trees of calls: they are kept apart from those of other calls, and stopped.
 //!
-//! Agents run their tools in sessions of their own, so signalling a process group leaves orphans. A process belongs to
-//! a call by descent, by a process group or session that a process of the call leads, or by the mark in its
-//! environment. What has shaken off all three (a daemon with a cleaned environment) is re-parented to us where we are
-//! its subreaper; it then belongs to a call that has ended as soon as no call still in flight could have started it.
+//! Agents run their tools in sessions of their own, so signalling a process group leaves orphans. A process belongs to a
+//! call by descent, by a process group or session that a process of the call leads, or by the mark in its environment. A
+//! process without any of these (a daemon with a cleaned environment) gets this process as its parent if that is its
+//! subreaper. It then belongs to a call that has ended as soon as no running call could have started it.
 //!
-//! A driver that is killed adopts nothing any more. So it writes down who descends from it for as long as it lives, and
-//! whoever goes on after it finds them by process id and start time; a daemon that was started since is found by the
-//! run's folders that it works in.
+//! A driver that is killed adopts no orphans. So it lists its descendants for as long as it lives, and the next driver finds
+//! them by process id and start time; a daemon that was started later is found by the run's folders that it works in.
 
 use super::environment;
 use super::mark::{CALL_VAR, CLONE_VAR, Mark, RUN_VAR};
@@ -23,20 +22,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::process::Child;
 
-/// How long SIGKILL is repeated before a process is given up: one that hangs in the kernel does not die of it.
+/// Time in which SIGKILL is repeated before a process is given up: one that hangs in the kernel does not die of it.
 const LAST_RESORT: Duration = Duration::from_secs(5);
-/// How long a SIGKILL is waited for before it is repeated, and what was started meanwhile is looked for.
+/// Time after which SIGKILL is repeated, and new processes are looked for.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
 
-/// What this process has in flight. Held while a child is spawned, so that no other call ever sees one that is not
-/// yet listed here and takes it for an orphan.
-static FLIGHT: Mutex<Flight> = Mutex::new(Flight { adopts: false, roots: Vec::new(), detached: Vec::new() });
+/// The running calls of this process. The lock is held while a child is spawned, so that no other call sees an unlisted
+/// child and takes it for an orphan.
+static CALLS: Mutex<Calls> = Mutex::new(Calls { adopts: false, roots: Vec::new(), unowned: Vec::new() });
 
-struct Flight {
+struct Calls {
     adopts: bool,
     roots: Vec<Root>,
-    /// Children that are meant to outlive us.
-    detached: Vec<Process>,
+    /// Children that belong to no call.
+    unowned: Vec<Process>,
 }
 
 /// A call's first process.
@@ -46,26 +45,26 @@ struct Root {
     mark: Vec<Vec<u8>>,
 }
 
-fn flight() -> MutexGuard<'static, Flight> {
-    FLIGHT.lock().unwrap_or_else(PoisonError::into_inner)
+fn calls() -> MutexGuard<'static, Calls> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Flight {
-    /// A child of ours that was adopted, not started: it is in no list, and not in our process group either, where
-    /// children that other code starts are.
-    fn adopted(&self, row: &Row) -> bool {
+impl Calls {
+    /// Returns whether a child was adopted, not started: it is in no list, and not in this process's group, where children
+    /// that other code starts are.
+    fn is_adopted(&self, row: &Row) -> bool {
         self.adopts
             && row.parent == own_pid()
             && row.group != own_group()
-            && !self.detached.contains(&row.process)
+            && !self.unowned.contains(&row.process)
             && self.roots.iter().all(|root| root.process != row.process)
     }
 
-    /// Reaps an adopted orphan that has ended. By its id alone: to wait for any child would take the statuses of the
-    /// children that others wait for.
+    /// Reaps an adopted orphan that has ended, by its id alone: waiting for any child would take the exit statuses that
+    /// others wait for.
     fn reap(&self, row: &Row) -> bool {
         row.dead
-            && self.adopted(row)
+            && self.is_adopted(row)
             && matches!(waitpid(Pid::from_raw(row.process.pid), WaitOptions::NOHANG), Ok(Some(_)))
     }
 }
@@ -78,54 +77,56 @@ fn own_group() -> i32 {
     getpgrp().as_raw_nonzero().get()
 }
 
-/// Makes us the parent of orphaned descendants.
+/// Makes this process the parent of orphaned descendants.
 pub(super) fn adopt_orphans() {
-    flight().adopts = os::adopt_orphans();
+    calls().adopts = os::adopt_orphans();
 }
 
-/// Spawns a child that no call owns.
-pub(super) fn detach<T>(spawn: impl FnOnce() -> io::Result<(T, u32)>) -> io::Result<(T, Process)> {
-    let mut flight = flight();
+/// Spawns a child that belongs to no call.
+pub(super) fn spawn_unowned<T>(spawn: impl FnOnce() -> io::Result<(T, u32)>) -> io::Result<(T, Process)> {
+    let mut calls = calls();
     let (child, id) = spawn()?;
     let process = Process::of(i32::try_from(id).map_err(io::Error::other)?);
     if os::CAN_ADOPT {
-        // One that has ended stays until it was waited for: until then it could be taken for an orphan, and its status
-        // with it.
-        flight.detached.retain(|process| os::row(process.pid).is_some_and(|row| row.process == *process));
-        flight.detached.push(process);
+        // A child that has ended stays listed until it is reaped: until then it could be taken for an orphan, and its exit
+        // status taken with it.
+        calls.unowned.retain(|process| os::row(process.pid).is_some_and(|row| row.process == *process));
+        calls.unowned.push(process);
     }
     Ok((child, process))
 }
 
-/// Kills every call in flight, and what is left of earlier ones; nothing can be started meanwhile.
+/// Kills every running call and the orphans of earlier ones; nothing can be started meanwhile.
 pub(super) fn kill_calls() {
-    let flight = flight();
+    let calls = calls();
     let begun = Instant::now();
-    let mut known = flight.roots.iter().map(|root| (root.process.pid, root.process.started)).collect();
+    let mut known = calls.roots.iter().map(|root| (root.process.pid, root.process.started)).collect();
     while begun.elapsed() < KILL_AGAIN {
         let rows = os::table();
-        let orphans = rows.iter().filter(|row| flight.adopted(row)).map(|row| row.process.pid).collect();
-        let spared =
-            lineage(own_pid(), &rows).into_iter().chain(flight.detached.iter().map(|process| process.pid)).collect();
-        let found = descent(&rows, &mut known, &orphans, &spared);
+        let orphans = rows.iter().filter(|row| calls.is_adopted(row)).map(|row| row.process.pid).collect();
+        let spared = with_ancestors(own_pid(), &rows)
+            .into_iter()
+            .chain(calls.unowned.iter().map(|process| process.pid))
+            .collect();
+        let found = collect_tree(&rows, &mut known, &orphans, &spared);
         let mut living = rows.iter().filter(|row| !row.dead && found.contains(&row.process.pid)).peekable();
         if living.peek().is_none() {
             return;
         }
         for row in living {
-            let _ = os::signal(row.process, Signal::KILL); // one that ended by itself, or another user's
+            let _ = os::signal(row.process, Signal::KILL); // it may have ended by itself, or belong to another user
         }
         std::thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// Writes down in `file` who descends from us, but for those that are meant to outlive us. Nothing is written where that is
-/// as it was.
+/// Writes the descendants of this process to `file`, except those that are to outlive it. Writes nothing if they are
+/// unchanged.
 pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<()> {
     let (Some(head), Some(mut children)) = (list_head(file), os::children()) else { return Ok(()) };
     {
-        let flight = flight();
-        children.retain(|pid| flight.detached.iter().all(|process| process.pid != *pid));
+        let calls = calls();
+        children.retain(|pid| calls.unowned.iter().all(|process| process.pid != *pid));
     }
     let mut found = os::descendants(children);
     found.sort_unstable();
@@ -140,13 +141,13 @@ pub(super) fn list_descendants(file: &Path, known: &mut Vec<u8>) -> io::Result<(
     Ok(())
 }
 
-/// The first line of a list in `file`: it holds until the machine starts again, and in this folder alone, since a copy of the
-/// repository has processes of its own.
+/// Returns the first line of a list in `file`: the list is valid until the machine is restarted, and in this folder alone,
+/// since a copy of the repository has other processes.
 pub(super) fn list_head(file: &Path) -> Option<String> {
     Some(format!("{} {}", os::boot()?, environment::clone_of(file.parent()?)))
 }
 
-/// The processes that a driver of this clone wrote down since this boot.
+/// Reads the processes that a driver of this clone listed since this boot.
 fn read_list(file: &Path) -> HashSet<Process> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let mut lines = text.lines();
@@ -164,56 +165,56 @@ fn pid_of(child: &Child) -> io::Result<i32> {
     child.id().and_then(|id| i32::try_from(id).ok()).ok_or_else(|| io::Error::other("the child has no process id"))
 }
 
-/// What tells the processes that a driver left of a run when it died.
+/// The traces by which the processes of a dead driver are found.
 #[derive(Clone, Debug, Default)]
 pub struct Leftovers<'a> {
-    /// The run's id.
+    /// Id of the run.
     pub run: &'a str,
-    /// The [`clone_of`](super::clone_of) of the run's folder.
+    /// Mark of the clone, [`clone_of`](super::clone_of) the run's folder.
     pub clone: &'a str,
-    /// What the driver wrote down with [`list_descendants`](super::list_descendants).
+    /// List that the driver wrote with [`list_descendants`](super::list_descendants).
     pub listed: Option<&'a Path>,
-    /// The run's folders: daemons that work in one of them, and that no login has started, are of the run.
+    /// Folders of the run: daemons that work in one of them, and that no login started, belong to the run.
     pub places: Vec<PathBuf>,
 }
 
-/// The processes of one call, or what is left of a run.
+/// The processes of one call, or those that a dead driver left.
 pub(super) struct Tree {
     root: Option<Process>,
-    /// Assignments that a process of this tree carries in its environment, unless it cleaned it; none when unmarked.
+    /// Assignments that a process of this tree carries in its environment, unless it cleaned it; none if unmarked.
     mark: Vec<Vec<u8>>,
-    /// Every process found so far, ended or not: what it started is still of this tree.
+    /// Every process found so far, ended or not: processes that it started belong to this tree.
     known: HashMap<i32, u64>,
-    /// Processes that we may not signal, or that do not die.
+    /// Processes that may not be signalled or do not die.
     given_up: HashSet<Process>,
     in_flight: bool,
     finished: bool,
-    /// Of what a driver left that died.
+    /// Further traces of a dead driver's processes.
     traces: Option<Traces>,
 }
 
 struct Traces {
-    /// Processes that the driver wrote down.
+    /// Processes that the driver listed.
     listed: HashSet<Process>,
-    /// The folders of its run.
+    /// Folders of its run.
     places: Vec<PathBuf>,
 }
 
 impl Tree {
     /// Spawns a call's first process, which must lead a process group.
     pub(super) fn start(mark: Option<&Mark>, spawn: impl FnOnce() -> io::Result<Child>) -> io::Result<(Child, Self)> {
-        let mut flight = flight();
+        let mut calls = calls();
         let child = spawn()?;
         let root = Process::of(pid_of(&child)?);
         let mark = mark.map_or_else(Vec::new, |mark| vec![assign(RUN_VAR, &mark.run), assign(CALL_VAR, &mark.call)]);
-        flight.roots.push(Root { process: root, mark: mark.clone() });
+        calls.roots.push(Root { process: root, mark: mark.clone() });
         let known = HashMap::from([(root.pid, root.started)]);
         let given_up = HashSet::new();
         let tree = Self { root: Some(root), mark, known, given_up, in_flight: true, finished: false, traces: None };
         Ok((child, tree))
     }
 
-    /// What a driver that died left of a run in one clone.
+    /// Returns the tree of the processes that a dead driver left.
     pub(super) fn of_run(left: &Leftovers<'_>) -> Self {
         let mark = vec![assign(RUN_VAR, left.run), assign(CLONE_VAR, left.clone)];
         let traces = Traces { listed: left.listed.map(read_list).unwrap_or_default(), places: left.places.clone() };
@@ -221,22 +222,23 @@ impl Tree {
         Self { root: None, mark, known, given_up, in_flight: false, finished: true, traces: Some(traces) }
     }
 
-    /// To be told once the first process has been reaped: its id may be another's from now on.
-    pub(super) fn reaped(&mut self) {
+    /// Removes the call from the running ones. To be called when the first process was reaped: its id may be reused from
+    /// then on.
+    pub(super) fn mark_reaped(&mut self) {
         self.in_flight = false;
-        flight().roots.retain(|root| Some(root.process) != self.root);
+        calls().roots.retain(|root| Some(root.process) != self.root);
     }
 
-    /// To be told when nothing is left to stop: dropped before that, a tree is killed.
+    /// Marks the tree as ended: one that is dropped before that is killed.
     pub(super) fn finish(mut self) {
         self.finished = true;
     }
 
-    /// Whether something may be left once the first process is reaped; cheap where the answer is no.
+    /// Returns whether processes may remain after the first one was reaped; cheap if none does.
     pub(super) fn may_remain(&mut self) -> bool {
         let leads_group = self.root.and_then(|root| Pid::from_raw(root.pid));
         match Self::adopted_children() {
-            // Whatever is left descends from an orphan, and the orphan is ours now.
+            // Any remaining process descends from an orphan, and this process has adopted the orphan.
             Some(adopted) if adopted > 0 => true,
             _ if leads_group.is_some_and(|group| test_kill_process_group(group) != Err(rustix::io::Errno::SRCH)) => {
                 true
@@ -246,35 +248,36 @@ impl Tree {
         }
     }
 
-    /// Adopted orphans that still run; `None` where we adopt none.
+    /// Counts the adopted orphans that still run; `None` if orphans are not adopted.
     fn adopted_children() -> Option<usize> {
-        let flight = flight();
-        if !flight.adopts {
+        let calls = calls();
+        if !calls.adopts {
             return None;
         }
         loop {
             let rows: Vec<Row> = os::children()?.into_iter().filter_map(os::row).collect();
-            // One that ended may just have left us its own children.
-            if rows.iter().filter(|row| flight.reap(row)).count() == 0 {
-                return Some(rows.iter().filter(|row| !row.dead && flight.adopted(row)).count());
+            // An orphan that ended may just have left its own children.
+            if rows.iter().filter(|row| calls.reap(row)).count() == 0 {
+                return Some(rows.iter().filter(|row| !row.dead && calls.is_adopted(row)).count());
             }
         }
     }
 
-    /// Processes of this tree that run now.
+    /// Returns the running processes of this tree.
     pub(super) fn find(&mut self) -> Vec<Process> {
         let rows = os::table();
-        let own = lineage(own_pid(), &rows);
-        // After the table: what was spawned in between is not in it, what was being spawned is listed now.
+        let own = with_ancestors(own_pid(), &rows);
+        // Locked after the table was read: a process that was spawned in between is not in it, and one that was being
+        // spawned is listed now.
         let (others, orphans) = {
-            let flight = flight();
+            let calls = calls();
             for row in &rows {
-                flight.reap(row);
+                calls.reap(row);
             }
             let others: Vec<Root> =
-                flight.roots.iter().filter(|root| Some(root.process) != self.root).cloned().collect();
+                calls.roots.iter().filter(|root| Some(root.process) != self.root).cloned().collect();
             let orphans: Vec<Row> =
-                rows.iter().filter(|row| self.root.is_some() && flight.adopted(row)).copied().collect();
+                rows.iter().filter(|row| self.root.is_some() && calls.is_adopted(row)).copied().collect();
             (others, orphans)
         };
         let ambiguous = others.iter().any(|other| other.mark == self.mark);
@@ -285,15 +288,15 @@ impl Tree {
             seeds.extend(os::daemons_in(&rows, places));
         }
         let mut theirs = others.iter().map(|root| (root.process.pid, root.process.started)).collect();
-        let theirs = descent(&rows, &mut theirs, &HashSet::new(), &own);
+        let theirs = collect_tree(&rows, &mut theirs, &HashSet::new(), &own);
         let spared = theirs.union(&own).copied().collect();
-        let mine = descent(&rows, &mut self.known, &seeds, &spared);
+        let mine = collect_tree(&rows, &mut self.known, &seeds, &spared);
         let running = rows.iter().filter(|row| !row.dead && mine.contains(&row.process.pid)).map(|row| row.process);
         running.filter(|process| !self.given_up.contains(process)).collect()
     }
 
-    /// SIGTERM for every process of this tree, SIGKILL after `grace` for what is left of it and for what that starts
-    /// meanwhile, until nothing is. How many were stopped.
+    /// Sends SIGTERM to every process of this tree and, after `grace`, SIGKILL to those that are left and that they start
+    /// meanwhile, until none is left. Returns the number of stopped processes.
     pub(super) async fn stop(&mut self, grace: Duration) -> usize {
         let begun = Instant::now();
         let mut asked = HashSet::new();
@@ -309,7 +312,7 @@ impl Tree {
                     self.send(process, Signal::KILL);
                 } else if new {
                     self.send(process, Signal::TERM);
-                    // A stopped process acts on no signal until it goes on.
+                    // A stopped process acts on no signal until it continues.
                     self.send(process, Signal::CONT);
                 }
             }
@@ -317,7 +320,7 @@ impl Tree {
                 self.give_up(found);
             } else {
                 let left = grace.checked_sub(spent).filter(|left| !left.is_zero());
-                gone(&found, left.unwrap_or(KILL_AGAIN)).await;
+                wait_until_ended(&found, left.unwrap_or(KILL_AGAIN)).await;
             }
         }
     }
@@ -337,8 +340,8 @@ impl Tree {
 }
 
 impl Drop for Tree {
-    /// The last resort, where nobody waited for the call to end. It cannot wait, so it looks three times for what was
-    /// started while it killed.
+    /// Kills the tree of a call that was not waited for. It cannot wait itself, so it looks three times for processes that
+    /// were started meanwhile.
     fn drop(&mut self) {
         if self.finished {
             return;
@@ -349,7 +352,7 @@ impl Drop for Tree {
         for _ in 0..3 {
             self.find().into_iter().for_each(|process| self.send(process, Signal::KILL));
         }
-        self.reaped();
+        self.mark_reaped();
     }
 }
 
@@ -357,8 +360,8 @@ fn assign(name: &str, value: &str) -> Vec<u8> {
     format!("{name}={value}").into_bytes()
 }
 
-/// Waits until all of these have ended, or for so long.
-async fn gone(processes: &[Process], at_most: Duration) {
+/// Waits until all of these processes have ended, at most for the given time.
+async fn wait_until_ended(processes: &[Process], at_most: Duration) {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
     while processes.iter().any(|process| process.runs()) {
@@ -368,8 +371,8 @@ async fn gone(processes: &[Process], at_most: Duration) {
     }
 }
 
-/// Whether an adopted orphan belongs to a call that has ended: no call in flight is old enough to have started it, and
-/// it carries no mark that is not our own.
+/// Returns whether an adopted orphan belongs to a call that has ended: no running call is old enough to have started it, and
+/// it carries no mark but this process's own.
 fn is_stray(orphan: &Row, others: &[Root]) -> bool {
     let run = |assignment: &[u8]| assignment.strip_prefix(RUN_VAR.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
     let ours = std::env::var_os(RUN_VAR);
@@ -379,8 +382,8 @@ fn is_stray(orphan: &Row, others: &[Root]) -> bool {
             .is_none_or(|run| ours.is_some_and(|ours| ours.as_bytes() == run))
 }
 
-/// A process and its ancestors: never to be signalled by itself.
-fn lineage(pid: i32, rows: &[Row]) -> HashSet<i32> {
+/// Returns a process and its ancestors, which are never signalled.
+fn with_ancestors(pid: i32, rows: &[Row]) -> HashSet<i32> {
     let parents: HashMap<i32, i32> = rows.iter().map(|row| (row.process.pid, row.parent)).collect();
     let mut found = HashSet::new();
     let mut next = Some(pid);
@@ -390,17 +393,22 @@ fn lineage(pid: i32, rows: &[Row]) -> HashSet<i32> {
     found
 }
 
-/// What belongs to a tree whose `known` processes are these: they, the seeds, their descendants, and the members of the
-/// process groups and sessions they lead. Never what is spared, nor what is found through that alone. Adds what it
-/// finds to `known`, so that it still counts once it has ended.
-fn descent(rows: &[Row], known: &mut HashMap<i32, u64>, seeds: &HashSet<i32>, spared: &HashSet<i32>) -> HashSet<i32> {
+/// Returns the processes of a tree: the `known` ones, the seeds, their descendants, and the members of the process groups
+/// and sessions that they lead; but neither spared ones nor those found through them alone. Adds them to `known`, so that
+/// they count after they have ended.
+fn collect_tree(
+    rows: &[Row],
+    known: &mut HashMap<i32, u64>,
+    seeds: &HashSet<i32>,
+    spared: &HashSet<i32>,
+) -> HashSet<i32> {
     let present: HashMap<i32, u64> = rows.iter().map(|row| (row.process.pid, row.process.started)).collect();
     let mut found = HashSet::new();
     loop {
         let before = found.len();
         for row in rows {
             let Process { pid, started } = row.process;
-            // A leader may have ended, but its id must not be another's by now.
+            // A leader may have ended, but its id must not have been reused.
             let leads = |leader: &i32| {
                 known.get(leader).is_some_and(|since| present.get(leader).is_none_or(|now| now == since))
             };
@@ -430,7 +438,7 @@ mod tests {
     fn found(rows: &[Row], known: &[(i32, u64)], spared: &[i32]) -> Vec<i32> {
         let mut known = known.iter().copied().collect();
         let mut found: Vec<_> =
-            descent(rows, &mut known, &HashSet::new(), &spared.iter().copied().collect()).into_iter().collect();
+            collect_tree(rows, &mut known, &HashSet::new(), &spared.iter().copied().collect()).into_iter().collect();
         found.sort_unstable();
         found
     }
