@@ -6,12 +6,12 @@
 //!                    └──────────────────── feedback ◀──────────────────┘
 //! ```
 //!
-//! A run **is** the fold of its events ([`run::Run`]), and what it does next is one pure function of it
-//! ([`run::Run::next_step`]). The engine performs steps and reports what came of them as further events; a driver that
+//! A run **is** the fold of its events ([`run::Run`]), and its next step is one pure function of it
+//! ([`run::Run::next_step`]). The engine performs steps and records their outcomes as further events; a driver that
 //! resumes a run is the same code after a replay. The events are in git notes, the work is on a branch: there is no
 //! database, and `status`, `tail` and `result` read git.
 //!
-//! # A run, from a program
+//! # Drive a run from a program
 //!
 //! ```
 //! use git_agentloop::app::{self, Drive, NewRun, Site};
@@ -33,10 +33,10 @@
 //! # }
 //! ```
 //!
-//! # A backend of one's own
+//! # Write your own backend
 //!
-//! A backend is one method. It gets a role's instructions and a task, and answers with text; what it does to the files
-//! in `request.cwd` is the work.
+//! A backend is one method. It gets a role's instructions and a task, and answers with text; its changes to the files in
+//! `request.cwd` are the work.
 //!
 //! ```
 //! use git_agentloop::agent::{Agent, Reply, Request, Response};
@@ -75,32 +75,32 @@
 //!
 //! # Where a change goes
 //!
-//! Arrows point down only, and `tests/layers.rs` holds them to it: a module names those below it in this table. It also
-//! refuses files that need each other in a circle, but for a file and its own submodules.
+//! A module uses only those below it in this table, and `tests/layers.rs` enforces that. It also fails on import circles of
+//! files, except between a file and its own submodules.
 //!
-//! | module | what it is | a change that belongs there |
+//! | module | what it is | changes that belong there |
 //! | --- | --- | --- |
-//! | [`cli`] | surface: flags, help, what a terminal shows | a verb, a flag, a line of output |
-//! | [`app`] | one function a verb; the only place that picks implementations | what a verb does, what is refused |
+//! | [`cli`] | surface: flags, help, terminal output | a verb, a flag, a line of output |
+//! | [`app`] | one function a verb; the only place that picks implementations | the actions and the checks of a verb |
 //! | `engine` | performs steps through the three seams below | how agents are called, checks run, events recorded |
 //! | [`agent`] | seam 1: [`agent::Agent`], a file a family of backends, the prompts | a backend, a prompt |
-//! | [`interaction`] | seam 2: where the user answers | another way to ask |
+//! | [`interaction`] | seam 2: questions to the user | another way to ask |
 //! | [`ledger`] | seam 3: [`ledger::Ledger`] in git and in memory; the only user of `gix` | refs, notes, commits, worktrees |
-//! | [`host`] | what one user's runs share on a machine: the private store of a clone | what is kept outside the record |
+//! | [`host`] | state that one user's runs share on a machine: the private store of a clone | state outside of the record |
 //! | `options` | one table of options and settings; flag > environment > `git config agentloop.*` > default | an option, a setting |
 //! | `process` | the only place that starts processes, and that stops them with all their descendants | limits, signals |
-//! | `redact` | keeps secrets off the record: the table of their shapes, texts, streams | a shape of a secret |
-//! | [`run`] | the pure core: events, the fold, the decision, the views | what the loop decides, what is on record |
-//! | [`error`] | what went wrong, why, and what to do next | |
+//! | `redact` | removes secrets from the record: the table of their forms, texts, streams | a form of a secret |
+//! | [`run`] | the pure core: events, the fold, the decision, the views | the decisions of the loop, the content of the record |
+//! | [`error`] | the error type: what went wrong, why, and what to do next | |
 //!
 //! # The record
 //!
 //! | ref | holds |
 //! | --- | --- |
 //! | `refs/heads/agentloop/<run>` | a start commit, then a checkpoint commit an iteration (`run::message`) |
-//! | `refs/notes/agentloop/<run>` | the event log ([`run::event`]), a JSON line an event, noted on the commit that was newest when it happened; each notes commit carries the state after it as trailers ([`run::Snapshot`]) |
+//! | `refs/notes/agentloop/<run>` | the event log ([`run::event`]), a JSON line an event, in a note on the commit that was the newest then; each notes commit has the state after it in trailers ([`run::Snapshot`]) |
 //! | `refs/agentloop/run/<run>/output` | transcripts of workers and checks |
-//! | `refs/agentloop/rescue/<run>/<time>` | what would otherwise have been lost |
+//! | `refs/agentloop/rescue/<run>/<time>` | work that would otherwise be lost |
 
 pub mod agent;
 pub mod app;

@@ -57,7 +57,7 @@ impl Limits {
             known.resets.insert(backend.to_owned(), newest);
         });
         if let Err(error) = updated {
-            tracing::debug!(%error, "other runs are not told of a limit");
+            tracing::debug!(%error, "a limit is not shared with other runs");
         }
     }
 }

@@ -87,9 +87,9 @@ pub struct Provisioning {
     pub setup_timeout: Option<Seconds>,
     /// Files whose change makes the setup commands run again before checks, as globs that match at any depth.
     pub setup_on: Vec<String>,
-    /// Whether ignored files are removed before checks.
+    /// True if ignored files are removed before checks.
     pub check_clean: bool,
-    /// Whether checks have a HOME of their own.
+    /// True if checks have a HOME of their own.
     pub private_home: bool,
 }
 
@@ -277,7 +277,7 @@ struct SetupContext<'a> {
     port: u16,
     run: &'a str,
     iteration: u32,
-    /// Whether changes to files that are not ignored are part of the work.
+    /// True if changes to files that are not ignored are part of the work.
     is_work: bool,
 }
 

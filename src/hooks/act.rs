@@ -1,4 +1,4 @@
-//! What the hooks do, once git calls them.
+//! Actions of the hooks, when git calls them.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,10 +8,12 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::rewrite;
 use crate::run::sanitize;
 
-/// What a hook exits with to make git stop; whatever else goes wrong, git goes on.
+/// Exit code of a hook that makes git stop; after any other failure git continues.
 const REFUSED: u8 = 113;
 
-/// Does what is to be done at `event`, called with `arguments`; what the hook exits with.
+/// Performs the hook of `event`, called with `arguments`, and returns its exit code.
+///
+/// On an error git continues all the same.
 pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
     match (event, arguments) {
         ("prepare-commit-msg", [file, rest @ ..]) => {
@@ -50,6 +52,6 @@ pub fn act(event: &str, arguments: &[String]) -> Result<u8> {
 fn input() -> Result<String> {
     let mut text = Vec::new();
     std::io::stdin().lock().read_to_end(&mut text).context("what git says to the hook cannot be read")?;
-    // A ref's name may be any bytes, and none that is no UTF-8 is a run's.
+    // A ref's name may be any bytes; one that is not UTF-8 is not a run's.
     Ok(String::from_utf8_lossy(&text).into_owned())
 }

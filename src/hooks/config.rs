@@ -1,6 +1,6 @@
-//! Our hooks in a file of git's configuration, as one block that can be taken out again without a trace.
+//! This program's hooks in a file of git's configuration, as one block that can be removed without a trace.
 //!
-//! `git config` would leave traces: a line end that the file did not have, sections in new places.
+//! `git config` would leave traces: an added line end, sections in new places.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -10,17 +10,17 @@ use super::shim::{SHIMS, line};
 use crate::error::{Context as _, Error, Result};
 
 const BEGIN: &str = "# git-agentloop hooks: 'git agentloop hooks uninstall' removes from here";
-/// The same, where something else must go too.
+/// Ends of the first line, if more than the block has to be removed.
 const AFTER_CUT_LINE: &str = ", and the line end before\n";
 const IN_NEW_FILE: &str = ", and the file\n";
 const END: &str = "# git-agentloop hooks: to here\n";
 
-/// The name in git's configuration of the hook that runs at `event`; git wants it to be no event's name.
+/// Returns the name in git's configuration of the hook that runs at `event`; it must not be an event's name.
 fn friendly_name(event: &str) -> String {
     format!("agentloop-{event}")
 }
 
-/// What is to be run at an event, as git-hook(1) wants it: git appends the hook's arguments to a one-liner.
+/// Returns the command of a hook as git-hook(1) requires it: git appends the hook's arguments to a one-liner.
 fn command(shim: &str) -> String {
     format!("f() {{ {}; }}; f", line(shim))
 }
@@ -34,7 +34,7 @@ fn sections() -> String {
     text
 }
 
-/// `file` with our hooks; none is a file that is not there.
+/// Adds the hooks to the content of a file; `None` is a missing file.
 fn with_hooks(file: Option<&[u8]>) -> Vec<u8> {
     let (mut text, rest) = match file {
         None => (Vec::new(), IN_NEW_FILE),
@@ -47,16 +47,16 @@ fn with_hooks(file: Option<&[u8]>) -> Vec<u8> {
     text
 }
 
-/// A file before our hooks came into it.
+/// The state of a file before the hooks were added.
 #[derive(Debug, PartialEq, Eq)]
 enum Before {
-    /// It was not there.
+    /// The file did not exist.
     Absent,
-    /// It held this.
+    /// The file had this content.
     Held(Vec<u8>),
 }
 
-/// `file` as it was before; none where it holds no block of ours.
+/// Removes the block of hooks from `file`; `None` if it has none.
 fn without_hooks(file: &[u8]) -> Option<Before> {
     let start = find(file, BEGIN.as_bytes())?;
     let end = start + find(&file[start..], END.as_bytes())? + END.len();
@@ -74,13 +74,15 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
     text.windows(what.len()).position(|window| window == what)
 }
 
-/// Whether the file at `path` holds our hooks.
+/// Returns whether the file at `path` contains this program's hooks.
 pub fn holds_hooks(path: &Path) -> bool {
     std::fs::read(path).is_ok_and(|text| without_hooks(&text).is_some())
 }
 
-/// Puts our hooks into the file at `path`.
-pub fn put(path: &Path) -> Result<()> {
+/// Adds the hooks to the file at `path`.
+///
+/// Fails if another process is writing it.
+pub fn add_hooks(path: &Path) -> Result<()> {
     if holds_hooks(path) {
         return Ok(());
     }
@@ -90,21 +92,23 @@ pub fn put(path: &Path) -> Result<()> {
     })
 }
 
-/// Takes our hooks out of the file at `path`; whether they were there.
-pub fn take(path: &Path) -> Result<bool> {
+/// Removes the hooks from the file at `path`, and returns whether they were there.
+///
+/// Fails if another process is writing it.
+pub fn remove_hooks(path: &Path) -> Result<bool> {
     if !holds_hooks(path) {
         return Ok(false);
     }
-    let taken = |held: Option<&[u8]>| match without_hooks(held?) {
+    let removed = |held: Option<&[u8]>| match without_hooks(held?) {
         Some(Before::Absent) => None,
         Some(Before::Held(text)) => Some(text),
         None => held.map(<[u8]>::to_vec),
     };
-    replace(path, taken).map(|()| true)
+    replace(path, removed).map(|()| true)
 }
 
-/// Replaces what the file holds as git does: through `<file>.lock`, behind a symbolic link, with its permissions. `content`
-/// is given what it holds once nobody else writes it; none is a file that is not there.
+/// Replaces the content of a file as git does: through `<file>.lock`, behind a symbolic link, with its permissions.
+/// `content` maps the content under the lock to the new one; `None` is a missing file.
 fn replace(path: &Path, content: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> Result<()> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let failed = format!("'{}' cannot be written", path.display());
@@ -128,7 +132,7 @@ fn replace(path: &Path, content: impl Fn(Option<&[u8]>) -> Option<Vec<u8>>) -> R
         match content(held.as_deref()) {
             wanted if wanted == held => std::fs::remove_file(&lock),
             Some(content) => {
-                // First: what only its owner may read is never there for others.
+                // Permissions come first: content that only its owner may read is never readable by others.
                 if let Ok(about) = path.metadata() {
                     file.set_permissions(about.permissions())?;
                 }
@@ -153,12 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_in_is_taken_out_without_a_trace(file in proptest::option::of("[a-z\\[\\]=\n\r\t#\"\\\\ ]{0,80}")) {
+        fn added_hooks_are_removed_without_a_trace(file in proptest::option::of("[a-z\\[\\]=\n\r\t#\"\\\\ ]{0,80}")) {
             let before = file.as_deref().map(str::as_bytes);
             let with = with_hooks(before);
             let expected = before.map_or(Before::Absent, |text| Before::Held(text.to_vec()));
             prop_assert_eq!(without_hooks(&with), Some(expected));
-            // Also where git or a person has added something since.
+            // The block is also removed if git or a person has added something since.
             let more = [with.as_slice(), b"[user]\n\tname = x\n"].concat();
             let kept = [before.unwrap_or_default(), b"[user]\n\tname = x\n"].concat();
             prop_assert_eq!(without_hooks(&more), Some(Before::Held(kept)));
@@ -166,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_found_in_a_file_of_others() {
+    fn other_hooks_in_a_file_are_not_found() {
         assert_eq!(without_hooks(b"[hook \"x\"]\n\tevent = pre-push\n"), None);
         assert_eq!(without_hooks(BEGIN.as_bytes()), None);
     }

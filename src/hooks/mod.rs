@@ -1,7 +1,7 @@
-//! git's hooks: putting them in place, taking them away, and what they do.
+//! git hooks: their installation, their removal and their actions.
 //!
-//! A hook is one line of shell that calls this program (`hooks/` in this project's source): where the program is missing
-//! or broken, the shell says so in a line and git goes on.
+//! A hook is one line of shell that calls this program (`hooks/` in this project's source): if the program is missing or
+//! broken, the shell prints a line and git continues.
 
 mod act;
 mod beside;

@@ -1,4 +1,5 @@
-//! Where hooks go: git's configuration where git reads them there, else a free slot of the repository's hooks folder.
+//! Installation of hooks: in git's configuration if git reads them there, else in a free file of the repository's hooks
+//! folder.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,63 +8,63 @@ use serde::Serialize;
 
 use super::beside::{self, Owner};
 use super::config;
-use super::shim::{SHIMS, is_ours};
+use super::shim::{SHIMS, is_own_shim};
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::Repository;
 
-/// The first git that takes hooks from its configuration (git-hook(1)), beside those of any hooks folder.
+/// First git that reads hooks from its configuration (git-hook(1)), beside those of any hooks folder.
 const CONFIGURED_SINCE: (u32, u32) = (2, 54);
-/// Written where the hooks folder was not there before.
+/// File that marks that this program created the hooks folder.
 const MADE_FOLDER: &str = "hooks-folder-made";
 
-/// How the name ends of a hook's file that is not whole yet.
+/// Extension of a hook's file that is not complete yet.
 const STAGED: &str = "agentloop-new";
 
-/// For whom.
+/// The repositories that hooks are installed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// This repository.
     Repository,
-    /// Every repository of the user's.
+    /// Every repository of the user.
     Global,
 }
 
-/// A hook, and how it stands.
+/// A hook and its state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hook {
     /// The event: `pre-push`.
     pub event: &'static str,
-    /// How it stands.
+    /// State of the hook.
     #[serde(flatten)]
     pub standing: Standing,
 }
 
-/// How a hook stands.
+/// The state of a hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Standing {
-    /// It is in place.
+    /// It is installed.
     Installed {
-        /// The file that holds it.
+        /// File that contains it.
         path: PathBuf,
     },
-    /// It is not in place.
+    /// It is not installed.
     Missing {
-        /// The file that it goes into.
+        /// File that it would be installed in.
         path: PathBuf,
     },
-    /// Something that is not ours stands in its place.
+    /// Another hook is in its place.
     Blocked {
-        /// The file that calls it, once its owner has it so.
+        /// File in which its owner has to add the call.
         path: PathBuf,
-        /// Whose that is, as far as can be told.
+        /// Owner of the file, as far as is known.
         by: String,
-        /// What to begin that file with; to add to it, where it is no shell's.
+        /// Line to start that file with; for a file that is not a shell script, lines to add.
         add: String,
     },
 }
 
-/// How each hook stands in `repo`.
+/// Returns the state of each hook in `repo`.
 pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
     let own = config_file(repo, Scope::Repository)?;
     let reads = reads_configured().unwrap_or(false);
@@ -74,7 +75,7 @@ pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
         let standing = match &configured {
             Some(path) => Standing::Installed { path: path.clone() },
             None => match in_folder(repo, &folder, event) {
-                // Nobody's hook is in the way of the configuration.
+                // Other hooks do not conflict with the configuration.
                 Standing::Missing { .. } | Standing::Blocked { .. } if reads => Standing::Missing { path: own.clone() },
                 standing => standing,
             },
@@ -86,13 +87,13 @@ pub fn status(repo: &Repository) -> Result<Vec<Hook>> {
 
 fn in_folder(repo: &Repository, folder: &Folder, event: &str) -> Standing {
     let blocked =
-        |path: PathBuf, by: &str| Standing::Blocked { path, by: by.to_owned(), add: beside::for_shell(event) };
+        |path: PathBuf, by: &str| Standing::Blocked { path, by: by.to_owned(), add: beside::shell_snippet(event) };
     if let Some((folder, by)) = &folder.foreign {
         let path = folder.join(event);
-        return if beside::calls_us(&path, event) { Standing::Installed { path } } else { blocked(path, by) };
+        return if beside::calls_this_program(&path, event) { Standing::Installed { path } } else { blocked(path, by) };
     }
     let path = folder.path.join(event);
-    if beside::calls_us(&path, event) {
+    if beside::calls_this_program(&path, event) {
         return Standing::Installed { path };
     }
     let text = match std::fs::read(&path) {
@@ -101,19 +102,21 @@ fn in_folder(repo: &Repository, folder: &Folder, event: &str) -> Standing {
         Err(_) => return Standing::Missing { path },
     };
     let owner = Owner::of(&String::from_utf8_lossy(&text));
-    match (owner, beside::left_by_pre_commit(&path, event)) {
-        (Owner::PreCommit, Some(path)) if beside::calls_us(&path, event) => Standing::Installed { path },
+    match (owner, beside::pre_commit_legacy_file(&path, event)) {
+        (Owner::PreCommit, Some(path)) if beside::calls_this_program(&path, event) => Standing::Installed { path },
         (Owner::PreCommit, Some(path)) if path.symlink_metadata().is_err() => Standing::Missing { path },
         (Owner::PreCommit, Some(path)) => blocked(path, "you"),
         (Owner::Lefthook, _) => match beside::lefthook(repo.home(), event) {
             (path, true) => Standing::Installed { path },
-            (path, false) => Standing::Blocked { path, by: owner.name().to_owned(), add: beside::for_lefthook(event) },
+            (path, false) => {
+                Standing::Blocked { path, by: owner.name().to_owned(), add: beside::lefthook_snippet(event) }
+            }
         },
         _ => blocked(path, owner.name()),
     }
 }
 
-/// Puts the hooks in place, where nothing of anybody's stands.
+/// Installs the hooks that no other hook blocks.
 pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
     let configured = reads_configured()?;
     if scope == Scope::Global && !configured {
@@ -126,33 +129,33 @@ pub fn install(repo: &Repository, scope: Scope) -> Result<Vec<Hook>> {
         return Ok(before);
     }
     if configured {
-        // What an older git was given goes: each hook is to run once.
-        take_files(repo)?;
-        config::put(&config_file(repo, scope)?)?;
+        // Hooks that were installed for an older git are removed: each hook must run once.
+        remove_files(repo)?;
+        config::add_hooks(&config_file(repo, scope)?)?;
         return status(repo);
     }
     for (hook, (_, shim)) in before.iter().zip(SHIMS) {
         if let Standing::Missing { path } = &hook.standing {
-            put_file(repo, path, shim)?;
+            install_file(repo, path, shim)?;
         }
     }
     status(repo)
 }
 
-/// Takes the hooks away, wherever they were put; those that went.
+/// Removes the hooks wherever they were installed, and returns the changed or removed files.
 pub fn uninstall(repo: &Repository, scope: Scope) -> Result<Vec<PathBuf>> {
-    let mut gone = Vec::new();
+    let mut removed = Vec::new();
     let file = config_file(repo, scope)?;
-    if config::take(&file)? {
-        gone.push(file);
+    if config::remove_hooks(&file)? {
+        removed.push(file);
     }
     if scope == Scope::Repository {
-        gone.extend(take_files(repo)?);
+        removed.extend(remove_files(repo)?);
     }
-    Ok(gone)
+    Ok(removed)
 }
 
-fn put_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
+fn install_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(path);
     let failed = format!("'{}' cannot be written", path.display());
     if !folder.exists() {
@@ -162,7 +165,7 @@ fn put_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
             .and_then(|()| std::fs::create_dir_all(folder))
             .context(failed.as_str())?;
     }
-    // Whole and executable before it has its name, and never over a file that came meanwhile.
+    // The file is complete and executable before it gets its name, and never replaces one that was created meanwhile.
     let staged = path.with_extension(STAGED);
     let written = std::fs::write(&staged, shim)
         .and_then(|()| std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o755)))
@@ -171,34 +174,35 @@ fn put_file(repo: &Repository, path: &Path, shim: &str) -> Result<()> {
     written.context(failed)
 }
 
-fn take_files(repo: &Repository) -> Result<Vec<PathBuf>> {
+fn remove_files(repo: &Repository) -> Result<Vec<PathBuf>> {
     let folder = repo.common_dir().join("hooks");
-    let mut gone = Vec::new();
+    let mut removed = Vec::new();
     for (event, _) in SHIMS {
-        // What an installation leaves that is killed.
+        // A killed installation may have left this file.
         let _ = std::fs::remove_file(folder.join(event).with_extension(STAGED));
-        for path in beside::places(&folder.join(event)) {
-            if std::fs::read_to_string(&path).is_ok_and(|text| is_ours(&text)) {
+        for path in beside::candidate_files(&folder.join(event)) {
+            if std::fs::read_to_string(&path).is_ok_and(|text| is_own_shim(&text)) {
                 std::fs::remove_file(&path).context(format!("'{}' cannot be removed", path.display()))?;
-                gone.push(path);
+                removed.push(path);
             }
         }
     }
     let ours = repo.common_dir().join("agentloop");
     if ours.join(MADE_FOLDER).exists() {
-        // Somebody's hook may have come to ours by now; and runs may have come to the mark. The mark is the last to go: it
-        // has the folder go also where this is killed in between.
+        // Another hook may have been added to the folder by now, and files of runs beside the mark: only empty folders are
+        // removed. The mark is removed after the hooks folder, so that the folder is also removed if this process is killed
+        // in between.
         let _ = std::fs::remove_dir(&folder);
         let _ = std::fs::remove_file(ours.join(MADE_FOLDER));
         let _ = std::fs::remove_dir(&ours);
     }
-    Ok(gone)
+    Ok(removed)
 }
 
-/// Where git looks for hooks.
+/// The folder in which git looks for hooks.
 struct Folder {
     path: PathBuf,
-    /// Where a hook belongs, where somebody chose the folder, and who: what is in it is then not ours to add to.
+    /// Folder for hooks and its owner, if core.hooksPath is set: this program does not add files to it.
     foreign: Option<(PathBuf, &'static str)>,
 }
 
@@ -210,7 +214,7 @@ fn folder(repo: &Repository) -> Folder {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let below_home = path.strip_prefix("~/").and_then(|rest| Some(home?.join(rest)));
     let path = below_home.unwrap_or_else(|| repo.home().join(&path));
-    // husky points git to a folder of its own making, whose hooks call those in the folder above.
+    // husky points git to a folder that it generates, whose hooks call those in the parent folder.
     let foreign = match path.parent().filter(|_| path.ends_with(".husky/_")) {
         Some(parent) => Some((parent.to_owned(), "husky")),
         None if path == usual => None,
@@ -223,7 +227,7 @@ fn reads_configured() -> Result<bool> {
     Ok(Repository::git_version()?.is_some_and(|version| version >= CONFIGURED_SINCE))
 }
 
-/// The file that `git config` writes to.
+/// Returns the file that `git config` writes to.
 fn config_file(repo: &Repository, scope: Scope) -> Result<PathBuf> {
     if scope == Scope::Repository {
         return Ok(repo.common_dir().join("config"));

@@ -1,4 +1,4 @@
-//! What may run for a run, as its user gave it in this clone.
+//! The options of a run as the user gave them in this clone.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,22 +6,23 @@ use super::store::RunStore;
 use crate::error::{Context as _, Result};
 use crate::run::goal::Options;
 
-/// The file in the run's folder of the store.
+/// File in the run's folder of the store.
 const FILE: &str = "authority";
-/// How many options are kept: one for each time that the user changed some.
-const KEPT: usize = 64;
+/// Number of options that are kept: one for each change by the user.
+const MOST_KEPT: usize = 64;
 
-/// What was given for a run in this clone.
+/// The options that the user gave for a run in this clone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Authority {
-    /// The options, the newest last. Those that are on record may be older: what is given is written here first.
+    /// Options, the newest last. The recorded ones may be older: new options are written here first.
     options: Vec<Options>,
-    /// Whether what works for the run may start runs of its own.
+    /// True if workers of the run may start runs of their own.
     pub allow_nested: bool,
 }
 
 impl Authority {
-    /// What is kept of a run; nothing where nothing was given here, or it cannot be read: the user is then asked again.
+    /// Reads the options of a run. Returns `None` if none were given here or the file is invalid: the user is then asked
+    /// again.
     #[must_use]
     pub fn read(store: &RunStore) -> Option<Self> {
         let text = store.read(FILE).ok()??;
@@ -29,24 +30,24 @@ impl Authority {
         (!authority.options.is_empty()).then_some(authority)
     }
 
-    /// Keeps `options` as what was given last.
+    /// Stores `options` as the newest.
     pub fn give(store: &RunStore, options: &Options, allow_nested: bool) -> Result<()> {
         let mut given = Self::read(store).map_or_else(Vec::new, |known| known.options);
         if given.last() != Some(options) {
             given.push(options.clone());
         }
-        given.drain(..given.len().saturating_sub(KEPT));
+        given.drain(..given.len().saturating_sub(MOST_KEPT));
         let authority = Self { options: given, allow_nested };
         let text = serde_json::to_vec(&authority).context("the options cannot be written as JSON")?;
         store.write(FILE, &text)
     }
 
-    /// Forgets what was given: the user is asked again.
+    /// Removes the options, so that the user is asked again.
     pub fn forget(store: &RunStore) -> Result<()> {
         store.forget(FILE)
     }
 
-    /// What the user gave last, where `recorded`, which the log says, was given here too.
+    /// Returns the newest options, if the `recorded` ones of the log were given here too.
     #[must_use]
     pub fn confirms(&self, recorded: &Options) -> Option<&Options> {
         self.options.contains(recorded).then(|| self.options.last()).flatten()

@@ -1,4 +1,4 @@
-//! What one user's runs share on a machine.
+//! State that one user's runs share on a machine.
 
 pub mod authority;
 mod private;

@@ -1,6 +1,6 @@
 //! Files and directories that no other user can read or write.
 //!
-//! They are believed only where they belong to this user, nobody else may touch them, and no symbolic link leads there.
+//! They are used only if they belong to this user, have no permissions for others, and are no symbolic links.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -9,26 +9,26 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// Permissions of anybody but the owner.
+/// Permissions of group and others.
 const OTHERS: u32 = 0o077;
-/// Write permissions of anybody but the owner.
+/// Write permissions of group and others.
 const OTHERS_WRITE: u32 = 0o022;
 
 fn is_own(about: &Metadata) -> bool {
     about.uid() == rustix::process::geteuid().as_raw()
 }
 
-/// Whether `path` is a directory that this user alone can enter.
+/// Returns whether `path` is a directory that this user alone can enter.
 pub fn is_dir(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|about| about.is_dir() && is_own(&about) && about.mode() & OTHERS == 0)
 }
 
-/// Whether `path` is a directory in which this user alone can make files.
+/// Returns whether `path` is a directory in which this user alone can create files.
 pub fn is_own_dir(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|about| about.is_dir() && is_own(&about) && about.mode() & OTHERS_WRITE == 0)
 }
 
-/// Makes the directory `path` in one that exists. One that is there must be private.
+/// Creates the directory `path` in an existing one. If it exists it must be private.
 pub fn make_dir(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
@@ -40,9 +40,9 @@ pub fn make_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens the private file `path` as `options` say; nothing where it does not exist, or is not private.
+/// Opens the private file `path` with `options`; `None` if it does not exist or is not private.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> {
-    // Opening a pipe would wait for its other end.
+    // Opening a FIFO would otherwise wait for its other end.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let file = match options.mode(0o600).custom_flags(flags).open(path) {
         Ok(file) => file,
@@ -54,7 +54,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> 
     Ok((about.is_file() && is_own(&about) && about.mode() & OTHERS == 0).then_some(file))
 }
 
-/// The content of the private file `path`, of at most `limit` bytes; nothing where there is no such file.
+/// Returns the content of the private file `path`, of at most `limit` bytes; `None` if there is no such file.
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     let Some(file) = open(path, OpenOptions::new().read(true))? else { return Ok(None) };
     let mut content = Vec::new();
@@ -62,8 +62,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((content.len() as u64 <= limit).then_some(content))
 }
 
-/// Puts `content` in the private file `name` of `dir` at once: a reader, and whoever comes after a crash, finds the old
-/// content or the new one.
+/// Replaces the private file `name` of `dir` atomically: a reader, also after a crash, finds the old content or the new one.
 pub fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?; // mode 0600
     file.write_all(content)?;
@@ -72,7 +71,7 @@ pub fn replace(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the directory `path` with all that is in it, where it exists.
+/// Removes the directory `path` with its content, if it exists.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),

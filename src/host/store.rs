@@ -1,13 +1,13 @@
-//! The private store of a clone, in the user's state directory: what the record in git must not be trusted with.
+//! The private store of a clone, in the user's state directory, for what is not trusted in the record in git.
 //!
 //! ```text
 //! <state>/git-agentloop/clones/<id>/clone     the clone's inode and the store's key
 //! <state>/git-agentloop/clones/<id>/runs/<run>/…
 //! ```
 //!
-//! A clone is known by a random id in its common directory together with that directory's inode: a repository that was
+//! A clone is identified by a random id in its common directory together with that directory's inode: a repository that was
 //! moved keeps its store, and a copy, which has the id but another inode, has none until it gets an id of its own. The
-//! device is not looked at, because its number changes when a machine is started again.
+//! device number is ignored, because it changes when a machine is restarted.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -24,40 +24,40 @@ use super::private;
 use crate::error::{Context as _, Error, Result};
 use crate::run::goal::RunId;
 
-/// The file of a clone's id, in its common directory.
+/// File of a clone's id, in its common directory.
 const ID: &str = "agentloop/clone";
-/// The directory of all stores, below a base.
+/// Directory of all stores, in a base.
 const CLONES: &str = "clones";
-/// The directory of runs, in a store.
+/// Directory of runs, in a store.
 const RUNS: &str = "runs";
-/// The file that makes a directory a store: `<inode> <key>`.
+/// File that makes a directory a store: `<inode> <key>`.
 const SECRET: &str = "clone";
-/// Names further bases, in the base of the home directory: NUL after each path.
+/// File in the base of the home directory that names further bases, with NUL after each path.
 const ELSEWHERE: &str = "elsewhere";
-/// What a small file of a store may hold.
+/// Longest file of a store that is read whole, in bytes.
 const LIMIT: u64 = 4 << 20;
-/// How often, and how long apart, another process that makes the store is waited for.
-const TRIES: u32 = 200;
+/// Number of attempts, and time between them, to get the lock that another process holds.
+const ATTEMPTS: u32 = 200;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The directories that stores may be in, `…/git-agentloop` each. A new store goes into the first that can be written.
+/// The directories that stores may be in, `…/git-agentloop` each. A new store is created in the first that can be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bases {
     own: Vec<PathBuf>,
-    /// Those that processes with another `XDG_STATE_HOME` have used.
+    /// Bases that processes with another `XDG_STATE_HOME` have used.
     elsewhere: Vec<PathBuf>,
 }
 
 impl Bases {
-    /// Those of this process: below `XDG_STATE_HOME` and below the home directory, and those that other processes of this
-    /// user have left word of there. Hosts start servers with little of an environment.
+    /// Returns the bases of this process: in `XDG_STATE_HOME`, in the home directory, and those that other processes of this
+    /// user have listed there. Hosts may start servers with a minimal environment.
     #[must_use]
     pub fn of_process() -> Self {
         let bases = Self::of(std::env::var_os("XDG_STATE_HOME").map(PathBuf::from), std::env::home_dir());
         bases.with_elsewhere()
     }
 
-    /// A path that is not absolute is ignored (XDG Base Directory Specification).
+    /// Returns the bases in these directories. A path that is not absolute is ignored (XDG Base Directory Specification).
     fn of(state: Option<PathBuf>, home: Option<PathBuf>) -> Self {
         let states = [state, home.map(|home| home.join(".local/state"))].into_iter().flatten();
         let mut own: Vec<PathBuf> =
@@ -66,7 +66,7 @@ impl Bases {
         Self { own, elsewhere: Vec::new() }
     }
 
-    /// A single one, for tests.
+    /// Returns a single base, for tests.
     #[cfg(test)]
     pub(crate) fn below(state: PathBuf) -> Self {
         Self::of(Some(state), None)
@@ -82,7 +82,7 @@ impl Bases {
         self
     }
 
-    /// Whether a store could be made in one of them, as far as can be told without making one.
+    /// Returns whether a store could probably be created in one of them.
     #[must_use]
     pub fn are_writable(&self) -> bool {
         use rustix::fs::{Access, access};
@@ -95,8 +95,8 @@ impl Bases {
         self.own.iter().chain(&self.elsewhere)
     }
 
-    /// Leaves word of `base` where a process without `XDG_STATE_HOME` looks.
-    fn tell(&self, base: &Path) -> io::Result<()> {
+    /// Lists `base` where a process without `XDG_STATE_HOME` looks for it.
+    fn publish(&self, base: &Path) -> io::Result<()> {
         let Some(home) = self.own.last().filter(|home| *home != base) else { return Ok(()) };
         fs::create_dir_all(home)?;
         let mut list = private::read(&home.join(ELSEWHERE), LIMIT)?.unwrap_or_default();
@@ -125,7 +125,7 @@ impl CloneId {
         from_hex::<{ Self::BYTES }>(text).map(|_| Self(text.to_owned()))
     }
 
-    /// That in the common directory `common`. What else may be there is not waited for, and no link is followed.
+    /// Reads the id in the common directory `common`. No symbolic link is followed, and a FIFO is not waited for.
     fn read(common: &Path) -> Option<Self> {
         let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(common.join(ID)).ok()?;
@@ -135,11 +135,11 @@ impl CloneId {
     }
 }
 
-/// The key of a store: what it has signed was written by a driver of this clone.
+/// The key of a store: texts that it signed were written by a driver of this clone.
 #[derive(Clone)]
 pub struct Key(hmac::Key);
 
-/// The start of an HMAC-SHA-256: a value that only the holder of the key can make.
+/// The start of an HMAC-SHA-256, which only the holder of the key can compute.
 pub type Mac = [u8; 16];
 
 impl Key {
@@ -147,7 +147,7 @@ impl Key {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))
     }
 
-    /// The code over `parts`, each kept apart from the next.
+    /// Computes the code over `parts`, with the length of each.
     #[must_use]
     pub fn mac(&self, parts: &[&[u8]]) -> Mac {
         let mut context = hmac::Context::with_key(&self.0);
@@ -176,7 +176,7 @@ pub struct Store {
     key: Key,
 }
 
-/// What makes a directory the store of a clone.
+/// The content of the file that makes a directory the store of a clone.
 #[derive(Clone, PartialEq, Eq)]
 struct Secret {
     inode: u64,
@@ -201,7 +201,7 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Store {
-    /// The store of the clone with this common directory; nothing where it has none that can be believed.
+    /// Finds the store of the clone with this common directory; `None` if there is none that can be trusted.
     #[must_use]
     pub fn find(common: &Path, bases: &Bases) -> Option<Self> {
         let (id, inode) = (CloneId::read(common)?, common.metadata().ok()?.ino());
@@ -221,7 +221,7 @@ impl Store {
         Self { id, dir, secret, key }
     }
 
-    /// The store of the clone with this common directory, made where it has none.
+    /// Returns the store of the clone with this common directory, and creates it if it is missing.
     pub fn ensure(common: &Path, bases: &Bases) -> Result<Self> {
         if let Some(found) = Self::find(common, bases) {
             return Ok(found);
@@ -239,7 +239,7 @@ impl Store {
             match Self::make(inode, base) {
                 Ok(store) => {
                     store.mark(common).context(failed())?;
-                    bases.tell(base).unwrap_or_else(|error| {
+                    bases.publish(base).unwrap_or_else(|error| {
                         tracing::debug!("processes without XDG_STATE_HOME will not find {}: {error}", base.display());
                     });
                     return Ok(store);
@@ -250,7 +250,7 @@ impl Store {
         Err(cause).context(failed())
     }
 
-    /// Makes a store under a new id. It is whole once it can be found; one that is never marked costs a kilobyte.
+    /// Creates a store under a new id. It is complete once it can be found; one that is never marked costs a kilobyte.
     fn make(inode: u64, base: &Path) -> Result<Self> {
         let (id, key) = (CloneId::new()?, random::<32>()?);
         let dir = base.join(CLONES).join(&id.0);
@@ -265,8 +265,8 @@ impl Store {
         private::replace(&self.dir, SECRET, self.secret.to_line().as_bytes())
     }
 
-    /// Writes the clone's id into its common directory, and the secret into the store, where they are not there: agents can
-    /// remove both, and a driver, which knows them, puts them back.
+    /// Writes the clone's id into its common directory, and the secret into the store, if they are missing: agents can
+    /// remove both, and a driver restores them.
     pub fn mark(&self, common: &Path) -> io::Result<()> {
         if !private::read(&self.dir.join(SECRET), LIMIT).is_ok_and(|text| text == Some(self.secret.to_line().into())) {
             self.write_secret()?;
@@ -274,7 +274,7 @@ impl Store {
         if let Err(error) = self.note_place(common) {
             tracing::debug!("where the clone is cannot be noted in its store: {error}");
         }
-        // One that belongs to another store of this clone was made while this one's was away.
+        // An id that belongs to another store of this clone was made while this one's was missing.
         if CloneId::read(common).as_ref() == Some(&self.id) || Self::find(common, &Bases::of_process()).is_some() {
             return Ok(());
         }
@@ -291,33 +291,33 @@ impl Store {
         Ok(())
     }
 
-    /// The key.
+    /// Returns the key.
     #[must_use]
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The clone's id as text, for whoever needs to tell it from other clones.
+    /// Returns the clone's id as text.
     #[must_use]
     pub fn clone_id(&self) -> &str {
         &self.id.0
     }
 
-    /// The runs of which anything is kept.
+    /// Lists the runs that the store has files of.
     #[must_use]
     pub fn runs(&self) -> Vec<RunId> {
         let entries = fs::read_dir(self.dir.join(RUNS)).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
-    /// What is kept of `run`.
+    /// Returns the part of the store for `run`.
     #[must_use]
     pub fn run(&self, run: &RunId) -> RunStore {
         RunStore { runs: self.dir.join(RUNS), dir: self.dir.join(RUNS).join(run.as_str()) }
     }
 }
 
-/// What a store keeps of one run. Nothing of it exists before it is written.
+/// The part of a store for one run. Its directory is created by the first write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunStore {
     runs: PathBuf,
@@ -325,13 +325,13 @@ pub struct RunStore {
 }
 
 impl RunStore {
-    /// The content of the file `name`; nothing where there is none.
+    /// Returns the content of the file `name`; `None` if there is no such file.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.dir.join(name);
         private::read(&path, LIMIT).context(format!("cannot read '{}'", path.display()))
     }
 
-    /// Replaces the content of the file `name` at once.
+    /// Replaces the content of the file `name` atomically.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
         self.make()
@@ -339,7 +339,7 @@ impl RunStore {
             .context(format!("cannot write '{}'", path.display()))
     }
 
-    /// Removes the file `name`, where it exists.
+    /// Removes the file `name`, if it exists.
     pub fn forget(&self, name: &str) -> Result<()> {
         let path = self.dir.join(name);
         match fs::remove_file(&path) {
@@ -350,7 +350,7 @@ impl RunStore {
         }
     }
 
-    /// The directory `name`, made where it does not exist: an inbox, say.
+    /// Returns the directory `name`, such as an inbox, and creates it if it is missing.
     pub fn make_dir(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);
         let made = self.make().and_then(|()| private::make_dir(&path));
@@ -358,7 +358,7 @@ impl RunStore {
         Ok(path)
     }
 
-    /// Opens the file `name` to be read, and appended to, as [`OpenOptions`] do.
+    /// Opens or creates the file `name` to read it and append to it.
     pub fn append_to(&self, name: &str) -> Result<File> {
         let path = self.dir.join(name);
         let failed = format!("cannot write '{}'", path.display());
@@ -368,25 +368,25 @@ impl RunStore {
             .ok_or_else(|| Error::failed(failed).because("it is not a file of this user alone"))
     }
 
-    /// Opens the file `name` to be read; nothing where there is none.
+    /// Opens the file `name` to read it; `None` if there is no such file.
     pub fn open(&self, name: &str) -> Result<Option<File>> {
         let path = self.dir.join(name);
         private::open(&path, OpenOptions::new().read(true)).context(format!("cannot read '{}'", path.display()))
     }
 
-    /// Whether anything is kept of the run.
+    /// Returns whether the store has a directory of the run.
     #[must_use]
     pub fn exists(&self) -> bool {
         private::is_dir(&self.dir)
     }
 
-    /// Removes all that is kept of the run.
+    /// Removes the run's directory.
     pub fn remove(&self) -> Result<()> {
         private::remove_dir(&self.dir).context(format!("cannot remove '{}'", self.dir.display()))
     }
 
     fn make(&self) -> io::Result<()> {
-        // A store that was removed is made again, for as long as its driver lives.
+        // A store that was removed is created again for as long as its driver lives.
         if let Some(store) = self.runs.parent() {
             make_store_dir(store)?;
         }
@@ -395,7 +395,7 @@ impl RunStore {
     }
 }
 
-/// Makes the directory of a store, and what it is in.
+/// Creates the directory of a store, and its parents.
 fn make_store_dir(store: &Path) -> io::Result<()> {
     if private::is_dir(store) {
         return Ok(());
@@ -407,10 +407,10 @@ fn make_store_dir(store: &Path) -> io::Result<()> {
     private::make_dir(store)
 }
 
-/// Locks a directory against other processes that do so; a hostile one that keeps it is not waited for without end.
+/// Locks a directory against other processes; the wait is bounded, as a hostile process may keep the lock.
 fn lock_dir(path: &Path) -> io::Result<File> {
     let dir = File::open(path)?;
-    for _ in 0..TRIES {
+    for _ in 0..ATTEMPTS {
         match dir.try_lock() {
             Ok(()) => return Ok(dir),
             Err(TryLockError::WouldBlock) => sleep(PAUSE),
@@ -426,14 +426,14 @@ fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// `bytes` in lower-case hexadecimal.
+/// Encodes `bytes` in lower-case hexadecimal.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
-/// The bytes that `text` is the lower-case hexadecimal of.
+/// Decodes lower-case hexadecimal.
 #[must_use]
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digit = |byte: u8| match byte {

@@ -87,7 +87,7 @@ fn is_name(word: &str) -> bool {
 struct Syntax {
     needs_shell: bool,
     has_pipe: bool,
-    /// Whether a quote is not closed.
+    /// True if a quote is not closed.
     is_open: bool,
 }
 

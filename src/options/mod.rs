@@ -217,7 +217,7 @@ impl Settings {
         })
     }
 
-    /// Whether a worker may start runs.
+    /// True if a worker may start runs.
     pub fn allow_nested(&self) -> Result<bool> {
         Ok(self.get(Id::AllowNested)?.unwrap_or(false))
     }

@@ -155,9 +155,9 @@ macro_rules! table {
         #[allow(missing_docs)]
         pub struct Changes {
             $(pub $field: Option<$type>,)*
-            /// Whether the run is resumed although another machine may still drive it.
+            /// True if the run is resumed although another machine may still drive it.
             pub take_over: bool,
-            /// Whether all permissions may be given in the user's checkout.
+            /// True if all permissions may be given in the user's checkout.
             pub force: bool,
         }
 

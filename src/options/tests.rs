@@ -69,10 +69,10 @@ fn what_worktrees_get_is_many_things() {
 
 #[test]
 fn an_error_names_the_place_of_the_bad_value() {
-    let said = options(&settings(&["agentloop.maxIterations=0"], &[])).unwrap_err().report();
+    let error = options(&settings(&["agentloop.maxIterations=0"], &[])).unwrap_err().report();
     let wanted = "error: invalid value '0' for 'git config agentloop.maxIterations' (expected a whole number from 1";
-    assert!(said.starts_with(wanted), "{said}");
-    assert!(said.contains("\nhint: 'git config --unset-all agentloop.maxIterations' takes it away"), "{said}");
+    assert!(error.starts_with(wanted), "{error}");
+    assert!(error.contains("\nhint: 'git config --unset-all agentloop.maxIterations' takes it away"), "{error}");
     for (variable, value) in [
         ("AGENTLOOP_TIMEOUT", "-1"),
         ("AGENTLOOP_TIMEOUT", "0"),

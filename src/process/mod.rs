@@ -349,7 +349,7 @@ async fn write_input(pipe: Option<ChildStdin>, input: Option<mpsc::Receiver<Vec<
     let (Some(mut pipe), Some(mut input)) = (pipe, input) else { return };
     while let Some(text) = input.recv().await.filter(|text| !text.is_empty()) {
         if let Err(error) = pipe.write_all(&text).await {
-            tracing::debug!(%error, "a child did not read what it was told");
+            tracing::debug!(%error, "a child did not read its input");
             return;
         }
     }

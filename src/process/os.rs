@@ -28,7 +28,7 @@ pub(super) struct Row {
     pub parent: i32,
     pub group: i32,
     pub session: i32,
-    /// Whether it has ended and was not reaped yet.
+    /// True if it has ended and was not reaped yet.
     pub dead: bool,
 }
 
@@ -61,7 +61,7 @@ mod system {
     use std::os::unix::fs::MetadataExt as _;
     use std::path::{Path, PathBuf};
 
-    /// Whether orphans can become this process's children.
+    /// True if orphans can become this process's children.
     pub(in super::super) const CAN_ADOPT: bool = true;
 
     /// Returns whether SIGHUP ends this process, and is not ignored as by nohup(1) (`proc_pid_status(5)`, `SigIgn`).

@@ -53,7 +53,7 @@ impl Report {
 
 #[tokio::test]
 async fn a_program_is_talked_with_until_nothing_more_is_said() {
-    let (say, said) = mpsc::channel(1);
+    let (say, input) = mpsc::channel(1);
     say.try_send(b"one\n".to_vec()).unwrap();
     let mut heard = Vec::new();
     let mut ends = 0;
@@ -65,7 +65,7 @@ async fn a_program_is_talked_with_until_nothing_more_is_said() {
         }
     };
     let spec = Spec { stdin: Stdin::Bytes(b"not this".to_vec()), ..spec(&["cat"]) };
-    let finished = converse(spec, &CancellationToken::new(), &mut hear, said).await.unwrap();
+    let finished = converse(spec, &CancellationToken::new(), &mut hear, input).await.unwrap();
     assert_eq!((finished.status, heard.as_slice(), ends), (Status::Exited(0), &b"one\ntwo\n"[..], 2));
 }
 

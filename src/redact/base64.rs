@@ -1,15 +1,15 @@
-//! Base64 (RFC 4648, either alphabet): texts that are hidden in it, and known values as they look in it.
+//! Base64 (RFC 4648, either alphabet): texts that are encoded in it, and known values as they appear in it.
 
 use std::ops::Range;
 
 use super::bytes::run;
 
-/// Characters of the shortest run that is looked into.
+/// Length of the shortest run that is decoded, in characters.
 const SHORTEST: usize = 24;
-/// Characters that tell whether a run holds text.
+/// Number of characters that decide whether a run contains text.
 const PROBE: usize = 16;
 
-/// The value of each character; 0xff for what is none.
+/// Value of each character; 0xff for characters outside of the alphabets.
 const VALUES: [u8; 256] = {
     let mut values = [0xff; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -23,21 +23,21 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Characters of the shortest line that a text is wrapped at.
+/// Length of the shortest line at which a text is wrapped, in characters.
 const WRAPPED: usize = 40;
 
-/// Calls `look` with each text that stands encoded in `text`, in one line or wrapped over several, and with what tells where
-/// a part of it stands there.
+/// Calls `look` with each text that is encoded in `text`, in one line or wrapped over several, and with a function that maps
+/// a part of it to its position in `text`.
 pub(super) fn each_text(text: &[u8], mut look: impl FnMut(&[u8], &dyn Fn(Range<usize>) -> Range<usize>)) {
     let mut start = 0;
-    let mut joined = 0; // what is before was looked at with the lines that follow
-    // A run that is long enough holds the last byte of any stretch of that length which it begins.
+    let mut joined = 0; // the text before this was decoded with the lines after it
+    // A run that is long enough contains the last byte of any stretch of that length which it starts.
     while let Some(stretch) = text.get(start..start + SHORTEST) {
-        if let Some(other) = stretch.iter().rposition(|byte| !is_in(*byte)) {
+        if let Some(other) = stretch.iter().rposition(|byte| !is_base64(*byte)) {
             start += other + 1;
             continue;
         }
-        let end = start + run(&text[start..], is_in);
+        let end = start + run(&text[start..], is_base64);
         let mut after = joined;
         for shift in 0..4 {
             let from = start + shift;
@@ -55,11 +55,11 @@ pub(super) fn each_text(text: &[u8], mut look: impl FnMut(&[u8], &dyn Fn(Range<u
     }
 }
 
-fn is_in(byte: u8) -> bool {
+fn is_base64(byte: u8) -> bool {
     VALUES[usize::from(byte)] != 0xff
 }
 
-/// The lines that an encoded text is wrapped over whose first one is `line`: as long as that, but for the last.
+/// Returns the lines over which an encoded text is wrapped, from its first, `line`, on: all but the last have its length.
 fn wrapped(text: &[u8], line: Range<usize>) -> Vec<Range<usize>> {
     let length = line.len();
     let mut lines = vec![line];
@@ -67,7 +67,7 @@ fn wrapped(text: &[u8], line: Range<usize>) -> Vec<Range<usize>> {
         let rest = &text[last.end..];
         let Some(rest) = rest.strip_prefix(b"\n").or_else(|| rest.strip_prefix(b"\r\n")) else { break };
         let from = text.len() - rest.len() + run(rest, |byte| matches!(byte, b' ' | b'\t'));
-        let next = from..from + run(&text[from..], is_in);
+        let next = from..from + run(&text[from..], is_base64);
         if next.is_empty() || next.len() > length {
             break;
         }
@@ -76,7 +76,7 @@ fn wrapped(text: &[u8], line: Range<usize>) -> Vec<Range<usize>> {
     lines
 }
 
-/// Has `look` look at the text that `lines` hold together, from the character `shift` on.
+/// Calls `look` with the text that `lines` contain together, from the character `shift` on.
 fn look_at_lines(
     text: &[u8],
     lines: &[Range<usize>],
@@ -85,7 +85,7 @@ fn look_at_lines(
 ) {
     let whole: Vec<u8> = lines.iter().flat_map(|line| &text[line.clone()]).skip(shift).copied().collect();
     let length = lines[0].len();
-    // Where a character is: all lines but the last are of one length.
+    // The position of a character: all lines but the last have one length.
     let at = |character: usize| {
         let character = character + shift;
         let line = (character / length).min(lines.len() - 1);
@@ -116,7 +116,7 @@ fn decode(run: &[u8]) -> Vec<u8> {
     decoded
 }
 
-/// `value` as it looks in encoded text, wherever it begins there: the characters that hold its bits alone, in both
+/// Returns `value` as it appears in encoded text at any offset: the characters that its bits alone determine, in both
 /// alphabets.
 pub(super) fn forms(value: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::new();

@@ -1,4 +1,4 @@
-//! Finds secrets in bytes: one look a byte, and a closer one where three of them begin something known.
+//! Finds secrets in bytes: one table look-up a byte, and a closer check where three bytes start a known pattern.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,12 +10,12 @@ use super::pem;
 use super::shapes::{Alphabet, SHAPES, Shape};
 use super::url;
 
-/// Bytes of a rest that make a beginning unmistakable in the middle of a word, if it is as mixed as keys are.
+/// Length of a rest, in bytes, that makes a prefix in the middle of a word a key's, if it is as mixed as keys are.
 const GLUED: usize = 16;
-/// Bytes of a word that a key may be glued to; what is longer is encoded data.
+/// Length of a word, in bytes, that a key may be joined to; anything longer is encoded data.
 const MOST_JOINED: usize = 64;
 
-/// Something that a secret can be known by. All are at least three bytes long.
+/// A pattern that marks a secret. All are at least three bytes long.
 enum Pattern {
     /// An entry of [`SHAPES`].
     Shape(usize),
@@ -23,7 +23,7 @@ enum Pattern {
     Jwt,
     /// A private key's first line.
     Pem,
-    /// What separates a URL's scheme from its authority, and whether it is percent-encoded.
+    /// The separator of a URL's scheme and authority, and whether it is percent-encoded.
     Url(&'static str, bool),
     /// The end of a variable's name.
     Name(&'static str),
@@ -35,33 +35,33 @@ enum Pattern {
     Value(Box<[u8]>),
 }
 
-/// All patterns, in groups by how they begin.
+/// The patterns, in groups by their first bytes.
 pub(super) struct Finder {
     groups: Vec<Vec<Pattern>>,
-    /// For each of a pattern's first three bytes which groups have it there, a bit each.
+    /// For each of the first three bytes the groups that have it there, as a bit set.
     begins: Box<[[u64; 256]; 3]>,
     /// Length of the longest pattern.
     pub(super) longest: usize,
 }
 
-/// Its values are secrets.
+/// The output hides the patterns, which contain secrets.
 impl fmt::Debug for Finder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Finder")
     }
 }
 
-/// What was found.
+/// Secrets that were found.
 #[derive(Default)]
 pub(super) struct Found {
-    /// Where secrets are, sorted and apart from each other.
+    /// Ranges of secrets, sorted and disjoint.
     pub(super) ranges: Vec<Range<usize>>,
-    /// Where something begins that ends beyond the text.
+    /// Start of a possible secret that ends beyond the text.
     pub(super) open: Option<usize>,
 }
 
 impl Finder {
-    /// Knows the shapes, and `values`.
+    /// Returns a finder for the known forms and `values`.
     pub(super) fn new(values: impl IntoIterator<Item = Vec<u8>>) -> Self {
         let mut patterns: Vec<Pattern> = (0..SHAPES.len()).map(Pattern::Shape).collect();
         patterns.extend([Pattern::Jwt, Pattern::Pem]);
@@ -88,7 +88,7 @@ impl Finder {
         Self { groups, begins, longest }
     }
 
-    /// The secrets in `text`. Where it is not `whole`, more follows.
+    /// Finds the secrets in `text`. Unless it is `whole`, more text follows.
     pub(super) fn find(&self, text: &[u8], whole: bool) -> Found {
         let mut found = self.find_plain(text, whole);
         base64::each_text(text, |decoded, place| {
@@ -111,14 +111,14 @@ impl Finder {
         for (at, three) in text.windows(3).enumerate() {
             let groups = first[usize::from(three[0])] & second[usize::from(three[1])] & third[usize::from(three[2])];
             if groups != 0 {
-                self.look(text, at, groups, whole, &mut found);
+                self.match_patterns(text, at, groups, whole, &mut found);
             }
         }
         found
     }
 
-    /// Looks closer at what begins at `at`, of one of `groups`.
-    fn look(&self, text: &[u8], at: usize, groups: u64, whole: bool, found: &mut Found) {
+    /// Matches the patterns of `groups` at `at`.
+    fn match_patterns(&self, text: &[u8], at: usize, groups: u64, whole: bool, found: &mut Found) {
         let groups = self.groups.iter().enumerate().filter(|(bit, _)| groups >> bit & 1 == 1);
         for pattern in groups.flat_map(|(_, patterns)| patterns) {
             let start = pattern.start();
@@ -129,7 +129,7 @@ impl Finder {
             }
             let end = at + start.len();
             let range = match pattern {
-                Pattern::Shape(shape) => shaped(text, at, *shape),
+                Pattern::Shape(shape) => match_shape(text, at, *shape),
                 Pattern::Jwt => web_token(text, at),
                 Pattern::Pem => match pem::private_key(text, at, whole) {
                     pem::Key::Open => {
@@ -141,9 +141,9 @@ impl Finder {
                 },
                 Pattern::Url(_, false) => url::password(text, at, end),
                 Pattern::Url(_, true) => url::encoded_password(text, end),
-                Pattern::Name(_) => names::assigned(text, at, end),
+                Pattern::Name(_) => names::assigned_value(text, at, end),
                 Pattern::Scheme(_) => names::credential(text, end),
-                Pattern::Entra(_) => entra(text, at),
+                Pattern::Entra(_) => match_entra_secret(text, at),
                 Pattern::Value(_) => Some(at..end),
             };
             found.ranges.extend(range);
@@ -168,7 +168,8 @@ impl Pattern {
     }
 }
 
-/// Whether a word begins at `at`: not behind a letter or digit, unless that ends an escape such as `\n`, `\u001b` or `%20`.
+/// Returns whether a word starts at `at`: not after a letter or digit, unless that ends an escape such as `\n`, `\u001b` or
+/// `%20`.
 fn begins_word(text: &[u8], at: usize) -> bool {
     let before = &text[..at];
     let ends_escape = |lead: &[u8], digits: usize| {
@@ -184,13 +185,13 @@ fn begins_word(text: &[u8], at: usize) -> bool {
         || ends_escape(b"%", 2)
 }
 
-/// Whether `text` is as mixed as generated keys are: digits, and letters of either case.
+/// Returns whether `text` is as mixed as generated keys are: digits, and letters of either case.
 fn is_mixed(text: &[u8]) -> bool {
     let digits = text.iter().filter(|byte| byte.is_ascii_digit()).count();
     digits > 0 && text.iter().any(u8::is_ascii_uppercase) && text.iter().any(u8::is_ascii_lowercase)
 }
 
-fn shaped(text: &[u8], at: usize, shape: usize) -> Option<Range<usize>> {
+fn match_shape(text: &[u8], at: usize, shape: usize) -> Option<Range<usize>> {
     let Shape(start, alphabet, least) = SHAPES[shape];
     let rest = &text[at + start.len()..];
     let mut length = run(rest, |byte| alphabet.holds(byte));
@@ -198,11 +199,11 @@ fn shaped(text: &[u8], at: usize, shape: usize) -> Option<Range<usize>> {
         length -= 1; // of the sentence
     }
     let secret = at..at + start.len() + length;
-    // The few short beginnings are words' ends as well: only what no word looks like follows a key's.
+    // The few short prefixes are also ends of words: only digits after them make a key.
     if length < least || (start.len() <= 3 && !rest[..length].iter().any(u8::is_ascii_digit)) {
         return None;
     }
-    // Letters alone come about by chance in what is base64, such as an image.
+    // Letters alone occur by chance in base64 data, such as an image.
     let is_word = start.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let in_base64 = |byte: &&u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
     let joined = text[..at].iter().rev().take(MOST_JOINED + 1).take_while(in_base64).count();
@@ -232,7 +233,7 @@ fn web_token(text: &[u8], at: usize) -> Option<Range<usize>> {
     (header >= 12 && parts >= 3 && end - at >= 40).then_some(at..end)
 }
 
-fn entra(text: &[u8], at: usize) -> Option<Range<usize>> {
+fn match_entra_secret(text: &[u8], at: usize) -> Option<Range<usize>> {
     let holds = |byte: u8| Alphabet::Dotted.holds(byte) || byte == b'~';
     let start = at.checked_sub(3)?;
     let length = run(&text[at + 3..], holds);

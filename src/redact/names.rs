@@ -1,4 +1,5 @@
-//! Secrets that are known by the name of what holds them: `DB_PASSWORD=…`, `"api_key": "…"`, `Authorization: Bearer …`.
+//! Secrets that are found by the name of their variable, field or header: `DB_PASSWORD=…`, `"api_key": "…"`, `Authorization:
+//! Bearer …`.
 
 use std::ops::Range;
 
@@ -7,7 +8,7 @@ use super::shapes::Alphabet;
 use super::url;
 use super::value::{is_expression, is_identifier, is_path, is_placeholder, is_random, is_uuid};
 
-/// How names end that hold secrets; in texts, where a word is looked at again.
+/// Ends of names of secrets; each match in a text is checked further.
 pub(super) const STEMS: &[&str] = &[
     "password",
     "passwd",
@@ -24,28 +25,28 @@ pub(super) const STEMS: &[&str] = &[
     "authorization",
 ];
 
-/// Longest name, and longest value.
+/// Longest name and longest value, in bytes.
 const LONGEST_NAME: usize = 64;
 const LONGEST: usize = 4096;
-/// Length of the shortest secret: what is shorter is a word.
+/// Length of the shortest secret: anything shorter is a word.
 const SHORTEST: usize = 8;
 /// Length from which a value in code or data is taken for a token or a key.
 const SHORTEST_TOKEN: usize = 16;
 
-/// What a name promises of its value.
+/// The kind of value that a name promises.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Something a person may have chosen.
+    /// A value that a person may have chosen.
     Password,
-    /// Something that was generated.
+    /// A generated value.
     Token,
-    /// Something that was generated, or what a map or a table is ordered by.
+    /// A generated value, or one that a map or a table is ordered by.
     Key,
     /// A URL, which may hold a password.
     Url,
 }
 
-/// What `name` promises, in whatever case and style it is written.
+/// Returns the kind of value that `name`, in any case and style, promises.
 fn kind(name: &str) -> Option<Kind> {
     let name = name.to_ascii_uppercase();
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
@@ -60,7 +61,7 @@ fn kind(name: &str) -> Option<Kind> {
     }
 }
 
-/// What of an environment variable is secret: its value and, where that is a URL, the password in it.
+/// Returns the secrets in an environment variable: its value or, if that is a URL, its password.
 pub(super) fn secrets_of(name: &str, value: &str) -> Vec<Vec<u8>> {
     let Some(kind) = kind(name) else { return Vec::new() };
     let value = value.trim();
@@ -72,14 +73,15 @@ pub(super) fn secrets_of(name: &str, value: &str) -> Vec<Vec<u8>> {
     let is_database = name.to_ascii_uppercase().ends_with("DATABASE_URL");
     let is_secret = match kind {
         Kind::Url => is_database && is_random(value.as_bytes()),
-        // A password of small letters alone may be as short as words that stand everywhere: "postgres".
+        // A password of lower-case letters alone may be as short as common words: "postgres".
         Kind::Password => value.bytes().any(|byte| !byte.is_ascii_lowercase()) || value.len() >= 12,
         Kind::Token | Kind::Key => !is_identifier(value.as_bytes()),
     };
     if value.len() < SHORTEST || !is_secret || is_path(value) || is_placeholder(value.as_bytes()) {
         return Vec::new();
     }
-    // Line by line, as a text may break it elsewhere; a line that is no secret by itself, such as a brace, is none.
+    // The lines are separate secrets, as a text may break them elsewhere; a line that is not random, such as a brace, is
+    // none.
     let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST);
     let is_one = value.lines().count() == 1;
     let lines = lines.filter(|line| is_one || is_random(line.as_bytes()) && !line.contains("-----"));
@@ -89,8 +91,8 @@ pub(super) fn secrets_of(name: &str, value: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The value that is assigned to the name which ends with `text[at..end]`.
-pub(super) fn assigned(text: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
+/// Returns the range of the value that is assigned to the name which ends with `text[at..end]`.
+pub(super) fn assigned_value(text: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
     let holds = |byte: u8| Alphabet::Word.holds(byte);
     let first = end.saturating_sub(LONGEST_NAME);
     let mut before = text[first..at].iter().rev().take_while(|byte| holds(**byte)).count();
@@ -101,9 +103,9 @@ pub(super) fn assigned(text: &[u8], at: usize, end: usize) -> Option<Range<usize
     let name = std::str::from_utf8(&text[start..end]).ok()?;
     let is_variable = name.bytes().all(|byte| !byte.is_ascii_lowercase());
     let begins_line = start == 0 || matches!(text[start - 1], b'\n' | b'\\');
-    let snake = snake(name);
-    let kind = kind(&snake)?;
-    if kind == Kind::Key && !is_key(&snake, is_variable) {
+    let words = upper_snake_case(name);
+    let kind = kind(&words)?;
+    if kind == Kind::Key && !is_key(&words, is_variable) {
         return None;
     }
     let mut from = end + run(&text[end..], |byte| matches!(byte, b'\\' | b'"' | b'\''));
@@ -118,7 +120,7 @@ pub(super) fn assigned(text: &[u8], at: usize, end: usize) -> Option<Range<usize
     let is_plain = (is_variable || begins_line) && text.get(end) == Some(&b'=');
     from += separator;
     from += spaces(from);
-    if kind == Kind::Token && snake.ends_with("AUTHORIZATION") {
+    if kind == Kind::Token && words.ends_with("AUTHORIZATION") {
         from += open_quote(&text[from..]);
         let scheme = run(&text[from..], |byte| byte.is_ascii_alphabetic());
         let gap = spaces(from + scheme);
@@ -148,7 +150,7 @@ pub(super) fn assigned(text: &[u8], at: usize, end: usize) -> Option<Range<usize
     (is_secret && (quotes > 0 || is_plain || !is_expression(value))).then(|| from..from + length)
 }
 
-/// The credential that begins at `from`, behind the scheme of HTTP's `Authorization` (RFC 9110, section 11).
+/// Returns the range of the credential at `from`, after the scheme of HTTP's `Authorization` (RFC 9110, section 11).
 pub(super) fn credential(text: &[u8], from: usize) -> Option<Range<usize>> {
     let rest = text.get(from..)?;
     let length = run(rest, |byte| Alphabet::Base64.holds(byte) || byte == b':');
@@ -157,23 +159,23 @@ pub(super) fn credential(text: &[u8], from: usize) -> Option<Range<usize>> {
     is_credential.then(|| from..from + length)
 }
 
-/// `name` in capitals, with `_` between its words: `accessToken`, `x-api-key`.
-fn snake(name: &str) -> String {
-    let mut snake = String::with_capacity(name.len() + 4);
+/// Converts `name` to capitals with `_` between its words: `accessToken`, `x-api-key`.
+fn upper_snake_case(name: &str) -> String {
+    let mut words = String::with_capacity(name.len() + 4);
     let mut was_lower = false;
     for letter in name.chars() {
         if was_lower && letter.is_ascii_uppercase() {
-            snake.push('_');
+            words.push('_');
         }
         was_lower = letter.is_ascii_lowercase();
-        snake.push(if letter == '-' { '_' } else { letter.to_ascii_uppercase() });
+        words.push(if letter == '-' { '_' } else { letter.to_ascii_uppercase() });
     }
-    snake
+    words
 }
 
-/// Whether a key of this name is one that opens something.
-fn is_key(snake: &str, is_variable: bool) -> bool {
-    let before = snake.trim_end_matches("KEY").trim_end_matches('_');
+/// Returns whether a key of this name gives access to something.
+fn is_key(words: &str, is_variable: bool) -> bool {
+    let before = words.trim_end_matches("KEY").trim_end_matches('_');
     let last = before.rsplit('_').next().unwrap_or_default();
     let opens = [
         "API",
@@ -210,10 +212,10 @@ fn is_key(snake: &str, is_variable: bool) -> bool {
         "MON",
         "TUR",
     ];
-    opens.iter().any(|word| last.ends_with(word)) || (is_variable && before != snake && !orders.contains(&last))
+    opens.iter().any(|word| last.ends_with(word)) || (is_variable && before != words && !orders.contains(&last))
 }
 
-/// The length of what stands between a name and its value.
+/// Returns the length of the separator between a name and its value.
 fn separator(text: &[u8]) -> usize {
     match text {
         [b'=', b'>', ..] | [b':', b'=', ..] => 2,
@@ -224,7 +226,7 @@ fn separator(text: &[u8]) -> usize {
     }
 }
 
-/// The length of the quote that opens a value, with the backslashes before it.
+/// Returns the length of the quote that opens a value, with the backslashes before it.
 fn open_quote(text: &[u8]) -> usize {
     let slashes = run(text, |byte| byte == b'\\').min(8);
     match text.get(slashes) {
@@ -233,7 +235,7 @@ fn open_quote(text: &[u8]) -> usize {
     }
 }
 
-/// The length of a value up to its quote.
+/// Returns the length of a value up to its closing quote.
 fn quoted(rest: &[u8], quote: u8, is_escaped: bool) -> usize {
     let mut at = 0;
     while let Some(byte) = rest.get(at) {
@@ -249,7 +251,7 @@ fn quoted(rest: &[u8], quote: u8, is_escaped: bool) -> usize {
     at.min(rest.len())
 }
 
-/// The length of a value without quotes; none where it is the beginning of an expression.
+/// Returns the length of a value without quotes, or `None` if it is the start of an expression.
 fn unquoted(rest: &[u8], is_plain: bool) -> Option<usize> {
     let ends = |byte: u8| {
         byte.is_ascii_whitespace() || b"\"'`\\".contains(&byte) || (!is_plain && b"<>|;,&()[]{}".contains(&byte))

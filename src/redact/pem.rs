@@ -1,27 +1,27 @@
-//! Private keys in PEM (RFC 7468), in lines of their own or escaped in one, as programs print them: with line numbers, the
+//! Private keys in PEM (RFC 7468), over several lines or escaped in one, as programs print them: with line numbers, the
 //! signs of a diff, in quotes.
 
 use super::bytes::run;
 use super::shapes::Alphabet;
 
-/// Bytes of the longest key: RSA with 16384 bits takes 12.6 KiB.
+/// Longest key, in bytes: RSA with 16384 bits takes 12.6 KiB.
 const LONGEST: usize = 24 * 1024;
-/// Characters of base64 that make a line one of a key.
+/// Number of base64 characters that make a line part of a key.
 const LEAST_LINE: usize = 16;
-/// Lines in a row that are none of the key's (headers, an empty one) before it ends.
+/// Number of consecutive other lines (headers, an empty line) that a key may contain.
 const OTHER_LINES: usize = 4;
-/// Longest of those.
+/// Longest of those lines, in bytes.
 const LONGEST_OTHER: usize = 120;
 
 pub(super) enum Key {
     None,
-    /// It, or what may be one, ends beyond the text.
+    /// The key, or a possible key, ends beyond the text.
     Open,
-    /// It ends here.
+    /// The key ends at this position.
     At(usize),
 }
 
-/// The key whose `-----BEGIN ` is at `at`.
+/// Finds the key whose `-----BEGIN ` is at `at`.
 pub(super) fn private_key(text: &[u8], at: usize, whole: bool) -> Key {
     let limit = text.len().min(at + LONGEST);
     let may_go_on = !whole && limit == text.len();
@@ -39,21 +39,21 @@ pub(super) fn private_key(text: &[u8], at: usize, whole: bool) -> Key {
     let mut end = None;
     let mut others = 0;
     loop {
-        let Some((length, gap)) = line(&text[line_at..limit]) else {
+        let Some((length, gap)) = split_line(&text[line_at..limit]) else {
             let last = &text[line_at..limit];
             if may_go_on {
                 return Key::Open;
             }
-            if let Some(close) = closing(last).or_else(|| body(last)) {
+            if let Some(close) = end_of_key(last).or_else(|| end_of_base64(last)) {
                 end = Some(line_at + close);
             }
             break;
         };
         let content = &text[line_at..line_at + length];
-        if let Some(close) = closing(content) {
+        if let Some(close) = end_of_key(content) {
             return Key::At(line_at + close);
         }
-        if let Some(length) = body(content) {
+        if let Some(length) = end_of_base64(content) {
             end = Some(line_at + length);
             others = 0;
         } else {
@@ -67,8 +67,8 @@ pub(super) fn private_key(text: &[u8], at: usize, whole: bool) -> Key {
     end.map_or(Key::None, Key::At)
 }
 
-/// The first line's length, and that of the break behind it: a newline, or one that is escaped however often.
-fn line(text: &[u8]) -> Option<(usize, usize)> {
+/// Returns the length of the first line, and that of its line break: a newline, or one that is escaped any number of times.
+fn split_line(text: &[u8]) -> Option<(usize, usize)> {
     let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
@@ -86,15 +86,15 @@ fn line(text: &[u8]) -> Option<(usize, usize)> {
     None
 }
 
-/// Where the key's last line ends, if `line` is that.
-fn closing(line: &[u8]) -> Option<usize> {
+/// Returns the end of the key, if `line` is its last line.
+fn end_of_key(line: &[u8]) -> Option<usize> {
     let start = line.windows(9).position(|part| part == b"-----END ")? + 9;
     let end = line[start..].windows(5).position(|part| part == b"-----")?;
     Some(start + end + 5)
 }
 
-/// Where the base64 in `line` ends, if there is enough.
-fn body(line: &[u8]) -> Option<usize> {
+/// Returns the end of the base64 in `line`, if there is enough of it.
+fn end_of_base64(line: &[u8]) -> Option<usize> {
     let mut at = 0;
     while at < line.len() {
         let length = run(&line[at..], |byte| Alphabet::Base64.holds(byte));

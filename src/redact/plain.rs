@@ -1,19 +1,19 @@
-//! Text without the terminal's sequences for colour, which may be in the midst of a key.
+//! Text without the terminal's colour sequences, which may be in the middle of a key.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use super::bytes::run;
 
-/// Longest sequence.
+/// Longest sequence, in bytes.
 const LONGEST: usize = 40;
-/// ESC as programs print and escape it.
+/// ESC as programs print or escape it.
 const ESCAPES: [&[u8]; 7] = [b"\x1b", b"\\u001b", b"\\u001B", b"\\x1b", b"\\x1B", b"\\033", b"\\e"];
 
-/// A text without control sequences (ECMA-48, CSI), and where they were.
+/// A text without control sequences (ECMA-48, CSI), with their positions.
 pub(super) struct Plain<'a> {
     pub(super) text: Cow<'a, [u8]>,
-    /// For each sequence where it was in the plain text, and how many bytes are left out up to there.
+    /// For each sequence its position in the plain text, and the number of bytes left out up to it.
     gaps: Vec<(usize, usize)>,
 }
 
@@ -42,19 +42,19 @@ impl<'a> Plain<'a> {
         Self { text: Cow::Owned(plain), gaps }
     }
 
-    /// Where a part of the plain text is in the text itself.
-    pub(super) fn place(&self, part: Range<usize>) -> Range<usize> {
+    /// Maps a range of the plain text to the original text.
+    pub(super) fn range(&self, part: Range<usize>) -> Range<usize> {
         self.at(part.start)..part.end.checked_sub(1).map_or(0, |last| self.at(last) + 1)
     }
 
-    /// Where a byte of the plain text is in the text itself.
+    /// Maps a position of the plain text to the original text.
     pub(super) fn at(&self, at: usize) -> usize {
         let gaps = self.gaps.partition_point(|(gap, _)| *gap <= at);
         at + gaps.checked_sub(1).map_or(0, |gap| self.gaps[gap].1)
     }
 }
 
-/// The length of the control sequence that `text` begins with.
+/// Returns the length of the control sequence at the start of `text`, or 0.
 fn sequence(text: &[u8]) -> usize {
     let text = &text[..text.len().min(LONGEST)];
     let Some(escape) = ESCAPES.iter().find(|escape| text.starts_with(escape)) else { return 0 };

@@ -1,9 +1,9 @@
-//! The shapes of well-known secrets, as their issuers document them or scan for them.
+//! Forms of well-known secrets, as their issuers document them or scan for them.
 //!
-//! Crates with such rules hold a regular expression for each, see one whole text at a time and nothing encoded. Our
-//! transcripts are streams of any length, so the rules are literal beginnings, which cost one look a byte.
+//! Crates with such rules use a regular expression for each, search one whole text at a time and nothing encoded.
+//! Transcripts are streams of any length, so the rules here are literal prefixes, which cost one table look-up a byte.
 
-/// Bytes that the rest of a secret is made of.
+/// The characters that the rest of a secret consists of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alphabet {
     /// Letters and digits.
@@ -35,20 +35,20 @@ impl Alphabet {
     }
 }
 
-/// A secret's beginning, what its rest is made of, and how long the rest is at least.
+/// A secret's prefix, the alphabet of its rest, and the least length of its rest.
 #[derive(Clone, Copy)]
 pub(super) struct Shape(pub(super) &'static str, pub(super) Alphabet, pub(super) usize);
 
 use Alphabet::{Alnum, Base64, Dotted, Hex, Upper, Word};
 
-/// The table. The lengths are the issuers' or below them, so that a new generation of keys is known as well.
+/// The table of secrets. The lengths are the issuers' or shorter, so that a new generation of keys is found as well.
 #[rustfmt::skip]
 pub(super) const SHAPES: &[Shape] = &[
     // platform.claude.com/docs/en/api/overview; gitleaks: anthropic-api-key, anthropic-admin-api-key
     Shape("sk-ant-", Word, 12),
     // platform.openai.com/docs/api-reference/authentication; gitleaks: openai-api-key
     Shape("sk-proj-", Word, 12), Shape("sk-svcacct-", Word, 12), Shape("sk-admin-", Word, 20), Shape("sk-None-", Word, 20),
-    // OpenAI's first keys, and the many services that took over their form (DeepSeek, Moonshot, LiteLLM)
+    // OpenAI's first keys, and many services that use the same form (DeepSeek, Moonshot, LiteLLM)
     Shape("sk-", Alnum, 32),
     // openrouter.ai/docs/api-reference/authentication
     Shape("sk-or-", Word, 12),

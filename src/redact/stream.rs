@@ -1,4 +1,4 @@
-//! Secrets in a stream, wherever it is cut into pieces.
+//! Removal of secrets from a stream that is cut into pieces anywhere.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use super::plain::Plain;
 use super::shapes::Alphabet;
 use super::value::REDACTED;
 
-/// Bytes without a newline from which on a line is not waited for to its end.
+/// Length from which on a line is processed before its end, in bytes.
 const LONG_LINE: usize = 32 * 1024;
-/// Bytes of such a line that are held back: longer than what makes a secret known.
+/// Length of such a line's end that is held back, in bytes: longer than any pattern of a secret.
 const HELD: usize = 8 * 1024;
-/// Bytes of a secret that are held back for its end.
+/// Length up to which a secret is held back for its end, in bytes.
 const LONGEST: usize = 64 * 1024;
-/// Bytes before a piece that tell what it begins with.
+/// Length of the context before a piece, in bytes, that decides whether a word starts with it.
 const CONTEXT: usize = 128;
 
-/// Cleans a stream. What is complete comes out at once: lines, but for those of a key that goes on; of a line without end
-/// all but its last 8 KiB. Memory is bounded.
+/// Removes secrets from a stream. Complete lines are released at once, except those of a key that continues; of a line
+/// without end, all but its last 8 KiB. Memory is bounded.
 #[derive(Debug)]
 pub struct Stream {
     finder: Arc<Finder>,
-    /// The end of what is out, and what is not.
+    /// The end of the released text, and the text that is held back.
     held: Vec<u8>,
-    /// Length of what is out of `held`.
+    /// Length of the released part of `held`.
     out: usize,
-    /// Where the last line of `held` begins.
+    /// Start of the last line of `held`.
     line: usize,
-    /// Whether the last secret was longer than is waited for, and may go on.
+    /// True if the last secret was too long to be held back, and may continue.
     in_secret: bool,
 }
 
@@ -37,7 +37,7 @@ impl Stream {
         Self { finder, held: Vec::new(), out: 0, line: 0, in_secret: false }
     }
 
-    /// Takes `bytes` in, and appends what is complete to `clean`.
+    /// Reads `bytes`, and appends the text that is complete to `clean`.
     pub fn push(&mut self, bytes: &[u8], clean: &mut Vec<u8>) {
         if let Some(newline) = bytes.iter().rposition(|byte| *byte == b'\n') {
             self.line = self.held.len() + newline + 1;
@@ -52,7 +52,7 @@ impl Stream {
         }
     }
 
-    /// Appends what is left to `clean`.
+    /// Appends the rest to `clean`.
     pub fn finish(&mut self, clean: &mut Vec<u8>) {
         self.release(self.held.len(), true, clean);
     }
@@ -67,10 +67,10 @@ impl Stream {
             let plain = Plain::new(&self.held);
             let found = self.finder.find(&plain.text, whole);
             let open = found.open.map(|open| plain.at(open)).filter(|open| self.held.len() - open < LONGEST);
-            let ranges: Vec<_> = found.ranges.into_iter().map(|range| plain.place(range)).collect();
+            let ranges: Vec<_> = found.ranges.into_iter().map(|range| plain.range(range)).collect();
             (ranges, open.map_or(until, |open| until.min(open)))
         };
-        // What was decided before stays decided.
+        // Secrets in the released text were handled before.
         ranges.retain(|range| range.end > self.out);
         for range in &ranges {
             let crosses = range.start < until && (range.end > until || !whole && range.end == self.held.len());

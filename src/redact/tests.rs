@@ -1,12 +1,12 @@
-//! Each shape in each wrapping, streams cut everywhere, and ordinary texts, which stay.
+//! Tests of each form in each wrapping, of streams that are cut anywhere, and of ordinary texts, which stay.
 
 use super::*;
 
-/// Letters and digits as a generator makes them, the same each time.
+/// Generates letters and digits, the same each time.
 fn key(length: usize, seed: u64) -> String {
     let mut random = fastrand::Rng::with_seed(seed);
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    // A digit, a capital and a small letter first: chance may leave one out.
+    // A digit, a capital and a lower-case letter come first: chance may leave one out.
     let rest = (3..length).map(|_| char::from(alphabet[random.usize(..62)]));
     "7aQ".chars().chain(rest).take(length).collect()
 }
@@ -19,7 +19,7 @@ fn upper(length: usize) -> String {
     "7QXP3ZKA2M".chars().cycle().take(length).collect()
 }
 
-/// The value of a variable that no shape tells.
+/// The value of a variable that has no known form.
 const VALUE: &str = "q7/Zr+w9=Lm2&x\"Vb4é<T";
 
 fn redactor() -> Redactor {
@@ -40,7 +40,7 @@ fn redactor() -> Redactor {
     Redactor::new(env.map(|(name, value)| (name.to_owned(), value.to_owned())))
 }
 
-/// Secrets with what of them must not be seen.
+/// Lists texts with secrets, and the part that must be removed.
 fn secrets() -> Vec<(String, String)> {
     let whole = |secret: String| (secret.clone(), secret);
     let mut secrets: Vec<(String, String)> = shapes::SHAPES

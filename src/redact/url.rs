@@ -5,12 +5,12 @@ use std::ops::Range;
 use super::bytes::run;
 use super::value::{is_placeholder, is_random};
 
-/// Bytes of the longest user and password that are looked for.
+/// Longest user and password that are looked for, in bytes.
 const LONGEST: usize = 2048;
-/// Length that makes a user without a password a token, if digits and letters are mixed in it.
+/// Length from which a user without a password is taken for a token, if digits and letters are mixed in it.
 const TOKEN: usize = 20;
 
-/// The password of the URL whose `://` is at `at` and ends at `end`.
+/// Returns the range of the password in the URL whose `://` is at `at` and ends at `end`.
 pub(super) fn password(text: &[u8], at: usize, end: usize) -> Option<Range<usize>> {
     if !text[..at].last().is_some_and(u8::is_ascii_alphanumeric) {
         return None;
@@ -21,7 +21,7 @@ pub(super) fn password(text: &[u8], at: usize, end: usize) -> Option<Range<usize
     secret_part(&rest[..user_info], end, |part| part.iter().position(|byte| *byte == b':').map(|at| (at, 1)))
 }
 
-/// The password of a URL that is percent-encoded, whose authority begins at `from`.
+/// Returns the range of the password in a percent-encoded URL whose authority starts at `from`.
 pub(super) fn encoded_password(text: &[u8], from: usize) -> Option<Range<usize>> {
     let rest = &text[from..text.len().min(from + LONGEST)];
     let length = run(rest, |byte| !byte.is_ascii_whitespace() && !b"/?#\"'<>`\\{}|&".contains(&byte));

@@ -1,9 +1,9 @@
-//! Values by their look alone: whether one can be a secret, or is a placeholder, a name, a path or an id.
+//! Classification of values by their form: possible secrets, placeholders, names, paths and ids.
 
-/// What stands for a secret.
+/// Replacement of a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Whether `value` stands for a secret and is none.
+/// Returns whether `value` is a placeholder for a secret.
 pub(super) fn is_placeholder(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'$' | b'<' | b'{'))
         || value == b"%s"
@@ -11,7 +11,7 @@ pub(super) fn is_placeholder(value: &[u8]) -> bool {
         || value.starts_with(REDACTED.as_bytes())
 }
 
-/// Whether digits and letters are mixed in `value` as they are in what was generated.
+/// Returns whether digits and letters are mixed in `value` as in generated values.
 pub(super) fn is_random(value: &[u8]) -> bool {
     let mut seen = [false; 256];
     for byte in value {
@@ -22,14 +22,14 @@ pub(super) fn is_random(value: &[u8]) -> bool {
     distinct >= 6 && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic)
 }
 
-/// Whether `value` is a name of something: small letters, or capitals, and what joins them.
+/// Returns whether `value` is a name: lower-case letters or capitals, with separators.
 pub(super) fn is_identifier(value: &[u8]) -> bool {
     let joined = |byte: &u8| matches!(byte, b'_' | b'-' | b'.' | b' ' | b':');
     value.iter().all(|byte| byte.is_ascii_lowercase() || joined(byte))
         || value.iter().all(|byte| byte.is_ascii_uppercase() || joined(byte))
 }
 
-/// Whether `value` is an expression of a program: names joined by dots.
+/// Returns whether `value` is an expression of a program: names joined by dots.
 pub(super) fn is_expression(value: &[u8]) -> bool {
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     value.contains(&b'.')
@@ -47,7 +47,7 @@ pub(super) fn is_path(value: &str) -> bool {
     below.is_some_and(|below| below.split('/').filter(|part| is_name(part)).count() * 2 >= below.split('/').count())
 }
 
-/// RFC 9562.
+/// Returns whether `value` is a UUID (RFC 9562).
 pub(super) fn is_uuid(value: &[u8]) -> bool {
     value.len() == 36
         && value

@@ -13,7 +13,7 @@ use super::{range, sanitize};
 pub struct CheckResult {
     /// The command as the user wrote it.
     pub name: String,
-    /// Whether it exited 0.
+    /// True if it exited 0.
     pub ok: bool,
     /// Exit code; `None` if it was killed.
     pub exit_code: Option<i32>,
@@ -26,7 +26,7 @@ pub struct CheckResult {
     /// Duration in seconds.
     #[serde(deserialize_with = "range::duration")]
     pub duration: f64,
-    /// Whether the result is one of an earlier run on the same tree.
+    /// True if the result is one of an earlier run on the same tree.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reused: bool,
     /// Path of its whole output under the run's output ref.

@@ -206,24 +206,24 @@ pub struct Options {
     pub jobs: Jobs,
     /// Number of subgoals in an iteration; the feedback names those that a longer plan had.
     pub max_subgoals: Subgoals,
-    /// Whether browser tests are wanted, which prompts mention.
+    /// True if browser tests are wanted, which prompts mention.
     pub playwright: bool,
     /// The way in which the user is asked.
     pub asking: Asking,
-    /// Whether a usage limit ends the run, instead of a wait.
+    /// True if a usage limit ends the run, instead of a wait.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_wait: bool,
-    /// Whether a check is run again on a tree that it passed on before.
+    /// True if a check is run again on a tree that it passed on before.
     pub recheck: bool,
     /// Files that workers may not change, as git pathspecs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protect: Vec<String>,
-    /// Whether workers may change protected files, which is reported to the reviewer.
+    /// True if workers may change protected files, which is reported to the reviewer.
     pub allow_protected: bool,
     /// Folder that agents and checks start in.
     #[serde(skip_serializing_if = "Folder::is_top")]
     pub cwd: Folder,
-    /// Whether the checks are also run on the base, before any work.
+    /// True if the checks are also run on the base, before any work.
     #[serde(skip_serializing_if = "is_true")]
     pub baseline: bool,
 }

@@ -170,7 +170,7 @@ pub struct Work<'a> {
     pub agent: &'a AgentChoice,
     /// Tokens that it used.
     pub tokens: u64,
-    /// Whether the attempt succeeded.
+    /// True if the attempt succeeded.
     pub done: bool,
     /// Report of the agent, or description of the conflict.
     pub text: &'a str,

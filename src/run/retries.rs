@@ -36,7 +36,7 @@ pub enum Turn {
         backend: String,
         /// Failures so far.
         trouble: Trouble,
-        /// Whether it is to be reported, as it was not lately.
+        /// True if it is to be reported, as it was not lately.
         is_news: bool,
     },
     /// The call is being retried.
@@ -52,7 +52,7 @@ pub enum Turn {
         backend: String,
         /// Failures until then.
         trouble: Trouble,
-        /// Whether the service answered.
+        /// True if the service answered.
         answered: bool,
     },
 }

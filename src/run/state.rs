@@ -56,9 +56,9 @@ pub struct Run {
     pub tip: Checkpoint,
     /// Checkpoints, partial ones included.
     pub checkpoints: Vec<Checkpoint>,
-    /// Whether a worker was started after the newest checkpoint.
+    /// True if a worker was started after the newest checkpoint.
     pub touched: bool,
-    /// Whether the run was cancelled.
+    /// True if the run was cancelled.
     pub cancelled: bool,
     /// Failure of the driver, and its hint.
     pub error: Option<(String, Option<String>)>,
@@ -86,7 +86,7 @@ pub struct Session {
 /// Results of intake.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IntakeFacts {
-    /// Whether intake began.
+    /// True if intake began.
     pub started: bool,
     /// Questions to the user.
     pub questions: Vec<String>,
@@ -96,7 +96,7 @@ pub struct IntakeFacts {
     pub answers: Option<Vec<String>>,
     /// Time of the questions.
     pub(super) asked_at: Timestamp,
-    /// Whether intake is over.
+    /// True if intake is over.
     pub finished: bool,
 }
 
@@ -121,7 +121,7 @@ pub struct Iteration {
     pub integration: Option<Integration>,
     /// Usage of its agent calls.
     pub usage: Usage,
-    /// Whether its checks and review were recorded elsewhere: they are shown, and prove nothing.
+    /// True if its checks and review were recorded elsewhere: they are shown, and prove nothing.
     pub unproven: bool,
 }
 
@@ -132,9 +132,9 @@ pub struct Task {
     pub id: SubgoalId,
     /// Number of attempts that ended by themselves.
     pub attempts: u32,
-    /// Whether an attempt is running.
+    /// True if an attempt is running.
     pub running: bool,
-    /// Whether an attempt was ever started: the next one must look at the work that is there.
+    /// True if an attempt was ever started: the next one must look at the work that is there.
     pub begun: bool,
     /// Report of the worker, once an attempt succeeded.
     pub output: Option<String>,
@@ -146,7 +146,7 @@ pub struct Task {
     pub remarks: Vec<String>,
     /// Actions of the last attempt that failed according to the agent's output.
     pub failed_actions: Vec<String>,
-    /// Whether the commit is in the run's tree.
+    /// True if the commit is in the run's tree.
     pub merged: bool,
     /// Conflict of the commit, if it has one.
     pub conflict: Option<Conflict>,
@@ -222,7 +222,7 @@ pub struct Pause {
     pub streak: u32,
     /// The reason.
     pub reason: String,
-    /// Whether it is a usage limit, and not a short failure.
+    /// True if it is a usage limit, and not a short failure.
     pub limit: bool,
     /// Time at which the limit resets, if the service named one.
     pub reset: Option<Timestamp>,
@@ -248,7 +248,7 @@ pub struct Ended {
     pub reason: StopReason,
     /// Summary in one line.
     pub summary: String,
-    /// What a person can do next.
+    /// Advice to the user.
     pub hint: Option<String>,
 }
 

@@ -35,7 +35,7 @@ pub enum Step {
     Review,
     /// Commit a checkpoint. A partial one holds work of an iteration that does not end here.
     Checkpoint {
-        /// Whether the iteration continues after it.
+        /// True if the iteration continues after it.
         partial: bool,
     },
     /// End the run.

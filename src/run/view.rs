@@ -23,7 +23,7 @@ const LINE_LENGTH: usize = 160;
 pub struct Status {
     /// Id of the run.
     pub run_id: RunId,
-    /// Whether a driver works on it.
+    /// True if a driver works on it.
     pub running: bool,
     /// A [`State`], or `interrupted` if no driver works on a run that has not ended.
     #[serde(flatten, serialize_with = "words::state")]
@@ -45,13 +45,13 @@ pub struct Status {
     /// Usage of its agents.
     #[serde(flatten, serialize_with = "words::spent")]
     pub spent: Spent,
-    /// Whether the goal is reached; absent until the run has ended.
+    /// True if the goal is reached; absent until the run has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<bool>,
     /// Reason why it ended or waits for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_reason: Option<String>,
-    /// Whether drivers of this clone recorded all of it; other records are not trusted.
+    /// True if drivers of this clone recorded all of it; other records are not trusted.
     pub verified: bool,
     /// Backend that it waits for, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,9 +95,9 @@ pub struct Tail {
     pub events: Vec<Event>,
     /// Number of the last event; the next cursor.
     pub cursor: u64,
-    /// Whether a driver works on the run.
+    /// True if a driver works on the run.
     pub running: bool,
-    /// Whether there are more events already.
+    /// True if there are more events already.
     pub more: bool,
     /// Report of the log's lines that could not be read.
     pub set_aside: Option<String>,
@@ -148,7 +148,7 @@ pub struct RunResult {
     /// A [`State`], or `interrupted`.
     #[serde(flatten, serialize_with = "words::state")]
     pub status: String,
-    /// Whether the goal is reached.
+    /// True if the goal is reached.
     pub completed: bool,
     /// Number of committed iterations.
     pub iterations: u32,
@@ -160,7 +160,7 @@ pub struct RunResult {
     /// Token with which the user answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// What a person can do, if the reason calls for it.
+    /// Advice to the user, if the reason calls for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Workers' reports of the last iteration: `### id: description` sections.
@@ -180,7 +180,7 @@ pub struct RunResult {
     /// Report of the log's lines that could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
-    /// Whether drivers of this clone recorded all of it.
+    /// True if drivers of this clone recorded all of it.
     pub verified: bool,
 }
 

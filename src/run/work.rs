@@ -20,7 +20,7 @@ const FEEDBACK_OUTPUT: usize = 8 * 1024;
 pub struct TaskResult {
     /// Id of the subgoal.
     pub id: SubgoalId,
-    /// Whether an attempt succeeded.
+    /// True if an attempt succeeded.
     pub ok: bool,
     /// Reason why the last attempt failed.
     pub error: Option<String>,
@@ -37,9 +37,9 @@ pub struct TaskResult {
 /// A reviewer's verdict.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Review {
-    /// Whether the quality gates hold.
+    /// True if the quality gates hold.
     pub gates_passed: bool,
-    /// Whether the goal is reached.
+    /// True if the goal is reached.
     pub goal_complete: bool,
     /// Faults that the reviewer found.
     pub issues: Vec<String>,
@@ -209,7 +209,7 @@ pub struct Failure {
     pub kind: FailureKind,
     /// Message of the agent or service.
     pub message: String,
-    /// What a person can do.
+    /// Advice to the user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Time at which the limit resets according to the service.

@@ -1,7 +1,7 @@
-//! Removes the stores of clones that are gone for good.
+//! Removal of the stores of clones that no longer exist.
 //!
-//! A directory that is missing may be a repository that was moved, or on a disk that is not mounted. So a store goes only
-//! where no driver used it for a year, its clone's directory is missing, and the file system that held that directory is
+//! A directory that is missing may be a repository that was moved, or on a disk that is not mounted. So a store is removed
+//! only if no driver used it for a year, its clone's directory is missing, and the file system that held that directory is
 //! mounted where it was.
 
 use std::ffi::OsStr;
@@ -13,17 +13,18 @@ use std::time::{Duration, SystemTime};
 
 use super::{Bases, CLONES, CloneId, LIMIT, Store, private};
 
-/// The file that names the clone's directory: `<file system> NUL <path>`. Its time is when a driver used the store last.
+/// File that names the clone's directory: `<file system> NUL <path>`. Its modification time is that of the last use by a
+/// driver.
 pub(super) const PLACE: &str = "place";
-/// Stores that were used since are kept.
+/// Time without use after which a store may be removed.
 const UNUSED: Duration = Duration::from_hours(365 * 24);
-/// How long a note of the last use is not written again.
+/// Time in which the last use is not noted again.
 const RECENT: Duration = Duration::from_hours(24);
-/// Ends the name of a store that is being removed.
+/// End of the name of a store that is being removed.
 const GOING: &str = ".gone";
 
 impl Store {
-    /// Notes where the clone is, and that a driver uses its store.
+    /// Records the path of the clone, and that a driver uses its store.
     pub(super) fn note_place(&self, common: &Path) -> io::Result<()> {
         let Some(file_system) = file_system(common) else { return Ok(()) };
         let mut place = format!("{file_system:x}\0").into_bytes();
@@ -38,7 +39,7 @@ impl Store {
 }
 
 impl Bases {
-    /// Removes the stores of clones that are gone for good; how many.
+    /// Removes the stores of clones that no longer exist, and returns their number.
     #[must_use]
     pub fn remove_gone(&self) -> usize {
         let clones = self.all().map(|base| base.join(CLONES)).filter(|clones| private::is_dir(clones));
@@ -47,12 +48,12 @@ impl Bases {
         for entry in entries {
             let (dir, name) = (entry.path(), entry.file_name());
             let Some(name) = name.to_str() else { continue };
-            // One that a killed process began to remove.
+            // A process was killed while it removed this one.
             let is_going = name.strip_suffix(GOING).is_some_and(|id| CloneId::parse(id).is_some());
             if !private::is_dir(&dir) || !(is_going || CloneId::parse(name).is_some() && is_gone(&dir)) {
                 continue;
             }
-            // Renamed first: one that is removed in part must not be taken for a store.
+            // It is renamed first: a store that is removed in part must not be taken for one.
             let going = if is_going { dir.clone() } else { dir.with_added_extension(&GOING[1..]) };
             let done = if is_going { Ok(()) } else { fs::rename(&dir, &going) };
             match done.and_then(|()| private::remove_dir(&going)) {
@@ -64,7 +65,7 @@ impl Bases {
     }
 }
 
-/// Whether the clone of the store `dir` is gone for good.
+/// Returns whether the clone of the store `dir` no longer exists.
 fn is_gone(dir: &Path) -> bool {
     let file = dir.join(PLACE);
     let is_unused = file.symlink_metadata().and_then(|about| about.modified()).is_ok_and(|used| age(used) > UNUSED);
@@ -83,7 +84,7 @@ fn age(time: SystemTime) -> Duration {
     time.elapsed().unwrap_or_default()
 }
 
-/// The id of the file system that holds `path`, where it has one.
+/// Returns the id of the file system that contains `path`, if it has one.
 fn file_system(path: &Path) -> Option<u64> {
     rustix::fs::statvfs(path).ok().map(|about| about.f_fsid).filter(|id| *id != 0)
 }

@@ -145,11 +145,11 @@ fn a_process_with_less_of_an_environment_finds_what_another_wrote() {
     assert!(Store::find(&machine.common(), &without).is_none(), "it read the list before there was one");
     assert_eq!(machine.find().unwrap().dir, made.dir);
     assert_eq!(machine.ensure().dir, made.dir);
-    // And the other way round.
+    // The reverse works too.
     let other = Machine::new();
     let made = other.ensure();
     assert_eq!(Store::ensure(&other.common(), &other.bases(Some("state"))).unwrap().dir, made.dir);
-    // A list that others could have written is not read.
+    // A list that other users could have written is not read.
     let list = machine.path("home/.local/state/git-agentloop").join(ELSEWHERE);
     fs::set_permissions(&list, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(machine.find().is_none());
@@ -174,7 +174,7 @@ fn what_an_agent_did_to_the_id_is_put_back() {
     fs::remove_dir_all(machine.path("repo/.git/agentloop")).unwrap();
     made.mark(&machine.common()).unwrap();
     assert_eq!(machine.find().unwrap().id, made.id);
-    // The store itself, for what its driver still writes.
+    // The store itself is created again for what its driver writes.
     fs::remove_dir_all(machine.path("home/.local")).unwrap();
     made.run(&run()).write("authority", b"{}").unwrap();
     made.mark(&machine.common()).unwrap();
@@ -199,7 +199,7 @@ fn what_others_could_have_written_is_not_believed() {
     fs::remove_file(&authority).unwrap();
     symlink(made.dir.join(SECRET), &authority).unwrap();
     assert_eq!(made.run(&run()).read("authority").unwrap(), None);
-    // A link in place of the store, or of the secret in it.
+    // A link replaces the store, or the secret in it.
     fs::rename(&made.dir, machine.path("aside")).unwrap();
     symlink(machine.path("aside"), &made.dir).unwrap();
     assert!(machine.find().is_none());
@@ -254,7 +254,7 @@ fn a_store_goes_once_its_clone_is_gone_for_good() {
         assert_eq!(machine.bases(None).remove_gone(), goes, "{what}");
         assert_eq!(fs::read_dir(store.dir.parent().unwrap()).unwrap().count(), 1 - goes, "{what}");
     }
-    // One whose removal was cut short.
+    // The removal of this store was interrupted.
     let machine = Machine::new();
     let store = machine.ensure();
     fs::rename(&store.dir, store.dir.with_added_extension("gone")).unwrap();

@@ -24,14 +24,14 @@ pub struct Event {
     pub session: SessionId,
     /// Iteration that the fact belongs to, if any.
     pub iteration: Option<u32>,
-    /// What happened.
+    /// The fact.
     pub fact: Fact,
 }
 
 /// Defines every kind of fact once: its name in the log, its variant and its data.
 macro_rules! facts {
     ($($(#[$doc:meta])* $kind:literal $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {
-        /// What happened.
+        /// A fact of a run.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(clippy::large_enum_variant)] // facts are moved a few times each; the log holds thousands, not millions
         pub enum Fact {
@@ -123,11 +123,11 @@ facts! {
         host: String,
         /// `kept` or `rebuilt`: whether the worktree's uncommitted edits are still there.
         worktree: String,
-        /// Whether the worktree differs from the run's newest commit.
+        /// True if the worktree differs from the run's newest commit.
         dirty: bool,
         /// The new options, if they changed.
         options: Option<Options>,
-        /// Whether earlier events were recorded elsewhere: their checks and reviews prove nothing here.
+        /// True if earlier events were recorded elsewhere: their checks and reviews prove nothing here.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         unproven: bool,
     }
@@ -311,7 +311,7 @@ facts! {
         commit: Oid,
         /// Its tree.
         tree: Oid,
-        /// Whether the iteration continues after it.
+        /// True if the iteration continues after it.
         partial: bool,
         /// Number of files changed since the previous checkpoint.
         changed: u64,
@@ -320,7 +320,7 @@ facts! {
     }
     /// An iteration ended.
     "iteration_finished" IterationFinished {
-        /// Whether the goal is reached.
+        /// True if the goal is reached.
         complete: bool,
         /// The iteration in one line.
         summary: String,
@@ -394,7 +394,7 @@ facts! {
         backend: String,
         /// The reason.
         reason: String,
-        /// Whether another run of this user met the limit and published it.
+        /// True if another run of this user met the limit and published it.
         shared: bool,
     }
     /// The run was cancelled.
@@ -413,11 +413,11 @@ facts! {
     "run_finished" RunFinished {
         /// The reason.
         stop_reason: Option<StopReason>,
-        /// Whether the goal is reached.
+        /// True if the goal is reached.
         completed: bool,
         /// The run in one line.
         summary: String,
-        /// What a person can do, if the reason calls for it.
+        /// Advice to the user, if the reason calls for it.
         hint: Option<String>,
     }
 }
