@@ -243,7 +243,7 @@ impl Git {
         })?;
         let stdin = child.stdin.take();
         std::thread::scope(|scope| {
-            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // if it does not read all, its exit status tells
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(&input))); // its status reports failures
             child.wait_with_output().map_err(cannot_start)
         })
     }

@@ -1,4 +1,4 @@
-//! The runs of a repository, and which one a name means.
+//! Lists the runs of a repository, and finds the run that a name means.
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -14,34 +14,31 @@ use crate::host::store::Store;
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
 
-/// Runs that one thread reads as quickly as several.
+/// Number of runs that one thread reads as quickly as several.
 const FEW_RUNS: usize = 500;
 /// The name of the newest run.
 pub const NEWEST: &str = "@";
-/// How many runs an error names.
+/// Number of runs that an error names.
 const NAMED: usize = 5;
 
-/// Every run, newest first: this repository's own, and those that were only fetched. Those that were driven in the clone
-/// that `store` belongs to are verified.
-///
-/// # Errors
-/// Where refs cannot be listed. A run whose log cannot be read is left out.
+/// Lists all runs, newest first: this repository's own, and those that were only fetched. Runs that were driven in the clone
+/// of `store` are verified. A run whose log cannot be read is left out.
 pub fn list(repo: &Repository, store: Option<&Store>) -> Result<Vec<Noted>> {
     let mut runs = noted(repo, store, places(repo)?)?;
     runs.sort_unstable_by(|a, b| order(b).cmp(&order(a)));
     Ok(runs)
 }
 
-/// What newest means: commit times are whole seconds, and runs are started in the same one.
+/// Returns the key that orders runs by age. Commit times are whole seconds, and several runs can start in the same one.
 fn order(noted: &Noted) -> (i64, i64, Reverse<&RunId>) {
     (noted.updated.0, noted.snapshot.started.0, Reverse(&noted.run))
 }
 
 impl super::Repository {
-    /// The run that `name` means: a full id, a prefix that fits one run only, or the newest run for `None`.
+    /// Finds the run that `name` means: a full id, a prefix of exactly one run's id, or the newest run for `None`.
     ///
     /// # Errors
-    /// Where it means none, or more than one.
+    /// Fails unless exactly one run matches.
     pub fn resolve(&self, name: Option<&str>) -> Result<RunId> {
         let repo = self.gix();
         match self.run_here().filter(|_| name.is_none()) {
@@ -50,18 +47,17 @@ impl super::Repository {
         }
     }
 
-    /// The run whose worktree this is, or that of a worker of it: both are named after it.
+    /// Returns the run whose worktree, or worker's worktree, this is: both are named after it.
     fn run_here(&self) -> Option<RunId> {
         let work_dir = self.work_dir().filter(|_| self.git_dir() != self.common_dir())?;
         work_dir.file_name()?.to_str()?.split('.').next()?.parse().ok()
     }
 }
 
-/// The run that a person means by `name`: its id, the start of it if no other run's starts so, or the newest run where no
-/// name is given, or [`NEWEST`].
+/// Finds the run that a person means by `name`: its id, a prefix of only its id, or the newest run for `None` or [`NEWEST`].
 ///
 /// # Errors
-/// Where no run or more than one is meant, with a hint; where refs cannot be listed.
+/// Fails with a hint unless exactly one run matches.
 pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     let Some(name) = name.filter(|name| *name != NEWEST) else {
         let newest = list(repo, None)?.into_iter().next().map(|noted| noted.run);
@@ -69,14 +65,14 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
             Error::usage("this repository has no runs").hint("'git agentloop run \"<goal>\"' starts one")
         });
     };
-    // Its branch is what git shows of it.
+    // git shows a run as its branch.
     let name = name.strip_prefix("agentloop/").unwrap_or(name);
-    // An id needs no list, however many runs there are.
+    // A full id needs no list of all runs.
     if let Ok(run) = name.parse::<RunId>() {
         if read::find(repo, &run)?.is_some() {
             return Ok(run);
         }
-        // Another run's id may begin with the name of this one.
+        // Another run's id may begin with this one.
         if was_discarded(repo, &run)? {
             return Err(discarded(&run));
         }
@@ -94,7 +90,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
         }
     }
     match matching.len() {
-        0 => Err(is_start_of_an_id.then(|| left_of(repo, name)).flatten().unwrap_or_else(|| {
+        0 => Err(is_start_of_an_id.then(|| describe_unrecorded(repo, name)).flatten().unwrap_or_else(|| {
             Error::usage(format!("no run matches '{name}'")).hint("'git agentloop list' shows this repository's runs")
         })),
         1 => Ok(matching.swap_remove(0).0),
@@ -102,8 +98,8 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     }
 }
 
-/// What is known of the one run without a record here whose id begins with `name`: its branch, or what a discard kept.
-fn left_of(repo: &Repository, name: &str) -> Option<Error> {
+/// Describes the only run whose id begins with `name` and that has no record here but a branch, or was discarded.
+fn describe_unrecorded(repo: &Repository, name: &str) -> Option<Error> {
     let only = |prefix: &str| -> Option<(RunId, Vec<String>)> {
         let named = |reference: &gix::refs::Reference| {
             let full = reference.name.as_bstr().to_str().ok()?.to_owned();
@@ -127,7 +123,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
         );
     }
     if let Some((run, refs)) = only("refs/agentloop/rescue/") {
-        // Its own record, or the one that was fetched.
+        // The run's own record, or the fetched one.
         if refs.iter().any(|name| name.contains("/notes/agentloop")) {
             return Some(discarded(&run));
         }
@@ -146,7 +142,7 @@ fn left_of(repo: &Repository, name: &str) -> Option<Error> {
     None
 }
 
-/// Whether a discard keeps the record of `run`, its own or the one that was fetched.
+/// Reports whether a discard kept the record of `run`, its own or the fetched one.
 fn was_discarded(repo: &Repository, run: &RunId) -> Result<bool> {
     let is_record =
         |reference: &gix::refs::Reference| reference.name.as_bstr().contains_str("/notes/agentloop").then_some(());
@@ -162,7 +158,7 @@ fn candidates(matching: &[(RunId, Place)]) -> String {
     format!("it could be {}", a_few(&names, NAMED))
 }
 
-/// Where each run is: at home, else where it was fetched to.
+/// Lists each run with its log: the local one, or else fetched ones.
 fn places(repo: &Repository) -> Result<Vec<(RunId, Place)>> {
     let mut all = places::places(repo, LOCAL)?;
     let mut fetched = places::places(repo, REMOTE)?;
@@ -209,7 +205,7 @@ fn in_parallel(
     })
 }
 
-/// A run that was fetched from several remotes is listed once: as the one that knows most of it.
+/// Keeps, of a run that was fetched from several remotes, the copy with the most events.
 fn dedup_fetched(runs: &mut Vec<Noted>) {
     if runs.iter().all(|noted| noted.remote.is_none()) {
         return;
@@ -250,7 +246,7 @@ mod tests {
         fixture.git(["update-ref", "-d", &at]);
         let found = listed(&repo);
         assert!(found[0].0 == far && found[0].1.is_some() && found.len() == 3, "{found:?}");
-        // What is not ours there is passed over.
+        // Other refs there are ignored.
         for name in ["UPPER", "no-id", "a/b-0123ab", "x-0123a"] {
             fixture.git(["update-ref", &format!("{LOCAL}{name}"), "HEAD"]);
         }

@@ -18,7 +18,7 @@ pub(super) struct Own {
 }
 
 impl Own {
-    /// Reads the lines of all events in `root`, whoever wrote them.
+    /// Reads the lines of all events in `root`, by any writer.
     pub fn read(repo: &Repository, root: &Tree) -> Result<Self> {
         let mut own = Self::default();
         for note in notes::all(repo, root)? {

@@ -15,7 +15,7 @@ use crate::run::Run;
 use crate::run::event::Event;
 use crate::run::goal::RunId;
 
-/// Returns all events of `run` in order, whoever wrote them; `None` if there is no such run. If this repository has no log
+/// Returns all events of `run` in order, by any writer; `None` if there is no such run. If this repository has no log
 /// of its own for it, a fetched one is read.
 pub fn events(repo: &Repository, run: &RunId) -> Result<Option<Vec<Event>>> {
     let repo = &as_written(repo);
@@ -63,7 +63,7 @@ pub fn snapshot(repo: &Repository, store: Option<&Store>, run: &RunId) -> Result
     Ok(state(repo, run.clone(), &place))
 }
 
-/// Returns the state of the run at `place`, whoever recorded it: from its newest commit, or from the events if no commit
+/// Returns the state of the run at `place`, by any writer: from its newest commit, or from the events if no commit
 /// carries a state.
 fn state(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
     unverified(repo, run.clone(), place).or_else(|| {
@@ -115,7 +115,7 @@ pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place:
     state(repo, run, place)
 }
 
-/// Returns the state in the newest commit of ours at `place`, whoever made it.
+/// Returns the state in the newest commit of ours at `place`, by any writer.
 fn unverified(repo: &Repository, run: RunId, place: &Place) -> Option<Noted> {
     let newest = newest(repo, None, &place.name, place.tip)?;
     let (snapshot, updated) = (newest.snapshot?, newest.time);

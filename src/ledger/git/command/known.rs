@@ -93,7 +93,7 @@ pub(super) const SETTINGS: [(&str, &str, &str); 44] = [
     ("merge.verifySignatures", "false", "workers' commits are unsigned"),
     ("push.followTags", "false", "tags are no business of ours"),
     ("push.gpgSign", "false", "a remote may not know signed pushes"),
-    ("rerere.enabled", "false", "a conflict is resolved by whoever is asked"),
+    ("rerere.enabled", "false", "a conflict is resolved by an integrator or the user"),
     ("status.showUntrackedFiles", "normal", "a new file is work"),
     (
         "submodule.recurse",

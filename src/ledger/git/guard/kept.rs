@@ -1,5 +1,5 @@
-//! Keeps what a guard has seen for the driver that comes after a killed one: in the clone's private store, since whoever
-//! writes there chooses what is put back; in the run's folder where this clone has no store.
+//! Stores the observations of a guard for the driver that follows a killed one: in the clone's private store, since whoever
+//! can write them decides what is restored, or in the run's folder if this clone has no store.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -12,14 +12,14 @@ use super::sight::{Harmful, Sight};
 use crate::error::{Context as _, Result};
 use crate::host::store::RunStore;
 
-/// The file's name, in either place.
+/// Name of the file.
 const NAME: &str = "guard";
-/// The directory of the store in which files are worked on.
+/// Directory of the store for temporary files.
 const SCRATCH: &str = "scratch";
-/// A longer file was not written by a driver.
+/// Longest file that is read, in bytes. No driver writes a longer one.
 const LONGEST: u64 = 1 << 30;
 
-/// The place of what a guard has seen.
+/// The place where a guard's observations are stored.
 #[derive(Debug)]
 pub(in crate::ledger::git) enum Shelf {
     Store(RunStore),
@@ -38,17 +38,17 @@ impl Shelf {
         }
     }
 
-    /// When it was written last; nothing where there is none.
+    /// Returns when the file was last written; `None` if there is none.
     pub(super) fn written(&self) -> Option<SystemTime> {
         self.open()?.metadata().ok()?.modified().ok()
     }
 
-    /// What a driver before kept.
+    /// Loads the observations of an earlier driver.
     pub(super) fn load(&self) -> Option<Kept> {
         let mut text = Vec::new();
         self.open()?.take(LONGEST).read_to_end(&mut text).ok()?;
         let kept: Kept = serde_json::from_slice(&text).ok()?;
-        // What it names is written to: nothing of it may lead out of the git directory.
+        // Files of these names will be written, so none may lead out of the git directory.
         let leads_down = |name: &String| {
             Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
         };
@@ -63,7 +63,7 @@ impl Shelf {
             Self::Store(store) => store.write(NAME, &text),
             Self::Folder(folder) => {
                 let staged = folder.join(NAME).with_added_extension("new");
-                // Settings may hold what nobody else is to read.
+                // Settings may contain secrets.
                 let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&staged);
                 let written = opened.and_then(|mut staged| staged.write_all(&text));
                 written.and_then(|()| std::fs::rename(&staged, folder.join(NAME))).context(failed)
@@ -81,7 +81,8 @@ impl Shelf {
         }
     }
 
-    /// Removes what lies in the run's `folder` although there is a store: a worker may have written it. Whether anything did.
+    /// Removes a file from the run's `folder` if there is a store, since a worker may have written it. Reports whether there
+    /// was one.
     pub(super) fn set_aside(&self, folder: &Path) -> Result<bool> {
         let old = folder.join(NAME);
         if matches!(self, Self::Folder(_)) || old.symlink_metadata().is_err() {
@@ -90,7 +91,7 @@ impl Shelf {
         remove(&old).map(|()| true)
     }
 
-    /// The directory in which files are worked on.
+    /// Returns a directory for temporary files.
     pub(super) fn scratch(&self) -> Result<PathBuf> {
         match self {
             Self::Store(store) => store.make_dir(SCRATCH),

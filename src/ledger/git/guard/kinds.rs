@@ -1,29 +1,30 @@
-//! A table of git's settings by what changing one can do. It is held against every key that the installed git documents.
+//! A table of git's settings by the harm that a change can do. A test compares it with every key that the installed git
+//! documents.
 
-/// What a setting decides.
+/// Effect of a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// It names a program, or chooses among programs, that git runs without being asked to.
     Executes,
-    /// It has git read, write or talk somewhere else, or trust somebody else.
+    /// It makes git read, write or connect elsewhere, or trust someone else.
     Redirects,
-    /// It keeps files, changes or history from being seen, or has git drop what can be recovered.
+    /// It hides files, changes or history, or makes git drop what could be recovered.
     Hides,
-    /// It says where a branch, a remote or a submodule leads. Another value redirects; users and git itself add new ones
-    /// and remove old ones all the time.
+    /// It defines the target of a branch, a remote or a submodule. Another value redirects, but users and git itself add and
+    /// remove such settings all the time.
     Defines,
-    /// It changes how something is shown, how fast, or what the user would see at once.
+    /// It changes presentation or speed, or something that the user would see at once.
     Harmless,
 }
 
-/// Patterns of names as `git config --list` prints them; `*` is any run of characters, dots included. The first pattern
-/// that matches decides.
+/// Patterns of names as `git config --list` prints them; `*` is any sequence of characters, dots included. The first
+/// matching pattern decides.
 const TABLE: [(Effect, &[&str]); 6] = [
     (Effect::Harmless, &["advice.*", "color.*", "lfs.repositoryformatversion", "lfs.*.access"]),
     (
         Effect::Executes,
         &[
-            // By their last word, also in sections that are not git's own: svn.authorsProg, sendemail.toCmd, tar.*.command.
+            // By their last word, also in sections of other programs: svn.authorsProg, sendemail.toCmd, tar.*.command.
             "*cmd",
             "*command",
             "*driver",
@@ -284,7 +285,7 @@ const TABLE: [(Effect, &[&str]); 6] = [
     ),
 ];
 
-/// The effect of the setting `name`; none for a key that git does not document.
+/// Returns the effect of the setting `name`; `None` for a key that git does not document.
 pub(super) fn effect(name: &str) -> Option<Effect> {
     // Only a subsection keeps its case, and no pattern names one.
     let matching = |patterns: &&[&str]| patterns.iter().any(|pattern| matches(pattern.as_bytes(), name.as_bytes()));
@@ -313,7 +314,7 @@ mod tests {
         assert!(unknown.is_empty(), "not classified: {unknown:?}");
     }
 
-    /// A documented key as `git config --list` would print it, any name in the place of what stands for one.
+    /// Converts a documented key to the form of `git config --list`, with names for its placeholders.
     fn as_listed(key: &str) -> String {
         let mut name = String::new();
         let mut is_placeholder = false;

@@ -1,4 +1,4 @@
-//! Refs as they were found, and what would be lost of those that were moved or removed.
+//! Observes refs, and keeps commits that would be lost when refs are moved or removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use crate::run::goal::RunId;
 
 const HEAD: &str = "HEAD";
 const STASH: &str = "refs/stash";
-/// Refs of one worktree alone (gitrepository-layout(5)): of whoever works there.
+/// Refs of a single worktree (gitrepository-layout(5)), which belong to its user.
 const OF_A_WORKTREE: [&str; 3] = ["refs/bisect/", "refs/worktree/", "refs/rewritten/"];
-/// Where every run has refs. Those of others move while they are driven.
+/// Prefixes of the refs of runs. Those of other runs move while they are driven.
 const OF_RUNS: [&str; 3] = ["refs/agentloop/", "refs/heads/agentloop/", "refs/notes/agentloop"];
 const OF_WORKERS: &str = "refs/agentloop/run/";
-/// More lost commits than these are kept without looking whether one contains another.
+/// Number of lost commits above which none is tested for containing another.
 const FEW: usize = 100;
 
-/// The refs of a repository but for those of one run.
+/// The refs of a repository, except those of one run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Refs {
     at: BTreeMap<String, String>,
-    /// Every commit in the stash: all but the newest are in its log alone.
+    /// All commits in the stash: all but the newest are only in its reflog.
     stashed: BTreeSet<String>,
 }
 
-/// Who keeps what would be lost.
+/// What is needed to keep lost commits.
 pub(in crate::ledger::git) struct Keeper<'a> {
     pub repo: &'a Repository,
     pub mover: &'a Arc<RefMover>,
@@ -47,11 +47,11 @@ impl Refs {
         let own = [branch::name(run), format!("refs/notes/agentloop/{run}")];
         let below = [format!("refs/agentloop/run/{run}/"), format!("refs/agentloop/rescue/{run}/")];
         let mut at = BTreeMap::new();
-        // One that cannot be read names nothing.
+        // A ref that cannot be read has no value.
         for reference in platform.all().context("refs cannot be read")?.filter_map(std::result::Result::ok) {
             let name = reference.name().as_bstr().to_str_lossy().into_owned();
             let is_own = own.contains(&name) || below.iter().any(|prefix| name.starts_with(prefix));
-            // A driver removes those of its own run as it likes.
+            // A driver removes the ones of its own run as needed.
             let is_held = name.starts_with(OF_WORKERS) && name.contains(&format!("/{HELD}/"));
             if !is_own && !is_held && !OF_A_WORKTREE.iter().any(|prefix| name.starts_with(prefix)) {
                 at.insert(name, reference.target().into_owned().to_string());
@@ -68,13 +68,14 @@ impl Refs {
         Ok(Self { at, stashed })
     }
 
-    /// Puts back refs of other runs that were removed, and that nothing else keeps: which, in words. A ref that its own
-    /// driver has made again meanwhile stays as that has it.
+    /// Restores removed refs of other runs whose commits nothing else keeps, and returns remarks. A ref that its own driver
+    /// has made again is not changed.
     pub(super) fn put_back_runs(&mut self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
-        let (gix, standing) = (keeper.repo.gix(), self.standing());
+        let (gix, current_objects) = (keeper.repo.gix(), self.current_objects());
         let mut words = Vec::new();
         for (name, target) in before.at.iter().filter(|(name, _)| is_of_a_run(name)) {
-            let Some(old) = id(Some(target)).filter(|old| !self.at.contains_key(name) && !standing.contains(old))
+            let Some(old) =
+                id(Some(target)).filter(|old| !self.at.contains_key(name) && !current_objects.contains(old))
             else {
                 continue;
             };
@@ -87,22 +88,23 @@ impl Refs {
         Ok(words)
     }
 
-    /// The refs that are not where they were `before`, in words; what no ref has any more is kept on one of the run's.
+    /// Returns remarks on the refs that differ from `before`. Commits that no ref has any more are put on rescue refs of the
+    /// run.
     pub(super) fn since(&self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
         let gix = keeper.repo.gix();
         let mut moved: Vec<(&str, Option<ObjectId>)> = Vec::new();
         let mut lost: Vec<(&str, ObjectId)> = Vec::new();
         let was = |old: ObjectId| format!("was {}", &old.to_string()[..12]);
         let mut words = Vec::new();
-        let standing = self.standing();
+        let current_objects = self.current_objects();
         let names: BTreeSet<&String> = before.at.keys().chain(self.at.keys()).collect();
         for name in names.into_iter().filter(|name| before.at.get(*name) != self.at.get(*name) && *name != STASH) {
             let (old, new) = (id(before.at.get(name)), id(self.at.get(name)));
             let is_kept = old.is_none_or(|old| new.is_some_and(|new| is_within(&gix, old, new)));
             if is_of_a_run(name) {
-                // Its driver may be at work, and somebody who discards a run has it kept.
+                // Its driver may be running, and a discard keeps the commits itself.
                 let is_moved = name.starts_with(OF_WORKERS) && new.is_some();
-                if is_kept || is_moved || old.is_some_and(|old| standing.contains(&old)) {
+                if is_kept || is_moved || old.is_some_and(|old| current_objects.contains(&old)) {
                     continue;
                 }
             }
@@ -134,12 +136,12 @@ impl Refs {
         Ok(words)
     }
 
-    /// The objects that a ref is at.
-    fn standing(&self) -> BTreeSet<ObjectId> {
+    /// Returns the objects that refs are at.
+    fn current_objects(&self) -> BTreeSet<ObjectId> {
         self.at.values().filter_map(|target| id(Some(target))).collect()
     }
 
-    /// Has every one of `lost` that no ref is at any more on a ref of its own. Those that were made, by object.
+    /// Puts each of `lost` that no ref is at on a rescue ref. Returns the rescue refs by object.
     fn keep(
         &self,
         gix: &gix::Repository,
@@ -155,10 +157,10 @@ impl Refs {
                 Some((reference.try_id()?.detach(), reference.name().as_bstr().to_str_lossy().into_owned()))
             })
             .collect();
-        let standing = self.standing();
+        let current_objects = self.current_objects();
         let mut changes = Vec::new();
         for (_, old) in lost {
-            if kept.contains_key(old) || standing.contains(old) || !gix.has_object(*old) {
+            if kept.contains_key(old) || current_objects.contains(old) || !gix.has_object(*old) {
                 continue;
             }
             if lost.len() <= FEW
@@ -186,7 +188,7 @@ fn id(target: Option<&String>) -> Option<ObjectId> {
     ObjectId::from_hex(target?.as_bytes()).ok()
 }
 
-/// Whether `old` is an ancestor of `new`; not where one of them is no commit.
+/// Reports whether `old` is an ancestor of `new`; false if one of them is no commit.
 fn is_within(gix: &gix::Repository, old: ObjectId, new: ObjectId) -> bool {
     old == new || gix.find_commit(old).is_ok() && gix.find_commit(new).is_ok() && contains(gix, new, old)
 }

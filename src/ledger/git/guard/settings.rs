@@ -1,4 +1,4 @@
-//! The settings in a file, and which changes of them are put back.
+//! Reads the settings in a file, and decides which changes of them are reverted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,29 +9,30 @@ use super::kinds::{Effect, effect};
 use crate::error::{Context as _, Result};
 use crate::ledger::git::command::{Git, nul_separated};
 
-/// The repository's settings, and those of one worktree alone (git-worktree(1), "CONFIGURATION FILE"), below its git directory.
+/// Names, below a git directory, of the repository's settings and of a single worktree's (git-worktree(1), "CONFIGURATION
+/// FILE").
 pub(super) const CONFIG: &str = "config";
 pub(super) const OF_A_WORKTREE: &str = "config.worktree";
 
-/// Longer values are not repeated in a remark.
+/// Length above which values are not repeated in a remark.
 const LONG: usize = 300;
 
 /// Settings by name, each with its values.
 pub(super) type Settings = BTreeMap<String, Vec<BString>>;
 
-/// A setting that is to be what it was.
+/// A setting that is to be reverted.
 #[derive(Debug)]
 pub(super) struct Change {
     /// The file that holds it.
     pub(super) file: String,
     pub(super) name: String,
-    /// The values that it has now; none where it is not set.
+    /// The values that it has now; empty if it is not set.
     pub(super) now: Vec<BString>,
     /// The values that it had.
     pub(super) before: Vec<BString>,
 }
 
-/// The settings that a file with this content holds; none where git cannot read it.
+/// Parses the settings in a file with this content; `None` if git cannot read it.
 pub(super) fn list(content: Option<&[u8]>) -> Result<Option<Settings>> {
     let mut settings = Settings::new();
     let Some(content) = content else { return Ok(Some(settings)) };
@@ -46,13 +47,13 @@ pub(super) fn list(content: Option<&[u8]>) -> Result<Option<Settings>> {
     Ok(Some(settings))
 }
 
-/// `git config` that reads no configuration of anybody's before it does what it is to do.
+/// Builds a `git config` that reads no other configuration first.
 fn config() -> Git {
     let git = Git::discovering(Some(Path::new("/")), "config").env("GIT_CEILING_DIRECTORIES", "/");
     git.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null")
 }
 
-/// What a file with this content holds once `changes` are undone.
+/// Returns the content of a file after `changes` are reverted.
 pub(super) fn without(content: &[u8], changes: &[Change], scratch: &Path) -> Result<Vec<u8>> {
     let failed = || "settings cannot be put back";
     let folder = tempfile::tempdir_in(scratch).context(failed())?;
@@ -70,13 +71,13 @@ pub(super) fn without(content: &[u8], changes: &[Change], scratch: &Path) -> Res
     std::fs::read(&file).context(failed())
 }
 
-/// The names whose values differ.
+/// Lists the names whose values differ.
 pub(super) fn changed<'a>(before: &'a Settings, now: &'a Settings) -> impl Iterator<Item = &'a String> {
     let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     names.into_iter().filter(|name| before.get(*name) != now.get(*name))
 }
 
-/// Whether the setting `name`, which changed, is put back.
+/// Reports whether the setting `name`, which changed, is reverted.
 pub(super) fn is_restored(name: &str, before: &Settings, now: &Settings) -> bool {
     match effect(name) {
         Some(Effect::Executes | Effect::Redirects | Effect::Hides) => true,
@@ -85,13 +86,13 @@ pub(super) fn is_restored(name: &str, before: &Settings, now: &Settings) -> bool
     }
 }
 
-/// Whether two settings are of the same branch, remote or submodule.
+/// Reports whether two settings belong to the same branch, remote or submodule.
 fn is_of_same(one: &str, other: &str) -> bool {
     let subject = |name: &str| name.rsplit_once('.').map(|(subject, _)| subject.to_owned());
     subject(one) == subject(other)
 }
 
-/// A setting's name, with the file that holds it where that is not the repository's own.
+/// Returns a setting's name, with its file unless that is the repository's own.
 pub(super) fn in_words(name: &str, file: &str) -> String {
     if file == CONFIG {
         name.to_owned()
@@ -103,7 +104,7 @@ pub(super) fn in_words(name: &str, file: &str) -> String {
 }
 
 impl Change {
-    /// The commands that undo the restoration.
+    /// Returns the commands that set the reverted values again.
     pub(super) fn undoing(&self, common_dir: &Path) -> Vec<String> {
         let config = if self.file == CONFIG {
             "git config".to_owned()
@@ -125,7 +126,7 @@ impl Change {
         }
     }
 
-    /// A value as a word of a shell; only that there is one where it may be a secret, or cannot be typed.
+    /// Quotes a value for a shell. A possible secret, or a value that cannot be typed, is replaced by a placeholder.
     fn value_in_words(&self, value: &BStr) -> String {
         let name = self.name.to_ascii_lowercase();
         let is_secret = name.ends_with("extraheader")

@@ -324,8 +324,8 @@ fn a_writer_that_is_killed_loses_nothing_and_leaves_no_lock() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(writer.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let mut appended = said.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
+        let message = BufReader::new(writer.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let mut appended = message.filter_map(|line| line.strip_prefix("appended ")?.parse::<u64>().ok());
         let first = appended.next().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(fastrand::Rng::with_seed(round).u64(..30_000)));
         writer.kill().unwrap();
