@@ -64,17 +64,17 @@ fn goals_of_every_kind_are_kept_to_the_letter() {
     for goal in goals {
         let result = repo.mock_run(goal, &["--max-iterations", "2"]);
         let run = result["run_id"].as_str().unwrap();
-        assert_eq!(repo.events(run)[0]["data"]["goal"]["text"], goal);
+        assert_eq!(repo.events(run)[0]["data"]["goal"], goal);
         let start = repo.git(&["rev-list", "--max-count=1", "--reverse", &format!("main..agentloop/{run}")]);
         let trailers = repo.git(&["log", "-1", "--format=%(trailers:key=Agentloop-Run,valueonly)", &start]);
         assert_eq!(trailers.trim(), run);
     }
     let dashes = repo.agentloop(&["run", "--backend", "mock", "--json", "--", "--looks like a flag"]).expect(0).json();
-    assert_eq!(repo.events(dashes["run_id"].as_str().unwrap())[0]["data"]["goal"]["text"], "--looks like a flag");
+    assert_eq!(repo.events(dashes["run_id"].as_str().unwrap())[0]["data"]["goal"], "--looks like a flag");
     let long = "x".repeat(1024 * 1024);
     let result =
         with_stdin(&repo, &["run", "--backend", "mock", "--json", "-F", "-"], long.as_bytes()).expect(0).json();
-    let goal = &repo.events(result["run_id"].as_str().unwrap())[0]["data"]["goal"]["text"];
+    let goal = &repo.events(result["run_id"].as_str().unwrap())[0]["data"]["goal"];
     assert_eq!(goal.as_str().unwrap().len(), long.len());
     assert!(!repo.path().join("pwned").exists());
     repo.assert_sound();

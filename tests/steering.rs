@@ -234,7 +234,7 @@ fn a_fork_goes_on_from_an_iteration_and_says_so() {
     assert_eq!(forked["worktree"]["base"], first.as_str());
     assert_eq!(repo.git(&["merge-base", &format!("agentloop/{run}"), &format!("agentloop/{new}")]), first);
     let started = &repo.events(new)[0]["data"];
-    assert_eq!((&started["forked_from"], &started["goal"]["criteria"]), (&from.as_str().into(), &"".into()));
+    assert_eq!((&started["forked_from"], &started["success_criteria"]), (&from.as_str().into(), &"".into()));
     assert_eq!(started["options"]["budget"]["max_iterations"], 3);
     assert_eq!(started["options"]["checks"][0]["name"], "true", "the rest is as it was");
     let trailers = repo.git(&[

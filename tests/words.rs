@@ -1,4 +1,4 @@
-//! One word a thing: what every `--json` and every MCP result calls a run's state and what it used.
+//! One word a thing: what every `--json` and every MCP result calls a run's state and what it used, and what events say.
 
 use std::collections::BTreeSet;
 
@@ -146,4 +146,59 @@ fn a_flag_s_word_names_the_prompt_of_its_role() {
         let prompt = |word: &str| repo.agentloop(&["prompts", word]).expect(0).stdout;
         assert_eq!(prompt(flag), prompt(role));
     }
+}
+
+#[test]
+fn every_event_can_be_read_by_itself() {
+    let repo = Repo::new();
+    repo.write("services/api/file", "");
+    repo.commit("a service");
+    let mut command = repo.command(crate::support::PROGRAM);
+    command.current_dir(repo.path().join("services/api")).stdin(std::process::Stdio::null());
+    let words = ["run", "a goal", "--criteria", "it holds", "--name", "one", "--backend", "mock", "--verify", "true"];
+    assert!(command.args(words).output().unwrap().status.success());
+    let events = repo.events("one");
+    let of = |kind: &str| {
+        events.iter().filter(|event| event["kind"] == kind).map(|event| &event["data"]).collect::<Vec<_>>()
+    };
+    let has = |data: &Value, fields: Value| {
+        for (name, value) in fields.as_object().unwrap() {
+            assert_eq!(&data[name], value, "{name} in {data}");
+        }
+    };
+    let start = json!({ "goal": "a goal", "success_criteria": "it holds", "backend": "mock", "cwd": "services/api", "max_iterations": 4 });
+    has(of("run_started")[0], start);
+    let phases: Vec<(&str, &str)> =
+        of("phase_changed").iter().map(|data| (data["from"].as_str().unwrap(), data["to"].as_str().unwrap())).collect();
+    assert_eq!(phases[0].0, "idle");
+    assert!(phases.windows(2).all(|pair| pair[0].1 == pair[1].0), "{phases:?}");
+    assert_eq!(of("decomposed")[0]["subgoals"][1], json!({ "id": "build", "description": "Make the change." }));
+    for started in of("subagent_started") {
+        assert!(started["id"].is_string() && started["attempt"] == 1, "{started}");
+        assert!(started["description"].as_str().is_some_and(|text| text.ends_with('.')), "{started}");
+    }
+    let aggregated = of("aggregated")[0];
+    assert!(
+        aggregated["chars"].is_u64() && aggregated["preview"].as_str().unwrap().starts_with("### "),
+        "{aggregated}"
+    );
+    let counts = json!({ "subgoals_ok": 3, "subgoals_total": 3, "verification_ok": true });
+    for (finished, accepted) in of("iteration_finished").into_iter().zip([false, true]) {
+        has(finished, counts.clone());
+        has(finished, json!({ "gates_passed": accepted, "goal_complete": accepted }));
+    }
+    let end = of("run_finished")[0];
+    has(end, json!({ "completed": true, "stop_reason": "goal_complete", "iterations": 2 }));
+    assert!(end["summary"].is_string(), "{end}");
+
+    // Every event says which iteration it belongs to, in pages and to whoever follows.
+    let mut iterations: Vec<u64> = events.iter().map(|event| event["iteration"].as_u64().unwrap()).collect();
+    assert_eq!((iterations[0], iterations.last()), (0, Some(&2)));
+    iterations.dedup();
+    assert_eq!(iterations, [0, 1, 2]);
+    let followed = repo.agentloop(&["tail", "one", "-f", "--json"]).expect(0).stdout;
+    let followed: Vec<Value> = followed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(followed, events);
+    let page = repo.agentloop(&["tail", "one", "--json", "--cursor", "20", "--limit", "5"]).expect(0).json();
+    assert_eq!(page["events"].as_array().unwrap()[..], events[20..25]);
 }

@@ -41,13 +41,14 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
         let ended = !status.running;
         if status.events > cursor || ended {
             let page = app::tail(site, Some(&id), cursor, usize::MAX)?;
-            for event in &page.events {
+            for told in &page.events {
+                let event = &told.event;
                 run.apply(event);
                 if event.seq <= arguments.cursor {
                     continue;
                 }
                 let heard = if arguments.json {
-                    print::out(sanitize::json(event.to_line()) + "\n")?
+                    print::out(sanitize::json(told.to_line()) + "\n")?
                 } else {
                     display.event(&run, event);
                     display.is_heard()
@@ -83,7 +84,8 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     warn_of_set_aside(whole.set_aside.as_deref());
     let (mut run, events) = (Run::default(), whole.events);
     let (mut lines, mut text, mut shown) = (Lines::new(true, false), String::new(), 0);
-    for event in &events {
+    for told in &events {
+        let event = &told.event;
         run.apply(event);
         if event.seq > arguments.cursor && shown < limit {
             shown += 1;

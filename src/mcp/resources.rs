@@ -72,7 +72,7 @@ impl Address {
             }
             Part::Events => {
                 let events = app::tail(site, run, 0, usize::MAX)?.events;
-                (events.iter().map(|event| event.to_line() + "\n").collect(), "application/jsonl")
+                (events.iter().map(|told| told.to_line() + "\n").collect(), "application/jsonl")
             }
             Part::Diff => (app::diff(site, run, None, DIFF)?.text, "text/x-diff"),
             Part::Output { iteration, subgoal } => {

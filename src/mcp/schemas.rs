@@ -179,13 +179,13 @@ pub fn result() -> Value {
 /// Events after a cursor.
 pub fn tail() -> Value {
     let event = object(
-        &["seq", "ts", "session", "kind", "data"],
+        &["seq", "ts", "session", "kind", "iteration", "data"],
         json!({
             "seq": count("Its place in the run, from 1, without gaps."),
             "ts": number("When, in seconds since the Unix epoch."),
             "session": text("The driver that recorded it."),
             "kind": text("What happened."),
-            "iteration": count("The pass that it belongs to."),
+            "iteration": count("The pass that it belongs to; 0 before the first."),
             "data": json!({ "type": "object", "description": "What is to be said of it." }),
         }),
     );

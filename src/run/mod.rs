@@ -5,6 +5,7 @@
 
 pub mod amount;
 mod choice;
+pub mod contract;
 pub mod event;
 mod evidence;
 mod fold;

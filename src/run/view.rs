@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use super::amount::Iterations;
-use super::event::{Event, Fact, Log, Timestamp};
+use super::contract::{Teller, Told};
+use super::event::{Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Awaited, Snapshot, State};
 use super::text::{count, one_line};
@@ -92,7 +93,7 @@ pub struct Tail {
     /// Id of the run.
     pub run_id: RunId,
     /// Events, oldest first.
-    pub events: Vec<Event>,
+    pub events: Vec<Told>,
     /// Number of the last event; the next cursor.
     pub cursor: u64,
     /// True if a driver works on the run.
@@ -132,10 +133,18 @@ impl Tail {
             _ => None,
         });
         let running = live && ends != Some(true);
-        let mut rest: Vec<Event> = events.into_iter().filter(|event| event.seq > cursor).collect();
-        let more = rest.len() > limit;
-        rest.truncate(limit);
-        let cursor = rest.last().map_or(cursor, |event| event.seq);
+        let (mut teller, mut rest, mut more) = (Teller::default(), Vec::new(), false);
+        for event in &events {
+            if event.seq <= cursor {
+                teller.pass(event);
+            } else if rest.len() < limit {
+                rest.push(teller.tell(event));
+            } else {
+                more = true;
+                break;
+            }
+        }
+        let cursor = rest.last().map_or(cursor, |told| told.event.seq);
         Self { run_id, events: rest, cursor, running, more, set_aside }
     }
 }

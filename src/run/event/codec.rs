@@ -256,6 +256,11 @@ impl Event {
 }
 
 impl Fact {
+    /// Returns the fact's data for a serializer.
+    pub(in crate::run) fn data(&self) -> impl Serialize {
+        Data(self)
+    }
+
     /// Replaces each text in the fact for which `change` returns another text.
     #[must_use]
     pub fn with_texts(self, change: &dyn Fn(&str) -> Option<String>) -> Self {
