@@ -7,12 +7,12 @@ use git_agentloop::run::event::{
     AgentFinished, AgentStarted, AnswersGiven, BudgetChanged, Checkpointed, Conflicted, CriteriaProposed, Decomposed,
     Event, Fact, IntakeFinished, IntakeStarted, Integrated, IterationFinished, IterationStarted, NeedsInput, Reviewed,
     RunCancelled, RunFinished, RunResumed, RunStarted, Steered, SubagentFailed, SubagentFinished, SubagentStarted,
-    Timestamp, Verified, parse_log,
+    Timestamp, Uncommitted, Verified, parse_log,
 };
 use git_agentloop::run::goal::{AgentChoice, Asking, Budget, Check, Goal, Options, Role, RunId, StopReason};
 use git_agentloop::run::id::{Oid, SessionId, SubgoalId};
 use git_agentloop::run::work::{CheckResult, Failure, FailureKind, Plan, Review, Subgoal, Usage, Verification};
-use git_agentloop::run::{Intake, Run, Snapshot, Step};
+use git_agentloop::run::{Intake, Run, Snapshot, Step, Word};
 use proptest::prelude::*;
 
 /// What agents and checks will do, whoever asks: a function of where the run stands, so that a resumed run meets it too.
@@ -125,7 +125,9 @@ impl<'a> Driver<'a> {
 
     fn resume(world: &'a World, log: &[Event]) -> Self {
         let mut driver = Self::with(world, log.to_vec(), "bbbbbb");
-        driver.record([RunResumed { format: 1, worktree: "kept".into(), ..RunResumed::default() }.into()]);
+        driver.record([
+            RunResumed { format: 1, worktree: Word::Known(Uncommitted::Kept), ..RunResumed::default() }.into()
+        ]);
         driver
     }
 

@@ -80,7 +80,7 @@ pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<S
     let mut status = hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })?;
     // Its driver has the answers, and may not have recorded them yet.
     if status.running {
-        State::Running.name().clone_into(&mut status.state);
+        status.state = State::Running;
     }
     Ok(status)
 }

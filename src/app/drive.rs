@@ -24,13 +24,13 @@ use crate::ledger::git::{GitLedger, NewRecord, OnRecord, lock, read};
 use crate::options::Changes;
 use crate::process;
 use crate::redact::Redactor;
-use crate::run::Run;
 use crate::run::event::{FORMAT, RunResumed, RunStarted};
 use crate::run::goal::{Budget, Goal, Isolation, Options, RunId, StopReason, session_id};
 use crate::run::id::ForkPoint;
 use crate::run::message;
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
+use crate::run::{Run, Word};
 
 /// The longest a verb waits for a driver that was told to stop.
 pub(super) const STOP_WAIT: Duration = Duration::from_secs(30);
@@ -213,7 +213,7 @@ async fn take_over(
         format: FORMAT,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
-        worktree: String::new(),
+        worktree: Word::default(),
         dirty: false,
         options: (options != run.options).then_some(options),
         unproven,

@@ -7,10 +7,10 @@ use super::replay::{replay, replay_with};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview::{self, BranchTip, FileStat};
 use crate::ledger::git::{GitLedger, merged, read, removal};
-use crate::run::Run;
 use crate::run::goal::RunId;
 use crate::run::words;
 use crate::run::work::{CheckResult, Usage};
+use crate::run::{Run, State};
 
 /// The difference that a run, or one iteration of it, made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub struct Shown {
     pub run_id: RunId,
     /// Where it stands.
     #[serde(flatten, serialize_with = "words::state")]
-    pub state: String,
+    pub state: State,
     /// The goal, whole.
     pub goal: String,
     /// What must hold for it to be reached.
@@ -177,12 +177,12 @@ pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let base = preview::started_from(&site.repo, &id, &commit, &run)?;
     let files = preview::stat(&site.repo, &base, &commit)?;
     let last = run.iterations.iter().rev().find(|iteration| iteration.plan.is_some());
-    let next = match status.state.as_str() {
-        "running" | "waiting" => Some(format!("git agentloop tail -f {id}")),
-        "needs_input" => Some(format!("git agentloop answer {id} TEXT…")),
-        "interrupted" => Some(format!("git agentloop resume {id}")),
+    let next = match status.state {
+        State::Running | State::Waiting => Some(format!("git agentloop tail -f {id}")),
+        State::NeedsInput => Some(format!("git agentloop answer {id} TEXT…")),
+        State::Interrupted => Some(format!("git agentloop resume {id}")),
         _ if merged || files.is_empty() => None,
-        "completed" => Some(format!("git agentloop merge {id}")),
+        State::Completed => Some(format!("git agentloop merge {id}")),
         _ => {
             let more = run.ended.as_ref().map(|ended| run.more(ended.reason)).unwrap_or_default();
             Some(format!("git agentloop resume {id}{more}"))

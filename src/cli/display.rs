@@ -15,12 +15,12 @@ use super::print::Stream;
 use super::{paint, print, story};
 use crate::app;
 use crate::engine::Watch;
-use crate::run::Run;
 use crate::run::event::{Event, Fact, Timestamp};
 use crate::run::goal::Role;
 use crate::run::retries::{Retries, Trouble, Turn};
 use crate::run::sanitize;
 use crate::run::sanitize::short;
+use crate::run::{Phase, Run, Word};
 
 /// Longest description beside a running time, in characters; the terminal may cut it further.
 const WIDTH: usize = 100;
@@ -152,7 +152,7 @@ impl Display {
                     live.end(subgoal);
                 }
             }
-            Fact::PhaseChanged(data) if data.phase == "verify" && !run.options.checks.is_empty() => {
+            Fact::PhaseChanged(data) if data.phase == Word::Known(Phase::Verify) && !run.options.checks.is_empty() => {
                 begin("checks", "running the checks");
             }
             Fact::Verified(_) => live.end("checks"),

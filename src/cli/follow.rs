@@ -12,8 +12,8 @@ use super::{paint, print, render};
 use crate::app::{self, LOOK, Site, Watcher};
 use crate::engine::Watch as _;
 use crate::error::{Error, Result};
-use crate::run::Run;
 use crate::run::sanitize;
+use crate::run::{Run, State};
 
 /// After how many looks at a transcript it asks whether the worker is still at it.
 const ASK_EVERY: u32 = 10;
@@ -63,7 +63,7 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
         }
         if ended {
             display.close();
-            if status.state == "interrupted" {
+            if status.state == State::Interrupted {
                 print::note(&format!("{id} has no driver any more; 'git agentloop resume {id}' goes on"));
             }
             return Ok(0);

@@ -8,6 +8,7 @@ use std::io::IsTerminal as _;
 use std::sync::OnceLock;
 
 use crate::app::Site;
+use crate::run::State;
 
 /// What the user has set, once that is known.
 static CHOICE: OnceLock<Choice> = OnceLock::new();
@@ -90,13 +91,12 @@ pub fn head(text: &str) -> String {
 }
 
 /// The word for a run's state, or `words` that say more.
-pub fn state(state: &str, words: &str) -> String {
+pub fn state(state: State, words: &str) -> String {
     match state {
-        "completed" | "merged" => good(words),
-        "failed" | "interrupted" | "cancelled" => bad(words),
-        "stopped" | "needs_input" | "waiting" => notable(words),
-        "running" => paint("36", words),
-        _ => words.to_owned(),
+        State::Completed => good(words),
+        State::Failed | State::Interrupted | State::Cancelled => bad(words),
+        State::Stopped | State::NeedsInput | State::Waiting => notable(words),
+        State::Running => paint("36", words),
     }
 }
 

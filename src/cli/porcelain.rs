@@ -8,7 +8,7 @@ use crate::run::view::Status;
 
 /// A run in a few characters: `running 2/4`.
 pub fn short(status: &Status) -> String {
-    let state = status.state.replace('_', " ");
+    let state = status.state.name().replace('_', " ");
     if status.running {
         format!("{state} {}/{}\n", status.iteration, status.max_iterations)
     } else {
@@ -23,15 +23,15 @@ pub fn status(status: &Status) -> String {
         let _ = writeln!(text, "{name} {value}");
     };
     fact("run_id", status.run_id.as_str());
-    fact("state", &status.state);
+    fact("state", status.state.name());
     fact("running", if status.running { "1" } else { "0" });
-    fact("phase", &status.phase);
+    fact("phase", &status.phase.to_string());
     fact("iteration", &status.iteration.to_string());
     fact("max_iterations", &status.max_iterations.to_string());
     fact("events", &status.events.to_string());
     fact("started_at", &status.started_at.seconds().to_string());
     if let Some(reason) = &status.stop_reason {
-        fact("stop_reason", reason);
+        fact("stop_reason", &reason.to_string());
     }
     fact("branch", &status.branch);
     fact("goal", &line(&status.goal));

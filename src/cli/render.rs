@@ -9,7 +9,6 @@ use super::paint;
 use crate::app::Listed;
 use crate::error::{Context as _, Result};
 use crate::options::{Origin, Setting};
-use crate::run::Awaited;
 use crate::run::event::Timestamp;
 pub use crate::run::event::span;
 use crate::run::goal::RunId;
@@ -17,6 +16,7 @@ use crate::run::sanitize::{self, line, lines, short};
 use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::work::CheckResult;
+use crate::run::{Awaited, State};
 
 /// Longest goal in a table, in characters.
 const GOAL_WIDTH: usize = 50;
@@ -40,7 +40,7 @@ pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
 #[must_use]
 pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     let id = &status.run_id;
-    let mut text = format!("{id}: {}", paint::state(&status.state, &state(status)));
+    let mut text = format!("{id}: {}", paint::state(status.state, &state(status)));
     let iteration = format!("iteration {} of {}", status.iteration, status.max_iterations);
     let _ = if status.running {
         writeln!(text, ", {}, {iteration}", status.phase)
@@ -60,10 +60,10 @@ pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     if !status.verified {
         let _ = writeln!(text, "record:  {UNVERIFIED}");
     }
-    let next = match status.state.as_str() {
-        "running" | "waiting" => format!("'git agentloop tail -f {id}' follows it"),
-        "interrupted" => format!("its driver is gone; 'git agentloop resume {id}' goes on"),
-        "needs_input" => format!("'git agentloop result {id}' shows the questions"),
+    let next = match status.state {
+        State::Running | State::Waiting => format!("'git agentloop tail -f {id}' follows it"),
+        State::Interrupted => format!("its driver is gone; 'git agentloop resume {id}' goes on"),
+        State::NeedsInput => format!("'git agentloop result {id}' shows the questions"),
         _ => format!("'git agentloop result {id}' shows what it came to"),
     };
     let _ = writeln!(text, "next:    {next}");
@@ -81,9 +81,11 @@ pub fn branch(branch: &str, name: Option<&str>) -> String {
 }
 
 fn state(status: &Status) -> String {
-    match (status.state.as_str(), &status.stop_reason) {
-        ("stopped" | "failed", Some(reason)) => format!("{} ({})", status.state, reason.replace('_', " ")),
-        (state, _) => state.replace('_', " "),
+    match (status.state, &status.stop_reason) {
+        (State::Stopped | State::Failed, Some(reason)) => {
+            format!("{} ({})", status.state, reason.to_string().replace('_', " "))
+        }
+        (state, _) => state.name().replace('_', " "),
     }
 }
 
@@ -98,9 +100,12 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
         vec![
             status.run_id.to_string(),
             {
-                let state = if listed.merged { "merged" } else { status.state.as_str() };
                 let unverified = if status.verified { "" } else { ", unverified" };
-                paint::state(state, &format!("{}{unverified}", state.replace('_', " ")))
+                if listed.merged {
+                    paint::good(&format!("merged{unverified}"))
+                } else {
+                    paint::state(status.state, &format!("{}{unverified}", status.state.name().replace('_', " ")))
+                }
             },
             format!("{}/{}", status.iteration, status.max_iterations),
             span(now.since(status.started_at)),
@@ -115,11 +120,11 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
 pub fn result(result: &RunResult) -> String {
     let id = &result.run_id;
     // An ended run's summary says how it ended.
-    let state = match result.status.as_str() {
-        "completed" | "stopped" | "failed" | "cancelled" => String::new(),
-        state => format!("{}: ", state.replace('_', " ")),
+    let state = match result.status {
+        state if state.is_final() => String::new(),
+        state => format!("{}: ", state.name().replace('_', " ")),
     };
-    let mut text = format!("{id}: {state}{}\n", paint::state(&result.status, lines(&result.summary).trim()));
+    let mut text = format!("{id}: {state}{}\n", paint::state(result.status, lines(&result.summary).trim()));
     if !result.questions.is_empty() {
         text += &questions(result);
         return text;
@@ -159,7 +164,7 @@ pub fn result(result: &RunResult) -> String {
     if let Some(hint) = &result.hint {
         let _ = writeln!(text, "hint: {}", lines(hint));
     }
-    if result.status == "interrupted" {
+    if result.status == State::Interrupted {
         let _ = writeln!(text, "hint: its driver is gone; 'git agentloop resume {id}' goes on");
     }
     text

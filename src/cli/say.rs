@@ -3,6 +3,7 @@
 use super::{pager, paint, print, render};
 use crate::app::{self, Site};
 use crate::error::Result;
+use crate::run::State;
 use crate::run::view::{RunResult, Status};
 
 /// What a usage error, a failure of ours and a failed run exit with.
@@ -51,24 +52,23 @@ pub(super) fn say_result(result: &RunResult, json: bool) -> Result<u8> {
         warn_of_set_aside(result.set_aside.as_deref());
     }
     say(json, result, || Ok(render::result(result)))?;
-    Ok(exit_code(&result.status))
+    Ok(exit_code(result.status))
 }
 
 /// What a run in `state` exits with.
-fn exit_code(state: &str) -> u8 {
+fn exit_code(state: State) -> u8 {
     match state {
-        "stopped" => 1,
-        "failed" | "interrupted" => ERROR,
-        "needs_input" => 3,
-        "cancelled" => CANCELLED,
-        _ => 0,
+        State::Stopped => 1,
+        State::Failed | State::Interrupted => ERROR,
+        State::NeedsInput => 3,
+        State::Cancelled => CANCELLED,
+        State::Running | State::Waiting | State::Completed => 0,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::State;
 
     #[test]
     fn exit_codes_are_the_contract_s() {
@@ -80,10 +80,10 @@ mod tests {
             (State::Failed, 2),
             (State::NeedsInput, 3),
             (State::Cancelled, 4),
+            (State::Interrupted, 2),
         ];
         for (state, code) in codes {
-            assert_eq!(exit_code(state.name()), code, "{state}");
+            assert_eq!(exit_code(state), code, "{state}");
         }
-        assert_eq!(exit_code("interrupted"), 2);
     }
 }

@@ -15,7 +15,7 @@ const WIDTH: usize = 160;
 
 /// The whole of it but for what git prints below.
 pub fn text(shown: &Shown) -> String {
-    let state = paint::state(&shown.state, &shown.state.replace('_', " "));
+    let state = paint::state(shown.state, &shown.state.name().replace('_', " "));
     let mut text = format!("run       {}: {state}\n", shown.run_id);
     let _ = writeln!(text, "goal      {}", hanging(&shown.goal));
     if !shown.criteria.trim().is_empty() {

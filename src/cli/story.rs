@@ -259,6 +259,7 @@ mod tests {
         Timestamp,
     };
     use crate::run::goal::RunId;
+    use crate::run::{Phase, Word};
 
     fn told(fact: impl Into<Fact>, closing: bool) -> Option<String> {
         let mut run = Run::default();
@@ -302,7 +303,7 @@ mod tests {
         for (fact, line) in cases {
             assert_eq!(told(fact, false).as_deref(), Some(line));
         }
-        assert_eq!(told(PhaseChanged { phase: "review".into() }, true), None);
+        assert_eq!(told(PhaseChanged { phase: Word::Known(Phase::Review) }, true), None);
     }
 
     #[test]

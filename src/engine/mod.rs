@@ -52,12 +52,12 @@ use crate::process;
 use crate::redact::Redactor;
 use crate::run::event::{
     AnswersGiven, Checkpointed, Fact, Integrated, IterationFinished, IterationStarted, PhaseChanged, RunCancelled,
-    RunError, RunFinished, RunResumed, RunStarted, WorktreeReady,
+    RunError, RunFinished, RunResumed, RunStarted, Uncommitted, WorktreeReady,
 };
 use crate::run::goal::StopReason;
 use crate::run::id::SessionId;
-use crate::run::message::{self, RUN_TRAILER, VERDICT_TRAILER};
-use crate::run::{Intake, Phase, Run, Step};
+use crate::run::message::{self, RUN_TRAILER};
+use crate::run::{Intake, Phase, Run, Step, Word};
 
 /// Interval at which a driver lists its agents' processes and checks what they changed.
 const WATCH_INTERVAL: std::time::Duration = std::time::Duration::from_millis(250);
@@ -129,7 +129,7 @@ impl Engine {
         // settings.
         engine.blocking(|ledger| ledger.guard()).await?;
         let workspace = engine.blocking(|ledger| ledger.workspace()).await?;
-        workspace.found.name().clone_into(&mut resumed.worktree);
+        resumed.worktree = Word::Known(workspace.found.into());
         engine.workspace = workspace.path;
         let found = engine.blocking(|ledger| ledger.write_tree()).await?;
         resumed.dirty = engine.recorder.with(|run| run.tip.tree != found.id);
@@ -251,7 +251,7 @@ impl Engine {
             let (step, current) = self.recorder.with(|run| (run.next_step(now), run.phase()));
             if current != phase && step.is_some() {
                 phase = current;
-                self.recorder.stage([PhaseChanged { phase: phase.name().into() }.into()]);
+                self.recorder.stage([PhaseChanged { phase: Word::Known(phase) }.into()]);
             }
             let Some(step) = step else { break };
             if !records_first(&step) {
@@ -327,13 +327,13 @@ impl Engine {
         let (id, tip) = self.recorder.with(|run| (run.id.clone(), run.tip.commit.clone()));
         let Some(adopted) = self.blocking(move |ledger| ledger.adopt(&tip)).await? else { return Ok(false) };
         let run = message::trailer(&adopted.message, RUN_TRAILER);
-        let verdict = message::trailer(&adopted.message, VERDICT_TRAILER);
+        let partial = message::is_partial(&adopted.message);
         // This run's own checkpoint without its event: the driver died between the two.
-        let fact = match (run, verdict) {
-            (Some(run), Some(verdict)) if id.is_some_and(|id| id.as_str() == run) => Checkpointed {
+        let fact = match (run, partial) {
+            (Some(run), Some(partial)) if id.is_some_and(|id| id.as_str() == run) => Checkpointed {
                 commit: adopted.commit.parse()?,
                 tree: adopted.tree.parse()?,
-                partial: verdict == "partial",
+                partial,
                 ..Checkpointed::default()
             }
             .into(),
@@ -444,11 +444,11 @@ async fn watch_agents(ledger: &Arc<dyn Ledger>, cancel: &CancellationToken) {
     }
 }
 
-impl Found {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Made => "rebuilt",
-            Self::Kept => "kept",
+impl From<Found> for Uncommitted {
+    fn from(found: Found) -> Self {
+        match found {
+            Found::Made => Self::Rebuilt,
+            Found::Kept => Self::Kept,
         }
     }
 }

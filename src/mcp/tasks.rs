@@ -18,6 +18,7 @@ use super::server::Server;
 use super::{asking, waiting};
 use crate::app::{self, Listed};
 use crate::error::{Error, Result};
+use crate::run::State;
 use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 use crate::run::view::RunResult;
@@ -112,7 +113,7 @@ fn payload(listed: &Listed, result: &RunResult, can_be_asked: bool) -> Result<Ta
     if result.token.is_some() && can_be_asked {
         return Ok(TaskPayload::InputRequired { input_requests: asking::requests(result) });
     }
-    if result.status == "cancelled" {
+    if result.status == State::Cancelled {
         return Ok(TaskPayload::Cancelled);
     }
     let result = serde_json::to_value(structured(result)?).unwrap_or_default();

@@ -16,10 +16,16 @@ use crate::error::{Error, Result};
 use crate::run::amount::Seconds;
 use crate::run::goal::RunId;
 use crate::run::view::{RunResult, Status};
+use crate::run::{Phase, Word};
 
 /// Phases of an iteration, in order: how far it has come.
-const PHASES: [(&str, f64); 5] =
-    [("decompose", 0.0), ("execute", 1.0), ("verify", 2.0), ("review", 3.0), ("checkpoint", 4.0)];
+const PHASES: [(Phase, f64); 5] = [
+    (Phase::Decompose, 0.0),
+    (Phase::Execute, 1.0),
+    (Phase::Verify, 2.0),
+    (Phase::Review, 3.0),
+    (Phase::Checkpoint, 4.0),
+];
 /// Steps of an iteration: its phases.
 const STEPS: f64 = 5.0;
 /// How far a phase that comes back moves the progress, which must grow with every notification.
@@ -135,13 +141,13 @@ struct Said {
     progress: f64,
     total: f64,
     iteration: u32,
-    phase: String,
+    phase: Word<Phase>,
 }
 
 impl Progress {
     async fn tell(&mut self, status: &Status) {
         let unchanged =
-            |said: &Said| status.running && (said.iteration, said.phase.as_str()) == (status.iteration, &status.phase);
+            |said: &Said| status.running && (said.iteration, &said.phase) == (status.iteration, &status.phase);
         if self.said.as_ref().is_some_and(unchanged) {
             return;
         }
@@ -167,7 +173,7 @@ fn steps(status: &Status) -> f64 {
     if status.iteration == 0 {
         return 0.0;
     }
-    let phase = PHASES.iter().find(|(name, _)| *name == status.phase).map_or(0.0, |(_, steps)| *steps);
+    let phase = PHASES.iter().find(|(phase, _)| status.phase.known() == Some(*phase)).map_or(0.0, |(_, steps)| *steps);
     1.0 + f64::from(status.iteration - 1) * STEPS + phase
 }
 

@@ -1,6 +1,7 @@
 //! Results of checks, with the tree that they are about.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,28 @@ impl CheckResult {
     }
 }
 
+/// The result of all checks of an iteration together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every check passed.
+    Pass,
+    /// At least one check failed.
+    Fail,
+    /// There is no check.
+    None,
+}
+
+impl fmt::Display for Verdict {
+    /// Writes the word in the trailer `Agentloop-Checks`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::None => "none",
+        })
+    }
+}
+
 /// The checks of an iteration and the tree that they ran on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verification {
@@ -103,13 +126,13 @@ impl Verification {
         self.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect()
     }
 
-    /// Returns `pass`, `fail` or `none`, as in the `Agentloop-Checks` trailer.
+    /// Returns the result of all checks together.
     #[must_use]
-    pub fn verdict(&self) -> &'static str {
+    pub fn verdict(&self) -> Verdict {
         match (self.checks.is_empty(), self.passed()) {
-            (true, _) => "none",
-            (false, true) => "pass",
-            (false, false) => "fail",
+            (true, _) => Verdict::None,
+            (false, true) => Verdict::Pass,
+            (false, false) => Verdict::Fail,
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The fold: the effect of each fact on the run.
 
-use super::event::{AgentFinished, Conflicted, Event, Fact, Integrated, RunResumed, RunStarted, Timestamp};
+use super::event::{
+    AgentFinished, Conflicted, Event, Fact, Integrated, RunResumed, RunStarted, Timestamp, Uncommitted,
+};
 use super::goal::Role;
 use super::id::SubgoalId;
+use super::word::Word;
 use super::work::FailureKind;
 use super::{Checkpoint, Conflict, Ended, Integration, Iteration, Pause, RoleFailure, Run, Session, Task};
 
@@ -116,7 +119,7 @@ impl Run {
         self.role_failure = None;
         self.pauses.clear();
         self.patience_from = self.iterations.len();
-        let lost = data.worktree == "rebuilt" && self.touched;
+        let lost = data.worktree == Word::Known(Uncommitted::Rebuilt) && self.touched;
         self.touched = data.dirty || (self.touched && !lost);
         if data.unproven {
             self.baseline = None;
@@ -142,7 +145,9 @@ impl Run {
             iteration.verification = None;
             iteration.review = None;
         }
-        if let Some(integration) = iteration.integration.as_mut().filter(|_| data.worktree == "rebuilt") {
+        if let Some(integration) =
+            iteration.integration.as_mut().filter(|_| data.worktree == Word::Known(Uncommitted::Rebuilt))
+        {
             integration.onto.clone_from(&self.tip.tree);
         }
     }

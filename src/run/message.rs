@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use super::event::clip;
+use super::evidence::{Verdict, Verification};
 use super::goal::{AgentChoice, Goal, Role, RunId};
 use super::work::{Subgoal, Usage, one_line};
 use super::{Run, sanitize};
@@ -27,6 +28,8 @@ pub const BASE_TRAILER: &str = "Agentloop-Base";
 pub const MERGED_TRAILER: &str = "Agentloop-Merged";
 /// Trailer of a checkpoint's verdict.
 pub const VERDICT_TRAILER: &str = "Agentloop-Verdict";
+/// Verdict of a checkpoint of an iteration that has not ended.
+const PARTIAL: &str = "partial";
 
 /// Writes the message of the start commit.
 #[must_use]
@@ -40,6 +43,12 @@ pub fn start(id: &RunId, goal: &Goal, base: &str, version: &str, forked_from: Op
         let _ = writeln!(text, "Agentloop-Forked-From: {from}");
     }
     text
+}
+
+/// Returns whether the checkpoint with this `message` is partial; `None` if the message is not a checkpoint's.
+#[must_use]
+pub fn is_partial(message: &str) -> Option<bool> {
+    trailer(message, VERDICT_TRAILER).map(|verdict| verdict == PARTIAL)
 }
 
 /// Writes the message of a checkpoint of the current iteration.
@@ -67,9 +76,9 @@ pub fn checkpoint(run: &Run, partial: bool) -> String {
         let _ = writeln!(text, "    - {}", one_line(issue, BODY_LENGTH));
     }
     let done = iteration.tasks.iter().filter(|task| task.is_done()).count();
-    let checks = iteration.verification.as_ref().map_or("none", super::work::Verification::verdict);
+    let checks = iteration.verification.as_ref().map_or(Verdict::None, Verification::verdict);
     let verdict = match (partial, iteration.is_complete()) {
-        (true, _) => "partial",
+        (true, _) => PARTIAL,
         (false, true) => "complete",
         (false, false) => "incomplete",
     };

@@ -25,6 +25,7 @@ mod step;
 pub mod text;
 mod timestamp;
 pub mod view;
+mod word;
 pub(crate) mod words;
 pub mod work;
 
@@ -33,3 +34,4 @@ pub use self::state::{
     Checkpoint, Conflict, Ended, IntakeFacts, Integration, Iteration, Pause, RoleFailure, Run, Session, Task,
 };
 pub use self::step::{Intake, Phase, Step};
+pub use self::word::Word;

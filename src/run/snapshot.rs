@@ -13,6 +13,7 @@ use super::event::Timestamp;
 use super::goal::StopReason;
 use super::id::SessionId;
 use super::range::LAST_SEQ;
+use super::word::Word;
 use super::work::one_line;
 use super::{Phase, Run, Step};
 
@@ -39,10 +40,13 @@ pub enum State {
     Failed,
     /// The user cancelled it.
     Cancelled,
+    /// No driver works on the run, and it has not ended. Views hold this state, records never do.
+    Interrupted,
 }
 
 impl State {
-    const ALL: [Self; 7] =
+    /// States that a record can hold.
+    const RECORDED: [Self; 7] =
         [Self::Running, Self::NeedsInput, Self::Waiting, Self::Completed, Self::Stopped, Self::Failed, Self::Cancelled];
 
     /// Returns the word in trailers and `--json`.
@@ -56,6 +60,7 @@ impl State {
             Self::Stopped => "stopped",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
         }
     }
 
@@ -88,7 +93,7 @@ impl FromStr for State {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        Self::ALL.into_iter().find(|state| state.name() == text).ok_or(())
+        Self::RECORDED.into_iter().find(|state| state.name() == text).ok_or(())
     }
 }
 
@@ -104,7 +109,7 @@ pub struct Snapshot {
     /// State.
     pub state: State,
     /// Phase.
-    pub phase: String,
+    pub phase: Word<Phase>,
     /// Current or last iteration; 0 before the first.
     pub iteration: u32,
     /// Limit of iterations.
@@ -116,7 +121,7 @@ pub struct Snapshot {
     /// Time at which the run was started.
     pub started: Timestamp,
     /// Reason why it ended or waits for the user.
-    pub stop_reason: Option<String>,
+    pub stop_reason: Option<Word<StopReason>>,
     /// Tokens that its agents used, in and out together.
     pub tokens: u64,
     /// Cost in US dollars, if known.
@@ -153,13 +158,13 @@ impl Run {
     pub fn snapshot(&self) -> Snapshot {
         let state = self.state();
         let stop_reason = match (&self.ended, state) {
-            (Some(ended), _) => Some(ended.reason.name().to_owned()),
-            (None, State::NeedsInput) => Some(StopReason::NeedsInput.name().to_owned()),
+            (Some(ended), _) => Some(Word::Known(ended.reason)),
+            (None, State::NeedsInput) => Some(Word::Known(StopReason::NeedsInput)),
             (None, _) => None,
         };
         Snapshot {
             state,
-            phase: self.phase().name().to_owned(),
+            phase: Word::Known(self.phase()),
             iteration: self.iteration().map_or(0, |iteration| iteration.number),
             max_iterations: self.budget().max_iterations.get(),
             seq: self.seq,
@@ -215,7 +220,7 @@ impl Snapshot {
     pub fn from_message(message: &str) -> Option<Self> {
         let mut snapshot = Self {
             state: State::Running,
-            phase: Phase::Idle.name().to_owned(),
+            phase: Word::Known(Phase::Idle),
             iteration: 0,
             max_iterations: 0,
             seq: 0,
@@ -237,14 +242,14 @@ impl Snapshot {
                     snapshot.state = value.parse().ok()?;
                     found = true;
                 }
-                "Phase" => snapshot.phase = word(value)?,
+                "Phase" => snapshot.phase = word(value)?.into(),
                 "Iteration" => snapshot.iteration = value.parse().ok()?,
                 "Max-Iterations" => snapshot.max_iterations = value.parse().ok()?,
                 "Seq" => snapshot.seq = value.parse().ok().filter(|seq| *seq <= LAST_SEQ)?,
                 "Session" if value.is_empty() => {}
                 "Session" => snapshot.session = value.parse().ok()?,
                 "Started" => snapshot.started = Timestamp::from_seconds(value.parse().ok()?)?,
-                "Stop-Reason" => snapshot.stop_reason = Some(word(value)?),
+                "Stop-Reason" => snapshot.stop_reason = Some(word(value)?.into()),
                 "Tokens" => snapshot.tokens = value.parse().ok()?,
                 "Cost-USD" => snapshot.cost_usd = Some(value.parse::<f64>().ok().filter(|cost| cost.is_finite())?),
                 "Goal" => snapshot.goal = one_line(value, GOAL_LENGTH),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::evidence::Verdict;
 use super::goal::{Budget, Goal, Options, Role, RunId, StopReason};
 use super::id::{Oid, SessionId, SubgoalId, Token};
 use super::text::a_few;
@@ -358,9 +359,10 @@ impl Iteration {
     #[must_use]
     pub fn summary(&self) -> String {
         let ok = self.tasks.iter().filter(|task| task.is_done()).count();
-        let checks = match self.verification.as_ref().map_or("not run", Verification::verdict) {
-            "none" => "no checks".to_owned(),
-            verdict => format!("checks {verdict}"),
+        let checks = match self.verification.as_ref().map(Verification::verdict) {
+            None => "checks not run".to_owned(),
+            Some(Verdict::None) => "no checks".to_owned(),
+            Some(verdict) => format!("checks {verdict}"),
         };
         let verdict = match (&self.review, self.is_complete()) {
             (None, _) => "not reviewed",

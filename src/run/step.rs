@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Timestamp;
 use super::goal::{Asking, Role, StopReason};
 use super::work::FailureKind;
@@ -54,7 +56,8 @@ pub enum Intake {
 }
 
 /// The phase of a run, in the words of the user interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // each is the word that `name` gives
 pub enum Phase {
     Idle,

@@ -12,7 +12,7 @@ use super::snapshot::{Awaited, Snapshot, State};
 use super::text::{count, one_line};
 use super::words::{self, Spent};
 use super::work::{CheckResult, Review, TaskResult, Usage, Verification};
-use super::{Iteration, Run, sanitize};
+use super::{Iteration, Phase, Run, Word, sanitize};
 
 /// Longest name of a check in a summary, in characters.
 const NAME_LENGTH: usize = 60;
@@ -26,11 +26,11 @@ pub struct Status {
     pub run_id: RunId,
     /// True if a driver works on it.
     pub running: bool,
-    /// A [`State`], or `interrupted` if no driver works on a run that has not ended.
+    /// State.
     #[serde(flatten, serialize_with = "words::state")]
-    pub state: String,
+    pub state: State,
     /// Current phase, or the last one.
-    pub phase: String,
+    pub phase: Word<Phase>,
     /// Current iteration, or the last one.
     pub iteration: u32,
     /// Limit of iterations.
@@ -51,7 +51,7 @@ pub struct Status {
     pub completed: Option<bool>,
     /// Reason why it ended or waits for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_reason: Option<String>,
+    pub stop_reason: Option<Word<StopReason>>,
     /// True if drivers of this clone recorded all of it; other records are not trusted.
     pub verified: bool,
     /// Backend that it waits for, if any.
@@ -64,8 +64,8 @@ impl Status {
     #[must_use]
     pub fn of(run_id: RunId, branch: String, snapshot: Snapshot, live: bool, verified: bool) -> Self {
         let state = match snapshot.state {
-            State::Running | State::Waiting if !live => "interrupted".to_owned(),
-            state => state.name().to_owned(),
+            State::Running | State::Waiting if !live => State::Interrupted,
+            state => state,
         };
         Self {
             run_id,
@@ -154,15 +154,15 @@ impl Tail {
 pub struct RunResult {
     /// Id of the run.
     pub run_id: RunId,
-    /// A [`State`], or `interrupted`.
+    /// State.
     #[serde(flatten, serialize_with = "words::state")]
-    pub status: String,
+    pub status: State,
     /// True if the goal is reached.
     pub completed: bool,
     /// Number of committed iterations.
     pub iterations: u32,
     /// Reason why it ended or waits for the user.
-    pub stop_reason: Option<String>,
+    pub stop_reason: Option<Word<StopReason>>,
     /// Questions that wait for the user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<String>,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::choice::Role;
+use super::snapshot::State;
 use super::work::Usage;
 
 /// Usage of a run that its status shows.
@@ -34,7 +35,8 @@ impl From<Usage> for Summed {
 }
 
 /// Writes `state`, which results call `status`.
-pub fn state<S: Serializer>(state: &str, serializer: S) -> Result<S::Ok, S::Error> {
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+pub fn state<S: Serializer>(state: &State, serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("state", state)?;
     map.serialize_entry("status", state)?;

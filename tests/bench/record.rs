@@ -10,9 +10,9 @@ use git_agentloop::ledger::git::refs::{Change, Expect, RefMover, Swap};
 use git_agentloop::ledger::git::{Repository, read};
 use git_agentloop::ledger::{Batch, Durability};
 use git_agentloop::run::event::{AgentFinished, AgentStarted, Event, Fact, PhaseChanged, SubagentFinished, Timestamp};
-use git_agentloop::run::goal::{Role, RunId};
+use git_agentloop::run::goal::{Role, RunId, StopReason};
 use git_agentloop::run::id::SubgoalId;
-use git_agentloop::run::{Snapshot, State};
+use git_agentloop::run::{Phase, Snapshot, State, Word};
 use gix::ObjectId;
 use gix::bstr::BString;
 use gix::objs::tree::{Entry, EntryKind};
@@ -39,7 +39,7 @@ fn event(seq: u64, session: &str) -> Event {
             output_path: Some(format!("iter1/subgoal-{}/1.out", seq % 7).parse().unwrap()),
         }
         .into(),
-        _ => PhaseChanged { phase: "execute".into() }.into(),
+        _ => PhaseChanged { phase: Word::Known(Phase::Execute) }.into(),
     };
     let ts = Timestamp(1_790_000_000_000 + i64::try_from(seq).unwrap() * 100);
     Event { seq, ts, session: session.parse().unwrap(), iteration: Some(1), fact }
@@ -48,13 +48,13 @@ fn event(seq: u64, session: &str) -> Event {
 fn snapshot(seq: u64, state: State) -> Snapshot {
     Snapshot {
         state,
-        phase: "execute".into(),
+        phase: Word::Known(Phase::Execute),
         iteration: 1,
         max_iterations: 4,
         seq,
         session: "k3v9qp".parse().unwrap(),
         started: Timestamp(1_790_000_000_000),
-        stop_reason: (state == State::Completed).then(|| "goal_complete".to_owned()),
+        stop_reason: (state == State::Completed).then_some(Word::Known(StopReason::GoalComplete)),
         tokens: 120_000,
         cost_usd: Some(0.42),
         goal: "add a /health endpoint and show that it answers".into(),

@@ -3,15 +3,16 @@ use crate::run::goal::RunId;
 use crate::run::view::{Pass, WorktreeView};
 use crate::run::words::Spent;
 use crate::run::work::{Review, Usage};
+use crate::run::{Phase, Word};
 
 const BRANCH: &str = "agentloop/fix-login-000000";
 
-fn a_status(state: &str, running: bool) -> Status {
+fn a_status(state: State, running: bool) -> Status {
     Status {
         run_id: RunId::new("fix login", 0),
         running,
-        state: state.to_owned(),
-        phase: "execute".to_owned(),
+        state,
+        phase: Word::Known(Phase::Execute),
         iteration: 2,
         max_iterations: 4,
         events: 40,
@@ -26,10 +27,10 @@ fn a_status(state: &str, running: bool) -> Status {
     }
 }
 
-fn a_result(status: &str) -> RunResult {
+fn a_result(status: State) -> RunResult {
     let check = CheckResult {
         name: "cargo test".to_owned(),
-        ok: status == "completed",
+        ok: status == State::Completed,
         exit_code: Some(101),
         stderr: "\u{1b}]0;x\u{7}assertion failed\n".to_owned(),
         duration: 1.5,
@@ -39,8 +40,8 @@ fn a_result(status: &str) -> RunResult {
         Review { gates_passed: false, goal_complete: false, issues: vec!["no\ntests".to_owned()], ..Review::default() };
     RunResult {
         run_id: RunId::new("fix login", 0),
-        status: status.to_owned(),
-        completed: status == "completed",
+        status,
+        completed: status == State::Completed,
         iterations: 1,
         stop_reason: None,
         questions: Vec::new(),
@@ -72,21 +73,21 @@ fn a_result(status: &str) -> RunResult {
 #[test]
 fn a_running_status_says_what_it_does_and_what_to_do() {
     assert_eq!(
-        paint::plain(&status(&a_status("running", true), Some(BRANCH), Timestamp(300_000))),
+        paint::plain(&status(&a_status(State::Running, true), Some(BRANCH), Timestamp(300_000))),
         "fix-login-000000: running, execute, iteration 2 of 4\n\
          goal:    fix the login page\n\
          started: 5m ago\n\
          branch:  agentloop/fix-login-000000\n\
          next:    'git agentloop tail -f fix-login-000000' follows it\n"
     );
-    let interrupted = status(&a_status("interrupted", false), Some(BRANCH), Timestamp(0));
+    let interrupted = status(&a_status(State::Interrupted, false), Some(BRANCH), Timestamp(0));
     assert!(interrupted.contains("'git agentloop resume fix-login-000000' goes on"), "{interrupted}");
 }
 
 #[test]
 fn a_list_is_aligned() {
-    let listed = |state: &str| Listed { status: a_status(state, false), updated_at: Timestamp(0), merged: false };
-    let coloured = list(&[listed("completed"), listed("needs_input")], Timestamp(7_300_000));
+    let listed = |state: State| Listed { status: a_status(state, false), updated_at: Timestamp(0), merged: false };
+    let coloured = list(&[listed(State::Completed), listed(State::NeedsInput)], Timestamp(7_300_000));
     assert!(coloured.contains("\u{1b}[32mcompleted\u{1b}[m    2/4"), "{coloured}");
     let text = paint::plain(&coloured);
     assert_eq!(
@@ -101,7 +102,7 @@ fn a_list_is_aligned() {
 #[test]
 fn a_result_says_how_to_review_and_merge() {
     assert_eq!(
-        paint::plain(&result(&a_result("completed"))),
+        paint::plain(&result(&a_result(State::Completed))),
         "fix-login-000000: 2/2 subgoals\n\
          check passed: cargo test (1.5s)\n\
          branch: agentloop/fix-login-000000, 1 file changed\n\
@@ -109,14 +110,14 @@ fn a_result_says_how_to_review_and_merge() {
          git diff 0123456789ab...agentloop/fix-login-000000\n\
          merge:  git agentloop merge fix-login-000000\n"
     );
-    let stopped = paint::plain(&result(&a_result("stopped"))).into_owned();
+    let stopped = paint::plain(&result(&a_result(State::Stopped))).into_owned();
     assert!(stopped.contains("check failed: cargo test: exit code 101 (1.5s)\n    assertion failed\n"), "{stopped}");
     assert!(stopped.contains("issue: no tests\n"), "{stopped}");
 }
 
 #[test]
 fn questions_come_with_the_command_that_answers_them() {
-    let waiting = RunResult { questions: vec!["Which?".into(), "Why?".into()], ..a_result("needs_input") };
+    let waiting = RunResult { questions: vec!["Which?".into(), "Why?".into()], ..a_result(State::NeedsInput) };
     let text = result(&waiting);
     assert!(text.contains("1. Which?\n2. Why?\n"), "{text}");
     assert!(text.ends_with("answer: git agentloop answer fix-login-000000 \"…\" \"…\"\n"), "{text}");

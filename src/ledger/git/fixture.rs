@@ -13,7 +13,7 @@ use super::refs::RefMover;
 use crate::ledger::Batch;
 use crate::run::event::{Event, Steered, Timestamp};
 use crate::run::goal::RunId;
-use crate::run::{Snapshot, State};
+use crate::run::{Phase, Snapshot, State, Word};
 
 /// A real repository with one commit, isolated from the user's settings.
 pub struct Fixture {
@@ -119,7 +119,7 @@ pub fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<Event> {
 pub fn snapshot(seq: u64) -> Snapshot {
     Snapshot {
         state: State::Running,
-        phase: "execute".to_owned(),
+        phase: Word::Known(Phase::Execute),
         iteration: 1,
         max_iterations: 4,
         seq,

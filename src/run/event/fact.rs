@@ -7,11 +7,23 @@ use super::flaw;
 use crate::run::goal::{AgentChoice, Budget, Goal, Options, Role, RunId, StopReason};
 use crate::run::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
 use crate::run::range;
+use crate::run::step::Phase;
 use crate::run::timestamp::Timestamp;
+use crate::run::word::Word;
 use crate::run::work::{CheckResult, Failure, Plan, Review, Usage, Verification};
 
 /// Log format that this program writes, and the newest that it continues.
 pub const FORMAT: u32 = 1;
+
+/// The state of a worktree's uncommitted edits when a driver resumes its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Uncommitted {
+    /// The edits are still there.
+    Kept,
+    /// The worktree was rebuilt without them.
+    Rebuilt,
+}
 
 /// A fact of a run with its envelope.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,8 +133,8 @@ facts! {
         version: String,
         /// The host, as a label.
         host: String,
-        /// `kept` or `rebuilt`: whether the worktree's uncommitted edits are still there.
-        worktree: String,
+        /// State of the worktree's uncommitted edits.
+        worktree: Word<Uncommitted>,
         /// True if the worktree differs from the run's newest commit.
         dirty: bool,
         /// The new options, if they changed.
@@ -199,7 +211,7 @@ facts! {
     /// The run entered another phase.
     "phase_changed" PhaseChanged {
         /// The phase.
-        phase: String,
+        phase: Word<Phase>,
     }
     /// The iteration is planned.
     "decomposed" Decomposed {

@@ -12,8 +12,8 @@ pub use self::fact::{
     AgentFinished, AgentStarted, Aggregated, AnswersGiven, BaselineTaken, BudgetChanged, Checkpointed, Conflicted,
     CriteriaProposed, Decomposed, Event, FORMAT, Fact, IntakeFinished, IntakeStarted, Integrated, IterationFinished,
     IterationStarted, NeedsInput, PhaseChanged, Provisioned, Reviewed, RunCancelled, RunError, RunFinished, RunResumed,
-    RunStarted, Steered, SubagentFailed, SubagentFinished, SubagentStarted, Tampered, Unheard, Verified, Waiting,
-    WorktreeReady,
+    RunStarted, Steered, SubagentFailed, SubagentFinished, SubagentStarted, Tampered, Uncommitted, Unheard, Verified,
+    Waiting, WorktreeReady,
 };
 pub use super::id::{ForkPoint, Oid, SessionId, SubgoalId, Token, TranscriptPath};
 pub use super::text::{GOAL_LIMIT, VALUE_LIMIT, clip, span};
