@@ -20,8 +20,8 @@ impl GitLedger {
         tree: ObjectId,
     ) -> Result<(ObjectId, String)> {
         let left = format!("the worker left HEAD at the older commit {}", &head.to_string()[..12]);
-        let own = self.write_commit("agentloop: work on an older commit\n", tree, &[head])?;
-        let trial = preview::try_merge(&self.repo, &tip.to_string(), &own.to_string())?;
+        let work = self.write_commit("agentloop: work on an older commit\n", tree, &[head])?;
+        let trial = preview::try_merge(&self.repo, &tip.to_string(), &work.to_string())?;
         if !trial.conflicts.is_empty() {
             let remark =
                 format!("{left}, and its work conflicts with what came after: its files are taken as they are");

@@ -13,7 +13,7 @@ use crate::error::{Context as _, Result};
 /// Bytes of the list of files that a reviewer gets, approximately.
 const STAT: usize = 16 * 1024;
 /// Bytes of patches that are searched for those that fit.
-const LOOKED_AT: usize = 64 * 1024 * 1024;
+const SEARCHED: usize = 64 * 1024 * 1024;
 /// Bytes of a file above which its patch is of no use to a reader.
 const LARGE: u64 = 16 * 1024 * 1024;
 /// Bytes of a line that are read at a time.
@@ -101,7 +101,7 @@ impl Patches {
             self.left_out = true;
             self.file.clear();
         }
-        self.seen < LOOKED_AT
+        self.seen < SEARCHED
     }
 
     fn close(&mut self) {

@@ -21,7 +21,7 @@ pub const NAME: &str = "lock";
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 /// Time within which a driver notices that its lock was removed.
-const RETAKEN: Duration = Duration::from_secs(2);
+const RETAKE_TIME: Duration = Duration::from_secs(2);
 
 /// The right to drive a run. Held until it is dropped or the process is gone; no child inherits it.
 ///
@@ -91,7 +91,7 @@ fn lock_in_store(kept: &RunStore, common_dir: &Path, run: &RunId) -> Result<Opti
             Ok(()) => return Ok(Some(file)),
             Err(TryLockError::WouldBlock) if holder(common_dir, run).is_some() => break,
             // If the repository's lock was removed, the driver takes it again any moment.
-            Err(TryLockError::WouldBlock) => sleep(RETAKEN / TRIES),
+            Err(TryLockError::WouldBlock) => sleep(RETAKE_TIME / TRIES),
             Err(TryLockError::Error(error)) => return Err(error).context(format!("cannot lock the store of {run}")),
         }
     }

@@ -42,9 +42,9 @@ impl Own {
                 Some(id) => blob(repo, id)?,
                 None => Vec::new(),
             };
-            let Some(united) = union::unite(&now, std::slice::from_ref(lines)) else { continue };
-            restored += count(&united) - count(&now);
-            let blob = repo.write_blob(&united).context("cannot write the run's log")?.detach();
+            let Some(completed) = union::add_missing_lines(&now, std::slice::from_ref(lines)) else { continue };
+            restored += count(&completed) - count(&now);
+            let blob = repo.write_blob(&completed).context("cannot write the run's log")?.detach();
             written.push(blob);
             written.extend(notes::put(repo, root, Note { on: *on, blob })?);
         }

@@ -25,7 +25,7 @@ use crate::run::event::Event;
 use crate::run::goal::RunId;
 use crate::run::text::count;
 
-pub use self::again::Adoption;
+pub use self::resume::Adoption;
 
 /// Bytes of a page after which it is closed.
 pub const PAGE_LIMIT: usize = 64 * 1024;
@@ -82,7 +82,7 @@ struct State {
     /// Objects that were written and not yet synced.
     unsynced: Vec<ObjectId>,
     /// A ref that is created together with the first events, and the content of its commit.
-    beside: Option<(Change, Vec<u8>)>,
+    new_branch: Option<(Change, Vec<u8>)>,
     /// All lines that this driver and earlier ones have recorded.
     own: Own,
     /// Acknowledges what is recorded, if this clone has a private store.
@@ -157,7 +157,7 @@ impl Record {
     pub fn begin_with(&self, branch: Change, commit: Vec<u8>) {
         let mut state = self.state();
         state.unsynced.extend(branch.new);
-        state.beside = Some((branch, commit));
+        state.new_branch = Some((branch, commit));
     }
 
     /// Appends `batch` in one commit and returns once the ref is at it.
@@ -209,7 +209,7 @@ impl Record {
         match swap? {
             None => state.is_pruned = true,
             Some(Swap::Done) => {
-                state.beside = None;
+                state.new_branch = None;
                 state.root = flush.root;
                 state.page = flush.page;
                 state.text = Some(flush.text);
@@ -222,10 +222,10 @@ impl Record {
                 }
                 return Ok(true);
             }
-            Some(Swap::Lost) if state.beside.is_some() => {
+            Some(Swap::Lost) if state.new_branch.is_some() => {
                 return Err(Error::failed(format!("the branch or the log of {} came into being meanwhile", self.run)));
             }
-            Some(Swap::Lost) => state.look_again(&self.mover, &self.name)?,
+            Some(Swap::Lost) => state.reload(&self.mover, &self.name)?,
         }
         Ok(false)
     }
@@ -235,7 +235,7 @@ impl Record {
     fn move_ref(&self, state: &mut State, commit: ObjectId) -> Result<Option<Swap>> {
         let change = Change { name: self.name.clone(), new: Some(commit), old: state.at };
         let changes: Vec<Change> =
-            std::iter::once(change).chain(state.beside.iter().map(|(branch, _)| branch.clone())).collect();
+            std::iter::once(change).chain(state.new_branch.iter().map(|(branch, _)| branch.clone())).collect();
         let swap = match self.mover.swap(&changes) {
             Err(_) if changes.iter().any(|change| change.new.is_some_and(|new| !state.repo.has_object(new))) => {
                 return Ok(None);
@@ -267,7 +267,7 @@ impl Record {
         };
         let repo = &state.repo;
         let failed = "cannot write the run's log";
-        if let Some((_, commit)) = &state.beside {
+        if let Some((_, commit)) = &state.new_branch {
             repo.objects.write_buf(gix::objs::Kind::Commit, commit).context(failed)?;
         }
         let note = Note { on: page, blob: repo.write_blob(&text).context(failed)?.detach() };
@@ -342,7 +342,7 @@ impl State {
             page,
             text: None,
             unsynced: Vec::new(),
-            beside: None,
+            new_branch: None,
             own: Own::default(),
             keeper: None,
             foreign: 0,
@@ -376,7 +376,7 @@ impl State {
     }
 
     /// Continues from `log`, with its missing lines restored.
-    fn take_in(&mut self, log: Log) -> Result<()> {
+    fn adopt_log(&mut self, log: Log) -> Result<()> {
         let mut root = log.root;
         for (on, text) in log.completed {
             let blob = self.repo.write_blob(&text).context("cannot mend the run's log")?.detach();
@@ -391,6 +391,6 @@ impl State {
     }
 }
 
-mod again;
+mod resume;
 #[cfg(test)]
 mod tests;

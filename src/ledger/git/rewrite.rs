@@ -94,8 +94,8 @@ fn carry_run(repo: &Repository, run: &RunId, pairs: &[(ObjectId, ObjectId)]) -> 
         let mut carried = 0;
         for (old, new) in pairs {
             let (from, to) = (text(&root, *old)?, text(&root, *new)?);
-            if let Some(united) = union::unite(&to, &[from]) {
-                let blob = write(&gix, &united)?;
+            if let Some(completed) = union::add_missing_lines(&to, &[from]) {
+                let blob = write(&gix, &completed)?;
                 notes::put(&gix, &mut root, Note { on: *new, blob })?;
                 carried += 1;
             }

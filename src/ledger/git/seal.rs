@@ -27,7 +27,7 @@ const MIXED: &str = " mixed";
 /// Bytes at the file's end in which the newest acknowledgement is searched first.
 const TAIL: u64 = 4096;
 /// Longest file of acknowledgements that is read, in bytes. No driver writes a longer one.
-const LONGEST: u64 = 1 << 30;
+const LONGEST_FILE: u64 = 1 << 30;
 
 /// The seals of one run.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl Seals {
 
     fn read_all(&self, file: &mut File) -> Result<Acks> {
         let mut text = Vec::new();
-        file.take(LONGEST).read_to_end(&mut text).context("cannot read the run's seals")?;
+        file.take(LONGEST_FILE).read_to_end(&mut text).context("cannot read the run's seals")?;
         Ok(self.parse(&text))
     }
 
@@ -157,7 +157,7 @@ impl Seals {
     pub fn newest(&self) -> Result<Option<Ack>> {
         let Some(mut file) = self.store.open(FILE)? else { return Ok(None) };
         let unreadable = "cannot read the run's seals";
-        let length = file.metadata().context(unreadable)?.len().min(LONGEST);
+        let length = file.metadata().context(unreadable)?.len().min(LONGEST_FILE);
         let mut window = TAIL;
         loop {
             let from = length.saturating_sub(window);

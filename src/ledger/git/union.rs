@@ -149,14 +149,14 @@ fn complete_pages(repo: &Repository, root: &Tree, others: &[Commit]) -> Result<B
         for note in here.iter().filter(|note| note.on == on) {
             now.extend_from_slice(&blob(repo, note.blob)?);
         }
-        completed.extend(unite(&now, &texts).map(|text| (on, text)));
+        completed.extend(add_missing_lines(&now, &texts).map(|text| (on, text)));
     }
     Ok(completed)
 }
 
 /// Returns `now` with its missing lines of `others` in front; `None` if it misses none. A line that occurs several times in
 /// one text does so in the result. Blank lines are separators (git-notes(1)) and are ignored.
-pub(super) fn unite(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
+pub(super) fn add_missing_lines(now: &[u8], others: &[Vec<u8>]) -> Option<Vec<u8>> {
     let mut held: HashMap<&[u8], usize> = HashMap::new();
     for line in lines(now) {
         *held.entry(line).or_default() += 1;

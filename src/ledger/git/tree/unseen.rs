@@ -26,7 +26,7 @@ const NAMED: usize = 10;
 /// Names that git reads in every folder that it walks.
 const READ: [&str; 2] = [IGNORES, ".gitattributes"];
 /// Time that git may take before FIFOs are searched; doubled after each search.
-const PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_SEARCH: Duration = Duration::from_secs(2);
 
 /// Reports files of the workspace that git ignores by a rule which is not in `before`: they are not part of the work.
 pub(super) fn hidden(tracked: &Tracked<'_>, before: &str) -> Result<Option<String>> {
@@ -92,7 +92,7 @@ impl FifoRemover {
         let (done, waiting) = channel::<()>();
         let folder = folder.to_owned();
         let looking = std::thread::spawn(move || {
-            let (mut found, mut patience) = (Vec::new(), PATIENCE);
+            let (mut found, mut patience) = (Vec::new(), FIRST_SEARCH);
             while waiting.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
                 remove_fifos(&folder, &mut found);
                 patience *= 2;

@@ -63,7 +63,7 @@ impl Record {
         };
         let tip = log.as_ref().map(|log| log.tip);
         if let Some(log) = log {
-            state.take_in(log)?;
+            state.adopt_log(log)?;
         } else {
             state.at = if name.is_some() { Expect::Any } else { Expect::Absent };
             let mut tips = acks.iter().flat_map(Acks::tips).take(verify::SOUGHT);
@@ -75,7 +75,7 @@ impl Record {
             state.at = Expect::Absent;
         }
         let adopted = match (seals, found) {
-            (Some(seals), Some(found)) => state.go_on(&run, seals, &found, tip, adoption)?,
+            (Some(seals), Some(found)) => state.resume(&run, seals, &found, tip, adoption)?,
             (Some(seals), None) if adoption != Adoption::Never => {
                 state.seal_all(seals, tip)?;
                 true
@@ -107,7 +107,7 @@ impl Record {
             }
             let reported = state.tampering.len();
             if !is_there {
-                state.look_again(&self.mover, &self.name)?;
+                state.reload(&self.mover, &self.name)?;
             }
             // Notes that a person added on top stay.
             let newest = state.parent.and_then(|tip| union::commit(&state.repo, tip));
@@ -137,7 +137,7 @@ impl Record {
 
 impl State {
     /// Continues a run that was driven in this clone. Reports whether lines from elsewhere were taken over.
-    fn go_on(
+    fn resume(
         &mut self,
         run: &RunId,
         seals: Seals,
@@ -226,9 +226,9 @@ impl State {
     }
 
     /// Continues from the current log after another program moved the ref, and restores all recorded lines in it.
-    pub(super) fn look_again(&mut self, mover: &RefMover, name: &str) -> Result<()> {
+    pub(super) fn reload(&mut self, mover: &RefMover, name: &str) -> Result<()> {
         match union::load(&self.repo, name) {
-            Ok(Some(log)) => self.take_in(log)?,
+            Ok(Some(log)) => self.adopt_log(log)?,
             gone => {
                 mover.remove_broken(name)?;
                 self.parent_is_whole()?;
