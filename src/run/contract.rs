@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::event::{Event, Fact};
 use super::state::{Iteration, Run};
+use super::step::Phase;
 use super::text::one_line;
+use super::word::Word;
 
 /// Length of a preview, in characters.
 const PREVIEW: usize = 200;
@@ -16,12 +18,12 @@ const PREVIEW: usize = 200;
 #[derive(Debug)]
 pub struct Teller {
     run: Run,
-    phase: String,
+    phase: Word<Phase>,
 }
 
 impl Default for Teller {
     fn default() -> Self {
-        Self { run: Run::default(), phase: "idle".to_owned() }
+        Self { run: Run::default(), phase: Word::Known(Phase::Idle) }
     }
 }
 
@@ -56,7 +58,7 @@ impl Teller {
     }
 
     /// What the data of `event` has beside what is recorded.
-    fn more(&self, event: &Event, phase: &str) -> Value {
+    fn more(&self, event: &Event, phase: &Word<Phase>) -> Value {
         let run = &self.run;
         let last = run.iterations.last();
         match &event.fact {
