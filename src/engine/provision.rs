@@ -104,7 +104,7 @@ pub(super) struct Provisioner {
 
 impl Provisioner {
     /// Sets up `place`, the worktree of `subgoal` or of the run, which is new or used again, records what was done, and
-    /// returns its first port. A cancelled run goes on without; the driver that resumes it starts here again.
+    /// returns its first port. A cancelled run continues without a set-up; the driver that resumes it starts here again.
     ///
     /// Fails if a setup command fails: a worker would fail of it too.
     pub(super) async fn provision(&self, recorder: &Arc<Recorder>, place: &Path, subgoal: Option<&str>) -> Result<u16> {

@@ -3,23 +3,23 @@
 //! Every child starts without git's local environment, leads a process group of its own and reads nothing unless it is given
 //! input. Its output is captured in bounded memory. When its call ends, all processes that it started are stopped.
 
-mod aside;
 mod capture;
 mod descent;
 mod environment;
 mod mark;
 mod os;
+mod programs;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
-pub use aside::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use capture::{Captured, Source, Spool, Transcript};
 pub use descent::{ancestors, is_open, is_our_program, locked_files};
 pub use environment::{clone_of, git_env_to_remove, global_config, state_dir};
 pub use mark::{CLONE_VAR, Mark, RUN_VAR};
 pub use os::hangup_ends_us;
+pub use programs::{become_program, in_our_place, outliving, output, quiet, spawn_aside, terminate, works_for};
 pub use tree::Leftovers;
 
 use capture::Capture;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::range;
 
-/// Prefix of a backend whose name goes on with the command of an agent that speaks the Agent Client Protocol.
+/// Prefix of a backend; the rest of its name is the command of an agent that speaks the Agent Client Protocol.
 pub const ACP: &str = "acp:";
 
 /// An agent: a backend and perhaps a model.

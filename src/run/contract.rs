@@ -1,6 +1,6 @@
-//! Events as readers get them: with an iteration and with what other events say, so that each can be read by itself.
+//! Events as readers get them: with an iteration and with data of other events, so that each can be read by itself.
 //!
-//! The log holds each fact once. What is derived here is not recorded.
+//! The log holds each fact once. The data that is added here is not recorded.
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -14,51 +14,51 @@ use super::word::Word;
 /// Length of a preview, in characters.
 const PREVIEW: usize = 200;
 
-/// Follows a run's events, from the first on.
+/// Adds data to a run's events, from the first on.
 #[derive(Debug)]
-pub struct Teller {
+pub struct Enricher {
     run: Run,
     phase: Word<Phase>,
 }
 
-impl Default for Teller {
+impl Default for Enricher {
     fn default() -> Self {
         Self { run: Run::default(), phase: Word::Known(Phase::Idle) }
     }
 }
 
-/// An event with what it means in its run.
+/// An event with the data that is added for readers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Told {
-    /// The event as it is recorded.
+pub struct EnrichedEvent {
+    /// Event as it is recorded.
     pub event: Event,
     iteration: u32,
-    more: Map<String, Value>,
+    added: Map<String, Value>,
 }
 
-impl Teller {
-    /// Takes in `event`, which follows on those before.
-    pub fn pass(&mut self, event: &Event) {
+impl Enricher {
+    /// Folds `event`, the next one.
+    pub fn skip(&mut self, event: &Event) {
         self.run.apply(event);
         if let Fact::PhaseChanged(data) = &event.fact {
             self.phase.clone_from(&data.phase);
         }
     }
 
-    /// Takes in `event`, which follows on those before, and says what it means.
-    pub fn tell(&mut self, event: &Event) -> Told {
+    /// Folds `event`, the next one, and returns it with the added data.
+    pub fn enrich(&mut self, event: &Event) -> EnrichedEvent {
         let before = self.phase.clone();
-        self.pass(event);
+        self.skip(event);
         let iteration = event.iteration.or_else(|| self.run.iteration().map(|iteration| iteration.number));
-        let more = match self.more(event, &before) {
+        let added = match self.added(event, &before) {
             Value::Object(fields) => fields,
             _ => Map::new(),
         };
-        Told { event: event.clone(), iteration: iteration.unwrap_or(0), more }
+        EnrichedEvent { event: event.clone(), iteration: iteration.unwrap_or(0), added }
     }
 
-    /// What the data of `event` has beside what is recorded.
-    fn more(&self, event: &Event, phase: &Word<Phase>) -> Value {
+    /// Returns the data that is added to that of `event`.
+    fn added(&self, event: &Event, phase: &Word<Phase>) -> Value {
         let run = &self.run;
         let last = run.iterations.last();
         match &event.fact {
@@ -105,15 +105,15 @@ impl Teller {
     }
 }
 
-impl Told {
-    /// Returns it as a line of JSON, without the newline.
+impl EnrichedEvent {
+    /// Returns the event as a line of JSON, without the newline.
     #[must_use]
     pub fn to_line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-impl Serialize for Told {
+impl Serialize for EnrichedEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
         let mut map = serializer.serialize_map(None)?;
@@ -122,12 +122,12 @@ impl Serialize for Told {
         map.serialize_entry("session", &self.event.session)?;
         map.serialize_entry("kind", self.event.fact.kind())?;
         map.serialize_entry("iteration", &self.iteration)?;
-        if self.more.is_empty() {
+        if self.added.is_empty() {
             map.serialize_entry("data", &self.event.fact.data())?;
         } else {
             let mut data = serde_json::to_value(self.event.fact.data()).map_err(serde::ser::Error::custom)?;
             if let Value::Object(fields) = &mut data {
-                fields.extend(self.more.clone());
+                fields.extend(self.added.clone());
             }
             map.serialize_entry("data", &data)?;
         }

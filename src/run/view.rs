@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Serialize, Serializer};
 
 use super::amount::Iterations;
-use super::contract::{Teller, Told};
+use super::contract::{EnrichedEvent, Enricher};
 use super::event::{Fact, Log, Timestamp};
 use super::goal::{Role, RunId, StopReason};
 use super::snapshot::{Awaited, Snapshot, State};
@@ -93,7 +93,7 @@ pub struct Tail {
     /// Id of the run.
     pub run_id: RunId,
     /// Events, oldest first.
-    pub events: Vec<Told>,
+    pub events: Vec<EnrichedEvent>,
     /// Number of the last event; the next cursor.
     pub cursor: u64,
     /// True if a driver works on the run.
@@ -133,12 +133,12 @@ impl Tail {
             _ => None,
         });
         let running = live && ends != Some(true);
-        let (mut teller, mut rest, mut more) = (Teller::default(), Vec::new(), false);
+        let (mut enricher, mut rest, mut more) = (Enricher::default(), Vec::new(), false);
         for event in &events {
             if event.seq <= cursor {
-                teller.pass(event);
+                enricher.skip(event);
             } else if rest.len() < limit {
-                rest.push(teller.tell(event));
+                rest.push(enricher.enrich(event));
             } else {
                 more = true;
                 break;
