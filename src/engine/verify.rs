@@ -57,7 +57,7 @@ impl Engine {
             let result = if let Some(known) = reused {
                 CheckResult { reused: true, ..known }
             } else if let Some(setup) = &failed_setup {
-                let why = format!("not run: the setup command '{}' unstarted: {}", setup.name, setup.ended());
+                let why = format!("not run: the setup command '{}' failed: {}", setup.name, setup.ended());
                 CheckResult { stdout: setup.stdout.clone(), stderr: setup.stderr.clone(), ..unstarted(check, why) }
             } else if self.recorder.with(|run| run.out_of_time(now)) {
                 unstarted(check, "not run: the run's seconds are spent".to_owned())
