@@ -362,6 +362,38 @@ fn the_store_is_found_with_less_of_an_environment_and_missed_in_a_copy() {
 }
 
 #[test]
+fn a_list_is_not_misled_by_an_older_end() {
+    let repo = Repo::new();
+    repo.agentloop(&["run", "reached", "--backend", "mock", "--max-iterations", "1"]).expect(1);
+    let run = repo.status("reached")["run_id"].as_str().unwrap().to_owned();
+    let notes = format!("refs/notes/agentloop/{run}");
+    let older = repo.git(&["rev-parse", &notes]);
+    repo.agentloop(&["resume", &run, "--max-iterations", "4"]).expect(0);
+    let newest = repo.git(&["rev-parse", &notes]);
+    let listed = || repo.agentloop(&["list", "--json"]).expect(0).json()[0].clone();
+    let is_completed = |how: &str| {
+        let (listed, status) = (listed(), repo.status(&run));
+        assert_eq!((&listed["state"], &listed["verified"]), (&"completed".into(), &true.into()), "{how}");
+        assert_eq!((&listed["state"], &listed["verified"]), (&status["state"], &status["verified"]), "{how}");
+    };
+    repo.git(&["update-ref", &notes, &older]);
+    is_completed("an older end");
+    repo.git(&["update-ref", &notes, &newest]);
+    repo.agentloop(&["discard", &run, "--yes"]).expect(0);
+    repo.agentloop(&["restore", &run]).expect(0);
+    is_completed("restored");
+    // Of what was acknowledged nothing is left, but on the ref that is moved back.
+    for reference in repo.git(&["for-each-ref", "--format=%(refname)", "refs/agentloop"]).lines() {
+        repo.git(&["update-ref", "-d", reference]);
+    }
+    repo.git(&["update-ref", &notes, &older]);
+    repo.git(&["reflog", "expire", "--expire=now", "--all"]);
+    repo.git(&["prune", "--expire=now"]);
+    assert_eq!(listed()["verified"], serde_json::json!(false));
+    assert_eq!(listed()["verified"], repo.status(&run)["verified"]);
+}
+
+#[test]
 fn without_a_place_for_the_store_a_run_proceeds() {
     let repo = Repo::new();
     std::fs::write(repo.home().join("state"), "in the way").unwrap();

@@ -7,7 +7,7 @@ use crate::error::{Context as _, Result};
 use crate::run::goal::Options;
 
 /// File in the run's folder of the store.
-const FILE: &str = "authority";
+pub const FILE: &str = "authority";
 /// Number of options that are kept: one for each change by the user.
 const MOST_KEPT: usize = 64;
 

@@ -380,6 +380,23 @@ impl RunStore {
         private::is_dir(&self.dir)
     }
 
+    /// Removes the run's files but for those called `names`.
+    ///
+    /// # Errors
+    /// Where one cannot be removed.
+    pub fn retain(&self, names: &[&str]) -> Result<()> {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if names.iter().any(|kept| name == *kept) {
+                continue;
+            }
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_dir { private::remove_dir(&path) } else { fs::remove_file(&path) };
+            removed.context(format!("cannot remove '{}'", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Removes the run's directory.
     pub fn remove(&self) -> Result<()> {
         private::remove_dir(&self.dir).context(format!("cannot remove '{}'", self.dir.display()))

@@ -97,20 +97,13 @@ pub(super) fn find(repo: &Repository, run: &RunId) -> Result<Option<Place>> {
     Ok(fetched.max_by_key(seq))
 }
 
-/// Returns the state of the run whose log is at `place`, from one commit if a driver of this clone made it; `None` if no
-/// commit there is ours.
+/// Returns the state of the run whose log is at `place`; `None` if no commit there is ours. The newest acknowledgement tells
+/// a tip from an older one that was put back.
 pub(super) fn noted(repo: &Repository, store: Option<&Store>, run: RunId, place: &Place) -> Option<Noted> {
-    if let Some(store) = store.filter(|_| place.remote.is_none()) {
-        let seals = Seals::of(store, &run);
-        if let Some(tip) = union::commit(repo, place.tip)
-            && let Some(sealed) = seals.sealed(&tip.message)
-        {
-            let (updated, verified) = (tip.time, !sealed.is_mixed);
-            return Some(Noted { run, snapshot: sealed.snapshot, updated, remote: None, verified });
-        }
-        if let Some(newest) = seals.newest().ok().flatten() {
-            return verify::verified_state(repo, &run, &seals, &newest, place).ok().flatten();
-        }
+    if let Some(seals) = store.filter(|_| place.remote.is_none()).map(|store| Seals::of(store, &run))
+        && let Some(newest) = seals.newest().ok().flatten()
+    {
+        return verify::verified_state(repo, &run, &seals, &newest, place).ok().flatten();
     }
     state(repo, run, place)
 }

@@ -21,10 +21,13 @@ use super::read;
 use super::refs::RefMover;
 use super::repository::Repository;
 use super::run_dir::run_dir;
+use super::seal::{self, Seals};
 use super::tree::Tracked;
 use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, restore};
 use crate::error::{Context as _, Error, Result};
+use crate::host::authority;
+use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
 /// How much of a run is removed.
@@ -289,10 +292,15 @@ fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
 }
 
 fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
-    if let Some(kept) = GitLedger::kept(repo, run) {
-        kept.remove()?;
+    if let Some(store) = Store::find(repo.common_dir(), &Bases::of_process()) {
+        let kept = store.run(run);
+        if Seals::of(&store, run).newest()?.is_some() {
+            // A restored run is then still this clone's, and an older log is not taken for its newest.
+            kept.retain(&[seal::FILE, authority::FILE, lock::NAME])?;
+        } else {
+            kept.remove()?;
+        }
     }
-    // The private store's data on the run stays: a restored run is then still this clone's.
     let dir = run_dir(repo.common_dir(), run);
     std::fs::remove_dir_all(&dir).context(uncleared(&dir))
 }

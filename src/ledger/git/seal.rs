@@ -19,7 +19,7 @@ use crate::run::Snapshot;
 use crate::run::goal::RunId;
 
 /// Name of the file of acknowledgements in a run's store.
-const FILE: &str = "seals";
+pub(super) const FILE: &str = "seals";
 /// Key of the seal's trailer.
 const TRAILER: &str = "Agentloop-Seal: ";
 /// Suffix of the seal of a run that adopted lines from elsewhere.
