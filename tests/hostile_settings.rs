@@ -64,7 +64,7 @@ fn repo() -> Repo {
 
 #[test]
 fn every_kind_of_setting_that_could_harm_is_put_back_and_named_with_what_sets_it_again() {
-    // All at once: what a git writes in the instant in which others are put back goes unnamed.
+    // All at once, so that each is named in one remark.
     let sets = HARMFUL.iter().map(|setting| format!("git config --file \"$HOME/all\" {setting}"));
     let begin = "config=$(git rev-parse --git-common-dir)/config; cp \"$config\" \"$HOME/all\"".to_owned();
     let end = "mv \"$HOME/all\" \"$config\"".to_owned();
@@ -98,15 +98,43 @@ fn what_a_user_adds_meanwhile_stays_beside_what_is_put_back() {
     assert!(said.contains("set again by: git config core.hookspath evil && git config remote.new.vcs evil"), "{said}");
 }
 
-#[test]
-fn a_file_that_the_configuration_includes_is_watched_with_it() {
+/// A repository whose configuration includes a file in its git directory.
+fn including() -> Repo {
     let repo = Repo::new();
     repo.git(&["config", "include.path", "more/own"]);
     std::fs::create_dir(repo.path().join(".git/more")).unwrap();
     std::fs::write(repo.path().join(".git/more/own"), "[core]\n\tpager = mine\n").unwrap();
-    let outcome = after_with(repo, "git config --file \"$HOME/repo/.git/more/own\" core.pager evil; echo x > bad.txt");
-    assert_eq!(outcome.repo.git(&["config", "core.pager"]), "mine");
-    assert!(outcome.remarks().contains("core.pager (in more/own)"), "{}", outcome.remarks());
+    repo
+}
+
+#[test]
+fn a_file_that_the_configuration_includes_is_watched_with_it() {
+    for (deed, said) in [
+        ("git config --file $own core.pager evil", "core.pager (in more/own)"),
+        ("rm $own; mkfifo $own", "more/own (what was in its place could not be read)"),
+    ] {
+        let outcome = after_with(including(), &format!("own=$HOME/repo/.git/more/own; {deed}; echo x > bad.txt"));
+        assert_eq!(outcome.repo.git(&["config", "core.pager"]), "mine", "{deed}");
+        assert!(outcome.remarks().contains(said), "{deed}: {}", outcome.remarks());
+    }
+}
+
+#[test]
+fn no_verb_waits_for_a_pipe_in_the_place_of_what_git_reads_first() {
+    let repo = including();
+    for name in ["config", "HEAD", "packed-refs", "more/own"] {
+        let (path, away) = (repo.path().join(".git").join(name), repo.home().join("away"));
+        let is_there = std::fs::rename(&path, &away).is_ok();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let refused = repo.agentloop(&["list"]).expect(2).stderr;
+        let expected = format!("error: '{}' is no file, and git would wait for it without end\n", path.display());
+        assert!(refused.starts_with(&expected) && refused.contains("\nhint: remove it, "), "{name}: {refused}");
+        std::fs::remove_file(&path).unwrap();
+        if is_there {
+            std::fs::rename(&away, &path).unwrap();
+        }
+        repo.agentloop(&["list"]).expect(0);
+    }
 }
 
 #[test]

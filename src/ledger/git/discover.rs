@@ -26,6 +26,17 @@ impl Repository {
             Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
             None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
         };
+        // git would wait for it, and so would gix.
+        if let Some(pipe) = guard::in_the_way(&from)
+            && (!guard::put_back_configuration(&from)? || guard::in_the_way(&from).is_some())
+        {
+            return Err(Error::usage(format!(
+                "'{}' is no file, and git would wait for it without end",
+                pipe.display()
+            ))
+            .because("a pipe or a device is in the place of a file that git reads first")
+            .hint("remove it, or put the file that belongs there in its place"));
+        }
         let mut found = discover(&from, options);
         if found.is_err() && guard::put_back_configuration(&from)? {
             found = discover(&from, open_options()?);

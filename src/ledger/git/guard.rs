@@ -22,7 +22,7 @@ use gix::bstr::BString;
 pub(super) use self::kept::Shelf;
 pub(super) use self::refs::Keeper;
 use self::refs::Refs;
-pub(super) use self::reopen::put_back_configuration;
+pub(super) use self::reopen::{in_the_way, put_back_configuration};
 
 use self::files::{Found, Replaced, aside, replace};
 use self::settings::{Change, OF_A_WORKTREE, Settings, changed, in_words, is_restored, list, without};

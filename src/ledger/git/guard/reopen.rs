@@ -2,16 +2,20 @@
 //! that back.
 
 use std::fs::DirEntry;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use gix::bstr::ByteSlice as _;
+
 use super::files::{Found, Replaced, aside, replace};
-use super::settings::{CONFIG, list};
+use super::settings::{CONFIG, OF_A_WORKTREE, list};
+use super::sight::INCLUDES;
 use super::{Kept, Shelf, files_put_back};
 use crate::error::Result;
 use crate::host::store::{Bases, Store};
 use crate::ledger::git::branch::stamp;
 use crate::ledger::git::lock;
+use crate::process::global_config;
 use crate::run::goal::RunId;
 
 /// Puts back the configuration of the repository that `dir` is in as the newest driver that was killed had seen it, where
@@ -33,14 +37,78 @@ pub(in crate::ledger::git) fn put_back_configuration(dir: &Path) -> Result<bool>
     Ok(matches!(replace(&path, &now, &before, beside.as_deref()), Ok(Replaced::Done)))
 }
 
+/// What git reads before it does anything, in a git directory (gitrepository-layout(5)).
+const READ_FIRST: [&str; 4] = ["HEAD", "commondir", "gitdir", "packed-refs"];
+
+/// What git would wait for without end, or read without end, where it opened the repository that `dir` is in: a pipe or a
+/// device in the place of a file that it reads first. Nothing where there is none.
+pub(in crate::ledger::git) fn in_the_way(dir: &Path) -> Option<PathBuf> {
+    let git_dirs = dir.ancestors().find_map(|dir| {
+        let link = dir.join(".git");
+        let is_there = link.symlink_metadata().is_ok();
+        let is_bare = || dir.join("objects").is_dir() && dir.join("HEAD").symlink_metadata().is_ok();
+        if !is_there {
+            return is_bare().then(|| vec![dir.to_owned()]);
+        }
+        Some(admin_of(dir).into_iter().chain(common_dir_of(dir)).chain([link]).collect())
+    });
+    let dirs: Vec<PathBuf> = git_dirs.unwrap_or_default();
+    let below = |names: &[&str]| -> Vec<PathBuf> {
+        dirs.iter().flat_map(|dir| names.iter().map(|name| dir.join(name))).collect()
+    };
+    let mut settings = below(&[CONFIG, OF_A_WORKTREE]);
+    settings.extend(global_config());
+    let is_endless = |path: &PathBuf| {
+        path.metadata().is_ok_and(|about| {
+            let kind = about.file_type();
+            kind.is_fifo()
+                || kind.is_char_device() && path.canonicalize().is_ok_and(|path| path != Path::new("/dev/null"))
+        })
+    };
+    if let Some(found) = below(&READ_FIRST).into_iter().chain(dirs.last().cloned()).find(is_endless) {
+        return Some(found);
+    }
+    for _ in 0..INCLUDES {
+        if let Some(found) = settings.iter().find(|path| is_endless(path)) {
+            return Some(found.clone());
+        }
+        settings = settings.iter().flat_map(|path| may_include(path)).collect();
+    }
+    None
+}
+
+/// The files that a settings file may include: every value of a key `path`, whichever section it is in.
+fn may_include(file: &Path) -> Vec<PathBuf> {
+    let found = Found::at(file);
+    let Some(content) = found.content().filter(|content| content.to_ascii_lowercase().contains_str("[include")) else {
+        return Vec::new();
+    };
+    let values = content.lines().filter_map(|line| {
+        let (key, value) = line.split_once_str("=")?;
+        let is_path =
+            key.trim().rsplit(|byte| byte.is_ascii_whitespace() || *byte == b']').next()?.eq_ignore_ascii_case(b"path");
+        is_path.then(|| value.trim().trim_with(|character| character == '"').to_path().ok()).flatten()
+    });
+    let home = std::env::home_dir().unwrap_or_default();
+    let from = |path: &Path| {
+        path.strip_prefix("~").map_or_else(|_| file.with_file_name("").join(path), |path| home.join(path))
+    };
+    values.map(from).collect()
+}
+
+/// The git directory of a linked worktree at `dir`.
+fn admin_of(dir: &Path) -> Option<PathBuf> {
+    let Found::File { content, .. } = Found::at(&dir.join(".git")) else { return None };
+    Some(dir.join(String::from_utf8(content).ok()?.strip_prefix("gitdir: ")?.trim_end()))
+}
+
 /// The git directory that the worktrees of the repository with a checkout at `dir` share.
 fn common_dir_of(dir: &Path) -> Option<PathBuf> {
     let link = dir.join(".git");
     if link.is_dir() {
         return Some(link);
     }
-    let Found::File { content, .. } = Found::at(&link) else { return None };
-    let admin = dir.join(String::from_utf8(content).ok()?.strip_prefix("gitdir: ")?.trim_end());
+    let admin = admin_of(dir)?;
     let Found::File { content, .. } = Found::at(&admin.join("commondir")) else { return None };
     Some(admin.join(String::from_utf8(content).ok()?.trim_end()))
 }

@@ -18,7 +18,7 @@ use crate::process::global_config;
 use crate::run::goal::{Isolation, RunId};
 
 /// Files that include files that include files.
-const INCLUDES: usize = 5;
+pub(super) const INCLUDES: usize = 5;
 
 /// What says for every worktree which files are work, and as what git takes them in: a line too many in one of them, and
 /// no worker's work is seen any more (gitignore(5), gitattributes(5)).
