@@ -8,6 +8,7 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 use gix::bstr::{BStr, ByteSlice as _};
 use gix::index::entry::Flags;
@@ -17,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ledger::git::repository::Repository;
 
+/// The longest tick of a file system's clock: that of FAT.
+const TICK: Duration = Duration::from_secs(2);
 /// As much is read at one look, of all files together.
 const READ: u64 = 32 << 20;
 
@@ -31,6 +34,10 @@ pub(super) struct Look {
     stat: Option<Stat>,
     /// A hash of its content, where that was read.
     content: Option<String>,
+    /// Whether it had changed a moment before: a change that follows within the same tick of the file system's clock shows
+    /// in its content alone (git's racy-git.txt).
+    #[serde(default)]
+    is_racy: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,12 +80,14 @@ impl Looker<'_> {
         let about = path.symlink_metadata().ok();
         // What is in a folder that git does not enter is not looked at, and its own times tell of that.
         let stat = about.as_ref().filter(|about| !about.is_dir()).map(Stat::of);
-        let known = self.before.and_then(|before| before.get(name)).filter(|before| before.stat == stat);
+        let is_racy = about.as_ref().is_some_and(is_racy);
+        let known = self.before.and_then(|before| before.get(name));
+        let known = known.filter(|before| before.stat == stat && !before.is_racy);
         let content = match known {
             Some(known) => known.content.clone(),
             None => about.and_then(|about| self.read(path, &about)),
         };
-        Look { status, stat, content }
+        Look { status, stat, content, is_racy }
     }
 
     fn read(&mut self, path: &Path, about: &Metadata) -> Option<String> {
@@ -108,6 +117,12 @@ impl Stat {
             mode: about.mode(),
         }
     }
+}
+
+/// Whether the file changed a moment ago, by the time that no program can set.
+fn is_racy(about: &Metadata) -> bool {
+    let changed = u64::try_from(about.ctime()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+    changed.elapsed().map_or(true, |age| age <= TICK)
 }
 
 fn hash(content: &[u8]) -> String {
@@ -176,4 +191,26 @@ fn unlooked(repo: &Repository, work_dir: &Path) -> Vec<(String, &'static str)> {
     });
     // A sparse-checkout leaves out what it marks.
     marked.filter(|(name, _)| work_dir.join(name).symlink_metadata().is_ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_had_just_changed_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let look = |before: Option<&Files>| Looker { before, left: READ }.look("file", &path, String::new());
+        std::fs::write(&path, "two").unwrap();
+        // As it was read a tick before, when it had the same times and size.
+        let one = Look { content: Some(hash(b"one")), ..look(None) };
+        for (is_racy, content) in [(true, b"two"), (false, b"one")] {
+            let before = Files::from([("file".to_owned(), Look { is_racy, ..one.clone() })]);
+            let now = look(Some(&before));
+            assert_eq!(now.content, Some(hash(content)), "{is_racy}");
+            assert_eq!(changed(&before, &Files::from([("file".to_owned(), now)])).len(), usize::from(is_racy));
+        }
+        assert!(one.is_racy);
+    }
 }
