@@ -8,6 +8,8 @@
 
 mod checkout;
 mod files;
+#[cfg(test)]
+mod hammered;
 mod kept;
 mod kinds;
 mod refs;
@@ -15,6 +17,7 @@ mod reopen;
 mod settings;
 mod sight;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gix::bstr::BString;
@@ -24,10 +27,11 @@ pub(super) use self::refs::Keeper;
 use self::refs::Refs;
 pub(super) use self::reopen::{in_the_way, put_back_configuration};
 
-use self::files::{Found, Replaced, aside, replace};
+use self::files::{Found, Replaced, aside, exchange, replace};
 use self::settings::{Change, OF_A_WORKTREE, Settings, changed, in_words, is_restored, list, without};
 use self::sight::{Harmful, Held, Sight, held};
 use super::branch::stamp;
+use super::exclusion::Exclusion;
 use super::link::{FILES, names_own_files};
 use super::repository::Repository;
 use crate::error::{Context as _, Error, Result};
@@ -40,6 +44,8 @@ const NAMED: usize = 10;
 const RESTORED: usize = 50;
 /// How often files that change while they are put back are looked at again.
 const TRIES: usize = 20;
+/// After how many of these git is kept from writing to them already while they are looked at.
+const HASTY: usize = 3;
 /// Where git keeps what belongs to single worktrees (gitrepository-layout(5)).
 const WORKTREES: &str = "worktrees/";
 
@@ -75,6 +81,17 @@ struct Repair {
     new: Found,
     /// Where what is there now goes.
     aside: Option<PathBuf>,
+    why: Why,
+}
+
+/// Why a file is put back.
+enum Why {
+    /// Settings that could harm.
+    Settings(Vec<Change>),
+    /// It is no file that git can read, in words.
+    Broken(String),
+    /// It says which files git sees.
+    Rules,
 }
 
 /// Whether changes that could harm are told of.
@@ -158,36 +175,56 @@ impl Guard {
     /// Puts back what is as it was `seen`, where that is given. What was seen is looked at again for as long as somebody
     /// changes it meanwhile.
     fn undo(&mut self, repo: &Repository, seen: Option<&Harmful>) -> Result<()> {
-        for _ in 0..TRIES {
-            let (now, repairs, words) = self.repairs(repo, seen)?;
+        let mut contended = BTreeSet::new();
+        for tried in 0..TRIES {
+            let path = |name: &str| repo.common_dir().join(name);
+            let held = contended.iter().filter(|_| tried >= HASTY).map(|name: &String| Exclusion::of(&path(name)));
+            let held = held.collect::<std::io::Result<Vec<_>>>().context("a file of settings cannot be locked")?;
+            let stamp = stamp();
+            let (now, repairs) = self.repairs(repo, seen, &stamp)?;
             self.seen = now;
-            self.note(words)?;
-            let mut all_done = true;
-            for Repair { name, now, new, aside } in repairs {
-                let path = repo.common_dir().join(name);
-                let replaced = replace(&path, &now, &new, aside.as_deref());
-                let replaced = replaced.context(format!("'{}' cannot be put back", path.display()))?;
-                all_done &= matches!(replaced, Replaced::Done);
+            let known = self.unsaid.len();
+            self.note(put_back_in_words(repo, &repairs, &stamp))?;
+            let (mut done, mut kept, all) = (Vec::new(), Vec::new(), repairs.len());
+            for repair in repairs {
+                let Repair { name, now, new, aside, .. } = &repair;
+                let path = path(name);
+                let is_held = held.iter().flatten().any(|held| held.is_of(&path)) && !path.is_symlink();
+                let replaced = if is_held { exchange } else { replace }(&path, now, new, aside.as_deref());
+                match replaced.context(format!("'{}' cannot be put back", path.display()))? {
+                    Replaced::Done => done.push(repair),
+                    Replaced::Changed(aside) => {
+                        contended.insert(name.clone());
+                        kept.extend(aside.map(|aside| format!("{name} (as {})", aside.display())));
+                    }
+                }
             }
-            if all_done {
+            if done.len() == all {
                 return Ok(());
             }
+            // What was changed meanwhile is looked at again, and said as it is then.
+            self.unsaid.truncate(known);
+            self.unsaid.extend(put_back_in_words(repo, &done, &stamp));
+            self.unsaid.extend(sorted_few(kept, NAMED).map(|names| {
+                format!("what was written to settings of the repository while others were put back is kept beside them: {names}")
+            }));
+            self.save()?;
         }
         Err(Error::failed("the repository's settings are changed again and again while they are put back")
             .hint("see which program writes to '.git/config', then resume the run"))
     }
 
-    /// What could harm as it is now, what is to be put back of it, and what is to be said of that.
-    fn repairs(&self, repo: &Repository, seen: Option<&Harmful>) -> Result<(Harmful, Vec<Repair>, Vec<String>)> {
+    /// What could harm as it is now, and what is to be put back of it.
+    fn repairs(&self, repo: &Repository, seen: Option<&Harmful>, stamp: &str) -> Result<(Harmful, Vec<Repair>)> {
         let mut now = Harmful::take(repo)?;
-        let (before, stamp) = (&self.stood.harmful, stamp());
+        let before = &self.stood.harmful;
         let kept = |name: &String, found: &Found| {
-            (*found != Found::Nothing).then(|| aside(&repo.common_dir().join(name), &stamp))
+            (*found != Found::Nothing).then(|| aside(&repo.common_dir().join(name), stamp))
         };
         let gone =
             before.settings.keys().filter(|name| !name.starts_with(WORKTREES) && !now.settings.contains_key(*name));
         now.settings.extend(held(repo, gone.cloned().collect::<Vec<_>>()));
-        let (mut repairs, mut undone, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+        let mut repairs = Vec::new();
         for (name, found) in &now.settings {
             // git gives a worktree that it makes what the main one has (git-worktree(1)).
             let known = if before.settings.contains_key(name) { name } else { OF_A_WORKTREE };
@@ -198,9 +235,9 @@ impl Guard {
                 if *found == Found::Nothing && is_of_a_place {
                     continue;
                 }
-                broken.push(format!("{name} ({})", found.in_words()));
+                let why = Why::Broken(format!("{name} ({})", found.in_words()));
                 let aside = kept(name, found);
-                repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside });
+                repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside, why });
                 continue;
             };
             let Some(old) = list(before.content())? else { continue };
@@ -224,22 +261,25 @@ impl Guard {
             } else {
                 found.holding(without(found.content().unwrap_or_default(), &changes, &self.shelf.scratch()?)?)
             };
-            repairs.push(Repair { name: name.clone(), now: found.clone(), new, aside: None });
-            undone.extend(changes);
+            let why = Why::Settings(changes);
+            repairs.push(Repair { name: name.clone(), now: found.clone(), new, aside: None, why });
         }
-        let mut hiding = Vec::new();
         for (name, found) in &now.rules {
             let is_seen = seen.is_none_or(|seen| seen.rules.get(name) == Some(found));
             let Some(before) = before.rules.get(name).filter(|before| is_seen && *before != found) else { continue };
             if found.is_like(before) && found.content() == before.content() {
                 continue;
             }
-            hiding.push(name.clone());
             let aside = kept(name, found);
-            repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside });
+            repairs.push(Repair {
+                name: name.clone(),
+                now: found.clone(),
+                new: before.clone(),
+                aside,
+                why: Why::Rules,
+            });
         }
-        let words = [settings_put_back(repo, &undone), files_put_back(broken, &stamp), rules_put_back(hiding, &stamp)];
-        Ok((now, repairs, words.into_iter().flatten().collect()))
+        Ok((now, repairs))
     }
 
     /// Has it said what else has changed, which is taken as it is from here on, and keeps what no ref has any more.
@@ -352,7 +392,20 @@ fn restored(file: &str, before: &Settings, now: &Settings, seen: Option<&Setting
     names.map(change).collect()
 }
 
-fn settings_put_back(repo: &Repository, changes: &[Change]) -> Option<String> {
+fn put_back_in_words(repo: &Repository, repairs: &[Repair], stamp: &str) -> Vec<String> {
+    let (mut undone, mut broken, mut hiding) = (Vec::new(), Vec::new(), Vec::new());
+    for repair in repairs {
+        match &repair.why {
+            Why::Settings(changes) => undone.extend(changes),
+            Why::Broken(words) => broken.push(words.clone()),
+            Why::Rules => hiding.push(repair.name.clone()),
+        }
+    }
+    let words = [settings_put_back(repo, &undone), files_put_back(broken, stamp), rules_put_back(hiding, stamp)];
+    words.into_iter().flatten().collect()
+}
+
+fn settings_put_back(repo: &Repository, changes: &[&Change]) -> Option<String> {
     if changes.is_empty() {
         return None;
     }

@@ -9,6 +9,7 @@ mod command;
 mod conflict;
 mod diff;
 mod discover;
+mod exclusion;
 #[cfg(test)]
 mod fixture;
 mod folder;

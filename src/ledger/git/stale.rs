@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
+use super::exclusion;
 use crate::error::{Context as _, Result};
 use crate::process;
 use crate::run::goal::RunId;
@@ -26,6 +27,7 @@ const SETTLED: Duration = Duration::from_millis(150);
 /// must hold the run's lock.
 pub(super) fn clear(common_dir: &Path, run: &RunId) -> Result<()> {
     complete_registrations(common_dir, run)?;
+    exclusion::clear(common_dir).context("a lock that a driver that died has left cannot be removed")?;
     let found = locks(common_dir, run);
     if found.is_empty() {
         return Ok(());

@@ -6,9 +6,11 @@ use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::git::branch::stamp;
+use crate::ledger::git::exclusion::Exclusion;
 use crate::ledger::git::folder::remove_any;
 
 /// Files that are larger are not read: no configuration is.
@@ -37,8 +39,9 @@ pub(super) enum Found {
 #[derive(Debug)]
 pub(super) enum Replaced {
     Done,
-    /// It was changed once more meanwhile, and is as it was found last.
-    Changed,
+    /// It was changed once more meanwhile, and is as it was found last. What was written in the instant between is at the
+    /// path, where that is given.
+    Changed(Option<PathBuf>),
 }
 
 impl Found {
@@ -109,9 +112,8 @@ pub(super) fn aside(path: &Path, stamp: &str) -> PathBuf {
     path.with_added_extension(format!("replaced-{stamp}"))
 }
 
-/// Has `new` be at `path`, where `now` was found. What is there goes to `aside`, where that is given. No lock is taken,
-/// since one that is left by a driver that is killed blocks the user's git, and one that somebody left would block us:
-/// the two are exchanged, and back where somebody else was quicker.
+/// Has `new` be at `path`, where `now` was found. What is there goes to `aside`, where that is given. Under git's lock, but
+/// for one that another program left: then the two are exchanged all the same, and back where somebody else was quicker.
 pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path>) -> std::io::Result<Replaced> {
     // Through a link that stays, what it leads to is changed.
     if let (Found::Link { target: from, .. }, Found::Link { target: to, content: Some(content) }) = (now, new)
@@ -122,20 +124,36 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
         return if found.content() == now.content() {
             replace(&file, &found, &found.holding(content.clone()), None)
         } else {
-            Ok(Replaced::Changed)
+            Ok(Replaced::Changed(None))
         };
     }
     in_a_folder(path)?;
+    let _held = Exclusion::of(path)?;
+    exchange(path, now, new, aside)
+}
+
+/// The same, by who has the lock of a file that is none of the user's links.
+pub(super) fn exchange(path: &Path, now: &Found, new: &Found, aside: Option<&Path>) -> std::io::Result<Replaced> {
+    if Found::at(path) != *now {
+        return Ok(Replaced::Changed(None));
+    }
     let staged = path.with_added_extension("agentloop");
     if staged.symlink_metadata().is_ok() {
         // A driver was killed after the exchange: this is what had been there.
         std::fs::rename(&staged, self::aside(path, &stamp()))?;
     }
+    let move_to_none = |from: &Path, to: &Path| renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
+    let kept = |staged: &Path| {
+        let kept = self::aside(path, &stamp());
+        std::fs::rename(staged, &kept).map(|()| Replaced::Changed(Some(kept)))
+    };
     match new {
         Found::Nothing | Found::Other => {
-            std::fs::rename(path, aside.unwrap_or(&staged))?;
-            remove_any(&staged)?;
-            return Ok(Replaced::Done);
+            std::fs::rename(path, &staged)?;
+            if Found::at(&staged) != *now {
+                return move_to_none(&staged, path).map_or_else(|_| kept(&staged), |()| Ok(Replaced::Changed(None)));
+            }
+            return put_away(&staged, aside).map(|()| Replaced::Done);
         }
         Found::Link { target, .. } => std::os::unix::fs::symlink(target, &staged)?,
         Found::File { content, mode } => {
@@ -144,34 +162,41 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
             file.set_permissions(std::fs::Permissions::from_mode(*mode))?;
         }
     }
-    let exchanged = renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE);
-    match exchanged {
-        Ok(()) if Found::at(&staged) == *now => {}
+    let replaced = match renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE) {
+        Ok(()) if Found::at(&staged) == *now => put_away(&staged, aside).map(|()| Replaced::Done)?,
         Ok(()) => {
             renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE)?;
-            remove_any(&staged)?;
-            return Ok(Replaced::Changed);
-        }
-        // Nothing is there, or the file system cannot exchange.
-        Err(_) => {
-            if let Some(aside) = aside.filter(|_| path.symlink_metadata().is_ok()) {
-                std::fs::rename(path, aside)?;
-                release_readers(aside);
-            } else if path.is_dir() {
-                remove_any(path)?;
+            if Found::at(&staged) != *new {
+                return kept(&staged); // written on top of what was there for an instant
             }
-            std::fs::rename(&staged, path)?;
-            return Ok(Replaced::Done);
+            remove_any(&staged)?;
+            Replaced::Changed(None)
         }
-    }
-    match aside {
-        Some(aside) => {
-            std::fs::rename(&staged, aside)?;
-            release_readers(aside);
+        Err(Errno::NOENT) => match move_to_none(&staged, path) {
+            Ok(()) => Replaced::Done,
+            Err(Errno::EXIST) => {
+                remove_any(&staged)?;
+                Replaced::Changed(None)
+            }
+            Err(_) => std::fs::rename(&staged, path).map(|()| Replaced::Done)?,
+        },
+        // The file system cannot exchange.
+        Err(_) => {
+            if path.symlink_metadata().is_ok() && (aside.is_some() || path.is_dir()) {
+                put_away(path, aside)?;
+            }
+            std::fs::rename(&staged, path).map(|()| Replaced::Done)?
         }
-        None => remove_any(&staged)?,
-    }
-    Ok(Replaced::Done)
+    };
+    Ok(replaced)
+}
+
+/// Moves what is at `path` to `aside`, where that is given, and else removes it.
+fn put_away(path: &Path, aside: Option<&Path>) -> std::io::Result<()> {
+    let Some(aside) = aside else { return remove_any(path) };
+    std::fs::rename(path, aside)?;
+    release_readers(aside);
+    Ok(())
 }
 
 /// Ends the wait of who reads from the pipe at `path`, if it is one: a git that read its configuration while a pipe was in its
@@ -244,7 +269,7 @@ mod tests {
         let path = dir.path().join("config");
         std::fs::write(&path, "the user's").unwrap();
         let seen = file("the worker's", 0o644);
-        assert!(matches!(replace(&path, &seen, &file("before", 0o644), None), Ok(Replaced::Changed)));
+        assert!(matches!(replace(&path, &seen, &file("before", 0o644), None), Ok(Replaced::Changed(None))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "the user's");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
