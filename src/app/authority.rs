@@ -1,7 +1,7 @@
-//! What may run for a run: what its user gave in this clone, and never what its log says.
+//! Decides what may run for a run: only what its user approved in this clone, and never what its log asks for.
 //!
-//! A log can come from anyone. Where what it says was not given here, everything that would run, and what bounds it, is
-//! wanted by name, and shown as it would run.
+//! A log can come from anyone. Commands, permissions and limits that it names but that were not approved in this clone have
+//! to be given as flags, and the hint shows each one exactly as it would run.
 
 use std::fmt::Write as _;
 
@@ -15,31 +15,32 @@ use crate::run::amount::Patience;
 use crate::run::folder::Folder;
 use crate::run::goal::{AgentChoice, Isolation, Options, Permissions, Role, RunId};
 
-/// What a run would go on with.
+/// Options that a run would continue with, and what is still to be approved.
 pub(super) struct Approval {
-    /// Its options, with the changes.
+    /// Options of the run with the changes applied.
     pub(super) options: Options,
-    /// What was not given here, as flags.
+    /// Flags that the user still has to give.
     missing: Vec<String>,
-    /// Whether everything would be permitted in the user's checkout, which was not given here.
+    /// True if agents would get all permissions in the user's checkout, which was not approved in this clone.
     needs_force: bool,
 }
 
-/// The options that were given for a run in this clone; nothing where its log says others, or nothing was given.
+/// Returns the options that were approved for the run in this clone; `None` if its log has other options or none were
+/// approved.
 pub(super) fn given(site: &Site, run: &Run, id: &RunId) -> Option<Options> {
     let store = GitLedger::kept(&site.repo, id)?;
     Authority::read(&store)?.confirms(&run.options).cloned()
 }
 
-/// Keeps `options` as what the user gave for the run.
+/// Stores `options` in this clone's private store as those that the user approved for the run.
 ///
 /// # Errors
-/// Where this clone has no private store and none can be made.
+/// Fails if this clone has no private store and none can be created.
 pub(super) fn give(site: &Site, id: &RunId, options: &Options) -> Result<()> {
     Authority::give(&GitLedger::ensure_kept(&site.repo, id)?, options, site.settings().allow_nested()?)
 }
 
-/// What `run` would go on with, were `changes` made to it.
+/// Works out the options that `run` would continue with if `changes` were applied, and which of them lack approval.
 pub(super) fn approval(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<Approval> {
     let permits_all = |options: &Options| {
         options.isolation == Isolation::None && options.permissions == Permissions::All && !changes.force
@@ -57,7 +58,7 @@ pub(super) fn approval(site: &Site, run: &Run, id: &RunId, changes: &Changes) ->
 }
 
 impl Approval {
-    /// The options, where all of them were given; `command` is what would give the rest.
+    /// Returns the options if all of them are approved; the error's hint adds the missing flags to `command`.
     pub(super) fn granted(self, id: &RunId, changes: &Changes, command: &str) -> Result<Options> {
         let mut missing = self.missing;
         if self.needs_force {
@@ -82,13 +83,13 @@ impl Approval {
     }
 }
 
-/// What a log wants and `changes` do not say, as flags: what would run is in them to the letter. Where workers work may be
-/// as the user has set it, which is `own`; paths are as they are given in `folder`.
+/// Lists, as flags, what the log asks for and `changes` do not give: the flags hold exactly what would run. The isolation
+/// may also be the one in the user's settings, `own`; paths are relative to `folder`.
 fn missing(recorded: &Options, changes: &Changes, own: Isolation, folder: &Folder) -> Vec<String> {
     let mut missing = Vec::new();
     let mut want = |flag: &str, value: &str| missing.push(format!("--{flag} {}", quoted(value)));
     if changes.checks.is_none() {
-        // Not its name, which may say anything.
+        // The argument vector is shown, since the name of a recorded check may be any text.
         recorded.checks.iter().for_each(|check| want("verify", &shell_words::join(&check.argv)));
     }
     if changes.permissions.is_none() {
@@ -122,8 +123,8 @@ fn missing(recorded: &Options, changes: &Changes, own: Isolation, folder: &Folde
     missing
 }
 
-/// Binds what a log says and `changes` do not: its limits hold as far as they are tighter than the user's own, and where it
-/// has no checks or protected files, the user's settings do.
+/// Restricts what the log asks for and `changes` do not give: recorded limits apply only as far as they are tighter than the
+/// user's own, and the user's checks and protected files apply if the log has none.
 fn bind(site: &Site, options: &mut Options, changes: &Changes) -> Result<()> {
     fn tighter<T: PartialOrd>(recorded: Option<T>, own: Option<T>) -> Option<T> {
         match (recorded, own) {
@@ -140,7 +141,7 @@ fn bind(site: &Site, options: &mut Options, changes: &Changes) -> Result<()> {
         budget.max_task_retries = own.budget.max_task_retries;
     }
     if changes.patience.is_none() {
-        // 0 is no limit.
+        // 0 means no limit.
         let limit = |patience: Patience| (patience.get() > 0).then_some(patience);
         budget.patience = tighter(limit(budget.patience), limit(own.budget.patience)).unwrap_or(budget.patience);
     }
@@ -177,7 +178,7 @@ fn bind(site: &Site, options: &mut Options, changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-/// `word` for a shell. What a terminal does not show is escaped, as bash, ksh and zsh read it.
+/// Quotes `word` for a shell. Characters that a terminal does not show are escaped in the way that bash, ksh and zsh read.
 fn quoted(word: &str) -> String {
     let is_shown = |character: char| {
         !character.is_control()
@@ -233,7 +234,7 @@ mod tests {
             "--allow-protected",
         ];
         assert_eq!(missing(&recorded, &Changes::default(), Isolation::Worktree, &Folder::default()), wanted);
-        // Another model is no agent.
+        // Another model does not approve the agent.
         let changes = Changes { model: Some("x".into()), ..Changes::default() };
         let still = missing(&recorded, &changes, Isolation::Worktree, &Folder::default());
         assert!(

@@ -1,4 +1,4 @@
-//! What is looked at before a run begins: its checks, and what it protects.
+//! Checks before a run begins that its checks can run and that its protected paths exist.
 
 use std::cmp::Reverse;
 
@@ -8,7 +8,7 @@ use crate::options::{command, pathspec};
 use crate::run::folder::Folder;
 use crate::run::goal::Check;
 
-/// Files that tell how a project is tested, each with the command; those with words count where the file holds them.
+/// Files that suggest how a project is tested, the words that must occur in them if any, and the test command.
 const TESTED: [(&str, &str, &str); 14] = [
     ("Cargo.toml", "", "cargo test"),
     ("package.json", "\"test\"", "npm test"),
@@ -25,13 +25,11 @@ const TESTED: [(&str, &str, &str); 14] = [
     ("Makefile", "\ntest:", "make test"),
     ("Makefile", "\ncheck:", "make check"),
 ];
-/// Paths that an error names.
+/// Number of similar paths that an error names.
 const NEAREST: usize = 3;
 
-/// Refuses commands whose program is not there: an agent would be paid for work that no check can pass. `what` are they.
-///
-/// # Errors
-/// The first of them.
+/// Refuses commands whose program is not found: an agent would be paid for work that no check can pass. `what` names the
+/// kind of command in the error.
 pub fn runnable(site: &Site, what: &str, commands: &[Check]) -> Result<()> {
     for check in commands {
         if let Some(program) = command::program(check).filter(|program| !site.registry().finds(program)) {
@@ -43,10 +41,7 @@ pub fn runnable(site: &Site, what: &str, commands: &[Check]) -> Result<()> {
     Ok(())
 }
 
-/// What the user should know of the checks of a run that starts from `base`, a line each.
-///
-/// # Errors
-/// Where the base cannot be read.
+/// Lists warnings about the checks of a run that starts from `base`, one per line.
 pub fn notices(site: &Site, checks: &[Check], base: &str) -> Result<Vec<String>> {
     if checks.is_empty() {
         let text = "no checks: nothing but the reviewer will judge the work";
@@ -65,7 +60,7 @@ pub fn notices(site: &Site, checks: &[Check], base: &str) -> Result<Vec<String>>
     Ok(hidden.collect())
 }
 
-/// The command that tests the project, as far as its files tell.
+/// Suggests a test command from the project's files.
 fn suggested(site: &Site, base: &str) -> Result<Option<&'static str>> {
     for (file, words, command) in TESTED {
         let content = site.repo.file_at(base, file)?;
@@ -78,18 +73,12 @@ fn suggested(site: &Site, base: &str) -> Result<Option<&'static str>> {
     Ok(None)
 }
 
-/// Refuses what git does not take for a pathspec.
-///
-/// # Errors
-/// The first of them, as it is given in `folder`.
+/// Refuses what git does not accept as a pathspec; the error shows it relative to `folder`.
 pub fn check_paths(site: &Site, pathspecs: &[String], folder: &Folder) -> Result<()> {
     site.repo.check_paths(pathspecs, |pathspec| pathspec::seen_from(folder, pathspec))
 }
 
-/// Refuses pathspecs that protect no file of `base`.
-///
-/// # Errors
-/// The first of them, with the paths nearest to it, as they are given in `folder`.
+/// Refuses pathspecs that match no file of `base`; the error names the most similar paths, relative to `folder`.
 pub fn protects(site: &Site, pathspecs: &[String], base: &str, folder: &Folder) -> Result<()> {
     check_paths(site, pathspecs, folder)?;
     for pathspec in pathspecs {
@@ -109,7 +98,7 @@ pub fn protects(site: &Site, pathspecs: &[String], base: &str, folder: &Folder) 
     Ok(())
 }
 
-/// The paths nearest to what a pathspec names: by their whole name or their last part.
+/// Returns the paths most similar to a pathspec, compared by the whole path or by its last part.
 fn nearest(pathspec: &str, paths: &[String]) -> Vec<String> {
     let name = |path: &str| path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
     let wanted = pathspec.rsplit(')').next().unwrap_or(pathspec).trim_end_matches("/**").trim_end_matches("/*");

@@ -1,4 +1,4 @@
-//! Which iteration of a run broke something.
+//! Finds the iteration of a run that broke a check.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::run::amount::Seconds;
 use crate::run::folder::Folder;
 use crate::run::goal::{Check, RunId};
 
-/// What a check exits with where a commit cannot be judged, as git-bisect(1) has it.
+/// Exit code of a check that cannot judge a commit, as for `git bisect run`.
 const UNJUDGED: i32 = 125;
 /// Bytes of a check's output that are kept.
 const KEEP: usize = 4 * 1024;
@@ -27,37 +27,35 @@ const KEEP: usize = 4 * 1024;
 /// A commit that the check was run on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tried {
-    /// The iteration that ended with it; 0 is where the run started.
+    /// The iteration that ended with this commit; 0 for the commit that the run started from.
     pub iteration: u32,
     /// The commit.
     pub commit: String,
-    /// Whether the check passed; none where it could not tell.
+    /// Result of the check; `None` if it exited with 125.
     pub ok: Option<bool>,
-    /// Its exit code, where it had one.
+    /// Exit code of the check; `None` if it was killed or timed out.
     pub exit_code: Option<i32>,
     /// Seconds it took.
     pub seconds: f64,
 }
 
-/// What was found.
+/// Result of a search.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bisected {
     /// The run.
     pub run_id: RunId,
     /// The check.
     pub check: String,
-    /// The first commit that fails; none where none does, or all do.
+    /// The first commit that fails; `None` if none or all of them fail.
     pub broken_by: Option<Tried>,
     /// The newest commit before it that passes.
     pub last_good: Option<Tried>,
-    /// Every commit that the check was run on, in order of trial.
+    /// All commits that were checked, in the order in which they were.
     pub tried: Vec<Tried>,
 }
 
-/// Searches the run's commits for the first that fails `check`, in a worktree of its own; `tell` hears of each trial.
-///
-/// # Errors
-/// Where there is no such run, its commits are not here, a worktree cannot be made, or it is cancelled.
+/// Searches the run's commits for the first that fails `check`, in a separate worktree; `tell` is called after each commit
+/// that was checked.
 pub async fn bisect(
     site: &Site,
     run: Option<&str>,
@@ -82,7 +80,8 @@ pub async fn bisect(
     Ok(Bisected { run_id: id, check: check.name.clone(), broken_by, last_good, tried })
 }
 
-/// Where the run started, and the commit of each iteration; what came on the branch after them is the last.
+/// Lists the commit that the run started from and the one of each iteration; commits made on the branch after them come
+/// last, as one.
 fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
     let tip = preview::branch_tip(&site.repo, id, &run.tip.commit)?.commit;
     let mut commits = vec![(0, run.base.to_string())];
@@ -99,14 +98,14 @@ fn commits(site: &Site, id: &RunId, run: &Run) -> Result<Vec<(u32, String)>> {
 
 type Found = (Option<Tried>, Option<Tried>, Vec<Tried>);
 
-/// What is searched for, and where commits are tried.
+/// A search in progress.
 struct Search<'a> {
     trial: &'a Trial<'a>,
     run: &'a RunId,
     folder: &'a Folder,
     clone: String,
     check: &'a Check,
-    /// How long the check may take.
+    /// Time limit of one run of the check.
     timeout: Option<Seconds>,
     cancel: &'a CancellationToken,
 }
@@ -118,7 +117,7 @@ impl Search<'_> {
         self.set_up(wanted).await?;
         let mut tried: Vec<Tried> = Vec::new();
         let mut left: Vec<&(u32, String)> = commits.iter().collect();
-        // The ends first: without a good and a bad one there is nothing between them.
+        // Both ends are checked first: between them the search needs a good and a bad commit.
         let (mut good, mut bad): (Option<Tried>, Option<Tried>) = (None, None);
         loop {
             let at = match (&good, &bad) {
@@ -139,7 +138,7 @@ impl Search<'_> {
                     return Err(Error::failed(format!("the check cannot judge {commit}, one of the ends"))
                         .hint("it exited with 125; a check that can tell is needed"));
                 }
-                // Red from the start: no iteration broke it.
+                // It failed from the start: no iteration broke it.
                 (Some(false), false) => return Ok((None, None, tried)),
                 (Some(true), _) => {
                     left.drain(..=at);
@@ -171,7 +170,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    /// Runs the check where `commit` is checked out.
+    /// Runs the check on `commit`, which is checked out.
     async fn judge(&self, iteration: u32, commit: &str) -> Result<Tried> {
         let done = self.run(self.check, &enter(self.trial.path(), self.folder), self.timeout).await?;
         let exit_code = match done.status {
@@ -182,7 +181,7 @@ impl Search<'_> {
         Ok(Tried { iteration, commit: commit.to_owned(), ok, exit_code, seconds: done.seconds })
     }
 
-    /// Runs a command of the user's where commits are tried; that the search is stopped is an error.
+    /// Runs a command of the user in the worktree of the search; returns an error if the search is cancelled.
     async fn run(&self, command: &Check, cwd: &Path, timeout: Option<Seconds>) -> Result<process::Finished> {
         let spec = Spec {
             argv: command.argv.iter().map(Into::into).collect(),

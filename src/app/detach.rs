@@ -1,4 +1,4 @@
-//! Runs whose driver is a process of its own: it has its own session, no standard input, and outlives who started it.
+//! Starts drivers in separate processes: such a driver has its own session and outlives the process that started it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
@@ -18,12 +18,12 @@ use crate::run::State;
 use crate::run::goal::RunId;
 use crate::run::view::Status;
 
-/// Where a detached driver writes what a foreground one says on stderr, in the run's folder.
+/// Log file in the run's directory that takes the standard error of a detached driver.
 const LOG: &str = "drive.log";
-/// Bytes of stack for a thread that does nothing but wait.
+/// Stack of the thread that waits for a driver to end, in bytes.
 const REAPER_STACK: usize = 64 * 1024;
 
-/// What a detached driver is told on its standard input.
+/// Request that a detached driver reads from its standard input.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     Run(Box<NewRun>),
@@ -32,17 +32,14 @@ enum Request {
     Cancel { run: String },
 }
 
-/// What it answers on its standard output once its run is on record, in one line.
+/// Reply that the driver prints as one line of JSON once its run is recorded or refused.
 #[derive(Debug, Serialize, Deserialize)]
 enum Opened {
     Run(RunId),
     Refused { message: String, hint: Option<String> },
 }
 
-/// Starts a run and returns once it is on record.
-///
-/// # Errors
-/// Where the run cannot be started.
+/// Starts a run in a detached driver and returns once the run is recorded.
 pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     settle(site, &mut new)?;
     let id = new_id(site, &new, &Redactor::of_process());
@@ -50,17 +47,14 @@ pub fn run_detached(site: &Site, mut new: NewRun) -> Result<Status> {
     let dir = GitLedger::scratch_of(&site.repo, &id);
     let started = hand_over(site, &id, &Request::Run(Box::new(new)));
     if started.is_err() && !site.repo.resolve(Some(id.as_str())).is_ok_and(|run| run == id) {
-        // Nothing of a run that never was stays behind; a folder that holds more is not removed.
+        // A run that was never recorded leaves no directory; one that holds more than the log is not removed.
         let _ = std::fs::remove_file(dir.join(LOG));
         let _ = std::fs::remove_dir(&dir);
     }
     started
 }
 
-/// Goes on with a run and returns once that is on record; one that is running has its budget changed.
-///
-/// # Errors
-/// Where the run cannot go on.
+/// Resumes a run in a detached driver and returns once that is recorded; a run that is already driven gets the new budget.
 pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Status> {
     super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run))?;
@@ -70,33 +64,27 @@ pub fn resume_detached(site: &Site, run: &str, changes: Changes) -> Result<Statu
     hand_over(site, &id, &Request::Resume { run: id.to_string(), changes: Box::new(changes) })
 }
 
-/// Answers a run's questions and returns once it goes on.
-///
-/// # Errors
-/// Where the answers do not match the questions.
+/// Answers a run's questions in a detached driver and returns once the run continues.
 pub fn answer_detached(site: &Site, run: &str, answers: Vec<String>) -> Result<Status> {
     super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run.split('.').next().unwrap_or(run)))?;
     let mut status = hand_over(site, &id, &Request::Answer { run: run.to_owned(), answers })?;
-    // Its driver has the answers, and may not have recorded them yet.
+    // The driver has the answers, but may not have recorded them yet.
     if status.running {
         status.state = State::Running;
     }
     Ok(status)
 }
 
-/// Stops a run as [`super::cancel`] does, in a process of its own, since a run whose driver died is wound down by a
-/// driver: the caller stays none, and may end meanwhile.
-///
-/// # Errors
-/// Where the run has ended, or its driver does not come to its end.
+/// Cancels a run as [`super::cancel`] does, but in a separate process: a run whose driver died needs a driver to end it, and
+/// the caller can end before that is done.
 pub fn cancel_detached(site: &Site, run: &str) -> Result<Status> {
     super::refuse_nested(site)?;
     let id = site.repo.resolve(Some(run))?;
     hand_over(site, &id, &Request::Cancel { run: id.to_string() })
 }
 
-/// Starts a driver, tells it what to do, and waits until its run is on record.
+/// Starts a driver, sends it the request and waits until its run is recorded.
 fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
     let program = std::env::current_exe().context("this program cannot find itself")?;
     let dir = GitLedger::scratch_of(&site.repo, id);
@@ -110,11 +98,11 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
     let mut driver = process::outliving(program);
     driver.arg("drive").current_dir(site.repo.home()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     let mut child = process::spawn_aside(&mut driver).context("the run's driver could not be started")?;
-    let told = serde_json::to_vec(request).context("the request cannot be written down")?;
+    let input = serde_json::to_vec(request).context("the request cannot be written down")?;
     let mut line = String::new();
     if let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) {
-        // A driver that refuses before it has read everything says why on its output.
-        let _ = stdin.write_all(&told);
+        // A driver that refuses the request before it has read all of it prints the reason on its output.
+        let _ = stdin.write_all(&input);
         drop(stdin);
         BufReader::new(stdout).read_line(&mut line).context("the run's driver could not be heard")?;
     }
@@ -122,7 +110,7 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
         let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         return Err(Error::failed(format!("the run's driver ended before its run was on record: {status}")));
     };
-    // A starter that lives on must take note of its driver's end, or a zombie is left; one that ends need not.
+    // If this process lives on, it must wait for the driver, which else stays a zombie.
     let _ = std::thread::Builder::new().stack_size(REAPER_STACK).spawn(move || child.wait());
     match opened {
         Opened::Run(id) => super::status(site, Some(id.as_str())),
@@ -133,12 +121,10 @@ fn hand_over(site: &Site, id: &RunId, request: &Request) -> Result<Status> {
     }
 }
 
-/// The detached driver itself: `request` is what `hand_over` wrote.
-///
-/// # Errors
-/// Where the run cannot be opened or its record can no longer be written.
+/// Runs as the detached driver: `request` is what `hand_over` wrote.
 pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
-    // A session of its own: neither a hangup of the terminal nor a signal to the starter's group reaches it.
+    // In its own session neither a hangup of the terminal nor a signal to the process group of its starter reaches the
+    // driver.
     let _ = rustix::process::setsid();
     let (opened, engine) = match Box::pin(begin(&request, cancel)).await {
         Ok((id, engine)) => (Opened::Run(id), Ok(engine)),
@@ -148,7 +134,7 @@ pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
         }
     };
     let line = serde_json::to_string(&opened).context("the answer cannot be written down")?;
-    // Whoever started the run may be gone by now; the run goes on.
+    // The process that started the run may be gone by now; the run goes on.
     let _ = writeln!(std::io::stdout(), "{line}").and_then(|()| std::io::stdout().flush());
     match engine? {
         Some(engine) => engine.drive().await.map(|_| ()),
@@ -156,7 +142,7 @@ pub async fn drive(request: Vec<u8>, cancel: CancellationToken) -> Result<()> {
     }
 }
 
-/// Does what is asked for up to the point where it is on record; the engine that goes on from there, where one does.
+/// Carries out the request until the run is recorded; returns the engine that drives the run from there, if there is one.
 async fn begin(request: &[u8], cancel: CancellationToken) -> Result<(RunId, Option<Engine>)> {
     let request: Request = serde_json::from_slice(request).map_err(|error| {
         Error::usage("'drive' is told what to do by 'run --detach'; it is not for people").because(error)

@@ -1,4 +1,4 @@
-//! Whether everything that a run needs is there: asked before one begins, and when one will not.
+//! Checks that a repository and machine have what a run needs.
 
 use std::path::Path;
 
@@ -11,63 +11,63 @@ use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::{Git, GitLedger};
 use crate::run::amount::Seconds;
 
-/// Fewer files at a time than this are spent by a few agents (`ulimit -n`).
+/// Limit of open files (`ulimit -n`) below which a few agents may run out of them.
 const FEW_FILES: u64 = 1024;
-/// Less room than this on the disk of the worktrees is soon gone, in bytes.
+/// Free space on the disk of the worktrees below which it is reported as nearly full, in bytes.
 const SOON_FULL: u64 = 1 << 30;
-/// 2024: a clock before it is not set.
+/// Start of 2024: a clock before that has not been set.
 const CLOCK_NOT_SET: f64 = 1_704_067_200.0;
-/// How far a commit may be ahead of the clock, in seconds.
+/// Largest difference by which HEAD may be ahead of the clock, in seconds.
 const CLOCK_BEHIND: f64 = 300.0;
 
-/// What `git agentloop doctor` found. Its JSON is stable: fields may be added, none changes its meaning or goes.
+/// Report of `git agentloop doctor`. Its JSON is stable: fields may be added, but none is removed or changes its meaning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Doctor {
-    /// Whether a run can begin here: nothing failed, and an agent is installed that may be logged in.
+    /// True if a run can begin here: nothing failed, and an agent is installed that may be logged in.
     pub ok: bool,
     /// This program's version.
     pub version: String,
-    /// The machine and the repository.
+    /// Findings about the machine and the repository.
     pub checks: Vec<Finding>,
-    /// The backends, and what stands ready of each.
+    /// The backends, and which of them are installed and logged in.
     pub backends: Vec<Examined>,
     /// The folder that was asked about.
     pub cwd: Cwd,
-    /// How long things may take in a run that begins there.
+    /// Time limits of a run that begins there.
     pub timeouts: Timeouts,
-    /// What to do about everything that is not as it should be, the worst first.
+    /// Remedies for the findings that failed, then for the warnings.
     pub recommendations: Vec<String>,
 }
 
 /// A folder that a run could begin in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cwd {
-    /// Where it is.
+    /// Its path.
     pub path: String,
-    /// Whether it is outside of the repository that may be looked at: then nothing else is told of it.
+    /// True if it is outside of the repository that may be inspected: the other fields are then absent.
     pub outside: bool,
-    /// Whether there is such a folder.
+    /// True if the folder exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exists: Option<bool>,
-    /// Whether it can be read.
+    /// True if it can be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub readable: Option<bool>,
-    /// Whether files can be made in it.
+    /// True if files can be created in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub writable: Option<bool>,
-    /// The repository that it is in.
+    /// The repository that contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
 }
 
 impl Cwd {
-    /// A folder of which nothing is told.
+    /// Makes the report for a folder outside of the repository, which has only the path.
     #[must_use]
     pub fn outside(path: &str) -> Self {
         Self { path: path.to_owned(), outside: true, ..Self::default() }
     }
 
-    /// `dir`, which is in the repository of `site` where there is one.
+    /// Examines `dir`, which is in the repository of `site` if there is one.
     #[must_use]
     pub fn of(dir: &Path, site: Option<&Site>) -> Self {
         use rustix::fs::Access;
@@ -84,7 +84,7 @@ impl Cwd {
     }
 }
 
-/// Limits of time as they are set, in seconds; none is no limit.
+/// Time limits in the user's settings, in seconds; `None` is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// Of one call of an agent.
@@ -97,27 +97,27 @@ pub struct Timeouts {
     pub run: Option<f64>,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// `git`, `repository`, `worktrees`, `provisioning`, `clock`, `files`, `disk`, `agent` or `mcp`.
     pub name: String,
-    /// How it stands.
+    /// Its state.
     pub state: Health,
-    /// What was found.
+    /// Description.
     pub detail: String,
-    /// What to do about it.
+    /// Remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// How something stands.
+/// State of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// As it should be.
+    /// No problem.
     Ok,
-    /// A run can begin, and may meet with trouble.
+    /// A run can begin, but may have problems.
     Warning,
     /// No run can begin.
     Failed,
@@ -134,7 +134,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything that a run from `dir`, or the current directory, needs. No agent is asked to do anything.
+/// Checks everything that a run from `dir`, or the current directory, needs. No agent is called.
 pub async fn doctor(dir: Option<&Path>) -> Doctor {
     let site = Site::open(dir);
     let backends = match &site {
@@ -169,7 +169,7 @@ pub async fn doctor(dir: Option<&Path>) -> Doctor {
     Doctor { ok, version, checks, backends, cwd, timeouts, recommendations }
 }
 
-/// As they are set; a value that is out of range is among the findings.
+/// Reads the time limits; a value out of range is ignored here, since it is a finding of its own.
 fn timeouts(site: &Site) -> Timeouts {
     let settings = site.settings();
     let seconds = |set: Result<Option<Seconds>>| set.ok().flatten().map(Seconds::get);
@@ -181,7 +181,7 @@ fn timeouts(site: &Site) -> Timeouts {
     }
 }
 
-/// The backends, examined: installed, logged in, and what each can do.
+/// Examines the backends: whether each is installed and logged in, and what it supports.
 pub async fn examined_backends(site: &Site) -> Vec<Examined> {
     probe::examine(site.registry()).await
 }
@@ -225,7 +225,7 @@ fn worktrees(site: &Site) -> Finding {
     }
 }
 
-/// What new worktrees get, where they get anything.
+/// Reports which files are copied to new worktrees and which commands set them up; `None` if there are none.
 fn provisioning(site: &Site) -> Option<Finding> {
     let name = "provisioning";
     let wanted = match super::site::provisioning(site) {
@@ -249,7 +249,7 @@ fn provisioning(site: &Site) -> Option<Finding> {
     Some(Finding::new(name, Health::Ok, detail, None))
 }
 
-/// A record is kept in the order of the clock, and git's own dates come from it.
+/// Checks the clock: events are ordered by it, and git's own dates come from it.
 fn clock(site: &Site) -> Finding {
     let seconds = now().seconds();
     if seconds < CLOCK_NOT_SET {
@@ -306,7 +306,7 @@ fn agent(backends: &[Examined]) -> Finding {
     Finding::new("agent", Health::Failed, "no coding agent is installed", Some(hint))
 }
 
-/// How the installed agents that can be MCP hosts take our server in, and what is particular about each.
+/// Lists for each installed agent that can be an MCP host the command that adds the server to it.
 fn hosts(backends: &[Examined]) -> Vec<Finding> {
     let notes = [
         (

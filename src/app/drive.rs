@@ -32,16 +32,17 @@ use crate::run::text::count;
 use crate::run::view::{RunResult, Status};
 use crate::run::{Run, Word};
 
-/// The longest a verb waits for a driver that was told to stop.
+/// Longest time that a verb waits for a driver that was sent a signal or a message.
 pub(super) const STOP_WAIT: Duration = Duration::from_secs(30);
 
-/// What the caller of a driver brings along; by default nobody answers, looks on or stops it.
+/// Callbacks of the caller that drives a run; by default questions suspend the run, nothing is shown, and it is not
+/// cancelled.
 pub struct Drive {
-    /// Where the user answers.
+    /// Source of answers to the run's questions.
     pub interaction: Arc<dyn Interaction>,
-    /// Who looks on.
+    /// Observer of the run's events.
     pub watch: Arc<dyn Watch>,
-    /// Cancelled when the run must stop.
+    /// Token that stops the run when it is cancelled.
     pub cancel: CancellationToken,
 }
 
@@ -52,9 +53,6 @@ impl Default for Drive {
 }
 
 /// Starts a run and drives it to its end, or to questions for the user.
-///
-/// # Errors
-/// Where the run cannot be started, or its record can no longer be written.
 pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult> {
     settle(site, &mut new)?;
     let (id, engine) = open(site, new, drive).await?;
@@ -62,13 +60,14 @@ pub async fn run(site: &Site, mut new: NewRun, drive: Drive) -> Result<RunResult
     driven(site, id, &run)
 }
 
-/// What a run came to that was driven in this process: its driver knows, whatever was done to its record.
+/// Returns the result of a run that was driven in this process. It is made from the driver's own state, even if the record
+/// was tampered with.
 fn driven(site: &Site, id: RunId, run: &Run) -> Result<RunResult> {
     let noted = read::snapshot(&site.repo.gix(), site.repo.store().as_deref(), &id)?;
     super::read::result_of(site, id, run, false, noted.is_some_and(|noted| noted.verified))
 }
 
-/// Puts a new run on record and returns its driver.
+/// Records a new run and returns its driver.
 pub(super) async fn open(site: &Site, new: NewRun, drive: Drive) -> Result<(RunId, Engine)> {
     site.repo.check_for_runs()?;
     check_agents(site, &new.options).await?;
@@ -87,7 +86,7 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
         Goal { text: redactor.clean(&new.goal).into_owned(), criteria: redactor.clean(&new.criteria).into_owned() };
     let base = site.repo.resolve_base(new.base.as_deref())?;
     ensure_store(site);
-    // First: what is on record was given here, whenever its driver dies.
+    // The approval is stored before the record: whenever the driver dies, a recorded run has its approval.
     keep_authority(site, id, &new.options);
     let ledger = GitLedger::create(
         site.repo.clone(),
@@ -115,14 +114,14 @@ async fn put_on_record(site: &Site, id: &RunId, new: NewRun, drive: Drive, redac
     Engine::start(parts, branch(id), started).await
 }
 
-/// Keeps `options` as what the user gave. Where they cannot be kept the run goes on, and `resume` asks for them.
+/// Stores `options` as approved. If they cannot be stored the run goes on, and `resume` asks for them.
 fn keep_authority(site: &Site, id: &RunId, options: &Options) {
     if let Err(error) = give(site, id, options) {
         tracing::warn!("'git agentloop resume {id}' will ask again what may run: {}", error.chain());
     }
 }
 
-/// An id of words that hold no secret: the name alone where that is free, which it then is not any more.
+/// Makes a run's id from words without secrets: the name alone if it is free, which reserves it.
 pub(super) fn new_id(site: &Site, new: &NewRun, redactor: &Redactor) -> RunId {
     let named = new.name.as_deref().and_then(|name| RunId::named(&redactor.clean(name)));
     if let Some(id) = named.filter(|id| GitLedger::reserve(&site.repo, id)) {
@@ -131,10 +130,7 @@ pub(super) fn new_id(site: &Site, new: &NewRun, redactor: &Redactor) -> RunId {
     RunId::new(&redactor.clean(new.name.as_deref().unwrap_or(&new.goal)), fastrand::u64(..))
 }
 
-/// Goes on with a run that its driver left: after a crash, a stop, or a spent budget that `changes` renews.
-///
-/// # Errors
-/// Where the run cannot go on, and what to do about it.
+/// Resumes a run after a crash, a cancel, or a spent budget that `changes` raise.
 pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> Result<RunResult> {
     if changes.take_over
         && let Some(result) = adopt_end(site, run)?
@@ -146,8 +142,8 @@ pub async fn resume(site: &Site, run: &str, changes: Changes, drive: Drive) -> R
     driven(site, id, &run)
 }
 
-/// Adopts lines from elsewhere by which the run has reached its goal: nothing is left to drive. `None` where there are no
-/// such lines.
+/// Adopts lines from elsewhere by which the run has reached its goal, so that nothing is left to drive. Returns `None` if
+/// there are no such lines.
 fn adopt_end(site: &Site, name: &str) -> Result<Option<RunResult>> {
     refuse_nested(site)?;
     let id = site.repo.resolve(Some(name))?;
@@ -185,7 +181,7 @@ pub(super) async fn reopen(site: &Site, name: &str, changes: &Changes, drive: Dr
     take_over(site, id, changes, options, drive).await
 }
 
-/// Takes over a run with `options`, which may run.
+/// Takes over a run with `options`, all of which are approved.
 async fn take_over(
     site: &Site,
     id: RunId,
@@ -202,7 +198,7 @@ async fn take_over(
     let adoption = if changes.take_over { Adoption::Everything } else { Adoption::Unsealed };
     let ledger = GitLedger::take_over(site.repo.clone(), known, adoption)?;
     stop_leftovers(site, &id, ORPHAN_GRACE).await;
-    // The lock is ours now, and the driver before may have written until it was.
+    // Only now that this process holds the lock can the previous driver have written its last event.
     let run = replay(site, &id)?;
     let unproven = ledger.is_unproven();
     if !drive.cancel.is_cancelled() {
@@ -222,20 +218,20 @@ async fn take_over(
     Ok((id, engine))
 }
 
-/// Answers the questions that a run waits with, and drives it on.
+/// Answers the questions of a waiting run and resumes it.
 ///
 /// # Errors
-/// Where it waits with no questions, the token is not its newest, or the answers do not match.
+/// Fails if the run has no open questions, the token is not its newest, or the number of answers differs.
 pub async fn answer(site: &Site, run: &str, answers: Vec<String>, drive: Drive) -> Result<RunResult> {
     let (id, drive) = answering(site, run, answers, drive)?;
     resume(site, id.as_str(), Changes::default(), drive).await
 }
 
-/// Holds `answers` against the run's questions.
+/// Checks `answers` against the run's questions.
 pub(super) fn answering(site: &Site, name: &str, answers: Vec<String>, drive: Drive) -> Result<(RunId, Drive)> {
     refuse_nested(site)?;
     let (id, token) = match name.split_once('.') {
-        // A token is a handle to a run, whole.
+        // A token names its run by the whole id.
         Some((run, rest)) if run.parse::<RunId>().is_ok() && is_session(rest) => {
             (site.repo.resolve(Some(run))?, Some(name))
         }
@@ -267,7 +263,7 @@ fn is_session(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// Answers that were given before the questions are put.
+/// Answers that were given before the questions are asked.
 struct Given(Vec<String>);
 
 impl Interaction for Given {
@@ -276,10 +272,11 @@ impl Interaction for Given {
     }
 }
 
-/// Stops a run: its workers, then its driver; what is there is committed. A run whose driver died is ended the same way.
+/// Cancels a run: its workers stop, then its driver, and their work so far is committed. A run whose driver died is ended in
+/// the same way.
 ///
 /// # Errors
-/// Where the run has ended, or its driver does not come to its end.
+/// Fails if the run has ended, or if its driver does not exit in time.
 pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     refuse_nested(site)?;
     let id = site.repo.resolve(run)?;
@@ -289,11 +286,11 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
             .hint(format!("'git agentloop result {id}' shows what it came to")));
     }
     let deadline = Instant::now() + STOP_WAIT;
-    let mut told = None;
+    let mut signaled = None;
     while let Some(holder) = lock::holder(site.repo.common_dir(), &id) {
-        if let Some(pid) = holder.pid.filter(|pid| told != Some(*pid)) {
+        if let Some(pid) = holder.pid.filter(|pid| signaled != Some(*pid)) {
             process::terminate(pid)?;
-            told = Some(pid);
+            signaled = Some(pid);
         }
         if Instant::now() > deadline {
             let Some(pid) = holder.pid else {
@@ -316,8 +313,8 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let drive = Drive { cancel, ..Drive::default() };
-    // Told to stop before it begins, the driver runs no check and asks no agent. A log from elsewhere does not decide that
-    // the user's checkout is committed.
+    // Since it is cancelled before it begins, this driver runs no check and calls no agent. A log from elsewhere must not
+    // decide that the user's checkout is committed.
     let run = replay(site, &id)?;
     let mut options =
         given(site, &run, &id).unwrap_or_else(|| Options { isolation: Isolation::Shared, ..run.options.clone() });
@@ -329,14 +326,14 @@ pub async fn cancel(site: &Site, run: Option<&str>) -> Result<Status> {
     super::status(site, Some(id.as_str()))
 }
 
-/// Makes the clone's private store, where that can be; without one a run goes on, and the user was told.
+/// Creates the clone's private store if possible; without one the run goes on, after a warning.
 fn ensure_store(site: &Site) {
     if let Err(error) = site.repo.ensure_store() {
         tracing::warn!("{}", error.chain());
     }
 }
 
-/// Refuses a run that has nothing left to do within `budget`.
+/// Refuses a run that has reached its goal or spent `budget`.
 fn may_go_on(run: &Run, id: &RunId, budget: &Budget) -> Result<()> {
     let Some(ended) = &run.ended else { return Ok(()) };
     let is_spent = match ended.reason {
@@ -358,7 +355,7 @@ fn may_go_on(run: &Run, id: &RunId, budget: &Budget) -> Result<()> {
         .hint(format!("give it more: git agentloop resume {id}{}", run.more(ended.reason))))
 }
 
-/// A run's files are in its worktree or in the user's checkout, and do not go from one to the other.
+/// Refuses to move a run between worktrees and the user's checkout, since its files do not move along.
 fn same_place(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     let begun = run.options.isolation;
     let wanted = changes.isolation.unwrap_or(begun);
@@ -370,7 +367,7 @@ fn same_place(run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
         .hint("--isolation takes worktree or shared for a run in a worktree; a new run starts anywhere"))
 }
 
-/// Another host or clone may still be at work on a run: only its own lock would tell, and that is not here.
+/// Refuses a run that was last driven on another host or in another clone and may still be: only the lock there could tell.
 fn elsewhere(site: &Site, run: &Run, id: &RunId, changes: &Changes) -> Result<()> {
     let Some(last) = run.sessions.last().filter(|_| run.ended.is_none()) else { return Ok(()) };
     let place = if last.host != host() {
@@ -401,7 +398,7 @@ fn parts(
     drive: Drive,
     redactor: Redactor,
 ) -> Result<Parts> {
-    // A driver that is told to stop before it begins asks nobody: a run is ended also where its agents are gone.
+    // A cancelled driver needs no agents: a run can be ended even if its agents are no longer installed.
     let (agents, prompts) = if drive.cancel.is_cancelled() {
         (BTreeMap::new(), Prompts::default())
     } else {
@@ -425,7 +422,7 @@ fn parts(
     })
 }
 
-/// A label of this host: enough to tell two machines apart, no more.
+/// Returns this host's name, which tells two machines apart.
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,4 +1,4 @@
-//! A new run from where another one was.
+//! Forks a run: starts a new one from a commit of another.
 
 use super::authority::approval;
 use super::replay::replay;
@@ -6,24 +6,24 @@ use super::{Changes, NewRun, Site};
 use crate::error::{Error, Result};
 use crate::ledger::git::preview;
 
-/// What a fork does differently.
+/// Differences between a fork and its original.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Fork {
-    /// Its goal; `None` = the same.
+    /// Its goal; `None` keeps the original's.
     pub goal: Option<String>,
-    /// Its criteria; `None` = the same, unless the goal is another.
+    /// Its criteria; `None` keeps the original's unless the goal changes.
     pub criteria: Option<String>,
-    /// What to call it; `None` = words of the goal.
+    /// Its name; `None` takes words of the goal.
     pub name: Option<String>,
-    /// Its options.
+    /// Changes to the options.
     pub changes: Changes,
 }
 
-/// A new run from the commit of an iteration of another: `from` is `RUN` (its newest commit) or `RUN@N`.
+/// Prepares a run from the commit of an iteration of another: `from` is `RUN` (its newest commit) or `RUN@N`.
 ///
 /// # Errors
-/// Where there is no such run or iteration, its commit is not here, or its log comes from elsewhere and wants to run
-/// something.
+/// Fails if there is no such run or iteration, if its commit is not in this clone, or if something that its log would run
+/// lacks approval.
 pub fn fork(site: &Site, from: Option<&str>, fork: Fork) -> Result<NewRun> {
     let (name, number) = match from.map(|from| from.split_once('@').unwrap_or((from, ""))) {
         None => (None, ""),

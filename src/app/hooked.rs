@@ -1,4 +1,4 @@
-//! What git's hooks have done: runs named where their work is taken in, their records sent and carried along.
+//! Actions of git's hooks: name runs in merge messages, push their records, and copy their notes to rewritten commits.
 
 use std::path::Path;
 
@@ -6,10 +6,7 @@ use super::Site;
 use crate::error::Result;
 use crate::ledger::git::{rewrite, taken, transfer};
 
-/// Names the runs in the message `file` of a merge that is being committed.
-///
-/// # Errors
-/// Where the message cannot be changed.
+/// Adds the runs to the message `file` of a merge that is being committed.
 pub fn name_merged(site: &Site, file: &Path) -> Result<()> {
     for taken in taken::merging(&site.repo) {
         taken::name_in(&site.repo, file, &taken, false)?;
@@ -17,10 +14,7 @@ pub fn name_merged(site: &Site, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names the run in the message `file` of a squash that is being committed, and the commit that was squashed.
-///
-/// # Errors
-/// Where the message cannot be changed.
+/// Adds the run and the squashed commit to the message `file` of a squash that is being committed.
 pub fn name_squashed(site: &Site, file: &Path) -> Result<()> {
     if let Some(taken) = taken::squashed(&site.repo, file)? {
         taken::name_in(&site.repo, file, &taken, true)?;
@@ -28,19 +22,13 @@ pub fn name_squashed(site: &Site, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Sends to `remote` the records of runs whose work is being pushed; `refs` is what git tells its pre-push hook.
-///
-/// # Errors
-/// Where they cannot be sent.
+/// Pushes to `remote` the records of runs whose work is being pushed; `refs` is the input of git's pre-push hook.
 pub fn push_records(site: &Site, remote: &str, refs: &str) -> Result<()> {
     let runs = transfer::pushed_runs(&site.repo, remote, refs)?;
     transfer::push_logs(&site.repo, remote, &runs)
 }
 
-/// Takes events along from rewritten commits; `pairs` is what git tells its post-rewrite hook.
-///
-/// # Errors
-/// Where they cannot be read or written.
+/// Copies events from rewritten commits to the new ones; `pairs` is the input of git's post-rewrite hook.
 pub fn carry_events(site: &Site, pairs: &str) -> Result<()> {
     rewrite::carry(&site.repo, pairs)
 }

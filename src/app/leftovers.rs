@@ -1,4 +1,4 @@
-//! Processes that a driver left of a run when it died.
+//! Stops orphans: processes of a run whose driver died.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::ledger::git::GitLedger;
 use crate::process;
 use crate::run::goal::RunId;
 
-/// How long workers of a dead driver have to come to an end of their own.
+/// Time that orphans have to end by themselves.
 pub(super) const ORPHAN_GRACE: Duration = Duration::from_secs(3);
 
-/// What marks the processes that work for `run` in this clone.
+/// Returns the mark in the environment of processes that work for `run` in this clone.
 pub(super) fn clone_of(site: &Site, run: &RunId) -> String {
     process::clone_of(&GitLedger::scratch_of(&site.repo, run))
 }
 
-/// Stops what a driver of `run` that died has left: by the mark in its environment, by what the driver wrote down, and by
-/// the run's folders that it works in.
+/// Stops the orphans of `run`, found by the mark in their environment, by the list that the driver wrote, and by the run's
+/// directories that they work in.
 pub(super) async fn stop_leftovers(site: &Site, run: &RunId, grace: Duration) {
     let scratch = GitLedger::scratch_of(&site.repo, run);
     let mut places = GitLedger::worktrees_of(&site.repo, run);

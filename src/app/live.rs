@@ -1,4 +1,4 @@
-//! What is sent to a live run's driver.
+//! Sends messages to the driver of a live run.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::ledger::git::{GitLedger, lock};
 use crate::run::goal::{RunId, StopReason};
 use crate::run::view::Status;
 
-/// Sends guidance to a live run: its next plan hears it.
+/// Sends guidance to a live run, which its next planner reads.
 ///
 /// # Errors
-/// Where there is no such run, it is not running, or there is no guidance.
+/// Fails if there is no such run, if it is not running, or if the guidance is empty.
 pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
     super::refuse_nested(site)?;
     let id = site.repo.resolve(run)?;
@@ -24,7 +24,7 @@ pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
         return Err(Error::usage("the guidance is empty")
             .hint(format!("say what the next plan must hear: git agentloop steer {id} \"leave the API as it is\"")));
     }
-    // A driver that is done holds its lock for a moment longer.
+    // A driver that has ended its run holds the lock for a moment longer.
     let is_live = || super::status(site, Some(id.as_str())).map(|status| status.running);
     if is_live()? && deliver(site, &id, &Message::Guidance(text.trim().to_owned()))? {
         return Ok(id);
@@ -40,10 +40,10 @@ pub fn steer(site: &Site, run: Option<&str>, text: &str) -> Result<RunId> {
     Err(Error::usage(format!("{id} is not running: nobody would hear it")).hint(hint))
 }
 
-/// Gives a live run the budget that `changes` make of its own; nothing where it is not running, or they change nothing.
+/// Changes the budget of a live run; returns `None` if the run is not live or `changes` change nothing.
 ///
 /// # Errors
-/// Where there is no such run, or they change what a run has for as long as a driver is at it.
+/// Fails if there is no such run, or if `changes` hold more than the budget.
 pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<Status>> {
     let id = site.repo.resolve(Some(run))?;
     if !super::status(site, Some(id.as_str()))?.running {
@@ -63,16 +63,16 @@ pub fn change_live(site: &Site, run: &str, changes: &Changes) -> Result<Option<S
         return Err(Error::usage(format!("{id} is running: what it may spend can change meanwhile, and nothing else"))
             .hint(format!("for the rest, 'git agentloop cancel {id}' first: what is there is committed")));
     }
-    // First: what its driver puts on record was given here, whenever that dies.
+    // The approval is stored before the driver gets the message: whenever the driver dies, recorded options are approved.
     super::authority::give(site, &id, &given)?;
     if !deliver(site, &id, &Message::Budget(budget))? {
         return Ok(None);
     }
-    // A driver that was about to end may have taken it in and ended all the same.
+    // A driver that was about to end may have read the message and ended nevertheless.
     Ok(Some(super::status(site, Some(id.as_str()))?).filter(|status| status.running))
 }
 
-/// Whether the driver has `message` on record; where it ends before, nothing is left behind.
+/// Reports whether the driver has recorded `message`; if the driver ends before that, the message is withdrawn.
 fn deliver(site: &Site, id: &RunId, message: &Message) -> Result<bool> {
     let name = format!("{:016}-{:08x}", now().0, fastrand::u32(..));
     let no_way = |error: Error| {

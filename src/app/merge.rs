@@ -1,4 +1,4 @@
-//! Taking a run's work into the user's branch: by the user's own git, in their checkout, on their word.
+//! Merges a run's work into the user's branch with the user's own git, in their checkout and at their request.
 
 use std::sync::Arc;
 
@@ -24,24 +24,24 @@ use crate::run::work::Subgoal;
 
 pub use crate::ledger::git::merge::Way;
 
-/// Commits of one side of a conflict that the integrator is told of.
-const TOLD_COMMITS: usize = 50;
+/// Number of commits of each side of a conflict that the integrator gets.
+const COMMITS_PER_SIDE: usize = 50;
 
-/// Files that configure agents, of those that a run changed, that are named.
+/// Number of files that a warning names.
 const NAMED: usize = 10;
 
-/// How to take a run's work.
+/// Ways to merge a run's work.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Merge {
-    /// By which of git's means.
+    /// The git command that is used.
     pub way: Way,
-    /// Whether the user's editor shows the message first.
+    /// True if the user edits the message first.
     pub edit: bool,
-    /// Whether a run is taken that is incomplete or red.
+    /// True if a run is merged that is incomplete or whose checks failed.
     pub force: bool,
 }
 
-/// A run's work to be taken.
+/// A run whose work is to be merged.
 struct Work {
     id: RunId,
     run: Run,
@@ -49,24 +49,21 @@ struct Work {
     draft: String,
 }
 
-/// Takes the run's work into the user's current branch; what git exits with. Where git stops, at conflicts or before it
-/// would touch uncommitted changes, the checkout is as git leaves it. `tell` hears first which run that is and what it
-/// came to. Of one that changed no file a merge takes the history, as git does; a squash and a rebase have nothing to take,
-/// and neither have they of one whose work is in the branch already.
-///
-/// # Errors
-/// Where there is no such run, it is running, or git cannot be started.
+/// Merges the run's work into the user's current branch and returns git's exit code. If git stops, at conflicts or before it
+/// would overwrite uncommitted changes, the checkout is as git leaves it. `tell` first reports the run and its summary. A
+/// run that changed no file is merged for its history, as git does; a squash or rebase then does nothing, and neither does
+/// it if the work is in the branch already.
 pub fn merge(site: &Site, run: Option<&str>, how: Merge, tell: impl Fn(&str)) -> Result<(RunId, i32)> {
     let work = work(site, run, how)?;
     let code = if work.announce(site, how, &tell)? { work.take_it(site, how)? } else { 0 };
     Ok((work.id, code))
 }
 
-/// The same, but conflicts are resolved by `integrator`, or the run's own, in a worktree of ours; the user's branch is then
-/// fast-forwarded to the merge. `tell` hears what happens meanwhile.
+/// Merges like [`merge`], but `integrator`, or the run's own integrator, resolves conflicts in a separate worktree; the
+/// user's branch is then fast-forwarded to the merge. `tell` reports progress.
 ///
 /// # Errors
-/// As before; and where the conflict stays open, which leaves the checkout as it was.
+/// Fails like [`merge`], and if the conflict is not resolved, in which case the checkout is unchanged.
 pub async fn merge_with_agent(
     site: &Site,
     run: Option<&str>,
@@ -104,10 +101,10 @@ pub async fn merge_with_agent(
     let base =
         preview::merge_base(&site.repo, &met.head, &work.tip.commit)?.unwrap_or_else(|| work.run.base.to_string());
     let commits = |to: &str| -> Result<Vec<Subgoal>> {
-        let told = preview::commits(&site.repo, &base, to, TOLD_COMMITS)?;
-        // As long as a name may be, whatever `core.abbrev` says.
+        let listed = preview::commits(&site.repo, &base, to, COMMITS_PER_SIDE)?;
+        // The length of an id is limited, so `core.abbrev` does not decide.
         let name = |id: String| id.chars().take(12).collect::<String>().parse();
-        told.into_iter().map(|(id, description)| Ok(Subgoal { id: name(id)?, description })).collect()
+        listed.into_iter().map(|(id, description)| Ok(Subgoal { id: name(id)?, description })).collect()
     };
     let dispute = Dispute {
         commits: [commits(&met.head)?, commits(&work.tip.commit)?],
@@ -133,7 +130,7 @@ pub async fn merge_with_agent(
     dispute.ledger.guard()?;
     let settled = dispute.settle(tell).await;
     dispute.ledger.stand_down();
-    // Whatever came of it, what the integrator left is committed on a ref of the run, and its place goes.
+    // Success or not, the integrator's files are committed on a ref of the run, and its worktree is removed.
     dispute.ledger.close()?;
     let Settled { tree, usage } = settled?;
     let tree = tree.map_err(|why| {
@@ -148,17 +145,17 @@ pub async fn merge_with_agent(
 }
 
 impl Work {
-    /// Says what is taken; whether there is anything.
+    /// Reports what is merged; returns false if there is nothing to merge.
     fn announce(&self, site: &Site, how: Merge, tell: impl Fn(&str)) -> Result<bool> {
         let summary = self.run.ended.as_ref().map_or_else(|| self.run.summary(None), |ended| ended.summary.clone());
         tell(&format!("taking {}: {summary}", self.tip.name));
         if self.run.options.checks.is_empty() {
             tell("no checks ran on it: only its reviewer judged it");
         }
-        // A base that is not in this clone tells nothing.
+        // Without the base in this clone the difference is unknown.
         let changed = preview::differ(&site.repo, &self.run.base, &self.tip.commit).unwrap_or(true);
         let takes_history = !matches!(how.way, Way::Squash | Way::Rebase);
-        // Of a merge git itself knows; a second copy of the same commits would be a conflict.
+        // git recognizes a repeated merge by itself; a second copy of the same commits would be a conflict.
         if changed
             && !takes_history
             && merged::merged(&site.repo, &[(&self.id, &self.run.snapshot())])?.contains(&self.id)
@@ -189,16 +186,13 @@ impl Work {
     }
 }
 
-/// The reason why the work of `run` is not fit to be taken: it is incomplete, or its last checks failed.
-///
-/// # Errors
-/// Where there is no such run.
+/// Returns the reason why `run` is not ready to merge: it is incomplete, or its last checks failed.
 pub fn unfit(site: &Site, run: Option<&str>) -> Result<Option<String>> {
     let id = site.repo.resolve(run)?;
     Ok(replay(site, &id)?.unfit())
 }
 
-/// The work of `run`, which is not going on.
+/// Loads the work of `run`; fails if the run is live or not ready to merge.
 fn work(site: &Site, run: Option<&str>, how: Merge) -> Result<Work> {
     let id = site.repo.resolve(run)?;
     super::refuse_nested(site)?;
@@ -225,8 +219,8 @@ fn work(site: &Site, run: Option<&str>, how: Merge) -> Result<Work> {
     Ok(Work { id, run, tip, draft })
 }
 
-/// Who resolves, what that may do unasked, and what must pass: as the run has it only where it was started in this clone,
-/// since a log can come from anyone.
+/// Chooses the agent that resolves conflicts, its permissions and the checks that must pass. The run's own are used only if
+/// it was started in this clone, since a log can come from anyone.
 fn chosen(
     site: &Site,
     work: &Work,

@@ -1,4 +1,5 @@
-//! One function a verb: the only place that picks implementations. Surfaces (`cli`, `mcp`) call these and print.
+//! Implements each verb as one function. Only this module picks implementations; `cli` and `mcp` call these functions and
+//! print.
 
 mod authority;
 mod before;
@@ -54,15 +55,12 @@ pub use crate::ledger::git::preview::FileStat;
 pub use crate::options::Changes;
 use crate::run::goal::Role;
 
-/// The backends: built in, and the user's own.
-///
-/// # Errors
-/// Where the user's own are not usable as configured.
+/// Lists the backends, built in and configured by the user.
 pub fn backends(site: &Site) -> Result<Vec<BackendView>> {
     Ok(site.registry().list())
 }
 
-/// Who answers by default: as the user has set it, and what that comes to here.
+/// Returns the default backend as it is set, and the one that `auto` resolves to here.
 #[must_use]
 pub fn default_backend(site: &Site) -> (String, Option<String>) {
     let set = site.settings().agent().map(|choice| choice.to_string()).unwrap_or_default();
@@ -72,12 +70,9 @@ pub fn default_backend(site: &Site) -> (String, Option<String>) {
     (set.clone(), Some(set))
 }
 
-/// What `role` is told: the user's text where there is one, else ours.
-///
-/// # Errors
-/// Where there is no such role, or the user's texts cannot be read.
+/// Returns the system prompt of `role`: the user's text if there is one, else the built-in one.
 pub fn prompt(site: &Site, role: &str) -> Result<String> {
-    // A flag's word stands for what it is chosen for in the end: whoever plans, for the planner.
+    // The name of a flag is taken too, for the last of its roles: `planner` is the decomposer.
     let chosen = Role::CHOICES.iter().find(|(flag, _)| *flag == role).and_then(|(_, roles)| roles.last().copied());
     let known = Role::ALL.into_iter().find(|known| known.name() == role).or(chosen).ok_or_else(|| {
         let names = Role::ALL.map(Role::name).join(", ");
@@ -86,10 +81,7 @@ pub fn prompt(site: &Site, role: &str) -> Result<String> {
     Ok(Prompts::load(site.settings().prompts()?.as_deref())?.system(known).to_owned())
 }
 
-/// Writes the built-in prompts to `dir`, to be edited there; the files that were made.
-///
-/// # Errors
-/// Where they cannot be written.
+/// Writes the built-in prompts to `dir`, to be edited there, and returns the files that were created.
 pub fn dump_prompts(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     Prompts::dump(dir)
 }

@@ -1,4 +1,4 @@
-//! Processes that work for a run: which one they work for, and what they may not do.
+//! Finds the run that this process works for as a worker, and refuses what a worker may not do.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,19 @@ use crate::ledger::git::lock;
 use crate::process;
 use crate::run::goal::RunId;
 
-/// The run that this process works for; nothing where it works for none.
+/// Returns the run that this process works for, if any.
 ///
-/// It is known by descent: the run's driver is among our ancestors, whatever the environment says. The variable that
-/// workers get tells it where descent does not: where the driver died, or is outside of our namespace.
+/// The run is found by descent: its driver is among our ancestors, whatever the environment holds. The variable that workers
+/// get serves where descent fails: the driver died, or is outside of our PID namespace.
 #[must_use]
 pub fn worker_of(common_dir: Option<&Path>) -> Option<String> {
     let run = driver_above(common_dir).map(|(_, run)| run.to_string());
     run.or_else(|| std::env::var(process::RUN_VAR).ok())
 }
 
-/// The run that one of our ancestors drives: one of the repository with this common directory, or one of another where
-/// the ancestor is our own program. A program that drives runs itself may do as it likes elsewhere.
+/// Returns the run that one of our ancestors drives: a run of the repository with this common directory, or of another
+/// repository if the ancestor is this program. Another program that drives runs by itself is not restricted in other
+/// repositories.
 fn driver_above(common_dir: Option<&Path>) -> Option<(PathBuf, RunId)> {
     let own = common_dir.and_then(|dir| dir.canonicalize().ok());
     let mut recorded = None;
@@ -42,11 +43,8 @@ fn is(own: Option<&PathBuf>, dir: &Path) -> bool {
     own.is_some_and(|own| own == dir || dir.canonicalize().is_ok_and(|dir| *own == dir))
 }
 
-/// Refuses what only the user may ask for to whatever works for a run, unless the user had allowed it when the run's driver
-/// began: settings and environment of a worker are the worker's to choose.
-///
-/// # Errors
-/// Where this process works for a run.
+/// Refuses, to a process that works for a run, what only the user may do, unless the user had allowed it when the run's
+/// driver began: a worker can change its settings and environment.
 pub fn refuse_nested(site: &Site) -> Result<()> {
     let (run, is_allowed) = if let Some((dir, run)) = driver_above(Some(site.repo.common_dir())) {
         let store = Store::find(&dir, &Bases::of_process()).map(|store| store.run(&run));

@@ -1,4 +1,4 @@
-//! A run to start: what is asked of it, and whether it may be started.
+//! Describes a run to start, and checks that it may be started.
 
 use std::collections::BTreeSet;
 
@@ -19,25 +19,25 @@ use crate::run::goal::{AgentChoice, Isolation, Options, Permissions, Role, RunId
 pub struct NewRun {
     /// The goal.
     pub goal: String,
-    /// What must hold for it to be reached; empty lets an agent propose it.
+    /// The success criteria; if empty, an agent proposes them.
     pub criteria: String,
     /// Everything else.
     pub options: Options,
-    /// The revision to start from; `None` = HEAD.
+    /// The revision to start from; `None` is HEAD.
     pub base: Option<String>,
-    /// What to call it; `None` = words of the goal.
+    /// Its name; `None` takes words of the goal.
     pub name: Option<String>,
-    /// Its id; `None` = one of its own, as everybody but a driver's starter leaves it.
+    /// Its id; `None` makes a new one. Only the process that starts a detached driver sets it.
     pub id: Option<RunId>,
-    /// Whether everything may be permitted in the user's checkout.
+    /// True if agents may have all permissions in the user's checkout.
     pub force: bool,
-    /// The run and iteration that it goes on from, as `<run>@<iteration>`.
+    /// The run and iteration that it was forked from, as `<run>@<iteration>`.
     #[serde(default)]
     pub forked_from: Option<String>,
 }
 
 impl NewRun {
-    /// A run for `goal` by `backend`, with every option at its default.
+    /// Makes a run for `goal` with `backend`, and every other option at its default.
     #[must_use]
     pub fn new(goal: impl Into<String>, backend: impl Into<String>) -> Self {
         let agent = AgentChoice { backend: backend.into(), model: None };
@@ -45,14 +45,11 @@ impl NewRun {
     }
 }
 
-/// What the user should know before a run begins, a line each.
-///
-/// # Errors
-/// Where a run cannot begin here.
+/// Lists the warnings that the user gets before a run begins, one per line.
 pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     site.repo.check_for_runs()?;
     let base = site.repo.resolve_base(new.base.as_deref())?;
-    // What is refused is refused first.
+    // Refusals come before warnings.
     settle(site, &mut new.clone())?;
     let mut notices = Vec::new();
     if site.repo.identity().is_fallback {
@@ -71,7 +68,7 @@ pub fn notices(site: &Site, new: &NewRun) -> Result<Vec<String>> {
     Ok(notices)
 }
 
-/// Holds a run that is to be started against what is allowed, and settles who answers.
+/// Checks that a new run may be started, and resolves its backends.
 pub(super) fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
     if new.goal.trim().is_empty() {
         return Err(Error::usage("the goal is empty")
@@ -87,10 +84,10 @@ pub(super) fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
         return Err(Error::usage("--no-isolate needs a checkout, and this repository is bare")
             .hint("leave it out: the run then works in a worktree of its own"));
     }
-    // A fork's paths are seen from where its user stands, and not from where the other run was started.
+    // A fork's paths are relative to the user's current folder, not to the one that the other run was started in.
     let folder = if new.forked_from.is_some() { site.folder(None)? } else { options.cwd.clone() };
     before::check_paths(site, &options.protect, &folder)?;
-    // What the user protects everywhere need not be in every project.
+    // Paths in the user's settings need not exist in every project.
     if options.protect != site.settings().protect() {
         before::protects(site, &options.protect, &site.repo.resolve_base(new.base.as_deref())?, &folder)?;
     }
@@ -102,7 +99,7 @@ pub(super) fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
         }
     }
     affordable(site, options)?;
-    // What its driver will ask the settings for, before there is anything to leave behind.
+    // Reads the settings that the driver will need, so that it cannot fail after the run is recorded.
     provisioning(site)?;
     site.settings().review_bytes()?;
     site.settings().preferences()?;
@@ -111,14 +108,14 @@ pub(super) fn settle(site: &Site, new: &mut NewRun) -> Result<()> {
     callable(site, options)
 }
 
-/// Every agent that may be called must be one that can be: none is found missing after hours of work.
+/// Checks that every agent which may be called can be: a missing one must not be found after hours of work.
 pub(super) fn callable(site: &Site, options: &Options) -> Result<()> {
     let registry = site.registry();
     let choices = Role::ALL.into_iter().map(|role| options.agent_for(role));
     choices.filter(|choice| !site.own.contains_key(&choice.backend)).try_for_each(|choice| registry.check(choice))
 }
 
-/// Refuses a run whose agents' programs can tell already that they cannot work: each is asked once.
+/// Refuses a run whose agents report that they cannot work; each program is asked once.
 pub(super) async fn check_agents(site: &Site, options: &Options) -> Result<()> {
     let registry = site.registry();
     let names = Role::ALL.into_iter().map(|role| options.agent_for(role).backend.as_str());
@@ -129,7 +126,7 @@ pub(super) async fn check_agents(site: &Site, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// A limit on what a run may cost holds only where every agent tells what it costs.
+/// Refuses a cost limit if an agent does not report its costs.
 pub(super) fn affordable(site: &Site, options: &Options) -> Result<()> {
     if options.budget.max_cost.is_none() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Verbs that only read: the answer is what git holds, whoever asks.
+//! Verbs that only read.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ use crate::run::{Run, Snapshot};
 /// A run in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listed {
-    /// Where it stands.
+    /// Its status.
     #[serde(flatten)]
     pub status: Status,
-    /// When its record was last written.
+    /// Time of the last write to its record.
     pub updated_at: Timestamp,
-    /// Whether its work is in the history of HEAD.
+    /// True if its work is in the history of HEAD.
     pub merged: bool,
 }
 
@@ -33,45 +33,39 @@ impl Listed {
     }
 }
 
-/// What a worker or a check printed.
+/// Output of a worker or a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transcript {
     /// Every transcript of the run, as `iter1/s1/1.out` or `iter1/check1.out`.
     pub paths: Vec<String>,
-    /// The one that was asked for.
+    /// Content of the transcript that was asked for.
     pub text: Option<Vec<u8>>,
-    /// Where it is being written, while its worker or check runs.
+    /// Path of its file while the worker or check runs.
     pub live: Option<PathBuf>,
 }
 
-/// The run that `name` means: its id, or the beginning of one run's id alone.
+/// Resolves `name`, a run's id or a unique prefix of one.
 ///
 /// # Errors
-/// Where it means none, or more than one.
+/// Fails if no run or more than one matches.
 pub fn resolve(site: &Site, name: &str) -> Result<RunId> {
     site.repo.resolve(Some(name))
 }
 
-/// Where a run stands; the newest one where `run` is `None`.
-///
-/// # Errors
-/// Where there is no such run.
+/// Returns the status of a run, by default the newest.
 pub fn status(site: &Site, run: Option<&str>) -> Result<Status> {
     let id = site.repo.resolve(run)?;
     let (noted, live) = noted(site, &id)?;
     Ok(Status::of(id.clone(), branch(&id), noted.snapshot, live, noted.verified))
 }
 
-/// What git calls the run's branch here: as it is, or as it was fetched; nothing where it is neither.
+/// Returns the name of the run's branch in this clone, local or remote-tracking, if there is one.
 #[must_use]
 pub fn branch_here(site: &Site, run: &RunId) -> Option<String> {
     preview::standing(&site.repo, run).map(|tip| tip.name)
 }
 
-/// A run as it is listed.
-///
-/// # Errors
-/// Where there is no such run.
+/// Returns a run as [`list`] does.
 pub fn listed(site: &Site, run: Option<&str>) -> Result<Listed> {
     let id = site.repo.resolve(run)?;
     let (noted, live) = noted(site, &id)?;
@@ -79,10 +73,10 @@ pub fn listed(site: &Site, run: Option<&str>) -> Result<Listed> {
     Ok(Listed::of(noted, live, merged.contains(&id)))
 }
 
-/// The newest snapshot, and whether a driver holds the lock.
+/// Reads the newest snapshot, and whether a driver holds the lock.
 ///
-/// The two cannot be read at one instant. A driver takes its lock before it writes and writes before it lets go, so
-/// a record that says `running` between two looks at a free lock, and has not moved, has no driver.
+/// The two cannot be read at one instant. A driver takes its lock before it writes and writes before it releases the lock: a
+/// record that is `running` between two looks at a free lock, and is unchanged, has no driver.
 fn noted(site: &Site, id: &RunId) -> Result<(Noted, bool)> {
     let store = site.repo.store();
     let look = || read::snapshot(&site.repo.gix(), store.as_deref(), id)?.ok_or_else(|| gone(id));
@@ -92,58 +86,46 @@ fn noted(site: &Site, id: &RunId) -> Result<(Noted, bool)> {
     while !live && !seen.snapshot.state.is_final() {
         live = alive();
         let again = look()?;
-        let stands = again.snapshot.seq == seen.snapshot.seq;
+        let is_unchanged = again.snapshot.seq == seen.snapshot.seq;
         seen = again;
-        if stands {
+        if is_unchanged {
             break;
         }
     }
     Ok((seen, live))
 }
 
-/// Every run, newest first.
-///
-/// # Errors
-/// Where the repository cannot be read.
+/// Lists all runs, newest first.
 pub fn list(site: &Site) -> Result<Vec<Listed>> {
     let runs = records::list(&site.repo.gix(), site.repo.store().as_deref())?;
-    let stand: Vec<(&RunId, &Snapshot)> = runs.iter().map(|noted| (&noted.run, &noted.snapshot)).collect();
-    let merged = merged::merged(&site.repo, &stand)?;
+    let snapshots: Vec<(&RunId, &Snapshot)> = runs.iter().map(|noted| (&noted.run, &noted.snapshot)).collect();
+    let merged = merged::merged(&site.repo, &snapshots)?;
     let listed = runs.into_iter().map(|noted| {
         let (ended, is_merged) = (noted.snapshot.state.is_final(), merged.contains(&noted.run));
-        // Only a run that has not ended can have a driver: nobody's lock is looked at for the rest.
+        // Only a run that has not ended can have a driver, so no other lock is looked at.
         let (noted, live) = if ended { (noted, false) } else { self::noted(site, &noted.run)? };
         Ok(Listed::of(noted, live, is_merged))
     });
     listed.collect()
 }
 
-/// At most `limit` events after `cursor`.
-///
-/// # Errors
-/// Where there is no such run.
+/// Returns at most `limit` events after `cursor`.
 pub fn tail(site: &Site, run: Option<&str>, cursor: u64, limit: usize) -> Result<Tail> {
     let id = site.repo.resolve(run)?;
-    // Before the events: what does not run any more has written all of them.
+    // The lock is looked at before the events: a run without a driver has written all of them.
     let live = lock::holder(site.repo.common_dir(), &id).is_some();
     let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), &id, false)?.ok_or_else(|| gone(&id))?;
     Ok(Tail::of(id, reading.log, cursor, limit, live))
 }
 
-/// What of a run's log could not be read and was set aside, in a sentence; nothing where all of it was read.
-///
-/// # Errors
-/// Where there is no such run.
+/// Describes the lines of a run's log that could not be read and were set aside, if any.
 pub fn set_aside(site: &Site, run: Option<&str>) -> Result<Option<String>> {
     let id = site.repo.resolve(run)?;
     let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), &id, false)?;
     Ok(reading.and_then(|reading| reading.log.notice()))
 }
 
-/// The result as it stands.
-///
-/// # Errors
-/// Where there is no such run.
+/// Returns the result so far.
 pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     let id = site.repo.resolve(run)?;
     let (_, live) = noted(site, &id)?;
@@ -152,7 +134,7 @@ pub fn result(site: &Site, run: Option<&str>) -> Result<RunResult> {
     Ok(RunResult { set_aside, ..result_of(site, id, &run, live, reading.verified)? })
 }
 
-/// The result of a run that is known already.
+/// Makes the result of a run that was already read.
 pub(super) fn result_of(site: &Site, id: RunId, run: &Run, live: bool, verified: bool) -> Result<RunResult> {
     let path = if run.options.isolation == Isolation::None {
         site.repo.work_dir().map(std::path::Path::to_path_buf)
@@ -170,14 +152,12 @@ pub(super) fn result_of(site: &Site, id: RunId, run: &Run, live: bool, verified:
     Ok(run.result(id, live, verified, Some(worktree)))
 }
 
-/// The transcript of a worker, where `which` is `iter1/s1` (its last attempt) or `iter1/s1/2`, or of a check, `iter1/check1`.
-///
-/// # Errors
-/// Where there is no such run or transcript.
+/// Returns the transcript of a worker, named `iter1/s1` (its last attempt) or `iter1/s1/2`, or of a check, `iter1/check1`;
+/// without `which`, the list of all transcripts.
 pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Transcript> {
     let id = site.repo.resolve(run)?;
     let scratch = GitLedger::scratch_of(&site.repo, &id);
-    // A transcript is on the ref before its file goes: who looks at the files first misses none.
+    // A transcript is on the ref before its file is removed, so looking at the files first misses none.
     let live: Vec<String> = live_paths(&scratch);
     let mut paths = transcripts::paths(&site.repo.gix(), &id);
     paths.extend(live.iter().filter(|path| !paths.contains(path)).cloned().collect::<Vec<_>>());
@@ -195,7 +175,7 @@ pub fn output(site: &Site, run: Option<&str>, which: Option<&str>) -> Result<Tra
     Ok(Transcript { paths: vec![newest], text, live })
 }
 
-/// The error for `which`, of which no transcript is kept.
+/// Makes the error for `which`, of which there is no transcript.
 fn none_kept(id: &RunId, which: &str) -> Error {
     let is_check = which.rsplit_once('/').and_then(|(_, name)| name.strip_prefix("check"));
     let is_check = is_check.is_some_and(|number| number.trim_end_matches(".out").parse::<u32>().is_ok());
@@ -210,12 +190,12 @@ fn none_kept(id: &RunId, which: &str) -> Error {
     })
 }
 
-/// `iter1/s1/10.out` → 10, so that the tenth attempt comes after the ninth.
+/// Returns 10 for `iter1/s1/10.out`, so that the tenth attempt comes after the ninth.
 fn attempt_number(path: &str) -> u32 {
     path.trim_end_matches(".out").rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
-/// Transcripts that are being written.
+/// Lists the transcripts that are still being written.
 fn live_paths(scratch: &std::path::Path) -> Vec<String> {
     let children = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
     let mut found = Vec::new();

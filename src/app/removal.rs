@@ -1,4 +1,4 @@
-//! Verbs that take runs out of the repository.
+//! Verbs that remove runs from the repository.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -14,55 +14,52 @@ use crate::ledger::git::{GitLedger, lock};
 use crate::process;
 use crate::run::goal::RunId;
 
-/// What was taken out of the repository.
+/// Result of removing a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Removal {
     /// The run.
     pub run_id: RunId,
-    /// Worktrees that went.
+    /// Removed worktrees.
     pub worktrees: Vec<String>,
-    /// Refs that went.
+    /// Removed refs.
     pub refs: Vec<String>,
-    /// The folder of its files in the git directory, where that went.
+    /// The directory of its files in the git directory, if that was removed.
     pub folder: Option<String>,
-    /// What would have been lost with the worktrees, and where it is kept.
+    /// What the worktrees alone held, and the rescue refs that keep it.
     pub kept: Vec<String>,
-    /// The command that brings the refs back.
+    /// The command that restores the refs.
     pub undo: Option<String>,
 }
 
-/// A run whose worktree and branch are no longer needed.
+/// A run whose worktrees and branch can be pruned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Prunable {
     /// The run.
     pub run_id: RunId,
-    /// Worktrees of it.
+    /// Its worktrees.
     pub worktrees: Vec<String>,
-    /// Refs of it, its record left out.
+    /// Its refs, without its record.
     pub refs: Vec<String>,
-    /// The folder of its files in the git directory, where a kill left that.
+    /// The directory of its files in the git directory, if a killed driver left it.
     pub folder: Option<String>,
-    /// What clones of submodules hold of it, in words.
+    /// Descriptions of what it left in clones of submodules.
     pub submodules: Vec<String>,
-    /// What was done about it; none where it was only looked at.
+    /// Result of the removal; `None` if nothing was to be removed yet.
     pub removal: Option<Removal>,
 }
 
-/// Takes a run out of the repository: worktrees, branch and record. What only they hold stays on rescue refs.
+/// Removes a run's worktrees, branch and record. What only they hold is kept on rescue refs.
 ///
 /// # Errors
-/// Where there is no such run, a driver works on it, or its branch is checked out.
+/// Fails if there is no such run, if it is live, or if its branch is checked out.
 pub async fn discard(site: &Site, run: &str) -> Result<Removal> {
     let id = site.repo.resolve(Some(run))?;
     remove(site, &id, Extent::Everything).await
 }
 
-/// The ended runs whose work is in HEAD's history and that nothing happened to for `idle` seconds: with `apply`, their
-/// worktrees and branches go; their records stay. What a kill left of runs that are not on record goes with them. One that
-/// cannot be removed keeps no other from it: the first of such failures comes beside those that went.
-///
-/// # Errors
-/// Where the repository cannot be read.
+/// Finds the ended runs whose work is in HEAD's history and whose record did not change for `idle` seconds; with `apply`,
+/// removes their worktrees and branches, but not their records. Remnants of unrecorded runs whose driver was killed are
+/// removed too. If one cannot be removed the others still are; the first such error is returned beside the runs.
 pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>, Option<Error>)> {
     let now = now();
     let mut failed = None;
@@ -114,7 +111,7 @@ pub async fn prune(site: &Site, idle: f64, apply: bool) -> Result<(Vec<Prunable>
         found.push(Prunable { run_id, worktrees: Vec::new(), refs, folder, submodules: Vec::new(), removal });
     }
     if apply {
-        let _ = Bases::of_process().remove_gone(); // named nowhere: of other repositories, which are gone
+        let _ = Bases::of_process().remove_gone(); // stores of other repositories, which are gone
     }
     Ok((found, failed))
 }

@@ -1,4 +1,4 @@
-//! A run as its record says.
+//! Rebuilds runs from their records.
 
 use super::site::Site;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ pub(super) fn replay(site: &Site, id: &RunId) -> Result<Run> {
     replay_with(site, id, false).map(|(run, _)| run)
 }
 
-/// The run, and what is known of its log; with `adopting` as it will be once lines from elsewhere are taken over.
+/// Rebuilds a run from its log, which is returned too; `adopting` counts the lines from elsewhere as taken over.
 pub(super) fn replay_with(site: &Site, id: &RunId, adopting: bool) -> Result<(Run, Reading)> {
     let reading = read::log(&site.repo.gix(), site.repo.store().as_deref(), id, adopting)?.unwrap_or_default();
     let (run, set_aside) = (Run::replay(&reading.log.events), reading.log.notice());

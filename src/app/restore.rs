@@ -1,4 +1,4 @@
-//! Bringing back a run that was put away.
+//! Restores runs that were discarded or pruned.
 
 use serde::Serialize;
 
@@ -7,21 +7,21 @@ use crate::error::Result;
 use crate::ledger::git::restore;
 use crate::run::goal::RunId;
 
-/// What was brought back.
+/// Result of restoring a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Restored {
     /// The run.
     pub run_id: RunId,
-    /// Refs that are here again.
+    /// Restored refs.
     pub refs: Vec<String>,
-    /// What is back in clones of submodules, in words.
+    /// Descriptions of what was restored in clones of submodules.
     pub submodules: Vec<String>,
 }
 
-/// Undoes the newest discard or prune of `run`, or of any.
+/// Reverts the newest discard or prune, of `run` or of any run.
 ///
 /// # Errors
-/// Where there was none, or a ref of the same name is in the way.
+/// Fails if there was none, or if a ref of the same name exists.
 pub fn restore(site: &Site, run: Option<&str>) -> Result<Restored> {
     super::refuse_nested(site)?;
     let run_id = restore::resolve(&site.repo, run)?;

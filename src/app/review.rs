@@ -1,4 +1,4 @@
-//! Verbs that look at a run's work before it is taken.
+//! Verbs that show a run's work before it is merged.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,22 +23,22 @@ pub struct Diff {
     pub to: String,
     /// The files that differ.
     pub files: Vec<FileStat>,
-    /// Every file by name, then the patches that fit, each whole.
+    /// The list of files, then the patches that fit, each complete.
     pub text: String,
 }
 
-/// What merging a run's branch into the user's current one would do.
+/// Preview of merging a run's branch into the user's current one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergePreview {
     /// The run.
     pub run_id: RunId,
-    /// What would be merged.
+    /// The branch that would be merged.
     pub branch: String,
-    /// The user's branch; none where HEAD is detached.
+    /// The user's branch; `None` if HEAD is detached.
     pub into: Option<String>,
-    /// Whether everything is there already.
+    /// True if the user's branch contains it already.
     pub up_to_date: bool,
-    /// The files that the run's branch changes against the commit that both grew from.
+    /// The files that the run's branch changes since the merge base.
     pub files: Vec<FileStat>,
     /// Paths that would conflict.
     pub conflicts: Vec<String>,
@@ -46,7 +46,7 @@ pub struct MergePreview {
     pub command: String,
 }
 
-/// A run's history, for git's log.
+/// Revisions and notes ref that show a run's history in git's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The commit that the run started from.
@@ -62,55 +62,55 @@ pub struct History {
 pub struct Shown {
     /// The run.
     pub run_id: RunId,
-    /// Where it stands.
+    /// Its state.
     #[serde(flatten, serialize_with = "words::state")]
     pub state: State,
     /// The goal, whole.
     pub goal: String,
-    /// What must hold for it to be reached.
+    /// Its success criteria.
     pub criteria: String,
-    /// How it ended, or how far it has come, in a line.
+    /// One line about its end or its progress.
     pub summary: String,
     /// Its iterations, oldest first.
     pub iterations: Vec<ShownIteration>,
-    /// What the newest review found wanting.
+    /// Issues that the newest review reported.
     pub issues: Vec<String>,
-    /// The newest checks.
+    /// Results of the newest checks.
     pub checks: Vec<CheckResult>,
-    /// Agent calls made.
+    /// Number of agent calls.
     pub agent_calls: u64,
-    /// What they used.
+    /// Tokens and cost of the calls.
     #[serde(flatten, serialize_with = "words::usage")]
     pub usage: Usage,
-    /// Seconds of all its sessions together.
+    /// Duration of all its sessions, in seconds.
     pub seconds: f64,
     /// Its branch, or whatever is left of it.
     pub branch: String,
     /// The commit that it started from.
     pub base: String,
-    /// Where its branch stands.
+    /// The commit of its branch.
     pub tip: String,
-    /// Whether its work is in the history of HEAD.
+    /// True if its work is in the history of HEAD.
     pub merged: bool,
-    /// Where its branch is gone, the command that brings back what was pruned with it.
+    /// Command that restores its branch if that was pruned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<String>,
-    /// Refs that keep what its workers dropped or would have lost, each with its object.
+    /// Rescue refs, each with its object, that keep what its workers dropped or would have lost.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rescued: Vec<Rescued>,
     /// The files that it changed.
     pub files: Vec<FileStat>,
-    /// The command to go on with, where there is one.
+    /// The next command to run, if there is one.
     pub next: Option<String>,
-    /// What of the log could not be read and was set aside.
+    /// Description of the log's lines that could not be read and were set aside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub set_aside: Option<String>,
-    /// Whether drivers of this clone recorded all of it.
+    /// True if drivers of this clone recorded all of it.
     pub verified: bool,
-    /// Events in its log that no driver of this clone recorded, and that do not count.
+    /// Number of events in its log that no driver of this clone recorded; they do not count.
     #[serde(skip_serializing_if = "is_zero")]
     pub elsewhere: usize,
-    /// Events that a driver of this clone recorded, and that cannot be found any more.
+    /// Number of events that a driver of this clone recorded and that are missing from the log.
     #[serde(skip_serializing_if = "is_zero")]
     pub missing: usize,
 }
@@ -120,7 +120,7 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// What is kept of something that would have been lost.
+/// An object that a rescue ref keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rescued {
     /// The ref that keeps it.
@@ -129,7 +129,7 @@ pub struct Rescued {
     pub object: String,
 }
 
-/// An iteration in a line.
+/// Summary of an iteration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownIteration {
     /// Its number, from 1.
@@ -151,10 +151,7 @@ pub struct Span {
     pub to: String,
 }
 
-/// Where git finds a run's commits and events.
-///
-/// # Errors
-/// Where there is no such run, or its commits are not in this clone.
+/// Returns the revisions and the notes ref of a run's history.
 pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;
@@ -165,9 +162,6 @@ pub fn history(site: &Site, run: Option<&str>) -> Result<History> {
 }
 
 /// A run as its reviewer wants to see it.
-///
-/// # Errors
-/// Where there is no such run, or its commits are not in this clone.
 pub fn show(site: &Site, run: Option<&str>) -> Result<Shown> {
     let id = site.repo.resolve(run)?;
     let status = super::status(site, Some(id.as_str()))?;
@@ -226,10 +220,10 @@ impl ShownIteration {
     }
 }
 
-/// What the run, or its iteration `iteration`, changed: from which commit to which.
+/// Returns the commits before and after the run, or before and after its iteration `iteration`.
 ///
 /// # Errors
-/// Where there is no such run or iteration, or its commits are not in this clone.
+/// Fails if there is no such run or iteration, or if its commits are not in this clone.
 pub fn span(site: &Site, run: Option<&str>, iteration: Option<u32>) -> Result<Span> {
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;
@@ -246,7 +240,7 @@ pub fn span(site: &Site, run: Option<&str>, iteration: Option<u32>) -> Result<Sp
     Ok(Span { run_id: id, from, to })
 }
 
-/// The commits around an iteration. One that was cut short ends with the run's newest commit.
+/// Returns the commits before and after an iteration. One that was interrupted ends with the run's newest commit.
 fn ends(run: &Run, number: u32) -> Option<(String, String)> {
     let at = run.iterations.iter().position(|iteration| iteration.number == number)?;
     let checkpoint =
@@ -257,10 +251,10 @@ fn ends(run: &Run, number: u32) -> Option<(String, String)> {
     Some((before.into(), after.into()))
 }
 
-/// The difference that a run, or one iteration of it, made; patches up to `limit` bytes together.
+/// Returns the difference that a run, or one iteration of it, made; the patches have at most `limit` bytes together.
 ///
 /// # Errors
-/// As [`span`].
+/// Fails like [`span`].
 pub fn diff(site: &Site, run: Option<&str>, iteration: Option<u32>, limit: usize) -> Result<Diff> {
     let Span { run_id, from, to } = span(site, run, iteration)?;
     let files = preview::stat(&site.repo, &from, &to)?;
@@ -268,10 +262,7 @@ pub fn diff(site: &Site, run: Option<&str>, iteration: Option<u32>, limit: usize
     Ok(Diff { run_id, from, to, files, text })
 }
 
-/// What merging the run's branch into the user's current one would do. Nothing is touched.
-///
-/// # Errors
-/// Where there is no such run, its commits are not here, or the two have no history in common.
+/// Previews merging the run's branch into the user's current one. Nothing is changed.
 pub fn merge_preview(site: &Site, run: Option<&str>) -> Result<MergePreview> {
     let id = site.repo.resolve(run)?;
     let run = replay(site, &id)?;

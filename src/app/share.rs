@@ -1,4 +1,4 @@
-//! Runs to and from other repositories.
+//! Exchanges runs with other repositories.
 
 use serde::Serialize;
 
@@ -7,30 +7,30 @@ use crate::error::Result;
 use crate::ledger::git::transfer;
 use crate::run::goal::RunId;
 
-/// What became of a sync.
+/// Result of a sync.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SyncReport {
     /// The remote.
     pub remote: String,
-    /// Runs of which something new came.
+    /// Runs with new fetched events or commits.
     pub fetched: Vec<RunId>,
-    /// Runs that went on elsewhere, and are at the same point here now.
+    /// Runs that advanced elsewhere; the local refs were updated.
     pub updated: Vec<RunId>,
-    /// Runs of which something went.
+    /// Runs with pushed events or commits.
     pub pushed: Vec<RunId>,
-    /// Runs that went on in two places.
+    /// Runs that advanced in two places.
     pub diverged: Vec<Diverged>,
-    /// Runs that were discarded here and stay so: the remote still has them, and nothing newer of them.
+    /// Runs that were discarded here and stay discarded: the remote still has them, but nothing newer.
     pub discarded: Vec<RunId>,
-    /// What the remote did not take.
+    /// Refs that the remote rejected.
     pub refused: Vec<Refused>,
-    /// What worktrees here held, and where it is kept.
+    /// What local worktrees held, and the refs that keep it.
     pub kept: Vec<String>,
-    /// Where transcripts were exchanged, where that was asked for.
+    /// The remote with which transcripts were exchanged, if any.
     pub output: Option<String>,
 }
 
-/// A run that went on in two places; both logs are kept.
+/// A run that advanced in two places; both logs are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diverged {
     /// The run.
@@ -41,20 +41,17 @@ pub struct Diverged {
     pub there: String,
 }
 
-/// A ref that the remote did not take.
+/// A ref that the remote rejected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Refused {
     /// The ref.
     #[serde(rename = "ref")]
     pub name: String,
-    /// Why, in git's words.
+    /// git's reason.
     pub reason: String,
 }
 
-/// Fetches runs from `remote` and pushes ours to it, with their transcripts where `output` says so.
-///
-/// # Errors
-/// Where the remote is unknown or cannot be reached.
+/// Fetches runs from `remote` and pushes local ones to it, with their transcripts if `output` is set.
 pub fn sync(site: &Site, remote: Option<&str>, output: bool) -> Result<SyncReport> {
     super::refuse_nested(site)?;
     let remote = transfer::remote(&site.repo, remote)?;

@@ -1,4 +1,4 @@
-//! The repository that a verb works on, and what its user has set.
+//! Repository that a verb works on, with the user's settings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,14 @@ use crate::run::event::Timestamp;
 use crate::run::folder::Folder;
 use crate::run::goal::{ACP, Options, RunId};
 
-/// A repository and what its user has set.
+/// A repository and its user's settings.
 pub struct Site {
     pub(super) repo: Repository,
-    /// The directory that it was opened from; `None` = the current one.
+    /// The directory that it was opened from; `None` is the current one.
     dir: Option<PathBuf>,
-    /// Read once somebody asks: what git's hooks do needs none.
+    /// Read on first use: git's hooks need no settings.
     settings: OnceLock<Settings>,
-    /// The same.
+    /// Read on first use, as the settings are.
     registry: OnceLock<Registry>,
     pub(super) own: BTreeMap<String, Arc<dyn Agent>>,
 }
@@ -32,7 +32,7 @@ impl Site {
     /// Opens the repository that `dir`, or the current directory, is in.
     ///
     /// # Errors
-    /// Where there is none, or git would not trust it.
+    /// Fails if there is none, or if git does not trust it (`safe.directory`).
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let repo = Repository::open(dir)?;
         Ok(Self {
@@ -50,22 +50,23 @@ impl Site {
         &self.repo
     }
 
-    /// What the user has set.
+    /// Returns the user's settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         self.settings.get_or_init(|| Settings::new(|key| self.repo.config(key), |name| std::env::var(name).ok()))
     }
 
-    /// Where one stands in it: the user's checkout, or the git directory of a bare repository.
+    /// Returns the user's checkout, or the git directory of a bare repository.
     #[must_use]
     pub fn home(&self) -> &Path {
         self.repo.home()
     }
 
-    /// The folder of the checkout that `dir`, or where it was opened from, is; the top level where that is outside of it.
+    /// Returns `dir`, by default the directory that the site was opened from, relative to the checkout. The default outside
+    /// of the checkout is its top level.
     ///
     /// # Errors
-    /// Where `dir` is no folder of the checkout.
+    /// Fails if `dir` is not a folder of the checkout.
     pub fn folder(&self, dir: Option<&Path>) -> Result<Folder> {
         let from = dir.or(self.dir.as_deref()).unwrap_or(Path::new("."));
         let inside = from.canonicalize().ok().filter(|path| path.is_dir()).and_then(|path| {
@@ -80,20 +81,20 @@ impl Site {
         }
     }
 
-    /// Whether `other` is the same repository, seen from this or another of its worktrees.
+    /// Reports whether `other` is the same repository, perhaps opened from another worktree.
     #[must_use]
     pub fn is_same_repository(&self, other: &Self) -> bool {
         self.repo.common_dir() == other.repo.common_dir()
     }
 
-    /// Has a backend of the caller's own answer to `name`, before any other of that name.
+    /// Adds a backend of the caller under `name`, which takes precedence over others of that name.
     #[must_use]
     pub fn with_agent(mut self, name: impl Into<String>, agent: Arc<dyn Agent>) -> Self {
         self.own.insert(name.into(), agent);
         self
     }
 
-    /// The backends that can be driven from here.
+    /// Returns the known backends.
     pub(super) fn registry(&self) -> &Registry {
         self.registry.get_or_init(|| {
             let mut own = self.repo.config_names("agentloop.backend.");
@@ -102,27 +103,27 @@ impl Site {
         })
     }
 
-    /// The backends that the user's settings name by their commands.
+    /// Lists the backends that the user's settings name by a command.
     fn commands_set(&self) -> impl Iterator<Item = String> {
         let agent = self.settings().agent().ok();
         let choices = agent.into_iter().chain(self.settings().roles().unwrap_or_default().into_values());
         choices.map(|choice| choice.backend).filter(|backend| backend.starts_with(ACP))
     }
 
-    /// Whether somebody other than the user may choose this backend: a command is the user's to name.
+    /// Reports whether a caller other than the user may choose this backend: only the user may name a command to run.
     #[must_use]
     pub fn may_be_chosen(&self, backend: &str) -> bool {
         !backend.starts_with(ACP) || self.commands_set().any(|set| set == backend)
     }
 
-    /// The agents that `options` name.
+    /// Returns the agents that `options` name.
     pub(super) fn agents(&self, options: &Options) -> Result<BTreeMap<String, Arc<dyn Agent>>> {
         let choices = std::iter::once(&options.agent).chain(options.roles.values());
         let names = choices.map(|choice| choice.backend.as_str());
         names.map(|name| Ok((name.to_owned(), self.agent(name)?))).collect()
     }
 
-    /// The agent that answers to `name`, which will be on record.
+    /// Returns the agent called `name`; refuses a name that holds a secret, since names are recorded.
     pub(super) fn agent(&self, name: &str) -> Result<Arc<dyn Agent>> {
         if let Some(own) = self.own.get(name) {
             return Ok(Arc::clone(own));
@@ -138,7 +139,7 @@ impl Site {
     }
 }
 
-/// What this clone's configuration has new worktrees made fit with.
+/// Reads from the settings how new worktrees are set up.
 pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
     let settings = site.settings();
     let (setup, setup_timeout) = (settings.setup()?, settings.setup_timeout()?);
@@ -151,13 +152,13 @@ pub(super) fn provisioning(site: &Site) -> Result<Provisioning> {
     Ok(Provisioning { copy: settings.copy(), setup, setup_timeout, setup_on, check_clean, private_home })
 }
 
-/// The branch of a run.
+/// Returns the branch of a run.
 #[must_use]
 pub fn branch(run: &RunId) -> String {
     format!("agentloop/{run}")
 }
 
-/// The time.
+/// Returns the current time.
 #[must_use]
 pub fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -1,19 +1,19 @@
-//! Settings that the user made and that are none.
+//! Finds keys and variables that look like settings but are unknown.
 
 use super::site::Site;
 use crate::error::alike;
 use crate::options::TABLE;
 
-/// What looks like a setting and is none: nobody else would ever say so.
+/// An unknown setting; neither git nor the shell reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoSetting {
-    /// What is wrong with it.
+    /// The warning.
     pub said: String,
-    /// The command that takes it away.
+    /// The command that removes it.
     pub undo: String,
 }
 
-/// Keys in `[agentloop]` of git's configuration that are no setting, and variables whose names are slips of a setting's.
+/// Lists unknown keys in `[agentloop]` of git's configuration, and environment variables whose names resemble a setting's.
 #[must_use]
 pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
     let known: Vec<(String, &str)> =
@@ -30,7 +30,7 @@ pub fn unknown_settings(site: &Site) -> Vec<NoSetting> {
     });
     let set = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let unknown = set.filter(|name| name.starts_with("AGENTLOOP_") && TABLE.iter().all(|entry| entry.env != *name));
-    // Others of that beginning may be anybody's: what works for a run has some.
+    // Other variables with this prefix may belong to other programs; workers get some, too.
     let variables = unknown.filter_map(|name| {
         let meant = alike(&name, TABLE.iter().map(|entry| entry.env))?;
         let said = format!("the environment variable {name} is no setting: did you mean {meant}?");

@@ -1,4 +1,4 @@
-//! How one waits for a run: by looking whether it moved, and reading it only then.
+//! Waits for changes of runs: a cheap look tells whether one changed, and only then is it read.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use super::Site;
 use crate::ledger::git::pulse::{ListPulse, Pulse, list_pulse, pulse, runs};
 use crate::run::goal::RunId;
 
-/// How long a follower sleeps between two looks.
+/// Time between two looks at a run.
 pub const LOOK: Duration = Duration::from_millis(10);
 
-/// Looks at one run. It misses no move that comes after [`Watcher::new`], so make it before you read the run.
+/// Watches one run. It misses no change after [`Watcher::new`], so create it before you read the run.
 #[derive(Clone, Debug)]
 pub struct Watcher {
     run: RunId,
@@ -18,13 +18,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Looks at `run` for the first time.
+    /// Starts to watch `run`.
     #[must_use]
     pub fn new(site: &Site, run: &RunId) -> Self {
         Self { run: run.clone(), last: pulse(&site.repo, run) }
     }
 
-    /// Whether the run moved since the look before: an event was recorded, a driver came or went.
+    /// Reports whether the run changed since the previous look: an event was recorded, or a driver started or ended.
     pub fn moved(&mut self, site: &Site) -> bool {
         let now = pulse(&site.repo, &self.run);
         let moved = now != self.last;
@@ -33,7 +33,7 @@ impl Watcher {
     }
 }
 
-/// Looks at which runs there are.
+/// Watches the list of runs.
 #[derive(Clone, Debug)]
 pub struct ListWatcher {
     last: ListPulse,
@@ -41,13 +41,13 @@ pub struct ListWatcher {
 }
 
 impl ListWatcher {
-    /// Looks for the first time.
+    /// Starts to watch the list.
     #[must_use]
     pub fn new(site: &Site) -> Self {
         Self { last: list_pulse(&site.repo), runs: runs(&site.repo) }
     }
 
-    /// Whether a run came or went since the look before.
+    /// Reports whether a run was added or removed since the previous look.
     pub fn moved(&mut self, site: &Site) -> bool {
         let now = list_pulse(&site.repo);
         if now == self.last {
