@@ -9,11 +9,13 @@ use std::fmt::Write as _;
 /// Result with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Party that has to act on an [`Error`]. Both kinds end the process with exit code 2.
+/// Party that has to act on an [`Error`]. All kinds end the process with exit code 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The request cannot be carried out as it was given.
     Usage,
+    /// The request names more than one thing; the hint lists them.
+    Ambiguous,
     /// The request was fine; the repository, the machine or this program failed it.
     Failed,
 }
@@ -65,6 +67,11 @@ impl Error {
     /// Returns an error about bad input, which the caller can correct.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
+    }
+
+    /// Returns an error about a name with several meanings, which the hint lists.
+    pub fn ambiguous(message: impl Into<String>) -> Self {
+        Self::new(Kind::Ambiguous, message)
     }
 
     /// Returns an error about the repository, the machine or this program.

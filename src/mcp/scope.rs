@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::app::{self, Cwd, Site, Watcher};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::run::goal::RunId;
 
 /// Longest run id, in characters; what is longer is none.
@@ -144,10 +144,8 @@ pub fn run_of(site: &Site, run_id: &str) -> Result<RunId> {
     }
     app::resolve(site, run_id).map_err(|error| {
         let named = Error::usage(format!("argument 'run_id': {}", error.chain()));
-        // Which runs an ambiguous one could mean is worth more than where to look.
-        match error.hint_text() {
-            Some(could) if could.starts_with("it could be") => named.hint(could.to_owned()),
-            _ => named.hint(hint),
-        }
+        // The runs that an ambiguous name can mean help more than the tool that lists all.
+        let listed = error.hint_text().filter(|_| error.kind() == Kind::Ambiguous);
+        named.hint(listed.unwrap_or(hint))
     })
 }

@@ -58,7 +58,7 @@ fn wrong_arguments_are_named_with_what_would_be_right() {
         (goal(json!({ "cwd": "README" })), "is no directory"),
         (of("orchestrate_status", json!("no-such-run")), "argument 'run_id': no run matches"),
         (of("orchestrate_status", json!("")), "argument 'run_id'"),
-        (of("orchestrate_status", json!("a-goal")), "matches 2 runs"),
+        (of("orchestrate_status", json!("a-goal")), "matches 2 runs\nhint: it could be a-goal-"),
         (of("orchestrate_status", json!("../../etc/passwd")), "is no run id"),
         (of("orchestrate_status", json!("x".repeat(1 << 20))), "at most 64 bytes, and it has 1048576"),
         (of("orchestrate_status", json!(7)), "argument 'run_id' of orchestrate_status: a text"),

@@ -94,7 +94,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
             Error::usage(format!("no run matches '{name}'")).hint("'git agentloop list' shows this repository's runs")
         })),
         1 => Ok(matching.swap_remove(0).0),
-        count => Err(Error::usage(format!("'{name}' matches {count} runs")).hint(candidates(&matching))),
+        count => Err(Error::ambiguous(format!("'{name}' matches {count} runs")).hint(candidates(&matching))),
     }
 }
 

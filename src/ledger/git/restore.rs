@@ -113,7 +113,7 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
     match runs.len() {
         0 => repo.resolve(Some(name)),
         1 => Ok(runs.swap_remove(0)),
-        count => Err(Error::usage(format!("'{name}' matches {count} runs that were put away"))
+        count => Err(Error::ambiguous(format!("'{name}' matches {count} runs that were put away"))
             .hint(format!("it could be {}", a_few(&runs.iter().map(RunId::as_str).collect::<Vec<_>>(), NAMED)))),
     }
 }
