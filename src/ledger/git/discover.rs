@@ -26,7 +26,7 @@ impl Repository {
             Some(_) => ThreadSafeRepository::discover_opts(from, Options::default(), options),
             None => ThreadSafeRepository::discover_with_environment_overrides_opts(from, Options::default(), options),
         };
-        // git would wait for it, and so would gix.
+        // git and gix would block on it.
         if let Some(pipe) = guard::in_the_way(&from)
             && (!guard::put_back_configuration(&from)? || guard::in_the_way(&from).is_some())
         {

@@ -1,8 +1,7 @@
-//! Keeps git from writing a settings file for as long as it is put back: by git's own lock, which git leaves at once
-//! where another has it (git's lockfile.h).
-//!
-//! The lock is a second name of a file of ours, on which the system holds a lock for as long as its process lives. So
-//! one that a killed driver left is known from another program's: it has both names, and no process holds the file.
+//! Keeps git from writing a settings file while it is restored, by git's own lock: git gives up at once if another process
+//! holds it (git's lockfile.h).
+//! The lock is a hard link to a file of ours, which is locked by the kernel while its process lives. So a lock left by a
+//! killed driver differs from another program's: both names are the same file, and no process holds it.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -13,13 +12,13 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-/// How long the lock of another program is waited for: git holds it for a few milliseconds.
+/// Time to wait for another program's lock, which git holds for a few milliseconds.
 const WAITED: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_millis(3);
-/// A lock that is older was left by a program that died.
+/// Age above which a lock was left by a program that died.
 const LEFT: Duration = Duration::from_secs(2);
 
-/// The lock of a settings file, held.
+/// A held lock of a settings file.
 #[derive(Debug)]
 pub(in crate::ledger::git) struct Exclusion {
     lock: PathBuf,
@@ -28,13 +27,13 @@ pub(in crate::ledger::git) struct Exclusion {
 }
 
 impl Exclusion {
-    /// Takes the lock of the file at `path`; nothing where another program keeps it.
+    /// Takes the lock of the file at `path`; `None` if another program keeps it.
     pub(in crate::ledger::git) fn of(path: &Path) -> io::Result<Option<Self>> {
         let (lock, own) = names(path);
         let tries = WAITED.as_millis() / PAUSE.as_millis();
         for _ in 0..tries {
             if let Some(file) = take(&own)? {
-                // Let go of by its drop, whoever linked it.
+                // Released when it is dropped, even if the link was left by another driver.
                 let held = Self { lock, own, _file: file };
                 return held.link(tries).map(|is_linked| is_linked.then_some(held));
             }
@@ -43,7 +42,7 @@ impl Exclusion {
         Ok(None)
     }
 
-    /// Whether it is the lock of the file at `path`.
+    /// Reports whether it is the lock of the file at `path`.
     pub(in crate::ledger::git) fn is_of(&self, path: &Path) -> bool {
         self.lock == names(path).0
     }
@@ -52,14 +51,14 @@ impl Exclusion {
         for _ in 0..tries {
             match std::fs::hard_link(&self.own, &self.lock) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                // A file system without links.
+                // A file system without hard links.
                 Err(error) if error.kind() == ErrorKind::Unsupported || error.kind() == ErrorKind::PermissionDenied => {
                     return Ok(false);
                 }
                 linked => return linked.map(|()| true),
             }
             if is_same(&self.own, &self.lock) {
-                return Ok(true); // a driver that was killed left it
+                return Ok(true); // left by a killed driver
             }
             if is_left(&self.lock) {
                 return Ok(false);
@@ -79,7 +78,7 @@ impl Drop for Exclusion {
     }
 }
 
-/// Removes the locks of the settings in `common_dir` that a killed driver left.
+/// Removes the locks of settings in `common_dir` that a killed driver left.
 pub(in crate::ledger::git) fn clear(common_dir: &Path) -> io::Result<()> {
     for name in ["config", "config.worktree"] {
         let (lock, own) = names(&common_dir.join(name));
@@ -96,10 +95,10 @@ fn names(path: &Path) -> (PathBuf, PathBuf) {
     (path.with_added_extension("lock"), path.with_added_extension("agentloop-lock"))
 }
 
-/// Our file, held; nothing where another process has it, or removed it just now.
+/// Locks our file; `None` if another process holds it, or has just removed it.
 fn take(own: &Path) -> io::Result<Option<File>> {
     if own.symlink_metadata().is_ok_and(|about| !about.is_file()) {
-        // What somebody put in its place.
+        // Whatever else is in its place.
         std::fs::rename(own, own.with_added_extension("replaced"))?;
     }
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -135,7 +134,7 @@ mod tests {
         let (lock, own) = names(&path);
         let held = Exclusion::of(&path).unwrap().unwrap();
         assert!(lock.exists() && Exclusion::of(&path).unwrap().is_none());
-        // Killed: its names stay, and nobody holds the file.
+        // Killed: its names stay, and no process holds the file.
         let Exclusion { _file: file, .. } = &held;
         file.unlock().unwrap();
         std::mem::forget(held);

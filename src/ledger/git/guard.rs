@@ -1,10 +1,9 @@
-//! What agents have no business with: the user's checkout, branches and configuration. Nothing keeps an agent from
-//! leaving its worktree, so what changed while agents were at it is said, and settings that could harm before anybody
-//! reads that are put back.
-//!
-//! One look a checkpoint is enough: it is held against the one before, and the next one against it. What was seen is kept
-//! in the private store for as long as a driver is at work, so that what an agent of a killed one changed is not taken for
-//! the user's by its successor.
+//! Observes what agents must not change: the user's checkout, branches and configuration. Nothing prevents an agent from
+//! leaving its worktree, so changes made while agents run are reported, and harmful settings are reverted before another
+//! program reads them.
+//! One observation at each checkpoint is enough: it is compared with the previous one. Observations are kept in the private
+//! store while a driver is running, so that its successor does not mistake changes by a killed driver's agent for the
+//! user's.
 
 mod checkout;
 mod files;
@@ -22,14 +21,14 @@ use std::path::{Path, PathBuf};
 
 use gix::bstr::BString;
 
-pub(super) use self::kept::Shelf;
+pub(super) use self::kept::GuardStore;
 pub(super) use self::refs::Keeper;
 use self::refs::Refs;
 pub(super) use self::reopen::{in_the_way, put_back_configuration};
 
 use self::files::{Found, Replaced, aside, exchange, replace};
-use self::settings::{Change, OF_A_WORKTREE, Settings, changed, in_words, is_restored, list, without};
-use self::sight::{Harmful, Held, Sight, held};
+use self::settings::{OF_A_WORKTREE, SettingChange, Settings, changed, describe_setting, is_restored, list, without};
+use self::sight::{FoundFiles, Harmful, Observation, read_files};
 use super::branch::stamp;
 use super::exclusion::Exclusion;
 use super::link::{FILES, names_own_files};
@@ -38,100 +37,100 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::goal::{Isolation, RunId};
 use crate::run::text::{a_few, sorted_few};
 
-/// Paths and names that a remark repeats.
+/// Number of paths and names that a remark repeats.
 const NAMED: usize = 10;
-/// Settings, and commands that undo their restoration, that a remark repeats.
+/// Number of reverted settings, and of commands to set them again, that a remark repeats.
 const RESTORED: usize = 50;
-/// How often files that change while they are put back are looked at again.
+/// Attempts to revert files that change meanwhile.
 const TRIES: usize = 20;
-/// After how many of these git is kept from writing to them already while they are looked at.
+/// Number of attempts after which git is kept from writing to the files while they are read.
 const HASTY: usize = 3;
-/// Where git keeps what belongs to single worktrees (gitrepository-layout(5)).
+/// Prefix of the files of single worktrees (gitrepository-layout(5)).
 const WORKTREES: &str = "worktrees/";
 
 const SET_ASIDE: &str = "what an earlier driver saw of the repository's settings lay where workers can write, and is not \
                          used: see whether '.git/config' is as you want it";
 const SETTINGS: &str = "settings of the repository were changed";
 
-/// Watches over a repository while agents work for a run in it.
+/// Observes a repository while agents work for a run in it.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// What stood when it was last said what had changed.
-    stood: Sight,
-    /// What could harm as it was seen last.
+    /// The state when changes were last reported.
+    accepted: Observation,
+    /// The harmful files when they were last read.
     seen: Harmful,
-    /// What has changed since or was put back, in words, until somebody puts it on record.
-    unsaid: Vec<String>,
-    /// How often something was put back.
-    mends: u32,
+    /// Remarks on changes and reverts that are not recorded yet.
+    remarks: Vec<String>,
+    /// The number of reverts.
+    reverts: u32,
     run: RunId,
     isolation: Isolation,
-    /// Where the first three are kept.
-    shelf: Shelf,
+    /// The store of the first three.
+    shelf: GuardStore,
 }
 
-/// What is kept for the next driver: what was taken as it is, what could harm as it was seen last, and what is to be said.
-type Kept = (Sight, Harmful, Vec<String>);
+/// State stored for the next driver: the accepted state, the last harmful files, and unrecorded remarks.
+type StoredState = (Observation, Harmful, Vec<String>);
 
-/// A file that is to be put back.
+/// A file that is to be restored.
 struct Repair {
     /// Its name below the git directory.
     name: String,
     now: Found,
     new: Found,
-    /// Where what is there now goes.
+    /// The path to which the present file is moved.
     aside: Option<PathBuf>,
     why: Why,
 }
 
-/// Why a file is put back.
+/// The reason why a file is restored.
 enum Why {
-    /// Settings that could harm.
-    Settings(Vec<Change>),
-    /// It is no file that git can read, in words.
+    /// It has harmful settings.
+    Settings(Vec<SettingChange>),
+    /// git cannot read it, with a description.
     Broken(String),
-    /// It says which files git sees.
+    /// It has rules that hide files from git.
     Rules,
 }
 
-/// Whether changes that could harm are told of.
+/// Which changes of settings are reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tell {
+enum Reported {
     All,
     Harmless,
 }
 
 impl Guard {
-    /// Begins to watch. What a driver that was killed left on `shelf` stands: what it saw change, and what could harm, is put
-    /// back at once. What nobody saw may be what the user did since, and is only said.
+    /// Starts to observe. If a killed driver left observations on `shelf`, its state counts, and the harmful changes that it
+    /// saw are reverted at once. Changes that it did not see may be the user's and are only reported.
     pub(super) fn begin(
         repo: &Repository,
         run: RunId,
         isolation: Isolation,
-        shelf: Shelf,
+        shelf: GuardStore,
         folder: &Path,
     ) -> Result<Self> {
-        let was_aside = shelf.set_aside(folder)?;
-        if let Some((stood, seen, unsaid)) = shelf.load() {
-            let mut guard = Self { stood, seen, unsaid, mends: 0, run, isolation, shelf };
+        let was_aside = shelf.remove_stray(folder)?;
+        if let Some((accepted, seen, remarks)) = shelf.load() {
+            let mut guard = Self { accepted, seen, remarks, reverts: 0, run, isolation, shelf };
             let seen = guard.seen.clone();
-            guard.undo(repo, Some(&seen))?;
-            guard.accept(repo, Tell::All)?;
+            guard.revert(repo, Some(&seen))?;
+            guard.accept(repo, Reported::All)?;
             return Ok(guard);
         }
-        let stood = Sight::take(repo, &run, isolation, None)?;
-        let unsaid = was_aside.then(|| SET_ASIDE.to_owned()).into_iter().collect();
-        let guard = Self { seen: stood.harmful.clone(), stood, unsaid, mends: 0, run, isolation, shelf };
+        let accepted = Observation::take(repo, &run, isolation, None)?;
+        let remarks = was_aside.then(|| SET_ASIDE.to_owned()).into_iter().collect();
+        let guard = Self { seen: accepted.harmful.clone(), accepted, remarks, reverts: 0, run, isolation, shelf };
         guard.save()?;
         Ok(guard)
     }
 
-    /// Nobody was at work since something was put back last: what could harm is as the user wants it.
-    pub(super) fn rest(&mut self, repo: &Repository) -> Result<()> {
-        self.accept(repo, Tell::Harmless)
+    /// Accepts harmful files as they are: no worker was running since the last revert, so they are the user's.
+    pub(super) fn accept_user_changes(&mut self, repo: &Repository) -> Result<()> {
+        self.accept(repo, Reported::Harmless)
     }
 
-    /// Has it known that what could harm has changed, to the next driver too.
+    /// Stores harmful changes for the next driver.
     pub(super) fn notice(&mut self, repo: &Repository) -> Result<()> {
         let now = Harmful::take(repo)?;
         if now == self.seen {
@@ -141,10 +140,10 @@ impl Guard {
         self.save()
     }
 
-    /// Nobody is at work any more: what changes from here on is the user's. What refs lost since the last comparison, which
-    /// no checkpoint tells of, is kept.
+    /// Ends the observation: no worker is running, and later changes are the user's. Commits that refs lost since the last
+    /// comparison, which no checkpoint reports, are kept.
     pub(super) fn end(self, keeper: &Keeper<'_>) {
-        let lost = Refs::take(keeper.repo, &self.run).and_then(|now| now.since(&self.stood.refs, keeper));
+        let lost = Refs::take(keeper.repo, &self.run).and_then(|now| now.since(&self.accepted.refs, keeper));
         match lost {
             Ok(words) => {
                 for word in words {
@@ -156,25 +155,24 @@ impl Guard {
         self.shelf.forget();
     }
 
-    /// What there is to say, once.
-    pub(super) fn said(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.unsaid)
+    /// Takes the remarks that are not recorded yet.
+    pub(super) fn take_remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
-    /// How often something was put back.
-    pub(super) fn mends(&self) -> u32 {
-        self.mends
+    /// Returns the number of reverts.
+    pub(super) fn reverts(&self) -> u32 {
+        self.reverts
     }
 
-    /// Puts dangerous settings back where they were, and what hides files from git. Whoever changed them cannot be told
-    /// from here: the person who did hears of it, and of every other setting only that.
-    pub(super) fn mend(&mut self, repo: &Repository) -> Result<()> {
-        self.undo(repo, None)
+    /// Reverts harmful settings, and rules that hide files from git. The author of a change is unknown here: a user learns
+    /// from the remark what was reverted, and other changes are only reported.
+    pub(super) fn revert_harmful(&mut self, repo: &Repository) -> Result<()> {
+        self.revert(repo, None)
     }
 
-    /// Puts back what is as it was `seen`, where that is given. What was seen is looked at again for as long as somebody
-    /// changes it meanwhile.
-    fn undo(&mut self, repo: &Repository, seen: Option<&Harmful>) -> Result<()> {
+    /// Reverts files that are as they were `seen`, if that is given, and starts again while another program changes them.
+    fn revert(&mut self, repo: &Repository, seen: Option<&Harmful>) -> Result<()> {
         let mut contended = BTreeSet::new();
         for tried in 0..TRIES {
             let path = |name: &str| repo.common_dir().join(name);
@@ -183,8 +181,8 @@ impl Guard {
             let stamp = stamp();
             let (now, repairs) = self.repairs(repo, seen, &stamp)?;
             self.seen = now;
-            let known = self.unsaid.len();
-            self.note(put_back_in_words(repo, &repairs, &stamp))?;
+            let known = self.remarks.len();
+            self.note(describe_repairs(repo, &repairs, &stamp))?;
             let (mut done, mut kept, all) = (Vec::new(), Vec::new(), repairs.len());
             for repair in repairs {
                 let Repair { name, now, new, aside, .. } = &repair;
@@ -202,10 +200,10 @@ impl Guard {
             if done.len() == all {
                 return Ok(());
             }
-            // What was changed meanwhile is looked at again, and said as it is then.
-            self.unsaid.truncate(known);
-            self.unsaid.extend(put_back_in_words(repo, &done, &stamp));
-            self.unsaid.extend(sorted_few(kept, NAMED).map(|names| {
+            // Files that changed meanwhile are read again, and reported as they are then.
+            self.remarks.truncate(known);
+            self.remarks.extend(describe_repairs(repo, &done, &stamp));
+            self.remarks.extend(sorted_few(kept, NAMED).map(|names| {
                 format!("what was written to settings of the repository while others were put back is kept beside them: {names}")
             }));
             self.save()?;
@@ -214,19 +212,19 @@ impl Guard {
             .hint("see which program writes to '.git/config', then resume the run"))
     }
 
-    /// What could harm as it is now, and what is to be put back of it.
+    /// Returns the harmful files as they are, and the repairs to make.
     fn repairs(&self, repo: &Repository, seen: Option<&Harmful>, stamp: &str) -> Result<(Harmful, Vec<Repair>)> {
         let mut now = Harmful::take(repo)?;
-        let before = &self.stood.harmful;
+        let before = &self.accepted.harmful;
         let kept = |name: &String, found: &Found| {
             (*found != Found::Nothing).then(|| aside(&repo.common_dir().join(name), stamp))
         };
         let gone =
             before.settings.keys().filter(|name| !name.starts_with(WORKTREES) && !now.settings.contains_key(*name));
-        now.settings.extend(held(repo, gone.cloned().collect::<Vec<_>>()));
+        now.settings.extend(read_files(repo, gone.cloned().collect::<Vec<_>>()));
         let mut repairs = Vec::new();
         for (name, found) in &now.settings {
-            // git gives a worktree that it makes what the main one has (git-worktree(1)).
+            // git copies the main worktree's file to a worktree that it makes (git-worktree(1)).
             let known = if before.settings.contains_key(name) { name } else { OF_A_WORKTREE };
             let Some(before) = before.settings.get(known).filter(|before| *before != found) else { continue };
             let is_of_a_place = name.starts_with(WORKTREES);
@@ -235,13 +233,13 @@ impl Guard {
                 if *found == Found::Nothing && is_of_a_place {
                     continue;
                 }
-                let why = Why::Broken(format!("{name} ({})", found.in_words()));
+                let why = Why::Broken(format!("{name} ({})", found.describe()));
                 let aside = kept(name, found);
                 repairs.push(Repair { name: name.clone(), now: found.clone(), new: before.clone(), aside, why });
                 continue;
             };
             let Some(old) = list(before.content())? else { continue };
-            // A worktree that was made meanwhile may have been told where its files are.
+            // A worktree that was made meanwhile may have the path of its own files as a setting.
             let place = repo.common_dir().join(name).with_file_name("");
             let is_own = |path: &BString| names_own_files(&place, path);
             if is_of_a_place
@@ -257,7 +255,7 @@ impl Guard {
                 continue;
             }
             let new = if changes.len() == changed(&old, &settings).count() && known == name {
-                before.clone() // byte for byte, comments too
+                before.clone() // byte for byte, with comments
             } else {
                 found.holding(without(found.content().unwrap_or_default(), &changes, &self.shelf.scratch()?)?)
             };
@@ -282,57 +280,57 @@ impl Guard {
         Ok((now, repairs))
     }
 
-    /// Has it said what else has changed, which is taken as it is from here on, and keeps what no ref has any more.
+    /// Reports other changes, accepts them as the new state, and keeps commits that no ref has any more.
     pub(super) fn compare(&mut self, keeper: &Keeper<'_>) -> Result<()> {
-        self.mend(keeper.repo)?;
-        let mut now = Sight::take(keeper.repo, &self.run, self.isolation, Some(&self.stood))?;
-        let restored = now.refs.put_back_runs(&self.stood.refs, keeper)?;
+        self.revert_harmful(keeper.repo)?;
+        let mut now = Observation::take(keeper.repo, &self.run, self.isolation, Some(&self.accepted))?;
+        let restored = now.refs.put_back_runs(&self.accepted.refs, keeper)?;
         let words = self.changes(&now, keeper)?;
-        self.unsaid.extend(self.say(restored, "refs of other runs were removed"));
-        self.unsaid.extend(words);
+        self.remarks.extend(self.say(restored, "refs of other runs were removed"));
+        self.remarks.extend(words);
         self.seen = now.harmful.clone();
-        self.stood = now;
+        self.accepted = now;
         self.save()
     }
 
-    /// What is to be said once something was put back, and is known to the next driver before it is.
+    /// Adds remarks on reverts, and stores them before the reverts are made.
     fn note(&mut self, words: impl IntoIterator<Item = String>) -> Result<()> {
-        let known = self.unsaid.len();
-        self.unsaid.extend(words);
-        if self.unsaid.len() == known {
+        let known = self.remarks.len();
+        self.remarks.extend(words);
+        if self.remarks.len() == known {
             return Ok(());
         }
-        self.mends += 1;
+        self.reverts += 1;
         self.save()
     }
 
     fn save(&self) -> Result<()> {
-        self.shelf.save((&self.stood, &self.seen, &self.unsaid))
+        self.shelf.save((&self.accepted, &self.seen, &self.remarks))
     }
 
-    /// Takes what could harm as it is, and tells of settings that changed. A file that cannot be read is as it was.
-    fn accept(&mut self, repo: &Repository, tell: Tell) -> Result<()> {
+    /// Accepts harmful files as they are, and reports changed settings. A file that cannot be read counts as unchanged.
+    fn accept(&mut self, repo: &Repository, reported: Reported) -> Result<()> {
         let mut now = Harmful::take(repo)?;
         for (name, found) in &mut now.settings {
-            if let Some(before) = self.stood.harmful.settings.get(name).filter(|before| *before != found)
+            if let Some(before) = self.accepted.harmful.settings.get(name).filter(|before| *before != found)
                 && (!found.is_like(before) || list(found.content())?.is_none())
             {
                 *found = before.clone();
             }
         }
-        let changed = settings_since(&self.stood.harmful.settings, &now.settings)?.into_iter();
-        let changed = changed.filter(|(_, _, is_restored)| tell == Tell::All || !is_restored);
-        let names = changed.map(|(name, file, _)| in_words(&name, file)).collect();
-        self.unsaid.extend(self.say(names, SETTINGS));
-        (self.seen, self.stood.harmful) = (now.clone(), now);
+        let changed = settings_since(&self.accepted.harmful.settings, &now.settings)?.into_iter();
+        let changed = changed.filter(|(_, _, is_restored)| reported == Reported::All || !is_restored);
+        let names = changed.map(|(name, file, _)| describe_setting(&name, file)).collect();
+        self.remarks.extend(self.say(names, SETTINGS));
+        (self.seen, self.accepted.harmful) = (now.clone(), now);
         self.save()
     }
 
-    /// What differs from what stood, in words.
-    fn changes(&self, now: &Sight, keeper: &Keeper<'_>) -> Result<Vec<String>> {
-        let before = &self.stood;
+    /// Returns remarks on the differences from the last state.
+    fn changes(&self, now: &Observation, keeper: &Keeper<'_>) -> Result<Vec<String>> {
+        let before = &self.accepted;
         let settings = settings_since(&before.harmful.settings, &now.harmful.settings)?;
-        let settings = settings.into_iter().map(|(name, file, _)| in_words(&name, file));
+        let settings = settings.into_iter().map(|(name, file, _)| describe_setting(&name, file));
         let global = settings_since(&before.global, &now.global)?;
         let global = global.into_iter().map(|(name, file, _)| format!("{name} (in '{file}')"));
         let history = now.history.keys().filter(|name| before.history.get(*name) != now.history.get(*name));
@@ -360,9 +358,9 @@ impl Guard {
     }
 }
 
-/// The settings that are not what they were `before`, each with its file and whether it is one that is put back. Those of a
-/// worker's own place are its own business, and go with that.
-fn settings_since<'a>(before: &Held, now: &'a Held) -> Result<Vec<(String, &'a str, bool)>> {
+/// Lists the settings that differ from `before`, each with its file and whether it is reverted. Those of a worker's own
+/// worktree are ignored and removed with it.
+fn settings_since<'a>(before: &FoundFiles, now: &'a FoundFiles) -> Result<Vec<(String, &'a str, bool)>> {
     let mut found = Vec::new();
     for (file, now) in now.iter().filter(|(file, _)| !file.starts_with(WORKTREES)) {
         let before = before.get(file);
@@ -371,19 +369,19 @@ fn settings_since<'a>(before: &Held, now: &'a Held) -> Result<Vec<(String, &'a s
         }
         let before = list(before.and_then(Found::content))?.unwrap_or_default();
         let now = list(now.content())?.unwrap_or_default();
-        let told = |name: &String| (name.clone(), file.as_str(), is_restored(name, &before, &now));
-        found.extend(changed(&before, &now).map(told));
+        let described = |name: &String| (name.clone(), file.as_str(), is_restored(name, &before, &now));
+        found.extend(changed(&before, &now).map(described));
     }
     Ok(found)
 }
 
-/// The changes of settings in the file `file` that are put back: those that are as they were `seen`, where that is given.
-fn restored(file: &str, before: &Settings, now: &Settings, seen: Option<&Settings>) -> Vec<Change> {
+/// Lists the changes of settings in `file` that are reverted: those that are as they were `seen`, if that is given.
+fn restored(file: &str, before: &Settings, now: &Settings, seen: Option<&Settings>) -> Vec<SettingChange> {
     let names = changed(before, now)
         .filter(|name| is_restored(name, before, now))
         .filter(|name| seen.is_none_or(|seen| seen.get(*name) == now.get(*name)));
     let values = |settings: &Settings, name: &String| settings.get(name).cloned().unwrap_or_default();
-    let change = |name: &String| Change {
+    let change = |name: &String| SettingChange {
         file: file.to_owned(),
         name: name.clone(),
         now: values(now, name),
@@ -392,7 +390,7 @@ fn restored(file: &str, before: &Settings, now: &Settings, seen: Option<&Setting
     names.map(change).collect()
 }
 
-fn put_back_in_words(repo: &Repository, repairs: &[Repair], stamp: &str) -> Vec<String> {
+fn describe_repairs(repo: &Repository, repairs: &[Repair], stamp: &str) -> Vec<String> {
     let (mut undone, mut broken, mut hiding) = (Vec::new(), Vec::new(), Vec::new());
     for repair in repairs {
         match &repair.why {
@@ -405,11 +403,11 @@ fn put_back_in_words(repo: &Repository, repairs: &[Repair], stamp: &str) -> Vec<
     words.into_iter().flatten().collect()
 }
 
-fn settings_put_back(repo: &Repository, changes: &[&Change]) -> Option<String> {
+fn settings_put_back(repo: &Repository, changes: &[&SettingChange]) -> Option<String> {
     if changes.is_empty() {
         return None;
     }
-    let mut names: Vec<String> = changes.iter().map(|change| in_words(&change.name, &change.file)).collect();
+    let mut names: Vec<String> = changes.iter().map(|change| describe_setting(&change.name, &change.file)).collect();
     names.sort();
     names.dedup();
     let undoing: Vec<String> = changes.iter().flat_map(|change| change.undoing(repo.common_dir())).collect();

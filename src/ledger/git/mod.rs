@@ -61,7 +61,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use gix::ObjectId;
 
 pub(crate) use self::command::Git;
-use self::guard::{Guard, Keeper, Shelf};
+use self::guard::{Guard, GuardStore, Keeper};
 use self::held::Written;
 pub use self::identity::Identity;
 use self::lock::RunLock;
@@ -296,10 +296,10 @@ impl Ledger for GitLedger {
     fn guard(&self) -> Result<()> {
         let mut guard = self.guarded();
         if let Some(guard) = guard.as_mut() {
-            return guard.rest(&self.repo);
+            return guard.accept_user_changes(&self.repo);
         }
         let (store, folder) = (self.repo.store().map(|store| store.run(&self.run)), self.scratch());
-        let kept = Shelf::new(store, folder.clone());
+        let kept = GuardStore::new(store, folder.clone());
         *guard = Some(Guard::begin(&self.repo, self.run.clone(), self.isolation, kept, &folder)?);
         Ok(())
     }
@@ -316,8 +316,8 @@ impl Ledger for GitLedger {
     fn mend(&self) -> Result<Vec<String>> {
         let mut guard = self.guarded();
         let Some(guard) = guard.as_mut() else { return Ok(Vec::new()) };
-        guard.mend(&self.repo)?;
-        Ok(guard.said())
+        guard.revert_harmful(&self.repo)?;
+        Ok(guard.take_remarks())
     }
 
     fn stand_down(&self) {
@@ -440,7 +440,7 @@ impl Ledger for GitLedger {
         if let Some(worktree) = &worktree {
             worktree.settle(&self.mover, commit, &self.index())?;
         }
-        remarks.extend(self.guarded().as_mut().map(Guard::said).unwrap_or_default());
+        remarks.extend(self.guarded().as_mut().map(Guard::take_remarks).unwrap_or_default());
         Ok(Committed { commit: commit.to_string(), changed, remarks })
     }
 

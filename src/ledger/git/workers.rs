@@ -52,17 +52,17 @@ impl Workers for GitLedger {
             return Err(Error::failed(format!("nobody works at {}", leaving.task)));
         };
         // Counts reverted changes, also those that another thread reverted for another worker.
-        let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
+        let reverts = || self.guarded().as_ref().map_or(0, Guard::reverts);
         let mut mended = self.mend()?;
-        let mut seen = mends();
+        let mut seen = reverts();
         let mut left = self.with_repair(|| self.commit_work(number, &claim, leaving.message, None))?;
         // Another worker may hide this one's files from git, or have them converted, while git reads them.
         for _ in 0..LOOKS {
             mended.extend(self.mend()?);
-            if mends() == seen || left.lost.is_some() {
+            if reverts() == seen || left.lost.is_some() {
                 break;
             }
-            seen = mends();
+            seen = reverts();
             let more = self.with_repair(|| self.commit_work(number, &claim, leaving.message, None))?;
             left.remarks.extend(more.remarks);
             (left.commit, left.lost) = (more.commit, more.lost);
@@ -159,11 +159,11 @@ impl Workers for GitLedger {
 impl GitLedger {
     /// Runs `work`, and once more if it failed while a worker had broken data that git reads.
     fn with_repair<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
-        let mends = || self.guarded().as_ref().map_or(0, Guard::mends);
-        let before = mends();
+        let reverts = || self.guarded().as_ref().map_or(0, Guard::reverts);
+        let before = reverts();
         self.with_its_commits(&work).or_else(|error| {
-            self.guarded().as_mut().map_or(Ok(()), |guard| guard.mend(&self.repo))?;
-            if mends() == before { Err(error) } else { work() }
+            self.guarded().as_mut().map_or(Ok(()), |guard| guard.revert_harmful(&self.repo))?;
+            if reverts() == before { Err(error) } else { work() }
         })
     }
 

@@ -1,5 +1,5 @@
-//! Files that agents have no business with, by content where their stat data differs: of the user's checkout those that
-//! no commit has as they are, and hooks.
+//! Compares files that agents must not change, by content if their stat data differs: hooks, and files of the user's
+//! checkout that no commit has.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,24 +18,24 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::ledger::git::repository::Repository;
 
-/// The longest tick of a file system's clock: that of FAT.
+/// Longest tick of a file system's clock, which is FAT's.
 const TICK: Duration = Duration::from_secs(2);
-/// As much is read at one look, of all files together.
+/// Bytes that one observation reads of all files together.
 const READ: u64 = 32 << 20;
 
 /// Files by name.
-pub(super) type Files = BTreeMap<String, Look>;
+pub(super) type Files = BTreeMap<String, FileState>;
 
-/// What tells one state of a file from the next.
+/// State of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Look {
-    /// What git says of it: its status, and the objects that HEAD and the index have of it.
+pub(super) struct FileState {
+    /// git's view of it: its status, and its objects in HEAD and the index.
     status: String,
     stat: Option<Stat>,
-    /// A hash of its content, where that was read.
+    /// A hash of its content, if that was read.
     content: Option<String>,
-    /// Whether it had changed a moment before: a change that follows within the same tick of the file system's clock shows
-    /// in its content alone (git's racy-git.txt).
+    /// True if the file had just changed: another change in the same tick of the file system's clock shows only in its
+    /// content (git's racy-git.txt).
     #[serde(default)]
     is_racy: bool,
 }
@@ -49,20 +49,20 @@ struct Stat {
     mode: u32,
 }
 
-/// Takes looks, and reads what `before` has not read as it is.
-struct Looker<'a> {
+/// Reads the states of files, but the content only of those that changed since `before`.
+struct StateReader<'a> {
     before: Option<&'a Files>,
     left: u64,
 }
 
-/// The names of files that differ.
+/// Lists the names of files that differ.
 pub(super) fn changed(before: &Files, now: &Files) -> Vec<String> {
     let gone = before.keys().filter(|name| !now.contains_key(*name)).cloned();
-    let others = now.iter().filter(|(name, look)| before.get(*name).is_none_or(|before| before.differs(look)));
+    let others = now.iter().filter(|(name, state)| before.get(*name).is_none_or(|before| before.differs(state)));
     gone.chain(others.map(|(name, _)| name.clone())).collect()
 }
 
-impl Look {
+impl FileState {
     fn differs(&self, now: &Self) -> bool {
         let is_read = self.content.is_some() && now.content.is_some();
         let is_same =
@@ -75,10 +75,10 @@ impl Look {
     }
 }
 
-impl Looker<'_> {
-    fn look(&mut self, name: &str, path: &Path, status: String) -> Look {
+impl StateReader<'_> {
+    fn read_state(&mut self, name: &str, path: &Path, status: String) -> FileState {
         let about = path.symlink_metadata().ok();
-        // What is in a folder that git does not enter is not looked at, and its own times tell of that.
+        // Files in a folder that git does not enter are not read, but its own times change with them.
         let stat = about.as_ref().filter(|about| !about.is_dir()).map(Stat::of);
         let is_racy = about.as_ref().is_some_and(is_racy);
         let known = self.before.and_then(|before| before.get(name));
@@ -87,7 +87,7 @@ impl Looker<'_> {
             Some(known) => known.content.clone(),
             None => about.and_then(|about| self.read(path, &about)),
         };
-        Look { status, stat, content, is_racy }
+        FileState { status, stat, content, is_racy }
     }
 
     fn read(&mut self, path: &Path, about: &Metadata) -> Option<String> {
@@ -97,7 +97,7 @@ impl Looker<'_> {
         if !about.is_file() || about.len() > self.left {
             return None;
         }
-        // What is a pipe by now would wait for its writer.
+        // Opening a FIFO would block until it has a writer.
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         let file = File::options().read(true).custom_flags(nonblocking).open(path).ok()?;
         let mut content = Vec::new();
@@ -119,7 +119,7 @@ impl Stat {
     }
 }
 
-/// Whether the file changed a moment ago, by the time that no program can set.
+/// Reports whether the file has just changed, by its ctime, which no program can set.
 fn is_racy(about: &Metadata) -> bool {
     let changed = u64::try_from(about.ctime()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds));
     changed.elapsed().map_or(true, |age| age <= TICK)
@@ -130,23 +130,23 @@ fn hash(content: &[u8]) -> String {
     hash.map_or_else(|_| String::new(), |hash| hash.to_string())
 }
 
-/// The repository's hooks.
+/// Reads the states of the repository's hooks.
 pub(super) fn hooks(repo: &Repository, before: Option<&Files>) -> Files {
-    let mut looker = Looker { before, left: READ };
+    let mut reader = StateReader { before, left: READ };
     let entries = std::fs::read_dir(repo.common_dir().join("hooks")).into_iter().flatten().flatten();
-    let look = |entry: std::fs::DirEntry| {
+    let state = |entry: std::fs::DirEntry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let look = looker.look(&name, &entry.path(), String::new());
-        (name, look)
+        let state = reader.read_state(&name, &entry.path(), String::new());
+        (name, state)
     };
-    entries.map(look).collect()
+    entries.map(state).collect()
 }
 
-/// What differs from HEAD in the user's checkout, what git ignores there, and what it is told not to look at. Folders that
-/// are ignored whole are not entered.
+/// Reads the states of files in the user's checkout that differ from HEAD, are ignored, or are marked to be skipped by git.
+/// Folders that are ignored as a whole are not entered.
 pub(super) fn files(repo: &Repository, before: Option<&Files>) -> Result<Files> {
     let Some(work_dir) = repo.work_dir() else { return Ok(Files::new()) };
-    let mut looker = Looker { before, left: READ };
+    let mut reader = StateReader { before, left: READ };
     let git = repo.git("status").only_reads().args(["--porcelain=v2", "--no-renames", "--ignore-submodules=all"]);
     let printed = git.args(["--untracked-files=all", "--ignored=matching"]).records()?;
     let mut found = Files::new();
@@ -154,17 +154,17 @@ pub(super) fn files(repo: &Repository, before: Option<&Files>) -> Result<Files> 
         let (status, path) =
             parse(entry).ok_or_else(|| Error::failed("git status printed what it does not document"))?;
         let (name, path) = (path.to_str_lossy().into_owned(), work_dir.join(OsStr::from_bytes(path)));
-        let look = looker.look(&name, &path, status.to_str_lossy().into_owned());
-        found.insert(name, look);
+        let state = reader.read_state(&name, &path, status.to_str_lossy().into_owned());
+        found.insert(name, state);
     }
-    for (name, flags) in unlooked(repo, work_dir) {
-        let look = looker.look(&name, &work_dir.join(&name), flags.to_owned());
-        found.entry(name).or_insert(look);
+    for (name, flags) in skipped_files(repo, work_dir) {
+        let state = reader.read_state(&name, &work_dir.join(&name), flags.to_owned());
+        found.entry(name).or_insert(state);
     }
     Ok(found)
 }
 
-/// An entry's status and path (git-status(1), "Porcelain Format Version 2").
+/// Parses an entry's status and path (git-status(1), "Porcelain Format Version 2").
 fn parse(entry: &[u8]) -> Option<(&BStr, &BStr)> {
     let fields = match entry.first()? {
         b'1' => 8,
@@ -176,8 +176,8 @@ fn parse(entry: &[u8]) -> Option<(&BStr, &BStr)> {
     Some((entry[..at].as_bstr(), entry[at + 1..].as_bstr()))
 }
 
-/// The files in the checkout that the user's index has git not look at.
-fn unlooked(repo: &Repository, work_dir: &Path) -> Vec<(String, &'static str)> {
+/// Lists the files in the checkout that the user's index marks to be skipped.
+fn skipped_files(repo: &Repository, work_dir: &Path) -> Vec<(String, &'static str)> {
     let options = gix::index::decode::Options::default();
     let kind = repo.gix().object_hash();
     let Ok(index) = gix::index::File::at(repo.git_dir().join("index"), kind, true, options) else { return Vec::new() };
@@ -189,7 +189,7 @@ fn unlooked(repo: &Repository, work_dir: &Path) -> Vec<(String, &'static str)> {
         };
         Some((entry.path(&index).to_str_lossy().into_owned(), flags))
     });
-    // A sparse-checkout leaves out what it marks.
+    // A sparse-checkout removes the files that it marks.
     marked.filter(|(name, _)| work_dir.join(name).symlink_metadata().is_ok()).collect()
 }
 
@@ -201,13 +201,14 @@ mod tests {
     fn a_file_that_had_just_changed_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let look = |before: Option<&Files>| Looker { before, left: READ }.look("file", &path, String::new());
+        let state =
+            |before: Option<&Files>| StateReader { before, left: READ }.read_state("file", &path, String::new());
         std::fs::write(&path, "two").unwrap();
-        // As it was read a tick before, when it had the same times and size.
-        let one = Look { content: Some(hash(b"one")), ..look(None) };
+        // Read a tick earlier, with the same times and size.
+        let one = FileState { content: Some(hash(b"one")), ..state(None) };
         for (is_racy, content) in [(true, b"two"), (false, b"one")] {
-            let before = Files::from([("file".to_owned(), Look { is_racy, ..one.clone() })]);
-            let now = look(Some(&before));
+            let before = Files::from([("file".to_owned(), FileState { is_racy, ..one.clone() })]);
+            let now = state(Some(&before));
             assert_eq!(now.content, Some(hash(content)), "{is_racy}");
             assert_eq!(changed(&before, &Files::from([("file".to_owned(), now)])).len(), usize::from(is_racy));
         }

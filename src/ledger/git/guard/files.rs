@@ -1,4 +1,4 @@
-//! Single files of the repository as they were found, and put back whatever stands in their place.
+//! Reads single files of the repository, and restores them whatever is in their place.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -13,12 +13,12 @@ use crate::ledger::git::branch::stamp;
 use crate::ledger::git::exclusion::Exclusion;
 use crate::ledger::git::folder::remove_any;
 
-/// Files that are larger are not read: no configuration is.
+/// Largest file that is read, in bytes.
 const LARGEST: u64 = 16 << 20;
-/// The permissions without which its owner cannot work with a file.
+/// The permissions without which its owner cannot use a file.
 const OWNER: u32 = 0o600;
 
-/// What is at a path.
+/// Content of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Found {
     Nothing,
@@ -26,21 +26,21 @@ pub(super) enum Found {
         content: Vec<u8>,
         mode: u32,
     },
-    /// A symbolic link, with the content of the file that it leads to.
+    /// A symbolic link, with the content of its target.
     Link {
         target: PathBuf,
         content: Option<Vec<u8>>,
     },
-    /// A directory, a pipe, a file that cannot be read or is too large.
+    /// A directory, a FIFO, or a file that is unreadable or too large.
     Other,
 }
 
-/// What became of a file that was to be put back.
+/// Result of a restore.
 #[derive(Debug)]
 pub(super) enum Replaced {
     Done,
-    /// It was changed once more meanwhile, and is as it was found last. What was written in the instant between is at the
-    /// path, where that is given.
+    /// The file was changed again meanwhile, and was left as it is. Content that was written during the exchange is at this
+    /// path, if there is one.
     Changed(Option<PathBuf>),
 }
 
@@ -56,7 +56,7 @@ impl Found {
         read(path).map_or(Self::Other, |(content, mode)| Self::File { content, mode })
     }
 
-    /// What a reader of the path gets.
+    /// Returns what a reader of the path gets.
     pub(super) fn content(&self) -> Option<&[u8]> {
         match self {
             Self::File { content, .. } => Some(content),
@@ -65,7 +65,7 @@ impl Found {
         }
     }
 
-    /// Whether it is of the kind that it was `before`, and its owner can still work with it.
+    /// Reports whether it is of the same kind as `before`, and still usable by its owner.
     pub(super) fn is_like(&self, before: &Self) -> bool {
         match (before, self) {
             (Self::Nothing, Self::Nothing | Self::File { .. }) | (Self::Other, _) => true,
@@ -77,7 +77,7 @@ impl Found {
         }
     }
 
-    /// The same file with other content.
+    /// Returns the same file with other content.
     pub(super) fn holding(&self, new: Vec<u8>) -> Self {
         match self {
             Self::File { mode, .. } => Self::File { content: new, mode: *mode },
@@ -86,7 +86,7 @@ impl Found {
         }
     }
 
-    pub(super) fn in_words(&self) -> &'static str {
+    pub(super) fn describe(&self) -> &'static str {
         match self {
             Self::Nothing => "it was removed",
             Self::File { mode, .. } if mode & OWNER != OWNER => "its owner could not read or write it",
@@ -97,7 +97,7 @@ impl Found {
     }
 }
 
-/// The content and the permissions of the regular file that `path` leads to. To open a pipe is to wait for its writer.
+/// Reads content and permissions of the regular file that `path` leads to. Without `NONBLOCK`, opening a FIFO would block.
 fn read(path: &Path) -> Option<(Vec<u8>, u32)> {
     let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let file = File::options().read(true).custom_flags(nonblocking).open(path).ok()?;
@@ -107,15 +107,15 @@ fn read(path: &Path) -> Option<(Vec<u8>, u32)> {
     Some((content, about.permissions().mode() & 0o7777))
 }
 
-/// A name beside `path` for what was there at the time `stamp`.
+/// Returns a name beside `path` for what was there at the time `stamp`.
 pub(super) fn aside(path: &Path, stamp: &str) -> PathBuf {
     path.with_added_extension(format!("replaced-{stamp}"))
 }
 
-/// Has `new` be at `path`, where `now` was found. What is there goes to `aside`, where that is given. Under git's lock, but
-/// for one that another program left: then the two are exchanged all the same, and back where somebody else was quicker.
+/// Puts `new` at `path`, where `now` was found, and moves the present file to `aside` if that is given. Holds git's lock of
+/// the file, unless another program left one. The two files are exchanged, and exchanged back if another program was faster.
 pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path>) -> std::io::Result<Replaced> {
-    // Through a link that stays, what it leads to is changed.
+    // The target of a link that stays is changed through the link.
     if let (Found::Link { target: from, .. }, Found::Link { target: to, content: Some(content) }) = (now, new)
         && from == to
     {
@@ -127,19 +127,19 @@ pub(super) fn replace(path: &Path, now: &Found, new: &Found, aside: Option<&Path
             Ok(Replaced::Changed(None))
         };
     }
-    in_a_folder(path)?;
+    make_folder(path)?;
     let _held = Exclusion::of(path)?;
     exchange(path, now, new, aside)
 }
 
-/// The same, by who has the lock of a file that is none of the user's links.
+/// Replaces a file as [`replace`] does. The caller holds its lock, and it is no link of the user's.
 pub(super) fn exchange(path: &Path, now: &Found, new: &Found, aside: Option<&Path>) -> std::io::Result<Replaced> {
     if Found::at(path) != *now {
         return Ok(Replaced::Changed(None));
     }
     let staged = path.with_added_extension("agentloop");
     if staged.symlink_metadata().is_ok() {
-        // A driver was killed after the exchange: this is what had been there.
+        // A driver was killed after the exchange: this is the old file.
         std::fs::rename(&staged, self::aside(path, &stamp()))?;
     }
     let move_to_none = |from: &Path, to: &Path| renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE);
@@ -167,7 +167,7 @@ pub(super) fn exchange(path: &Path, now: &Found, new: &Found, aside: Option<&Pat
         Ok(()) => {
             renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE)?;
             if Found::at(&staged) != *new {
-                return kept(&staged); // written on top of what was there for an instant
+                return kept(&staged); // written over the new file during the exchange
             }
             remove_any(&staged)?;
             Replaced::Changed(None)
@@ -191,7 +191,7 @@ pub(super) fn exchange(path: &Path, now: &Found, new: &Found, aside: Option<&Pat
     Ok(replaced)
 }
 
-/// Moves what is at `path` to `aside`, where that is given, and else removes it.
+/// Moves the file at `path` to `aside`, or removes it if that is not given.
 fn put_away(path: &Path, aside: Option<&Path>) -> std::io::Result<()> {
     let Some(aside) = aside else { return remove_any(path) };
     std::fs::rename(path, aside)?;
@@ -199,17 +199,17 @@ fn put_away(path: &Path, aside: Option<&Path>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Ends the wait of who reads from the pipe at `path`, if it is one: a git that read its configuration while a pipe was in its
-/// place would wait for a writer for ever.
+/// Unblocks readers of the FIFO at `path`, if it is one. A git that reads its configuration from a FIFO would wait for a
+/// writer forever.
 fn release_readers(path: &Path) {
     if path.symlink_metadata().is_ok_and(|about| about.file_type().is_fifo()) {
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        drop(File::options().write(true).custom_flags(nonblocking).open(path)); // fails where none reads
+        drop(File::options().write(true).custom_flags(nonblocking).open(path)); // fails without a reader
     }
 }
 
-/// Makes the folder of `path` where there is none, and moves aside what is in its place.
-fn in_a_folder(path: &Path) -> std::io::Result<()> {
+/// Makes the folder of `path` if it does not exist, and moves aside whatever is in its place.
+fn make_folder(path: &Path) -> std::io::Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) else { return Ok(()) };
     if folder.symlink_metadata().is_ok() {
         std::fs::rename(folder, aside(folder, &stamp()))?;

@@ -1,4 +1,4 @@
-//! Settings that several processes write while others of them are put back.
+//! Several processes write settings while the guard reverts others.
 
 use std::collections::BTreeSet;
 use std::process::Child;
@@ -9,7 +9,7 @@ use crate::ledger::git::fixture::{Fixture, run_id};
 const WRITERS: usize = 3;
 const EACH: usize = 25;
 
-/// Sets a harmless setting and one that could harm, again and again; each until git has done it.
+/// Starts a process that sets harmless and harmful settings, each until git succeeds.
 fn writer(fixture: &Fixture, number: usize) -> Child {
     let script = format!(
         "for n in $(seq {EACH}); do for name in user alias; do \
@@ -25,26 +25,26 @@ fn whatever_is_written_while_others_are_put_back_is_kept_or_named() {
     let repo = Repository::open(Some(&fixture.path())).unwrap();
     let folder = fixture.path().join("kept");
     std::fs::create_dir(&folder).unwrap();
-    let shelf = Shelf::new(None, folder.clone());
+    let shelf = GuardStore::new(None, folder.clone());
     let mut guard = Guard::begin(&repo, run_id("guarded"), Isolation::Worktree, shelf, &folder).unwrap();
-    let mut said = Vec::new();
+    let mut remarks = Vec::new();
     let mut writers: Vec<Child> = (0..WRITERS).map(|number| writer(&fixture, number)).collect();
     while writers.iter_mut().any(|writer| writer.try_wait().unwrap().is_none()) {
-        guard.mend(&repo).unwrap();
-        said.extend(guard.said());
+        guard.revert_harmful(&repo).unwrap();
+        remarks.extend(guard.take_remarks());
     }
-    guard.mend(&repo).unwrap();
-    said.extend(guard.said());
+    guard.revert_harmful(&repo).unwrap();
+    remarks.extend(guard.take_remarks());
     let listed = fixture.git(["config", "--list", "--name-only"]);
     let kept: BTreeSet<&str> = listed.lines().collect();
-    let said = said.join("\n");
-    let is_named = |name: &str| said.contains(&format!("git config {name} x"));
+    let remarks = remarks.join("\n");
+    let is_named = |name: &str| remarks.contains(&format!("git config {name} x"));
     for (number, n) in (0..WRITERS).flat_map(|number| (1..=EACH).map(move |n| (number, n))) {
         let (harmless, harmful) = (format!("user.w{number}-{n}"), format!("alias.w{number}-{n}"));
-        assert!(kept.contains(&*harmless) && !said.contains(&harmless), "{harmless} is lost");
-        assert!(!kept.contains(&*harmful) && is_named(&harmful), "{harmful} is not named: {said}");
+        assert!(kept.contains(&*harmless) && !remarks.contains(&harmless), "{harmless} is lost");
+        assert!(!kept.contains(&*harmful) && is_named(&harmful), "{harmful} is not named: {remarks}");
     }
-    assert!(!said.contains("could not read"), "{said}");
+    assert!(!remarks.contains("could not read"), "{remarks}");
     let left = std::fs::read_dir(fixture.git_dir()).unwrap().flatten().map(|entry| entry.file_name());
     let left: Vec<_> = left.filter(|name| name.to_string_lossy().starts_with("config")).collect();
     assert_eq!(left, ["config"]);

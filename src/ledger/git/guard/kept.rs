@@ -1,5 +1,5 @@
-//! Stores the observations of a guard for the driver that follows a killed one: in the clone's private store, since whoever
-//! can write them decides what is restored, or in the run's folder if this clone has no store.
+//! Stores the observations of a guard for the driver that follows a killed one: in the clone's private store, since they
+//! decide what is restored, or in the run's folder if this clone has no store.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -7,8 +7,8 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
-use super::Kept;
-use super::sight::{Harmful, Sight};
+use super::StoredState;
+use super::sight::{Harmful, Observation};
 use crate::error::{Context as _, Result};
 use crate::host::store::RunStore;
 
@@ -21,12 +21,12 @@ const LONGEST: u64 = 1 << 30;
 
 /// The place where a guard's observations are stored.
 #[derive(Debug)]
-pub(in crate::ledger::git) enum Shelf {
+pub(in crate::ledger::git) enum GuardStore {
     Store(RunStore),
     Folder(PathBuf),
 }
 
-impl Shelf {
+impl GuardStore {
     pub(in crate::ledger::git) fn new(store: Option<RunStore>, folder: PathBuf) -> Self {
         store.map_or(Self::Folder(folder), Self::Store)
     }
@@ -44,10 +44,10 @@ impl Shelf {
     }
 
     /// Loads the observations of an earlier driver.
-    pub(super) fn load(&self) -> Option<Kept> {
+    pub(super) fn load(&self) -> Option<StoredState> {
         let mut text = Vec::new();
         self.open()?.take(LONGEST).read_to_end(&mut text).ok()?;
-        let kept: Kept = serde_json::from_slice(&text).ok()?;
+        let kept: StoredState = serde_json::from_slice(&text).ok()?;
         // Files of these names will be written, so none may lead out of the git directory.
         let leads_down = |name: &String| {
             Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
@@ -56,7 +56,7 @@ impl Shelf {
         (is_inside(&kept.0.harmful) && is_inside(&kept.1)).then_some(kept)
     }
 
-    pub(super) fn save(&self, kept: (&Sight, &Harmful, &[String])) -> Result<()> {
+    pub(super) fn save(&self, kept: (&Observation, &Harmful, &[String])) -> Result<()> {
         let failed = "what was seen of the repository's settings cannot be kept";
         let text = serde_json::to_vec(&kept).context(failed)?;
         match self {
@@ -83,7 +83,7 @@ impl Shelf {
 
     /// Removes a file from the run's `folder` if there is a store, since a worker may have written it. Reports whether there
     /// was one.
-    pub(super) fn set_aside(&self, folder: &Path) -> Result<bool> {
+    pub(super) fn remove_stray(&self, folder: &Path) -> Result<bool> {
         let old = folder.join(NAME);
         if matches!(self, Self::Folder(_)) || old.symlink_metadata().is_err() {
             return Ok(false);

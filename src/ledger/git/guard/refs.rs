@@ -33,7 +33,7 @@ pub(super) struct Refs {
     stashed: BTreeSet<String>,
 }
 
-/// What is needed to keep lost commits.
+/// Access to put lost commits on rescue refs.
 pub(in crate::ledger::git) struct Keeper<'a> {
     pub repo: &'a Repository,
     pub mover: &'a Arc<RefMover>,

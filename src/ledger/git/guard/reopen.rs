@@ -1,5 +1,5 @@
-//! A repository that cannot be opened, since an agent broke its configuration and the driver was killed before it could put
-//! that back.
+//! Restores the configuration of a repository that cannot be opened, because an agent broke it and the driver was killed
+//! before it could restore it.
 
 use std::fs::DirEntry;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
@@ -10,7 +10,7 @@ use gix::bstr::ByteSlice as _;
 use super::files::{Found, Replaced, aside, replace};
 use super::settings::{CONFIG, OF_A_WORKTREE, list};
 use super::sight::INCLUDES;
-use super::{Kept, Shelf, files_put_back};
+use super::{GuardStore, StoredState, files_put_back};
 use crate::error::Result;
 use crate::host::store::{Bases, Store};
 use crate::ledger::git::branch::stamp;
@@ -18,12 +18,12 @@ use crate::ledger::git::lock;
 use crate::process::global_config;
 use crate::run::goal::RunId;
 
-/// Puts back the configuration of the repository that `dir` is in as the newest driver that was killed had seen it, where
-/// git cannot read it any more. Whether that was so. The next driver of that run has it on record.
+/// Restores the configuration of the repository of `dir` as the newest killed driver had seen it, if git cannot read it.
+/// Reports whether it did. The run's next driver records that.
 pub(in crate::ledger::git) fn put_back_configuration(dir: &Path) -> Result<bool> {
     let Some(common_dir) = dir.ancestors().find_map(common_dir_of) else { return Ok(false) };
     let is_ours = common_dir.metadata().is_ok_and(|about| about.uid() == rustix::process::geteuid().as_raw());
-    let Some((shelf, mut kept)) = left_by_killed(&common_dir).filter(|_| is_ours) else { return Ok(false) };
+    let Some((shelf, mut kept)) = load_from_killed(&common_dir).filter(|_| is_ours) else { return Ok(false) };
     let path = common_dir.join(CONFIG);
     let now = Found::at(&path);
     let Some(before @ Found::File { .. }) = kept.0.harmful.settings.get(CONFIG).cloned() else { return Ok(false) };
@@ -31,17 +31,17 @@ pub(in crate::ledger::git) fn put_back_configuration(dir: &Path) -> Result<bool>
         return Ok(false);
     }
     let stamp = stamp();
-    kept.2.extend(files_put_back(vec![format!("{CONFIG} ({})", now.in_words())], &stamp));
+    kept.2.extend(files_put_back(vec![format!("{CONFIG} ({})", now.describe())], &stamp));
     shelf.save((&kept.0, &kept.1, &kept.2))?;
     let beside = (now != Found::Nothing).then(|| aside(&path, &stamp));
     Ok(matches!(replace(&path, &now, &before, beside.as_deref()), Ok(Replaced::Done)))
 }
 
-/// What git reads before it does anything, in a git directory (gitrepository-layout(5)).
+/// Files in a git directory that git reads first (gitrepository-layout(5)).
 const READ_FIRST: [&str; 4] = ["HEAD", "commondir", "gitdir", "packed-refs"];
 
-/// What git would wait for without end, or read without end, where it opened the repository that `dir` is in: a pipe or a
-/// device in the place of a file that it reads first. Nothing where there is none.
+/// Returns a FIFO or a device in place of a file that git reads first in the repository of `dir`, on which git would block
+/// or read forever; `None` if there is none.
 pub(in crate::ledger::git) fn in_the_way(dir: &Path) -> Option<PathBuf> {
     let git_dirs = dir.ancestors().find_map(|dir| {
         let link = dir.join(".git");
@@ -77,7 +77,7 @@ pub(in crate::ledger::git) fn in_the_way(dir: &Path) -> Option<PathBuf> {
     None
 }
 
-/// The files that a settings file may include: every value of a key `path`, whichever section it is in.
+/// Lists the files that a settings file may include: the values of all keys `path`, in any section.
 fn may_include(file: &Path) -> Vec<PathBuf> {
     let found = Found::at(file);
     let Some(content) = found.content().filter(|content| content.to_ascii_lowercase().contains_str("[include")) else {
@@ -96,13 +96,13 @@ fn may_include(file: &Path) -> Vec<PathBuf> {
     values.map(from).collect()
 }
 
-/// The git directory of a linked worktree at `dir`.
+/// Returns the git directory of a linked worktree at `dir`.
 fn admin_of(dir: &Path) -> Option<PathBuf> {
     let Found::File { content, .. } = Found::at(&dir.join(".git")) else { return None };
     Some(dir.join(String::from_utf8(content).ok()?.strip_prefix("gitdir: ")?.trim_end()))
 }
 
-/// The git directory that the worktrees of the repository with a checkout at `dir` share.
+/// Returns the common git directory of the repository with a checkout at `dir`.
 fn common_dir_of(dir: &Path) -> Option<PathBuf> {
     let link = dir.join(".git");
     if link.is_dir() {
@@ -113,13 +113,14 @@ fn common_dir_of(dir: &Path) -> Option<PathBuf> {
     Some(admin.join(String::from_utf8(content).ok()?.trim_end()))
 }
 
-/// What the newest driver kept that was killed, with its place.
-fn left_by_killed(common_dir: &Path) -> Option<(Shelf, Kept)> {
-    let shelves: Vec<(RunId, Shelf)> = if let Some(store) = Store::find(common_dir, &Bases::of_process()) {
-        store.runs().into_iter().map(|run| (run.clone(), Shelf::Store(store.run(&run)))).collect()
+/// Loads the observations of the newest killed driver, with their place.
+fn load_from_killed(common_dir: &Path) -> Option<(GuardStore, StoredState)> {
+    let shelves: Vec<(RunId, GuardStore)> = if let Some(store) = Store::find(common_dir, &Bases::of_process()) {
+        store.runs().into_iter().map(|run| (run.clone(), GuardStore::Store(store.run(&run)))).collect()
     } else {
         let folders = std::fs::read_dir(common_dir.join("agentloop")).into_iter().flatten().flatten();
-        let shelf = |folder: DirEntry| Some((folder.file_name().to_str()?.parse().ok()?, Shelf::Folder(folder.path())));
+        let shelf =
+            |folder: DirEntry| Some((folder.file_name().to_str()?.parse().ok()?, GuardStore::Folder(folder.path())));
         folders.filter_map(shelf).collect()
     };
     let left = shelves.into_iter().filter(|(run, _)| !lock::is_held(common_dir, run));

@@ -22,7 +22,7 @@ pub(super) type Settings = BTreeMap<String, Vec<BString>>;
 
 /// A setting that is to be reverted.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct SettingChange {
     /// The file that holds it.
     pub(super) file: String,
     pub(super) name: String,
@@ -54,7 +54,7 @@ fn config() -> Git {
 }
 
 /// Returns the content of a file after `changes` are reverted.
-pub(super) fn without(content: &[u8], changes: &[Change], scratch: &Path) -> Result<Vec<u8>> {
+pub(super) fn without(content: &[u8], changes: &[SettingChange], scratch: &Path) -> Result<Vec<u8>> {
     let failed = || "settings cannot be put back";
     let folder = tempfile::tempdir_in(scratch).context(failed())?;
     let file = folder.path().join("config");
@@ -93,7 +93,7 @@ fn is_of_same(one: &str, other: &str) -> bool {
 }
 
 /// Returns a setting's name, with its file unless that is the repository's own.
-pub(super) fn in_words(name: &str, file: &str) -> String {
+pub(super) fn describe_setting(name: &str, file: &str) -> String {
     if file == CONFIG {
         name.to_owned()
     } else if file.ends_with(OF_A_WORKTREE) {
@@ -103,7 +103,7 @@ pub(super) fn in_words(name: &str, file: &str) -> String {
     }
 }
 
-impl Change {
+impl SettingChange {
     /// Returns the commands that set the reverted values again.
     pub(super) fn undoing(&self, common_dir: &Path) -> Vec<String> {
         let config = if self.file == CONFIG {
@@ -117,17 +117,17 @@ impl Change {
         let unset = format!("{config} --unset-all {name}");
         match (&self.before[..], &self.now[..]) {
             (_, []) => vec![unset],
-            ([] | [_], [value]) => vec![format!("{config} {name} {}", self.value_in_words(value.as_bstr()))],
+            ([] | [_], [value]) => vec![format!("{config} {name} {}", self.quote_value(value.as_bstr()))],
             (before, now) => {
                 let add =
-                    now.iter().map(|value| format!("{config} --add {name} {}", self.value_in_words(value.as_bstr())));
+                    now.iter().map(|value| format!("{config} --add {name} {}", self.quote_value(value.as_bstr())));
                 (!before.is_empty()).then_some(unset).into_iter().chain(add).collect()
             }
         }
     }
 
     /// Quotes a value for a shell. A possible secret, or a value that cannot be typed, is replaced by a placeholder.
-    fn value_in_words(&self, value: &BStr) -> String {
+    fn quote_value(&self, value: &BStr) -> String {
         let name = self.name.to_ascii_lowercase();
         let is_secret = name.ends_with("extraheader")
             || name.ends_with("pass")
@@ -175,7 +175,8 @@ mod tests {
     fn the_commands_that_undo_are_printed_without_secrets() {
         let change = |name: &str, before: &[&str], now: &[&str]| {
             let values = |values: &[&str]| values.iter().map(|value| BString::from(*value)).collect();
-            let change = Change { file: CONFIG.into(), name: name.into(), now: values(now), before: values(before) };
+            let change =
+                SettingChange { file: CONFIG.into(), name: name.into(), now: values(now), before: values(before) };
             change.undoing(Path::new("/r/.git")).join(" && ")
         };
         for (name, before, now, expected) in [
