@@ -9,10 +9,7 @@ use crate::error::{Error, Result};
 
 use tokio_util::sync::CancellationToken;
 
-/// Says which iteration broke a check. Exits with 1 where none did.
-///
-/// # Errors
-/// Where there is no such run, no check, or the search cannot be done.
+/// Prints which iteration broke a check. Exits with 1 if none did.
 pub fn bisect(site: &Site, arguments: &BisectArgs) -> Result<u8> {
     let set = site.settings().verify()?;
     let Some(check) = arguments.verify.clone().or_else(|| set.into_iter().next()) else {

@@ -1,4 +1,4 @@
-//! What may come next on a command line: one answer for every shell, from the definitions that `-h` prints.
+//! Completes command lines for all shells, from the definitions that `-h` prints.
 
 use clap::{Arg, Command, CommandFactory as _};
 
@@ -9,20 +9,17 @@ use crate::error::Result;
 use crate::options::{Kind, TABLE};
 use crate::run::sanitize::short;
 
-/// Longest explanation beside a word, in characters.
+/// Longest description of a word, in characters.
 const WIDTH: usize = 60;
 
-/// Prints what may take the place of the last of `words`, a line each: the word, a tab and an explanation.
-///
-/// # Errors
-/// Where it cannot be printed.
+/// Prints the completions of the last of `words`, one per line: the word, a tab and a description.
 pub fn complete(words: &[String]) -> Result<u8> {
     let lines: Vec<String> = candidates(words).into_iter().map(|(word, text)| word + "\t" + &text + "\n").collect();
     print::out(lines.concat()).map(|_| 0)
 }
 
-/// What may take the place of the last of `words`, those after the program's name, and an explanation; nothing leaves it to
-/// the shell, which knows files.
+/// Lists completions, with a description, for the last of `words`, which come after the program's name. An empty list leaves
+/// it to the shell, which completes files.
 fn candidates(words: &[String]) -> Vec<(String, String)> {
     let Some((current, before)) = words.split_last() else { return Vec::new() };
     let mut command = Cli::command();
@@ -43,7 +40,7 @@ fn candidates(words: &[String]) -> Vec<(String, String)> {
     found
 }
 
-/// The option that `word` is, where it wants a value.
+/// Returns the option called `word` if it takes a value.
 fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
     let long = word.strip_prefix("--");
     let short = word.strip_prefix('-').and_then(|rest| rest.chars().next().filter(|_| rest.len() == 1));
@@ -89,7 +86,7 @@ fn about(text: Option<&clap::builder::StyledStr>) -> String {
     text.map(|text| short(&text.to_string(), WIDTH)).unwrap_or_default()
 }
 
-/// The script that has fish, bash or zsh ask us.
+/// Completion script for fish, which calls `git-agentloop complete`.
 pub const FISH: &str = include_str!("complete/git-agentloop.fish");
 /// See [`FISH`].
 pub const BASH: &str = include_str!("complete/git-agentloop.bash");

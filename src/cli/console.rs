@@ -7,10 +7,10 @@ use crate::error::{Context as _, Result};
 use crate::interaction::{Answers, Interaction};
 use crate::run::sanitize;
 
-/// What an answer that is left empty says.
+/// Answer that is sent for an empty line.
 const BEST_JUDGEMENT: &str = "use your best judgement";
 
-/// Puts questions on standard error and reads a line each from standard input.
+/// Prints questions to standard error and reads one line for each from standard input.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Console;
 
@@ -24,7 +24,7 @@ impl Interaction for Console {
     }
 }
 
-/// One answer a question; `None` where the input ends before the last.
+/// Returns one answer per question; `None` if the input ends before the last.
 fn put(questions: &[String], input: &mut impl BufRead, output: &mut impl Write) -> Result<Option<Vec<String>>> {
     let _ = writeln!(output, "Before the work is planned (an empty answer leaves it to the agent):");
     let mut answers = Vec::with_capacity(questions.len());
@@ -49,11 +49,11 @@ mod tests {
     #[test]
     fn a_line_is_an_answer() {
         let questions = ["Which\u{1b}[31m one?".to_owned(), "Why?".to_owned()];
-        let mut said = Vec::new();
-        let answers = put(&questions, &mut "  the first \n\n".as_bytes(), &mut said).unwrap();
+        let mut printed = Vec::new();
+        let answers = put(&questions, &mut "  the first \n\n".as_bytes(), &mut printed).unwrap();
         assert_eq!(answers, Some(vec!["the first".to_owned(), BEST_JUDGEMENT.to_owned()]));
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.ends_with("Which one?\n> Why?\n> "), "{said}");
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(printed.ends_with("Which one?\n> Why?\n> "), "{printed}");
         assert_eq!(put(&questions, &mut "one\n".as_bytes(), &mut Vec::new()).unwrap(), None);
     }
 }

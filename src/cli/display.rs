@@ -1,4 +1,4 @@
-//! Shows a run while it goes on: lines, and on a terminal what is under way with its running time.
+//! Shows a live run: lines, and on a terminal also what is in progress, with running times.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -25,21 +25,21 @@ use crate::run::{Phase, Run, Word};
 /// Longest description beside a running time, in characters; the terminal may cut it further.
 const WIDTH: usize = 100;
 
-/// How a run is shown.
+/// Ways to show a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Not at all.
+    /// No output.
     Quiet,
     /// A line of JSON on standard error for every iteration.
     Progress,
     /// Lines.
     Plain(Stream),
-    /// Lines, and below them what is under way.
+    /// Lines, and below them what is in progress.
     Live(Stream),
 }
 
 impl Mode {
-    /// How a run that is driven here is shown.
+    /// Chooses the mode for a run that is driven in this process.
     #[must_use]
     pub fn for_run(quiet: bool, progress: bool) -> Self {
         match (progress, quiet) {
@@ -50,7 +50,7 @@ impl Mode {
         }
     }
 
-    /// How `tail` shows a run.
+    /// Chooses the mode for `tail`.
     #[must_use]
     pub fn for_tail() -> Self {
         if can_draw(std::io::stdout().is_terminal()) { Self::Live(Stream::Out) } else { Self::Plain(Stream::Out) }
@@ -61,12 +61,12 @@ fn can_draw(terminal: bool) -> bool {
     terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// Shows a run.
+/// Display of a run.
 pub struct Display {
     mode: Mode,
-    /// Whether the end is told here, because no result on the same terminal tells it.
+    /// True if the end is shown here, because no result on the same terminal shows it.
     closing: bool,
-    /// What is under way, on a terminal.
+    /// Lines in progress, on a terminal.
     live: Option<Live>,
     state: Mutex<State>,
 }
@@ -74,35 +74,35 @@ pub struct Display {
 #[derive(Default)]
 struct State {
     lines: Option<Lines>,
-    /// Whether whoever listened has gone.
+    /// True once the pipe is closed.
     deaf: bool,
 }
 
 impl Display {
-    /// Shows in `mode`; `closing` where nothing else tells the end.
+    /// Makes a display; `closing` shows the run's end, for callers that print no result.
     #[must_use]
     pub fn new(mode: Mode, closing: bool) -> Self {
         let live = if let Mode::Live(stream) = mode { Some(Live::new(stream)) } else { None };
         Self { mode, closing, live, state: Mutex::default() }
     }
 
-    /// Whether anybody still reads what is shown.
+    /// Reports whether the output can still be written.
     #[must_use]
     pub fn is_heard(&self) -> bool {
         !self.state().deaf
     }
 
-    /// Says a line beside the run's own.
+    /// Prints a line that is not an event.
     pub fn note(&self, line: &str) {
         self.above(|| print::note(line));
     }
 
-    /// Takes away what is drawn.
+    /// Erases the lines in progress.
     pub fn close(&self) {
         self.live.iter().for_each(Live::clear);
     }
 
-    /// Prints above what is drawn.
+    /// Prints above the lines in progress.
     fn above<T>(&self, print: impl FnOnce() -> T) -> T {
         match &self.live {
             Some(live) => live.above(print),
@@ -120,7 +120,7 @@ impl Display {
                 print::out(paint::out(format!("{text}\n"))).unwrap_or(false)
             }
             _ => {
-                // The run goes on whether or not anybody listens.
+                // The run goes on even if standard error is closed.
                 print::note(&paint::err(text.to_owned()));
                 true
             }
@@ -128,7 +128,7 @@ impl Display {
         state.deaf |= !self.above(print);
     }
 
-    /// Draws what `event` begins, and removes what it ends.
+    /// Draws a line for work that `event` begins, and removes it when the work ends.
     fn draw(live: &Live, run: &Run, event: &Event, turn: Option<&Turn>) {
         let elapsed = |since: Timestamp| Duration::from_secs_f64(app::now().since(since).max(0.0));
         let begin = |key: &str, what: &str| live.begin(key, what.to_owned(), elapsed(event.ts));
@@ -142,7 +142,7 @@ impl Display {
             }
             Fact::SubagentFinished(data) => live.end(&data.id),
             Fact::SubagentFailed(data) => live.end(&data.id),
-            // The line of the failed attempts tells of the next one.
+            // The line of the failed attempts shows the next attempt too.
             Fact::AgentStarted(data) if data.role != Some(Role::Subagent) && turn.is_none() => {
                 begin(&format!("call {}", data.call), doing(data.role));
             }
@@ -175,7 +175,7 @@ impl Display {
     }
 }
 
-/// What a call does that is made again.
+/// Formats the line of a call that is retried.
 fn trying(role: Option<Role>, trouble: &Trouble) -> String {
     format!("{}, attempt {}; before: {}", doing(role), trouble.attempts + 1, short(&trouble.why, WIDTH))
 }
@@ -191,7 +191,7 @@ fn doing(role: Option<Role>) -> &'static str {
     }
 }
 
-/// An iteration on one line of JSON.
+/// Formats a finished iteration as one line of JSON.
 fn progress(run: &Run, event: &Event) -> Option<String> {
     let Fact::IterationFinished(data) = &event.fact else { return None };
     let line = json!({
@@ -204,24 +204,24 @@ fn progress(run: &Run, event: &Event) -> Option<String> {
     Some(sanitize::json(line.to_string()))
 }
 
-/// A run's events as lines for a person, one event after the other.
+/// Formats a run's events as lines for a person, one after the other.
 pub struct Lines {
-    /// When each worker's attempt under way began.
+    /// Start of each worker's current attempt.
     begun: BTreeMap<String, Timestamp>,
-    /// Where events are read later and by themselves: with their times, and with how to take the work at the end.
+    /// True for events that are read later or in another process: they get times, and the end shows how to merge.
     later: bool,
-    /// Whether a line that changes tells of calls that are made again.
+    /// True if a line in place shows calls that are retried.
     is_live: bool,
     retries: Retries,
     /// The last role that failed, and its error.
     failed: Option<(Option<Role>, String)>,
     zone: TimeZone,
-    /// The day of the event before; the reader's own at first.
+    /// Day of the previous event, at first today.
     day: Date,
 }
 
 impl Lines {
-    /// Of a run that is followed or looked at `later`, else of one that goes on here.
+    /// Makes lines for a run that is followed or read `later`, or else driven in this process.
     #[must_use]
     pub fn new(later: bool, is_live: bool) -> Self {
         let zone = TimeZone::system();
@@ -229,7 +229,7 @@ impl Lines {
         Self { begun: BTreeMap::new(), later, is_live, retries: Retries::default(), failed: None, zone, day }
     }
 
-    /// What `event` says, where it says something new, and what it means for calls that are made again.
+    /// Formats `event`, if it has something new, and returns what it means for retried calls.
     pub fn of(&mut self, run: &Run, event: &Event) -> (Option<String>, Option<Turn>) {
         let turn = self.retries.turn(event);
         (self.text(run, event, turn.as_ref()), turn)
@@ -246,7 +246,7 @@ impl Lines {
             _ => None,
         };
         let news = turn.and_then(|turn| self.retried(event, turn));
-        let told = match &event.fact {
+        let line = match &event.fact {
             Fact::Waiting(_) => None,
             Fact::IntakeFinished(data)
                 if self.failed.as_ref().is_some_and(|(_, error)| data.error.as_ref() == Some(error)) =>
@@ -261,7 +261,7 @@ impl Lines {
             }
             _ => story::tell(run, event, since.map(|since| event.ts.since(since)), self.later),
         };
-        let texts: Vec<String> = news.into_iter().chain(told).collect();
+        let texts: Vec<String> = news.into_iter().chain(line).collect();
         if texts.is_empty() {
             return None;
         }
@@ -269,7 +269,7 @@ impl Lines {
         Some(if self.later { self.timed(event.ts, &text) } else { text })
     }
 
-    /// What there is to print of a call that is made again.
+    /// Formats the line for a retried call, if one is due.
     fn retried(&self, event: &Event, turn: &Turn) -> Option<String> {
         match (turn, &event.fact) {
             (Turn::Waits { trouble, is_news: true, .. }, Fact::Waiting(data)) if !self.is_live => {
@@ -283,7 +283,7 @@ impl Lines {
         }
     }
 
-    /// `text` with its local time before it, and with the date where that is another than before.
+    /// Prefixes `text` with its local time, and with the date if that has changed.
     fn timed(&mut self, moment: Timestamp, text: &str) -> String {
         let Ok(moment) = jiff::Timestamp::from_millisecond(moment.0) else { return text.to_owned() };
         let moment = moment.to_zoned(self.zone.clone());

@@ -1,4 +1,4 @@
-//! Verbs that drive in this process: what they tell before and meanwhile, and how a person stops them.
+//! Drives a run in this process, with its notices, its display and its signals.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::interaction::{Interaction, Suspend};
 use crate::process;
 use crate::run::view::RunResult;
 
-/// Says what the user should know before `new` begins.
+/// Prints the notices about `new`.
 pub(super) fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> {
     if !driving.quiet {
         for notice in app::notices(site, new)? {
@@ -27,13 +27,13 @@ pub(super) fn notice(site: &Site, new: &NewRun, driving: Driving) -> Result<()> 
     Ok(())
 }
 
-/// Drives a run in this process, shows it, and prints what it comes to.
+/// Drives a run in this process, shows its progress, and prints its result.
 pub(super) fn drive_here<F>(driving: Driving, console: bool, verb: impl FnOnce(Drive) -> F) -> Result<u8>
 where
     F: Future<Output = Result<RunResult>>,
 {
     let mode = Mode::for_run(driving.quiet, driving.progress);
-    // The result tells the end, unless the person who looks on does not see it.
+    // The result shows how the run ended, unless it does not go to the terminal.
     let closing = driving.json || (print::person_listens() && !print::person_reads());
     let display = Arc::new(Display::new(mode, closing));
     let interaction: Arc<dyn Interaction> = if console { Arc::new(Console) } else { Arc::new(Suspend) };
@@ -48,8 +48,8 @@ where
     say_result(&driven?, driving.json)
 }
 
-/// The first SIGINT or SIGTERM stops what `cancel` belongs to; the second ends the process and what it has at work. A
-/// terminal that is closed says so more than once, and is as good as the first. `leave` comes before the second one's end.
+/// Cancels `cancel` at the first SIGINT or SIGTERM; the second calls `leave`, kills the agents and exits. A hangup counts as
+/// a first signal only, since a closed terminal may send several.
 pub(super) fn stop_on_signals(
     cancel: CancellationToken,
     tell: impl Fn(&str) + Send + 'static,
@@ -59,7 +59,7 @@ pub(super) fn stop_on_signals(
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut hangup = process::hangup_ends_us().then(|| listen(SignalKind::hangup())).transpose()?;
     tokio::spawn(async move {
-        // The token says nothing here: a run that comes to its end cancels it too.
+        // The token cannot tell whether a signal came: a run that ends cancels it too.
         let mut asked = false;
         loop {
             let by_person = tokio::select! {
@@ -90,7 +90,7 @@ pub(super) fn with_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T
         .build()
         .context("the runtime cannot be started")?;
     let done = runtime.block_on(work);
-    // A thread that waits for a line of the terminal holds nobody up.
+    // Without this a thread that reads from the terminal would block the exit.
     runtime.shutdown_background();
     done
 }

@@ -15,13 +15,10 @@ use crate::error::{Error, Result};
 use crate::run::sanitize;
 use crate::run::{Run, State};
 
-/// After how many looks at a transcript it asks whether the worker is still at it.
+/// Number of looks at a transcript after which the run's status is read again.
 const ASK_EVERY: u32 = 10;
 
-/// What happened in a run, and what happens.
-///
-/// # Errors
-/// Where there is no such run.
+/// Prints the events of a run, and with `-f` new ones as they come.
 pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     let limit = arguments.limit.unwrap_or(usize::MAX);
     if !arguments.follow {
@@ -36,19 +33,19 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     let (mut cursor, mut shown) = (0, 0);
     let mut watcher = Watcher::new(site, &app::resolve(site, &id)?);
     loop {
-        // A status reads one commit; the events are read where there are new ones.
+        // A status reads only one commit; events are read if there are new ones.
         let status = app::status(site, Some(&id))?;
         let ended = !status.running;
         if status.events > cursor || ended {
             let page = app::tail(site, Some(&id), cursor, usize::MAX)?;
-            for told in &page.events {
-                let event = &told.event;
+            for entry in &page.events {
+                let event = &entry.event;
                 run.apply(event);
                 if event.seq <= arguments.cursor {
                     continue;
                 }
                 let heard = if arguments.json {
-                    print::out(sanitize::json(told.to_line()) + "\n")?
+                    print::out(sanitize::json(entry.to_line()) + "\n")?
                 } else {
                     display.event(&run, event);
                     display.is_heard()
@@ -74,7 +71,7 @@ pub fn tail(site: &Site, arguments: &TailArgs) -> Result<u8> {
     }
 }
 
-/// What happened in a run up to now.
+/// Prints the events so far.
 fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     let run = arguments.run.as_deref();
     if arguments.json {
@@ -84,8 +81,8 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     warn_of_set_aside(whole.set_aside.as_deref());
     let (mut run, events) = (Run::default(), whole.events);
     let (mut lines, mut text, mut shown) = (Lines::new(true, false), String::new(), 0);
-    for told in &events {
-        let event = &told.event;
+    for entry in &events {
+        let event = &entry.event;
         run.apply(event);
         if event.seq > arguments.cursor && shown < limit {
             shown += 1;
@@ -95,10 +92,7 @@ fn so_far(site: &Site, arguments: &TailArgs, limit: usize) -> Result<u8> {
     page(&paint::out(text)).map(|()| 0)
 }
 
-/// What a run came to.
-///
-/// # Errors
-/// Where there is no such run.
+/// Prints the result of a run, and with `--wait` waits for it.
 pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
     if !arguments.wait {
         return say_result(&app::result(site, arguments.run.as_deref())?, arguments.json);
@@ -122,13 +116,10 @@ pub fn result(site: &Site, arguments: &ResultArgs) -> Result<u8> {
     say_result(&app::result(site, Some(&id))?, arguments.json)
 }
 
-/// What a worker or a check printed, or which transcripts there are.
-///
-/// # Errors
-/// Where there is no such run or transcript.
+/// Prints a transcript, or the list of them.
 pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
     let (run, which) = match (arguments.run.as_deref(), arguments.which.as_deref()) {
-        // No run's id has a slash: this is a worker of the newest.
+        // A run's id has no slash, so this names a worker of the newest run.
         (Some(which), None) if which.starts_with("iter") && which.contains('/') => (None, Some(which)),
         (_, None) if arguments.follow => {
             return Err(Error::usage("-f follows one worker or check")
@@ -179,13 +170,13 @@ pub fn output(site: &Site, arguments: &OutputArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// How a transcript is shown that comes in pieces.
+/// Formats a transcript that is read in pieces.
 enum Shown {
-    /// As the bytes that are kept.
+    /// The bytes unchanged.
     Raw,
-    /// As text without escapes.
+    /// Text without escapes.
     Plain(Vec<u8>),
-    /// As the parts of an agent's stream.
+    /// Labelled parts of an agent's stream.
     Rendered(Rendering),
 }
 
@@ -193,13 +184,13 @@ impl Shown {
     fn new(raw: bool, is_check: bool) -> Self {
         match (raw, is_check) {
             (true, _) => Self::Raw,
-            // What a check prints is no stream of an agent's, whatever it looks like.
+            // A check's output is not an agent's stream, even if it looks like one.
             (false, true) => Self::Plain(Vec::new()),
             (false, false) => Self::Rendered(Rendering::default()),
         }
     }
 
-    /// The text of what `bytes` complete.
+    /// Returns the text that `bytes` complete.
     fn text(&mut self, bytes: &[u8]) -> String {
         match self {
             Self::Raw => String::new(),
@@ -214,7 +205,7 @@ impl Shown {
         }
     }
 
-    /// The text of what is left.
+    /// Returns the text that is still held back.
     fn rest(&mut self) -> String {
         match self {
             Self::Raw => String::new(),
@@ -235,7 +226,7 @@ impl Shown {
     }
 }
 
-/// What a file holds from `offset` on; nothing where it is gone.
+/// Reads a file from `offset`; returns nothing if it is gone.
 fn read_from(path: &Path, offset: usize) -> Vec<u8> {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
@@ -247,7 +238,7 @@ fn read_from(path: &Path, offset: usize) -> Vec<u8> {
     read().unwrap_or_default()
 }
 
-/// `bytes` up to a character at their end of which more is to come.
+/// Returns `bytes` without an incomplete character at their end.
 fn whole(bytes: &[u8]) -> &[u8] {
     let rest = bytes.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
     let is_begun = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
@@ -265,7 +256,7 @@ mod tests {
             let shown = whole(&text[..end]);
             assert!(std::str::from_utf8(shown).is_ok() && end - shown.len() < 4, "{end}");
         }
-        // What no character can be is not waited for.
+        // Bytes that cannot begin a character are not held back.
         assert_eq!(whole(b"a\xff"), b"a\xff");
         assert_eq!(whole(b"\xffa\xc3"), b"\xffa");
     }

@@ -10,16 +10,13 @@ use crate::options::Changes;
 use crate::run::goal::Asking;
 
 /// Sends guidance to a live run.
-///
-/// # Errors
-/// Where it is not running, or there is no guidance.
 pub fn steer(site: &Site, arguments: &SteerArgs) -> Result<u8> {
     let id = app::steer(site, Some(&arguments.run), &arguments.text.join(" "))?;
     print::note(&format!("the next plan of {id} hears it"));
     Ok(0)
 }
 
-/// Whether a fork would be its run over again.
+/// Reports whether a fork would only repeat its original.
 fn is_the_same(arguments: &ForkArgs) -> bool {
     let has_goal = arguments.goal.is_some() || arguments.goal_file.is_some() || arguments.criteria.is_some();
     let has_iteration =
@@ -27,10 +24,7 @@ fn is_the_same(arguments: &ForkArgs) -> bool {
     !has_goal && !has_iteration && arguments.options.changes == Changes::default()
 }
 
-/// Starts a run from where another one was.
-///
-/// # Errors
-/// Where there is no such run or iteration, or the new one cannot be started.
+/// Starts a run from a commit of another.
 pub fn fork(site: &Site, arguments: &ForkArgs) -> Result<u8> {
     let driving = arguments.driving;
     let is_goal = arguments.run.as_deref().is_some_and(|run| run.contains(char::is_whitespace));

@@ -1,4 +1,4 @@
-//! Where the goal comes from: the command line, a file, standard input, or the person at the terminal.
+//! Reads the goal and criteria from the command line, a file, standard input, or the terminal.
 
 use std::io::{BufRead as _, Read, Write as _};
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::print;
 use crate::error::{Error, Result};
 use crate::run::event::GOAL_LIMIT;
 
-/// Which of a run's two texts.
+/// The text that is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Text {
     Goal,
@@ -22,7 +22,7 @@ impl Text {
         }
     }
 
-    /// What to do where there is nothing in it.
+    /// Adds the hint for an empty or missing text.
     fn missing(self, error: Error) -> Error {
         match self {
             Self::Goal => {
@@ -33,10 +33,7 @@ impl Text {
     }
 }
 
-/// The goal that `given` or `file` name; where neither does, `ask` whether a person is there to say it.
-///
-/// # Errors
-/// Where there is none, or it is none that a run can have.
+/// Returns the goal in `given` or `file`; without either, asks for it at the terminal if `ask` is set.
 pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<String> {
     match (given, file) {
         (Some("-"), _) => from_stdin(Text::Goal),
@@ -47,10 +44,7 @@ pub fn goal(given: Option<&str>, file: Option<&Path>, ask: bool) -> Result<Strin
     }
 }
 
-/// The criteria that `given` or `file` name; none where neither does.
-///
-/// # Errors
-/// Where they are none that a run can have.
+/// Returns the criteria in `given` or `file`; empty without either.
 pub fn criteria(given: Option<&str>, file: Option<&Path>) -> Result<String> {
     match (given, file) {
         (Some(text), _) => sound(Text::Criteria, "", text.to_owned()),
@@ -72,7 +66,7 @@ fn from_stdin(what: Text) -> Result<String> {
     from_reader(what, " on standard input", std::io::stdin().lock())
 }
 
-/// The text that `reader` gives; `place` is where that is, as errors say it.
+/// Reads a text; errors name its origin by `place`.
 fn from_reader(what: Text, place: &str, reader: impl Read) -> Result<String> {
     let mut bytes = Vec::new();
     let name = format!("{}{place}", what.name());
@@ -83,14 +77,15 @@ fn from_reader(what: Text, place: &str, reader: impl Read) -> Result<String> {
     let mut text = String::from_utf8(bytes).map_err(|_| {
         Error::usage(format!("{name} is not UTF-8")).hint("save it as UTF-8: iconv -t UTF-8 FILE | git agentloop run -")
     })?;
-    // A file's last newline belongs to the file; the rest is the user's to the letter.
+    // A file's last newline belongs to the file; all other bytes are kept.
     if text.ends_with('\n') {
         text.pop();
     }
     sound(what, place, text)
 }
 
-/// A byte more than a text may have, and its last newline, tell a long one from an endless one.
+/// Number of bytes to read at most: one more than a text and its last newline may have, which detects a text that is too
+/// long without reading an endless one.
 fn most() -> u64 {
     u64::try_from(GOAL_LIMIT).unwrap_or(u64::MAX).saturating_add(2)
 }
@@ -159,8 +154,8 @@ mod tests {
             (&endless, "longer than 1 MiB"),
         ];
         for (text, why) in cases {
-            let said = refused(text);
-            assert!(said.contains(why) && said.contains("\nhint: "), "{said}");
+            let error = refused(text);
+            assert!(error.contains(why) && error.contains("\nhint: "), "{error}");
         }
         for error in [
             goal(None, None, false).unwrap_err(),

@@ -1,4 +1,4 @@
-//! What stands ready, as text: the backends, and what `doctor` found.
+//! Formats the list of backends and the report of `doctor`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use crate::agent::probe::{Examined, LoggedIn};
 use crate::app::{Doctor, Health};
 use crate::run::sanitize::line;
 
-/// The backends, a row each; below them what to do about those that cannot be used.
+/// Formats the backends as a table, with hints below it for those that cannot be used.
 #[must_use]
 pub fn backends(backends: &[Examined]) -> String {
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
@@ -38,14 +38,14 @@ pub fn backends(backends: &[Examined]) -> String {
         table(&["NAME", "INSTALLED", "VERSION", "LOGIN", "CAN", "WHERE"], backends.iter().map(row).collect());
     for one in backends {
         let name = line(&one.backend.name);
-        for said in one.note.iter().chain(one.hint.iter().filter(|_| one.backend.installed)) {
-            let _ = writeln!(text, "{name}: {}", line(said));
+        for note in one.note.iter().chain(one.hint.iter().filter(|_| one.backend.installed)) {
+            let _ = writeln!(text, "{name}: {}", line(note));
         }
     }
     text
 }
 
-/// What was found, a line each, and what to do about it.
+/// Formats the findings, one per line, with their hints.
 #[must_use]
 pub fn doctor(found: &Doctor) -> String {
     let mut text = format!("git-agentloop {}\n", found.version);

@@ -1,4 +1,4 @@
-//! `hooks`, and what hooks call.
+//! `hooks`, and the entry point that git's hooks call.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,10 +11,7 @@ use crate::error::Result;
 use crate::hooks::{self, Hook, Scope, Standing};
 use crate::run::sanitize;
 
-/// Puts hooks in place, takes them away, says how they stand. Exits with 1 where one is not in place that should be.
-///
-/// # Errors
-/// Where files cannot be read or written.
+/// Installs or removes hooks, or prints their state. Exits with 1 if a hook could not be installed.
 pub fn hooks(site: &Site, arguments: &HooksArgs) -> Result<u8> {
     let repo = site.repository();
     if !matches!(arguments.verb, HooksVerb::Status { .. }) {
@@ -40,7 +37,8 @@ pub fn hooks(site: &Site, arguments: &HooksArgs) -> Result<u8> {
     }
 }
 
-/// What a hook was called with, where a hook called the program: `arguments`, its name first, begin with `hook EVENT`.
+/// Returns the event and arguments if a hook called this program: then `arguments`, with the program's name first, begin
+/// with `hook EVENT`.
 pub fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<String>> {
     let mut arguments = arguments.into_iter().skip(1);
     arguments.next().filter(|verb| verb == "hook")?;
@@ -48,7 +46,7 @@ pub fn called(arguments: impl IntoIterator<Item = OsString>) -> Option<Vec<Strin
     words.first().is_some_and(|event| !event.starts_with('-')).then_some(words)
 }
 
-/// Does what a hook is for. Whatever goes wrong is said in a line, and git goes on.
+/// Runs a hook. An error is only a warning, so git goes on.
 pub fn hook(words: &[String]) -> u8 {
     let (event, rest) = words.split_first().map_or(("", &[][..]), |(event, rest)| (event.as_str(), rest));
     hooks::act(event, rest).unwrap_or_else(|error| {

@@ -1,4 +1,4 @@
-//! What makes a host start the MCP server.
+//! Makes configuration for hosts that start the MCP server.
 
 use std::path::Path;
 
@@ -8,16 +8,13 @@ use super::args::{Host, McpArgs};
 use super::print;
 use crate::error::{Context as _, Result};
 
-/// The name under which a host knows the server.
+/// Name of the server in a host's configuration.
 const SERVER: &str = "agentloop";
 const PROGRAM: &str = "git-agentloop";
-/// What these hosts put the folder of the project in place of; they start servers anywhere.
+/// Placeholder that these hosts replace by the project's directory; they start servers in any directory.
 const WORKSPACE: &str = "${workspaceFolder}";
 
-/// Prints the snippet, and on stderr where it goes.
-///
-/// # Errors
-/// Where the repository that it is to name is none that can be reached.
+/// Prints the configuration, and on standard error the file that it belongs in.
 pub fn print_config(host: Host, arguments: &McpArgs) -> Result<()> {
     let repo = arguments
         .repo
@@ -29,7 +26,7 @@ pub fn print_config(host: Host, arguments: &McpArgs) -> Result<()> {
     Ok(())
 }
 
-/// The program's name where a host finds it by its name, else where it is.
+/// Returns the program's name if it is on PATH, else its path.
 fn program() -> String {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&folders).any(|folder| folder.join(PROGRAM).is_file()) {
@@ -59,7 +56,7 @@ fn snippet(host: Host, program: &str, repo: Option<&str>) -> String {
                 "mcp": { SERVER: { "type": "local", "command": command, "enabled": true } },
             })
         }
-        // JSON's strings and lists are TOML's too.
+        // JSON's strings and lists are valid in TOML too.
         Host::Codex => {
             return format!(
                 "[mcp_servers.{SERVER}]\ncommand = {}\nargs = {}\n\

@@ -1,4 +1,4 @@
-//! `install`: the manual and the shells' completions, where man and the shells look.
+//! `install`: the manual and completions, in the directories where man and the shells look.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,7 @@ use super::{complete, manual, print};
 use crate::error::{Context as _, Error, Result};
 use crate::process;
 
-/// Writes the manual and the completions, and says where; with `--uninstall`, removes them.
-///
-/// # Errors
-/// Where there is no HOME, or a file cannot be written.
+/// Writes the manual and completions and prints their paths; with `--uninstall`, removes them.
 pub fn install(arguments: &InstallArgs) -> Result<u8> {
     let data = match &arguments.prefix {
         Some(prefix) => prefix.join("share"),
@@ -20,7 +17,7 @@ pub fn install(arguments: &InstallArgs) -> Result<u8> {
     let man = data.join("man/man1");
     let mut files: Vec<(PathBuf, Vec<u8>)> =
         manual::pages()?.into_iter().map(|page| (man.join(page.name), page.text)).collect();
-    // Not among fish's completions: those of git know nothing of ours before they are loaded.
+    // Not in fish's directory of completions: those of git complete `git agentloop` only if these are loaded before them.
     let fish = match &arguments.prefix {
         Some(_) => data.join("fish/vendor_conf.d"),
         None => base("XDG_CONFIG_HOME", ".config")?.join("fish/conf.d"),
@@ -68,14 +65,14 @@ fn write(path: &Path, text: &[u8]) -> Result<()> {
     written.context(format!("'{}' cannot be written", path.display()))
 }
 
-/// Whether man looks below `dir`, by what manpath(1) says; where there is no such program, it is taken to.
+/// Reports whether manpath(1) lists `dir`; without that program it is assumed.
 fn man_looks_in(dir: &Path) -> bool {
     let Ok(output) = process::in_our_place("manpath").arg("-q").output() else { return true };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     std::env::split_paths(text.trim()).any(|place| place == dir)
 }
 
-/// A base directory of the user's (XDG Base Directory Specification).
+/// Returns a base directory of the user (XDG Base Directory Specification).
 fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
     let set = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(below_home));

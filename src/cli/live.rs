@@ -1,4 +1,4 @@
-//! The last lines on a terminal, which change in place: what is under way.
+//! Draws the last lines on a terminal, which change in place: work in progress.
 //!
 //! The cursor rests at the start of the first of them. A terminal that is resized moves it together with that line, whether
 //! or not it wraps long lines anew; clearing from the cursor on then removes all that was drawn, and nothing else.
@@ -11,10 +11,10 @@ use super::print::Stream;
 use super::render::span;
 use crate::run::sanitize::short;
 
-/// How often running times are drawn anew.
+/// Interval at which running times are redrawn.
 const TICK: Duration = Duration::from_millis(200);
 const SPINNER: [char; 4] = ['|', '/', '-', '\\'];
-/// Columns and rows of a terminal that does not tell its size.
+/// Columns and rows of a terminal that does not report its size.
 const USUAL: (usize, usize) = (80, 24);
 /// Columns before a line's text.
 const INDENT: usize = 11;
@@ -82,7 +82,7 @@ impl Live {
         printed
     }
 
-    /// Draws anew from time to time, for as long as there is something to show.
+    /// Redraws the lines at intervals while there are any.
     fn tick(&self) {
         let (stream, drawing) = (self.stream, Arc::downgrade(&self.drawing));
         std::thread::spawn(move || {
@@ -121,7 +121,7 @@ impl Drawing {
         }
     }
 
-    /// What draws the lines over those before, on a terminal of so many columns and rows.
+    /// Returns the text that redraws the lines on a terminal of this size.
     fn text(&self, (columns, rows): (usize, usize)) -> String {
         // The row below the last line stays free: a terminal would scroll the first one away.
         let most = rows.saturating_sub(1).max(1);

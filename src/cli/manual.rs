@@ -1,4 +1,4 @@
-//! The manual: a page for the command and one for each verb, from the definitions that `-h` prints.
+//! Makes the manual: a page for the command and one for each verb, from the definitions that `-h` prints.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::args::Cli;
 use crate::error::{Context as _, Result};
 use crate::options::TABLE;
 
-/// What a verb that drives or reads a run exits with.
+/// Exit codes of verbs that drive or read a run.
 const EXITS: [(&str, &str); 5] = [
     ("0", "the goal is complete"),
     ("1", "a limit stopped the run"),
@@ -16,7 +16,7 @@ const EXITS: [(&str, &str); 5] = [
     ("3", "questions wait for answers"),
     ("4", "the run was cancelled"),
 ];
-/// Where a run is in the repository.
+/// Refs of a run.
 const REFS: [(&str, &str); 5] = [
     ("refs/heads/agentloop/RUN", "a start commit, then a commit an iteration"),
     ("refs/notes/agentloop/RUN", "the events, noted on the commit that was newest when they happened"),
@@ -24,25 +24,22 @@ const REFS: [(&str, &str); 5] = [
     ("refs/agentloop/run/RUN/iterN/SUBGOAL", "a worker's own commit, merged or not"),
     ("refs/agentloop/rescue/RUN/TIME", "what would otherwise have been lost"),
 ];
-/// Settings of git's own that hold here too.
+/// Settings of git that apply here too.
 const OF_GIT: [(&str, &str); 3] = [
     ("color.agentloop", "when to show colours: auto, always or never [default: color.ui]; NO_COLOR turns them off"),
     ("core.pager", "what shows answers that are longer than a screen"),
     ("pager.agentloop", "whether anything does"),
 ];
 
-/// A page and its file's name: `git-agentloop-run.1`.
+/// A page of the manual.
 pub struct Page {
-    /// The file's name.
+    /// Name of its file, such as `git-agentloop-run.1`.
     pub name: String,
-    /// It, as roff.
+    /// Its text in roff.
     pub text: Vec<u8>,
 }
 
-/// Every page.
-///
-/// # Errors
-/// Where one cannot be written down.
+/// Makes all pages.
 pub fn pages() -> Result<Vec<Page>> {
     let mut all = Vec::new();
     collect(&Cli::command(), "git-agentloop", "git agentloop", &mut all)?;
@@ -56,7 +53,7 @@ fn collect(command: &Command, name: &str, words: &str, all: &mut Vec<Page>) -> R
         collect(verb, &format!("{name}-{own}"), &format!("{words} {own}"), all)?;
     }
     let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    // roff joins lines and takes one that starts with a dot for a request: examples stay as they are written.
+    // roff joins lines and reads one that starts with a dot as a request, so examples are escaped.
     let mut examples = String::new();
     for line in after.lines() {
         let _ = writeln!(examples, "{}", literal(line));
@@ -71,7 +68,7 @@ fn collect(command: &Command, name: &str, words: &str, all: &mut Vec<Page>) -> R
     let failed = "a page of the manual cannot be written";
     man.render(&mut text).context(failed)?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    // What comes after the options is ours: examples in their lines, and the way to the other pages.
+    // The sections after the options are written here: examples with their line breaks, and references to the other pages.
     let own = match text.find(".SH EXTRA") {
         Some(at) => text[..at].to_owned(),
         None => text,
@@ -87,12 +84,12 @@ fn collect(command: &Command, name: &str, words: &str, all: &mut Vec<Page>) -> R
     Ok(())
 }
 
-/// A line as it stands.
+/// Escapes a line so that roff prints it unchanged.
 fn literal(line: &str) -> String {
     format!("\\&{}", line.replace('\\', "\\\\").replace('-', "\\-"))
 }
 
-/// What holds for every verb.
+/// Returns the sections that apply to every verb.
 fn about_all() -> String {
     let mut text = String::from(".SH EXIT STATUS\n");
     for (code, meaning) in EXITS {

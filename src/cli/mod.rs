@@ -1,6 +1,6 @@
-//! The command line: reads what is asked, calls `app`, prints the answer.
+//! The command line: parses the arguments, calls `app`, and prints the answer.
 //!
-//! Standard output is the answer, standard error the conversation.
+//! Answers go to standard output; progress, warnings and errors go to standard error.
 
 mod args;
 mod bisect;
@@ -50,17 +50,17 @@ use crate::error::{Context as _, Error, Result};
 use crate::run::goal::{Asking, Role};
 use crate::run::sanitize;
 
-/// How long one waits before one is told what for.
+/// Time after which a verb that waits prints the reason.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What serves the repository of a directory to agents, until they are gone.
+/// Function that serves the repository of a directory over MCP until the client is gone.
 pub type Serve = fn(Option<&Path>) -> Result<()>;
 
-/// The program: what the process's arguments ask for; its exit code. `serve` is the other surface, which this one does
-/// not know.
+/// Runs the program with the process's arguments and returns its exit code. `serve` is passed in because this module must
+/// not depend on `mcp`.
 #[must_use]
 pub fn main(serve: Serve) -> ExitCode {
-    // git waits for its hooks: they need no command line to be understood.
+    // git waits for its hooks, so they skip the parser.
     if let Some(words) = hooks::called(std::env::args_os()) {
         return ExitCode::from(hooks::hook(&words));
     }
@@ -75,11 +75,11 @@ pub fn main(serve: Serve) -> ExitCode {
     })
 }
 
-/// Says what is wrong; to a program that asked for JSON, as its answer too.
+/// Prints an error; with `--json`, also as JSON on standard output.
 fn refuse(error: &Error) -> u8 {
     if std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
         let answer = serde_json::json!({ "error": error.chain(), "hint": error.hint_text() });
-        let _ = print::out(sanitize::json(format!("{answer}\n"))); // who does not read it has the exit code
+        let _ = print::out(sanitize::json(format!("{answer}\n"))); // a program that does not read it has the exit code
     }
     print::note(&error.report());
     ERROR
@@ -150,7 +150,7 @@ fn perform(cli: Cli, serve: Serve) -> Result<u8> {
     }
 }
 
-/// Stops a run, and says so where that takes a while: its driver gives the workers time, and commits what they did.
+/// Cancels a run, with a note if that takes a while: the driver lets the workers end and commits their work.
 fn cancel(site: &Site, run: Option<&str>, json: bool) -> Result<u8> {
     let status = with_runtime(async {
         let mut cancelled = std::pin::pin!(app::cancel(site, run));
@@ -173,13 +173,13 @@ fn config(site: &Site, json: bool) -> Result<u8> {
     say(json, &settings, || Ok(render::config(settings)))
 }
 
-/// For a prompt, which is no place for errors: where there is no repository or no run, there is nothing to say.
+/// Prints the status for a shell prompt, which must not show errors: without a repository or run it is empty.
 fn short_status(run: Option<&str>) -> Result<u8> {
     let status = Site::open(None).and_then(|site| app::status(&site, run));
     print::out(status.map_or_else(|_| String::new(), |status| porcelain::short(&status))).map(|_| 0)
 }
 
-/// What a role is told as things stand, the roles' names, or the built-in texts as files.
+/// Prints a role's prompt or the names of all roles, or writes the built-in prompts to files.
 fn prompts(site: &Site, role: Option<&str>, dump: Option<&std::path::Path>) -> Result<u8> {
     let text = match (dump, role) {
         (Some(dir), _) => app::dump_prompts(dir)?.iter().map(|made| made.display().to_string() + "\n").collect(),
@@ -190,7 +190,7 @@ fn prompts(site: &Site, role: Option<&str>, dump: Option<&std::path::Path>) -> R
     Ok(0)
 }
 
-/// What a run needs is looked at outside of any repository too: that there is none is one of its answers.
+/// Runs the checks, also outside of a repository, which is then one of the findings.
 fn doctor(json: bool) -> Result<u8> {
     let found = with_runtime(async { Ok(app::doctor(None).await) })?;
     say(json, &found, || Ok(health::doctor(&found)))?;
@@ -240,7 +240,7 @@ fn answer(site: &Site, run: &str, answers: &[String], driving: Driving) -> Resul
     drive_here(driving, false, |drive| app::answer(site, run, answers, drive))
 }
 
-/// The driver of a detached run: what to do comes on standard input.
+/// Runs as the driver of a detached run; the request comes on standard input.
 fn drive() -> Result<u8> {
     let mut request = Vec::new();
     std::io::stdin().lock().read_to_end(&mut request).context("what to drive cannot be read from standard input")?;

@@ -1,4 +1,4 @@
-//! From flags and settings to what a run is started or resumed with.
+//! Makes the options of a run from flags and settings.
 
 use super::args::{Flags, RunArgs};
 use super::goal;
@@ -8,11 +8,8 @@ use crate::options::Settings;
 use crate::run::folder::Folder;
 use crate::run::goal::{Asking, Options};
 
-/// The run that `arguments` ask for: a flag, or else what the user has set. `person` says whether somebody is there
-/// to be asked; `folder` is the one that paths are seen from.
-///
-/// # Errors
-/// Where there is no goal, or a setting is none.
+/// Makes the run that `arguments` ask for, with the user's settings where a flag is not given. If `person` is set, the user
+/// can be asked for the goal; paths are relative to `folder`.
 pub fn new_run(arguments: &RunArgs, settings: &Settings, folder: Folder, person: bool) -> Result<NewRun> {
     let is_stdin = |file: &Option<std::path::PathBuf>| file.as_deref() == Some("-".as_ref());
     let goal_is_stdin = is_stdin(&arguments.goal_file) || arguments.goal.as_deref() == Some("-");
@@ -22,7 +19,7 @@ pub fn new_run(arguments: &RunArgs, settings: &Settings, folder: Folder, person:
     }
     let options = options(arguments, settings, folder, person)?;
     Ok(NewRun {
-        // The goal comes last: nobody types one to hear that a setting is wrong.
+        // The goal is read last, so that the user does not type one before an invalid setting is reported.
         criteria: goal::criteria(arguments.criteria.as_deref(), arguments.criteria_file.as_deref())?,
         goal: goal::goal(arguments.goal.as_deref(), arguments.goal_file.as_deref(), person)?,
         options,
@@ -45,10 +42,7 @@ fn options(arguments: &RunArgs, settings: &Settings, cwd: Folder, person: bool) 
     Ok(Options { asking, cwd, ..settings.options(&given)? })
 }
 
-/// The options that are given of a run, their paths as seen from where the user stands.
-///
-/// # Errors
-/// Where a path leads out of the repository.
+/// Returns the options that were given, with paths relative to the user's current folder.
 pub fn changes<const START: bool>(flags: &Flags<START>, site: &Site) -> Result<Changes> {
     let changes = flags.changes.clone().seen_from(&site.folder(None)?);
     changes.map_err(|wrong| Error::usage(wrong.of("--protect")))

@@ -1,12 +1,12 @@
-//! The one screen that `git agentloop -h` shows: too many verbs to describe them all, so the first ones are described
-//! and the rest are named by what they are for. The manual has them all.
+//! Makes the one screen of `git agentloop -h`: there are too many verbs to describe, so only the first ones are described
+//! and the others are named by purpose. The manual describes them all.
 
 use std::fmt::Write as _;
 
-/// What everybody needs, in the order in which they will.
+/// Verbs of daily use, in the order in which a newcomer needs them.
 const FIRST: [&str; 7] = ["run", "list", "tail", "show", "merge", "resume", "cancel"];
 
-/// The others, by what they are for.
+/// The other verbs, by purpose.
 const ALSO: [(&str, &[&str]); 5] = [
     ("to read", &["status", "result", "output", "log", "diff", "bisect"]),
     ("to drive", &["answer", "steer", "fork"]),
@@ -15,7 +15,7 @@ const ALSO: [(&str, &[&str]); 5] = [
     ("to set up", &["doctor", "backends", "config", "prompts", "mcp", "install"]),
 ];
 
-/// The screen for `command`, whose verbs are its subcommands.
+/// Makes the screen for `command`, whose subcommands are the verbs.
 pub fn screen(command: &clap::Command) -> String {
     let mut text = format!(
         "{}\n\nUsage: git agentloop <VERB> [OPTIONS]\n\n",

@@ -1,4 +1,4 @@
-//! The user's pager, as git would use it.
+//! Runs the user's pager as git does.
 
 use std::io::{ErrorKind, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,20 +9,20 @@ use crate::error::{Context as _, Result};
 use crate::process;
 use crate::run::sanitize;
 
-/// Lines that every terminal shows at once.
+/// Number of lines that fit any terminal.
 pub const SCREEN: usize = 23;
 
-/// Where a long answer goes: through the pager where a person reads, straight to standard output otherwise.
+/// Output of a long answer: the pager if standard output is a terminal, else standard output.
 pub enum Pager {
-    /// Nobody pages.
+    /// No pager: text goes to standard output.
     Off,
-    /// The pager, reading.
+    /// The pager's process and its standard input.
     On(Child, Option<ChildStdin>),
 }
 
 impl Pager {
-    /// The pager that git's settings name (`GIT_PAGER`, `core.pager`, `PAGER`, git-var(1)). `git --no-pager` and
-    /// `pager.agentloop=false` reach us as a `GIT_PAGER` of `cat`.
+    /// Starts the pager that git's settings name (`GIT_PAGER`, `core.pager`, `PAGER`, git-var(1)). `git --no-pager` and
+    /// `pager.agentloop=false` reach this program as a `GIT_PAGER` of `cat`.
     pub fn start() -> Self {
         if !print::person_reads() {
             return Self::Off;
@@ -49,10 +49,7 @@ impl Pager {
         }
     }
 
-    /// Shows `text`; `false` where nobody reads any more.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
+    /// Shows `text`; returns `false` if the pager has quit.
     pub fn show(&mut self, text: &str) -> Result<bool> {
         let Self::On(_, Some(stdin)) = self else { return print::out(text) };
         match stdin.write_all(sanitize::shown(text).as_bytes()) {
@@ -62,10 +59,7 @@ impl Pager {
         }
     }
 
-    /// Has `git` print to where this goes, in the colours of the user's settings.
-    ///
-    /// # Errors
-    /// Where it cannot be started.
+    /// Runs `git` with its output in the pager, coloured by the user's settings.
     pub fn run(&mut self, mut git: Command) -> Result<()> {
         if let Self::On(_, Some(stdin)) = self {
             let copy = std::os::fd::AsFd::as_fd(stdin).try_clone_to_owned().context("the pager cannot be shared")?;
@@ -75,7 +69,7 @@ impl Pager {
         git.status().map(|_| ()).context("git cannot be started")
     }
 
-    /// Waits until the person has read.
+    /// Waits until the user quits the pager.
     pub fn close(self) {
         if let Self::On(mut child, stdin) = self {
             drop(stdin);

@@ -1,7 +1,7 @@
-//! Colours, as restrained as git's own and by its settings: `color.agentloop`, else `color.ui` (git-config(1)).
+//! Colours as sparingly as git does and by its settings: `color.agentloop`, else `color.ui` (git-config(1)).
 //!
-//! What is rendered is always coloured; where nobody sees colours they are taken out again on the way. What others wrote
-//! went through `sanitize` before, so the only escapes in it are these.
+//! Formatted text is always coloured; for an output without colours they are removed on the way. Text of others went through
+//! `sanitize` before, so these are its only escapes.
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use crate::app::Site;
 use crate::run::State;
 
-/// What the user has set, once that is known.
+/// The user's choice, once it has been read.
 static CHOICE: OnceLock<Choice> = OnceLock::new();
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,12 +20,12 @@ enum Choice {
     Never,
 }
 
-/// Reads what the user of `site` has set.
+/// Reads the user's choice from the settings of `site`.
 pub fn choose(site: &Site) {
     let set = |key| site.repository().config(key).pop();
     let value = set("color.agentloop").or_else(|| set("color.ui"));
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let _ = CHOICE.set(if refused { Choice::Never } else { choice(value.as_deref()) }); // the first is the same
+    let _ = CHOICE.set(if refused { Choice::Never } else { choice(value.as_deref()) }); // a second call would set the same value
 }
 
 fn choice(value: Option<&str>) -> Choice {
@@ -44,22 +44,22 @@ fn is_seen(terminal: bool) -> bool {
     }
 }
 
-/// Whether standard output shows colours.
+/// Reports whether standard output shows colours.
 pub fn is_seen_out() -> bool {
     is_seen(std::io::stdout().is_terminal())
 }
 
-/// `text` as it goes to standard output.
+/// Removes the colours of `text` unless standard output shows them.
 pub fn out(text: String) -> String {
     if is_seen_out() { text } else { plain(&text).into_owned() }
 }
 
-/// `text` as it goes to standard error.
+/// Removes the colours of `text` unless standard error shows them.
 pub fn err(text: String) -> String {
     if is_seen(std::io::stderr().is_terminal()) { text } else { plain(&text).into_owned() }
 }
 
-/// `text` without colours.
+/// Removes the colours of `text`.
 pub fn plain(text: &str) -> Cow<'_, str> {
     let mut pieces = text.split('\u{1b}');
     let first = pieces.next().unwrap_or_default();
@@ -70,27 +70,27 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     pieces.fold(first.to_owned(), |clean, piece| clean + &piece[after(piece)..]).into()
 }
 
-/// As it should be.
+/// Colours success.
 pub fn good(text: &str) -> String {
     paint("32", text)
 }
 
-/// Not as it should be.
+/// Colours failure.
 pub fn bad(text: &str) -> String {
     paint("31", text)
 }
 
-/// Neither; and commits, as in git's log.
+/// Colours warnings, and commits as in git's log.
 pub fn notable(text: &str) -> String {
     paint("33", text)
 }
 
-/// Of another kind than what is around it.
+/// Emphasizes headings.
 pub fn head(text: &str) -> String {
     paint("1", text)
 }
 
-/// The word for a run's state, or `words` that say more.
+/// Colours `words` by a run's state.
 pub fn state(state: State, words: &str) -> String {
     match state {
         State::Completed => good(words),

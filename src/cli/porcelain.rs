@@ -1,4 +1,4 @@
-//! Formats that stay as they are, for scripts and prompts.
+//! Stable formats for scripts and prompts.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::app::Listed;
 use crate::run::sanitize::line;
 use crate::run::view::Status;
 
-/// A run in a few characters: `running 2/4`.
+/// Formats a run in a few characters: `running 2/4`.
 pub fn short(status: &Status) -> String {
     let state = status.state.name().replace('_', " ");
     if status.running {
@@ -16,7 +16,7 @@ pub fn short(status: &Status) -> String {
     }
 }
 
-/// A run, a fact a line.
+/// Formats a run, one field per line.
 pub fn status(status: &Status) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: &str| {
@@ -39,7 +39,7 @@ pub fn status(status: &Status) -> String {
     text
 }
 
-/// Every run, a line each.
+/// Formats all runs, one per line.
 pub fn list(runs: &[Listed]) -> String {
     let mut text = String::new();
     for listed in runs {

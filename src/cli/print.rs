@@ -1,23 +1,17 @@
-//! Standard output and standard error. Whatever is printed for a person goes through here, and what a terminal would act on
-//! is taken out of it: what others wrote cannot reach a terminal because a verb forgot it.
+//! Prints to standard output and standard error. All text for a person goes through here and is cleaned of control
+//! sequences, so that no verb can let text of others act on a terminal.
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use crate::error::{Error, Result};
 use crate::run::sanitize;
 
-/// Prints an answer; `false` where nobody reads any more.
-///
-/// # Errors
-/// Where it cannot be written for another reason: the disk behind it is full, say.
+/// Prints an answer; returns `false` if the pipe is closed.
 pub fn out(text: impl AsRef<str>) -> Result<bool> {
     raw(sanitize::shown(text.as_ref()).as_bytes())
 }
 
-/// Prints bytes as they are, for a program; `false` where nobody reads any more.
-///
-/// # Errors
-/// As [`out`].
+/// Prints bytes unchanged, for a program; returns `false` if the pipe is closed.
 pub fn raw(bytes: &[u8]) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -29,18 +23,18 @@ pub fn raw(bytes: &[u8]) -> Result<bool> {
     }
 }
 
-/// Says a line on standard error, to whoever may listen.
+/// Prints a line on standard error and ignores errors.
 pub fn note(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// Standard error, for what is written piece by piece.
+/// Returns standard error, for text that is written in pieces.
 #[must_use]
 pub fn stderr() -> Clean {
     Clean(std::io::stderr())
 }
 
-/// Standard error without what a terminal would act on.
+/// Standard error without control sequences.
 pub struct Clean(std::io::Stderr);
 
 impl std::io::Write for Clean {
@@ -54,25 +48,25 @@ impl std::io::Write for Clean {
     }
 }
 
-/// Whether a person reads standard output.
+/// Reports whether standard output is a terminal.
 #[must_use]
 pub fn person_reads() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Whether a person reads standard error.
+/// Reports whether standard error is a terminal.
 #[must_use]
 pub fn person_listens() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// Whether a person can be asked.
+/// Reports whether the user can be asked at a terminal.
 #[must_use]
 pub fn person_answers() -> bool {
     std::io::stdin().is_terminal() && person_listens()
 }
 
-/// Whether the person at the terminal says yes.
+/// Asks the user a question and returns whether the answer is yes.
 #[must_use]
 pub fn person_agrees(question: &str) -> bool {
     let _ = write!(stderr(), "{question} [y/N] ");
@@ -84,9 +78,9 @@ pub fn person_agrees(question: &str) -> bool {
 /// A stream that may lead to a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// Standard output, where following is what was asked for.
+    /// Standard output, for `tail`.
     Out,
-    /// Standard error, beside an answer.
+    /// Standard error, for verbs with an answer.
     Err,
 }
 
@@ -102,8 +96,7 @@ impl Stream {
         Some((size.ws_col.into(), size.ws_row.into()))
     }
 
-    /// Draws on it, control sequences included, so that text of others must be cleaned before. A terminal that is gone misses
-    /// nothing.
+    /// Draws on the terminal. Control sequences are kept, so text of others must be cleaned before. Errors are ignored.
     pub fn draw(self, text: &str) {
         let _ = match self {
             Self::Out => {

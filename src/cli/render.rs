@@ -1,4 +1,4 @@
-//! What people read: the views as text. Whatever an agent wrote goes through `sanitize` first.
+//! Formats views as text for people. Text of agents goes through `sanitize` first.
 
 use std::fmt::Write as _;
 
@@ -20,23 +20,20 @@ use crate::run::{Awaited, State};
 
 /// Longest goal in a table, in characters.
 const GOAL_WIDTH: usize = 50;
-/// Longest line that an agent's words make, in characters.
+/// Longest line of an agent's text, in characters.
 const LINE_WIDTH: usize = 200;
-/// Why nothing is known of who recorded a run.
+/// Text that explains why a record is unverified.
 const UNVERIFIED: &str = "unverified: another clone recorded it, or a version without seals";
-/// How many lines of a red check's output are shown.
+/// Number of lines of a failed check's output that are shown.
 const CHECK_LINES: usize = 10;
 
-/// `view` as JSON: with line breaks for a person, on one line for a program.
-///
-/// # Errors
-/// Where it cannot be written down.
+/// Formats `view` as JSON: indented for a person, on one line for a program.
 pub fn json(view: &impl Serialize, person: bool) -> Result<String> {
     let text = if person { serde_json::to_string_pretty(view) } else { serde_json::to_string(view) };
     Ok(sanitize::json(text.context("the answer cannot be written as JSON")?) + "\n")
 }
 
-/// Where a run stands; `branch` is what git calls its branch here.
+/// Formats a status; `branch` is the name of the run's branch in this clone.
 #[must_use]
 pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     let id = &status.run_id;
@@ -70,7 +67,7 @@ pub fn status(status: &Status, branch: Option<&str>, now: Timestamp) -> String {
     text
 }
 
-/// A run's branch, where `name` is what git calls its work here: the branch, one that was fetched, or a commit.
+/// Formats a run's branch; `name` is the branch, a remote-tracking branch or a commit, whichever this clone has.
 #[must_use]
 pub fn branch(branch: &str, name: Option<&str>) -> String {
     match name {
@@ -89,7 +86,7 @@ fn state(status: &Status) -> String {
     }
 }
 
-/// Every run, a line each.
+/// Formats all runs as a table.
 #[must_use]
 pub fn list(runs: &[Listed], now: Timestamp) -> String {
     if runs.is_empty() {
@@ -115,11 +112,11 @@ pub fn list(runs: &[Listed], now: Timestamp) -> String {
     table(&["RUN", "STATE", "ITERATION", "AGE", "GOAL"], runs.iter().map(row).collect())
 }
 
-/// What a run came to.
+/// Formats a result.
 #[must_use]
 pub fn result(result: &RunResult) -> String {
     let id = &result.run_id;
-    // An ended run's summary says how it ended.
+    // The summary of an ended run has its state.
     let state = match result.status {
         state if state.is_final() => String::new(),
         state => format!("{}: ", state.name().replace('_', " ")),
@@ -170,7 +167,7 @@ pub fn result(result: &RunResult) -> String {
     text
 }
 
-/// The commands that review a run's work and take it.
+/// Formats the commands that review and merge a run.
 fn merging(id: &RunId, branch: &str, base: &str, changed: bool, complete: bool) -> String {
     let mut text = format!("review: git log --first-parent {branch}\n");
     if changed {
@@ -193,7 +190,7 @@ fn questions(result: &RunResult) -> String {
     text
 }
 
-/// How a check of `run` ended and, where it failed, the last lines of its output and the command that prints the rest.
+/// Formats a check of `run` and, if it failed, the last lines of its output and the command that prints all of it.
 #[must_use]
 pub fn check_lines(check: &CheckResult, run: Option<&RunId>) -> String {
     let mut text = check_line(check) + "\n";
@@ -211,7 +208,7 @@ pub fn check_lines(check: &CheckResult, run: Option<&RunId>) -> String {
     text
 }
 
-/// What one check said, in a line.
+/// Formats a check in one line.
 #[must_use]
 pub fn check_line(check: &CheckResult) -> String {
     let name = short(&check.name, LINE_WIDTH);
@@ -224,7 +221,7 @@ pub fn check_line(check: &CheckResult) -> String {
     }
 }
 
-/// Every setting, its value and where it comes from.
+/// Formats the settings as a table.
 #[must_use]
 pub fn config(settings: &[Setting]) -> String {
     let row = |setting: &Setting| {
@@ -238,7 +235,7 @@ pub fn config(settings: &[Setting]) -> String {
     table(&["KEY", "VALUE", "FROM", "MEANING"], settings.iter().map(row).collect())
 }
 
-/// Columns as wide as their widest cell; the last one as it is.
+/// Formats a table with columns as wide as their widest cell, the last one unpadded.
 pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut all = vec![heads.iter().map(|head| (*head).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);

@@ -1,4 +1,4 @@
-//! Bringing back a run that was put away.
+//! `restore`.
 
 use super::args::RestoreArgs;
 use super::say::say;
@@ -6,10 +6,7 @@ use crate::app::{self, Site};
 use crate::error::Result;
 use crate::run::sanitize;
 
-/// Undoes a discard or a prune.
-///
-/// # Errors
-/// Where there was none, or something is in the way.
+/// Reverts a discard or a prune.
 pub fn restore(site: &Site, arguments: &RestoreArgs) -> Result<u8> {
     let restored = app::restore(site, arguments.run.as_deref())?;
     say(arguments.json, &restored, || {

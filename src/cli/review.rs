@@ -1,4 +1,4 @@
-//! Verbs that show a run's work, by git's own means wherever git has them.
+//! Verbs that show a run's work, by git's own commands where possible.
 
 use super::args::{DiffArgs, LogArgs, ShowArgs};
 use super::pager::Pager;
@@ -9,10 +9,7 @@ use crate::error::{Error, Result};
 use crate::process;
 use crate::run::goal::RunId;
 
-/// git's log of the run's branch, with its events.
-///
-/// # Errors
-/// Where there is no such run, or git cannot be started.
+/// Shows git's log of the run's branch, with its events.
 pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
     let words = Words::of(site, &arguments.words);
     let history = app::history(site, words.run.as_deref())?;
@@ -21,10 +18,7 @@ pub fn log(site: &Site, arguments: &LogArgs) -> Result<u8> {
     Err(process::become_program(&mut git.into_command()))
 }
 
-/// What a run or an iteration changed, by git's diff.
-///
-/// # Errors
-/// Where there is no such run or iteration, or git cannot be started.
+/// Shows git's diff of a run or an iteration.
 pub fn diff(site: &Site, arguments: &DiffArgs) -> Result<u8> {
     let mut words = Words::of(site, &arguments.words);
     let iteration = match words.take_value("--iteration")? {
@@ -36,10 +30,7 @@ pub fn diff(site: &Site, arguments: &DiffArgs) -> Result<u8> {
     Err(process::become_program(&mut git.into_command()))
 }
 
-/// A run as its reviewer wants to see it.
-///
-/// # Errors
-/// Where there is no such run.
+/// Shows a run with its iterations, checks and files.
 pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
     let shown = app::show(site, arguments.run.as_deref())?;
     if arguments.json {
@@ -49,7 +40,7 @@ pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
     warn_of_set_aside(shown.set_aside.as_deref());
     let mut pager = Pager::start();
     if pager.show(&paint::out(super::shown::text(&shown)))? && !shown.files.is_empty() {
-        // What pages already is the pager that everything here goes through.
+        // The pager is already running.
         let mut git = Git::as_user("diff").env("GIT_PAGER", "cat").arg("--stat");
         if arguments.patch {
             git = git.arg("--patch");
@@ -63,7 +54,7 @@ pub fn show(site: &Site, arguments: &ShowArgs) -> Result<u8> {
     Ok(0)
 }
 
-/// A run, and what is git's.
+/// Arguments of a verb, split into the run and git's arguments.
 struct Words {
     run: Option<String>,
     options: Vec<String>,
@@ -71,12 +62,13 @@ struct Words {
 }
 
 impl Words {
-    /// The run comes first; by its whole id, which can be no option's value, it may stand where git has revisions.
+    /// Splits the arguments. The run is the first; a whole id, which cannot be an option's value, may also be where git
+    /// takes revisions.
     fn of(site: &Site, words: &[String]) -> Self {
         let mut options = words.to_vec();
         let end = options.iter().position(|word| word == "--").unwrap_or(options.len());
         let paths = options.split_off(end);
-        // Nothing but an id is worth a look at the refs.
+        // Only a word that can be an id needs a look at the refs.
         let is_run = |word: &String| {
             word.parse::<RunId>().is_ok() && app::resolve(site, word).is_ok_and(|run| run.as_str() == word)
         };
@@ -88,7 +80,7 @@ impl Words {
         Self { run, options, paths }
     }
 
-    /// Takes `flag N` or `flag=N` out of the options.
+    /// Removes `flag N` or `flag=N` from the options and returns the number.
     fn take_value(&mut self, flag: &str) -> Result<Option<u32>> {
         let is_flag =
             |word: &String| word.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='));

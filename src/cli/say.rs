@@ -1,4 +1,4 @@
-//! A verb's answer, as it is printed, and what the program then exits with.
+//! Prints a verb's answer and chooses the exit code.
 
 use super::{pager, paint, print, render};
 use crate::app::{self, Site};
@@ -6,20 +6,20 @@ use crate::error::Result;
 use crate::run::State;
 use crate::run::view::{RunResult, Status};
 
-/// What a usage error, a failure of ours and a failed run exit with.
+/// Exit code of usage errors, other errors and failed runs.
 pub(super) const ERROR: u8 = 2;
-/// What a wait exits with that ends before its run, as timeout(1) has it.
+/// Exit code of a wait that timed out, as for timeout(1).
 pub(super) const TIMED_OUT: u8 = 124;
-/// What a run that the user stopped exits with.
+/// Exit code of a cancelled run.
 pub(super) const CANCELLED: u8 = 4;
 
-/// Prints a view: as JSON, or as `text` says it.
+/// Prints a view as JSON or as `text`.
 pub(super) fn say(as_json: bool, view: &impl serde::Serialize, text: impl FnOnce() -> Result<String>) -> Result<u8> {
     let text = if as_json { render::json(view, print::person_reads())? } else { paint::out(text()?) };
     page(&text).map(|()| 0)
 }
 
-/// Shows an answer, by the user's pager where it is longer than a screen.
+/// Prints an answer, through the user's pager if it is longer than a screen.
 pub(super) fn page(text: &str) -> Result<()> {
     if text.lines().count() <= pager::SCREEN {
         return print::out(text).map(|_| ());
@@ -55,7 +55,7 @@ pub(super) fn say_result(result: &RunResult, json: bool) -> Result<u8> {
     Ok(exit_code(result.status))
 }
 
-/// What a run in `state` exits with.
+/// Returns the exit code for a run in `state`.
 fn exit_code(state: State) -> u8 {
     match state {
         State::Stopped => 1,

@@ -9,10 +9,7 @@ use crate::error::Result;
 use crate::run::goal::RunId;
 use crate::run::sanitize;
 
-/// Exchanges runs with a remote. Exits with 1 where a run went on in two places, or the remote did not take something.
-///
-/// # Errors
-/// Where the remote is unknown or cannot be reached.
+/// Exchanges runs with a remote. Exits with 1 if a run advanced in two places or the remote rejected a ref.
 pub fn sync(site: &Site, arguments: &SyncArgs) -> Result<u8> {
     let report = app::sync(site, arguments.remote.as_deref(), arguments.output)?;
     say(arguments.json, &report, || Ok(text(&report)))?;

@@ -1,4 +1,4 @@
-//! A run as its reviewer reads it.
+//! Formats a run for `show`.
 
 use std::fmt::Write as _;
 
@@ -8,12 +8,12 @@ use crate::app::{self, Shown};
 use crate::run::sanitize::{lines, short};
 use crate::run::text::count;
 
-/// Longest summary, in characters: it holds the line that tells why a check failed.
+/// Longest summary, in characters: it has the line that explains why a check failed.
 const SUMMARY: usize = 400;
-/// Longest line that an agent's words make, in characters.
+/// Longest line of an agent's text, in characters.
 const WIDTH: usize = 160;
 
-/// The whole of it but for what git prints below.
+/// Formats everything but the files, which git prints below.
 pub fn text(shown: &Shown) -> String {
     let state = paint::state(shown.state, &shown.state.name().replace('_', " "));
     let mut text = format!("run       {}: {state}\n", shown.run_id);
@@ -34,7 +34,7 @@ pub fn text(shown: &Shown) -> String {
         text += &check_lines(check, Some(&shown.run_id));
     }
     let cost = shown.usage.cost_usd.map(|cost| format!(", {cost:.2} USD")).unwrap_or_default();
-    // Not every agent tells.
+    // Not every agent reports its tokens.
     let tokens = Some(shown.usage.tokens()).filter(|tokens| *tokens > 0);
     let tokens = tokens.map(|tokens| format!(", {}", count(tokens, "token"))).unwrap_or_default();
     let calls = count(shown.agent_calls, "agent call");
@@ -71,7 +71,7 @@ pub fn text(shown: &Shown) -> String {
     text
 }
 
-/// Lines below the first stand below its text.
+/// Indents the lines after the first.
 fn hanging(text: &str) -> String {
     let text = lines(text).trim().replace('\n', "\n          ");
     text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")

@@ -1,4 +1,4 @@
-//! A run's events as lines that a person follows.
+//! Formats a run's events as lines for a person who follows it.
 
 use std::fmt::Write as _;
 
@@ -14,22 +14,22 @@ use crate::run::sanitize::{lines, short};
 use crate::run::text::{count, waiting_for};
 use crate::run::work::{CheckResult, Review, Verification};
 
-/// Longest line that an agent's words make, in characters.
+/// Longest line of an agent's text, in characters.
 const WIDTH: usize = 160;
-/// The same for what was noticed: it holds names and commands that a reader needs whole.
+/// Longest remark, in characters: it has names and commands that a reader needs whole.
 const NOTE: usize = 1000;
-/// How many of a review's issues are shown.
+/// Number of a review's issues that are shown.
 const ISSUES: usize = 8;
 
-/// How long a run waits from `since` on, until when in local time, for which backend, and what failed before.
+/// Formats a wait that began at `since`: until when in local time, for which backend, and the failure before it.
 pub fn waiting(data: &Waiting, since: Timestamp, trouble: &Trouble) -> String {
     let waiting = waiting_for(&short(&data.backend, WIDTH), data.until, since, &TimeZone::system());
     let attempt = if data.shared { String::new() } else { format!(", attempt {} failed", trouble.attempts) };
     format!("{waiting}{attempt}: {}", short(&data.reason, WIDTH))
 }
 
-/// What `event` says to a person who follows `run`; nothing where it says nothing new. `took` is how long its worker
-/// was at it; `closing` adds the end and how to take the work, which a result says otherwise.
+/// Formats `event` of `run`; `None` if it has nothing new for a person. `took` is the duration of its worker; `closing` adds
+/// how the run ended and how to merge it, for readers who see no result.
 #[must_use]
 pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Option<String> {
     let time = took.map(|seconds| format!(" ({})", span(seconds))).unwrap_or_default();
@@ -111,7 +111,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
                 let _ = write!(text, "\nhint: {}", lines(hint));
             }
             if let Some(id) = run.id.as_ref().filter(|_| data.stop_reason != Some(StopReason::NeedsInput)) {
-                // Told in any clone, long after: the branch may have another name by then, or none.
+                // This may be read in another clone and much later, when the branch has another name or is gone.
                 let _ = write!(text, "\nreview: git agentloop show {id}");
                 if data.completed && !run.checkpoints.is_empty() {
                     let _ = write!(text, "\nmerge:  git agentloop merge {id}");
@@ -123,7 +123,7 @@ pub fn tell(run: &Run, event: &Event, took: Option<f64>, closing: bool) -> Optio
     })
 }
 
-/// How the checks ended, what those that failed printed last, and what was noticed; nothing where there is nothing.
+/// Formats the results of checks with the last lines of those that failed, and remarks; `None` if there are none.
 fn verified(run: &Run, verification: &Verification) -> Option<String> {
     let of_check = |check: &CheckResult| {
         check_lines(check, run.id.as_ref()).lines().map(|line| format!("  {line}")).collect::<Vec<_>>()
@@ -135,7 +135,7 @@ fn verified(run: &Run, verification: &Verification) -> Option<String> {
     (!all.is_empty()).then(|| all.join("\n"))
 }
 
-/// What the checks said before any work.
+/// Formats the results of the checks before any work.
 fn baseline(verification: &Verification) -> String {
     let line = |check: &CheckResult| {
         let name = short(&check.name, WIDTH);
@@ -149,7 +149,7 @@ fn baseline(verification: &Verification) -> String {
     verification.checks.iter().map(line).chain(notes).collect::<Vec<_>>().join("\n")
 }
 
-/// What the reviewer said.
+/// Formats a review.
 fn reviewed(review: &Review) -> String {
     let verdict = if review.accepts() { paint::good("accepted") } else { paint::notable("not accepted") };
     let mut text = format!("  review: {verdict}");
@@ -162,8 +162,8 @@ fn reviewed(review: &Review) -> String {
     text
 }
 
-/// How a call failed, where no other event says so, and what was noticed about what it left or did. Of a call that is made
-/// again the waiting tells; a failure that `is_repeated` is not spelled out.
+/// Formats the failure of a call that no other event reports, and remarks about its work. A call that is retried is reported
+/// by its wait; a failure that `is_repeated` is shortened.
 pub fn finished(data: &AgentFinished, is_tried_again: bool, is_repeated: bool) -> Option<String> {
     let role = data.role.map_or("agent", Role::name);
     let failure = data.error.as_ref().filter(|_| data.role != Some(Role::Subagent) && !is_tried_again);
@@ -223,7 +223,7 @@ fn conflicted(data: &Conflicted) -> String {
     }
 }
 
-/// What a run may spend, in a line.
+/// Formats a budget.
 fn budget(budget: &Budget) -> String {
     let limits = [
         Some(count(budget.max_iterations.get(), "iteration")),
@@ -246,7 +246,7 @@ fn questions(run: &Run, questions: &[String]) -> String {
     text
 }
 
-/// A commit as it is shown.
+/// Formats a commit id.
 fn hash(commit: &str) -> String {
     paint::notable(commit.get(..12).unwrap_or(commit))
 }
@@ -261,7 +261,7 @@ mod tests {
     use crate::run::goal::RunId;
     use crate::run::{Phase, Word};
 
-    fn told(fact: impl Into<Fact>, closing: bool) -> Option<String> {
+    fn line_of(fact: impl Into<Fact>, closing: bool) -> Option<String> {
         let mut run = Run::default();
         run.id = Some(RunId::new("x", 0));
         let event = Event {
@@ -301,9 +301,9 @@ mod tests {
             ),
         ];
         for (fact, line) in cases {
-            assert_eq!(told(fact, false).as_deref(), Some(line));
+            assert_eq!(line_of(fact, false).as_deref(), Some(line));
         }
-        assert_eq!(told(PhaseChanged { phase: Word::Known(Phase::Review) }, true), None);
+        assert_eq!(line_of(PhaseChanged { phase: Word::Known(Phase::Review) }, true), None);
     }
 
     #[test]
@@ -313,7 +313,7 @@ mod tests {
             summary: "done".into(),
             ..RunFinished::default()
         };
-        assert_eq!(told(end(), false), None);
-        assert_eq!(told(end(), true).unwrap(), "done\nreview: git agentloop show x-000000");
+        assert_eq!(line_of(end(), false), None);
+        assert_eq!(line_of(end(), true).unwrap(), "done\nreview: git agentloop show x-000000");
     }
 }

@@ -1,4 +1,4 @@
-//! Verbs that bring a run's work home, or put the run away.
+//! Verbs that merge, discard and prune runs.
 
 use std::fmt::Write as _;
 
@@ -12,10 +12,7 @@ use crate::app::{self, Merge, Prunable, Removal, Site, Way};
 use crate::error::{Error, Result};
 use crate::run::sanitize;
 
-/// Takes a run's work into the user's branch; exits as git does.
-///
-/// # Errors
-/// Where there is no such run, or it cannot be merged as it stands.
+/// Merges a run's work into the user's branch and exits with git's code.
 pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     let way = match arguments {
         MergeArgs { ff: true, .. } => Way::FastForward,
@@ -29,7 +26,7 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
             format!("'git agentloop merge{run} --squash --with-agent' takes the run as one commit, without a merge"),
         ));
     }
-    // As git merge itself has it (git-merge(1), GIT_MERGE_AUTOEDIT).
+    // As git merge does (git-merge(1), GIT_MERGE_AUTOEDIT).
     let auto =
         std::env::var("GIT_MERGE_AUTOEDIT").map_or(true, |value| !matches!(value.as_str(), "no" | "false" | "0"));
     let person = print::person_answers() && print::person_reads();
@@ -61,10 +58,7 @@ pub fn merge(site: &Site, arguments: &MergeArgs) -> Result<u8> {
     Ok(u8::try_from(code).unwrap_or(ERROR))
 }
 
-/// Takes a run out of the repository, once the user has said so.
-///
-/// # Errors
-/// Where there is no such run, it is running, or nobody says yes.
+/// Removes a run from the repository after the user has confirmed it.
 pub fn discard(site: &Site, arguments: &DiscardArgs) -> Result<u8> {
     let status = app::status(site, arguments.run.as_deref())?;
     let id = status.run_id;
@@ -83,10 +77,7 @@ pub fn discard(site: &Site, arguments: &DiscardArgs) -> Result<u8> {
     say(arguments.json, &removal, || Ok(removed(&removal)))
 }
 
-/// Puts away what is merged and no longer needed, or says what that would be.
-///
-/// # Errors
-/// Where the repository cannot be read, or something cannot be removed.
+/// Removes worktrees and branches of merged runs, or lists them.
 pub fn prune(site: &Site, arguments: &PruneArgs) -> Result<u8> {
     let (found, failed) = with_runtime(app::prune(site, arguments.older_than.get(), arguments.yes))?;
     if failed.is_none() || !found.is_empty() {

@@ -1,4 +1,4 @@
-//! A transcript as a person reads it: lines of an agent's stream become labelled parts, all other lines stay as they are.
+//! Formats a transcript for a person: lines of an agent's stream become labelled parts, and all other lines stay unchanged.
 
 use std::fmt::Write as _;
 
@@ -11,33 +11,33 @@ use crate::run::text::count;
 const LABEL: usize = 9;
 /// Longest line of a part, in characters.
 const WIDTH: usize = 400;
-/// Lines of what an agent says that are shown.
-const SAID: usize = 200;
-/// Lines of a result that are shown.
+/// Number of lines of an agent's text that are shown.
+const TEXT: usize = 200;
+/// Number of lines of a result that are shown.
 const RESULT: usize = 8;
-/// Longest line that is no part of a stream, in bytes. From such a length on, what began like one is not waited for either.
+/// Longest line outside of a stream that is shown whole, in bytes.
 const LONGEST_LINE: usize = 64 << 10;
-/// Longest object of several lines that is waited for, in bytes.
+/// Longest object on several lines that is held back until it is complete, in bytes.
 const LONGEST_OBJECT: usize = 64 << 10;
-/// Longest escape that is waited for, in bytes.
+/// Longest escape that is held back until it is complete, in bytes.
 const ESCAPE: usize = 32;
-/// Longest line of a stream that is waited for, in bytes.
+/// Longest line of a stream that is held back until it is complete, in bytes.
 const LONGEST_MESSAGE: usize = 2 << 20;
 
-/// Renders a transcript that comes in pieces.
+/// Formats a transcript that is read in pieces.
 #[derive(Debug, Default)]
 pub struct Rendering {
     reader: Reader,
-    /// The line that is not yet complete, as far as it is not shown.
+    /// The part of the incomplete line that is not yet shown.
     line: Vec<u8>,
-    /// Bytes of it that are shown, or left out, already.
+    /// Number of its bytes that are already shown or left out.
     past: usize,
-    /// The complete lines of an object, from a line that is its brace alone, whose end is not there yet.
+    /// Complete lines of an unfinished object, which began with a line that is only a brace.
     object: Vec<u8>,
 }
 
 impl Rendering {
-    /// The text of what `bytes` complete. A line that is no part of a stream is shown as it comes.
+    /// Returns the text that `bytes` complete. A line that is not part of a stream is returned as it comes.
     pub fn push(&mut self, bytes: &[u8]) -> String {
         let mut text = String::new();
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -52,7 +52,7 @@ impl Rendering {
         text
     }
 
-    /// The text of what is left.
+    /// Returns the text that is still held back.
     pub fn finish(&mut self) -> String {
         let mut text = String::new();
         if !self.object.is_empty() && self.line.len() <= LONGEST_OBJECT {
@@ -65,7 +65,7 @@ impl Rendering {
         text
     }
 
-    /// Whether the line, whose end is not there yet, may be one of a stream.
+    /// Reports whether the incomplete line may be one of a stream.
     fn may_be_message(&self) -> bool {
         if !self.object.is_empty() {
             return self.line.len() <= LONGEST_OBJECT;
@@ -106,7 +106,7 @@ impl Rendering {
         self.past = 0;
     }
 
-    /// Shows the object that was waited for: its parts, where it is one of a stream, or its lines.
+    /// Shows the object that was held back: as parts if it belongs to a stream, else as lines.
     fn end_object(&mut self, text: &mut String) {
         if self.object.is_empty() {
             return;
@@ -119,7 +119,7 @@ impl Rendering {
         }
     }
 
-    /// Shows what is there of a line, but for a character, a line break or an escape at its end of which more is to come.
+    /// Shows the incomplete line, but holds back an incomplete character, line break or escape at its end.
     fn show_so_far(&mut self, text: &mut String) {
         let rest = self.line.utf8_chunks().last().map_or(&[][..], |chunk| chunk.invalid());
         let is_begun = std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none());
@@ -130,7 +130,7 @@ impl Rendering {
         self.show(length, text);
     }
 
-    /// Shows the first `length` bytes of the line, as far as there is room for them.
+    /// Shows the first `length` bytes of the line, up to the longest length of a line.
     fn show(&mut self, length: usize, text: &mut String) {
         let room = LONGEST_LINE.saturating_sub(self.past).min(length);
         text.push_str(&lines(&String::from_utf8_lossy(&self.line[..room])));
@@ -142,8 +142,8 @@ impl Rendering {
 fn render(part: &Part, text: &mut String) {
     match part {
         Part::Start(model) => label("start", model, 1, text),
-        Part::Text(said) => label("text", said, SAID, text),
-        Part::Thought(thought) => label("thought", thought, SAID, text),
+        Part::Text(words) => label("text", words, TEXT, text),
+        Part::Thought(thought) => label("thought", thought, TEXT, text),
         Part::Tool { name, about } => label("tool", &format!("{name} {about}"), 1, text),
         Part::File { how, path } => label("file", &format!("{how} {path}"), 1, text),
         Part::Command(command) => label("command", command, 1, text),
@@ -170,7 +170,7 @@ fn label(name: &str, words: &str, most: usize, text: &mut String) {
     block(name, &bounded(words, most), text);
 }
 
-/// `shown` behind a label: no line but the first of a part stands at the margin.
+/// Prints a label and `shown`; only the first line starts at the margin.
 fn block(name: &str, shown: &[String], text: &mut String) {
     let name = format!("{name:<LABEL$}");
     for (number, line) in shown.iter().enumerate() {
@@ -182,7 +182,7 @@ fn block(name: &str, shown: &[String], text: &mut String) {
     }
 }
 
-/// At most `most` lines of `words`, safe to show: the first and the last of more.
+/// Returns at most `most` lines of `words`, cleaned; of more lines, the first and the last.
 fn bounded(words: &str, most: usize) -> Vec<String> {
     let clean = lines(words);
     let all: Vec<&str> = clean.trim_matches('\n').lines().collect();
@@ -302,10 +302,10 @@ no newline";
 
     #[test]
     fn parts_are_short() {
-        let said = "word ".repeat(200_000).replace("word word word ", "\u{202e}word\\n");
-        let line = format!("{{\"type\":\"text\",\"part\":{{\"text\":\"{said}\"}}}}\n");
+        let words = "word ".repeat(200_000).replace("word word word ", "\u{202e}word\\n");
+        let line = format!("{{\"type\":\"text\",\"part\":{{\"text\":\"{words}\"}}}}\n");
         let shown = text(line.as_bytes(), line.len());
-        assert!(shown.lines().count() <= SAID + 2 && shown.len() < 32 << 10, "{}", shown.len());
+        assert!(shown.lines().count() <= TEXT + 2 && shown.len() < 32 << 10, "{}", shown.len());
         assert!(shown.lines().skip(1).all(|line| line.starts_with("         ")));
     }
 }

@@ -1,4 +1,4 @@
-//! Reads the command line, and says in our own voice what is wrong with it.
+//! Parses the command line and words clap's errors as this program's other errors.
 
 use std::ffi::OsString;
 
@@ -10,7 +10,7 @@ use super::overview;
 use crate::error::{Error, alike};
 use crate::options::Wrong;
 
-/// Words of other programs, and the verbs that do the same here.
+/// Verbs of other programs, and the verbs here that do the same.
 const MEANT: [(&str, &str); 10] = [
     ("stop", "cancel"),
     ("kill", "cancel"),
@@ -24,21 +24,18 @@ const MEANT: [(&str, &str); 10] = [
     ("rm", "discard"),
 ];
 
-/// A command line that asks for no verb.
+/// A command line without a verb to run.
 #[derive(Debug)]
 pub enum Refusal {
-    /// `-h` or `--version`: the text is the answer.
+    /// `-h` or `--version`: the text goes to standard output.
     Answer(String),
-    /// No verb at all: the help, as a conversation.
+    /// No verb at all: the help goes to standard error.
     Help(String),
-    /// It cannot be carried out.
+    /// An invalid command line.
     Wrong(Error),
 }
 
-/// Reads `arguments`, the program's name first.
-///
-/// # Errors
-/// Where they ask for no verb.
+/// Parses `arguments`, of which the first is the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refusal> {
     let arguments = with_help(marked(arguments));
     let command = Cli::command();
@@ -54,7 +51,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, Refus
     })
 }
 
-/// `help VERB` as what it means, `VERB -h`.
+/// Rewrites `help VERB` as `VERB -h`.
 fn with_help(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.get(1).is_some_and(|word| word == "help") {
         arguments.remove(1);
@@ -63,8 +60,8 @@ fn with_help(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Marks what begins with a dash and can be no flag: a goal, a list in Markdown, a negative number; and a `--` that is
-/// git's to hear.
+/// Marks arguments that begin with a dash but cannot be flags: a goal, a list in Markdown, a negative number, and a `--`
+/// that is passed on to git.
 fn marked(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let verb = arguments.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
@@ -126,7 +123,7 @@ fn reworded(error: &clap::Error, arguments: &[OsString]) -> Error {
     Error::usage(message).hint(suggested.map_or_else(|| shows.clone(), |suggested| format!("{suggested} {shows}")))
 }
 
-/// The text that is no value of a flag, and what was expected.
+/// Words the error about an invalid value: the value, its flag, and what was expected.
 fn invalid_value(error: &clap::Error) -> Option<String> {
     let wrong = std::error::Error::source(error)?.downcast_ref::<Wrong>()?;
     let ContextValue::String(flag) = error.get(ContextKind::InvalidArg)? else { return None };
@@ -242,10 +239,10 @@ mod tests {
             (&["answer", "x"], "<TEXT>", "answer -h"),
         ];
         for (arguments, what, next) in cases {
-            let said = refusal(arguments);
-            let (error, hint) = said.split_once("\nhint: ").unwrap();
-            assert!(error.starts_with("error: ") && error.contains(what), "{said}");
-            assert!(!error.contains('\n') && hint.contains(next), "{said}");
+            let report = refusal(arguments);
+            let (error, hint) = report.split_once("\nhint: ").unwrap();
+            assert!(error.starts_with("error: ") && error.contains(what), "{report}");
+            assert!(!error.contains('\n') && hint.contains(next), "{report}");
         }
     }
 

@@ -5,14 +5,14 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 use super::value::unmarked;
 use crate::options::{Changes, Entry, Flag, Kind, TABLE, When, Wrong};
 
-/// The flags of options: all of them where a run is started, else those that can change later.
+/// The flags of options: all of them for a new run, else those that can change later.
 #[derive(Clone, Debug, Default)]
 pub struct Flags<const START: bool> {
-    /// What was given.
+    /// The options that were given.
     pub changes: Changes,
 }
 
-/// The entries that have a flag of a verb.
+/// Lists the entries of the table that have a flag.
 fn flags(start: bool) -> impl Iterator<Item = (&'static Entry, Flag)> {
     let taken = TABLE.iter().filter(move |entry| start || entry.changes != When::Start);
     taken.filter_map(|entry| Some((entry, entry.flag?)))
@@ -35,7 +35,7 @@ fn headed(argument: Arg, flag: Flag) -> Arg {
     if flag.heading.is_empty() { argument } else { argument.help_heading(flag.heading) }
 }
 
-/// The texts that `matches` hold for an entry; `None` where it is not given.
+/// Returns the values of an entry in `matches`; `None` if it is not given.
 fn given(entry: &Entry, flag: Flag, matches: &ArgMatches) -> Option<Vec<String>> {
     if let Some(switch) = flag.switch.filter(|switch| matches.get_flag(switch.name)) {
         return Some(vec![switch.value.to_owned()]);

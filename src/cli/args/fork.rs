@@ -1,4 +1,4 @@
-//! What `steer`, `fork` and `bisect` take.
+//! Arguments of `steer`, `fork` and `bisect`.
 
 use std::path::PathBuf;
 

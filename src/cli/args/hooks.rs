@@ -1,4 +1,4 @@
-//! What `hooks` takes.
+//! Arguments of `hooks`.
 
 use clap::{Args, Subcommand};
 

@@ -1,4 +1,4 @@
-//! What `install` takes.
+//! Arguments of `install` and `complete`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What `mcp` takes.
+//! Arguments of `mcp`.
 
 use std::path::PathBuf;
 

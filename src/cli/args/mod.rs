@@ -1,4 +1,4 @@
-//! The command line as clap reads it. The words here are what `-h` prints.
+//! Definition of the command line for clap. The doc comments of arguments are the texts that `-h` prints.
 
 mod flags;
 mod fork;

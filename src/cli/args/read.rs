@@ -1,4 +1,4 @@
-//! What verbs take that read a run.
+//! Arguments of verbs that read a run.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! What verbs take that review a run's work.
+//! Arguments of verbs that show a run's work.
 
 use clap::Args;
 

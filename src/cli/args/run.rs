@@ -1,4 +1,4 @@
-//! What verbs take that drive a run.
+//! Arguments of verbs that drive a run.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What `sync` takes.
+//! Arguments of `sync`.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! What verbs take that bring a run's work home, or put the run away.
+//! Arguments of verbs that merge or remove runs.
 
 use clap::{ArgGroup, Args};
 

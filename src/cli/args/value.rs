@@ -1,14 +1,14 @@
-//! One argument's text as a value.
+//! Parses the value of one argument.
 
 use crate::options::{self, Value, Wrong};
 use crate::run::amount::Seconds;
 use crate::run::goal::Check;
 
-/// What stands before an argument that begins with a dash and is no flag; no argument can hold it by itself.
+/// Prefix of an argument that begins with a dash but is not a flag; a NUL cannot occur in an argument.
 pub const MARK: char = '\0';
 
-/// An argument as it was given.
-#[allow(clippy::unnecessary_wraps)] // what a value parser looks like
+/// Returns an argument unchanged.
+#[allow(clippy::unnecessary_wraps)] // the signature of a value parser
 pub fn text(text: &str) -> Result<String, String> {
     Ok(unmarked(text).to_owned())
 }
@@ -17,7 +17,7 @@ pub fn unmarked(text: &str) -> &str {
     text.strip_prefix(MARK).unwrap_or(text)
 }
 
-/// A value as options of its type are read.
+/// Parses a value of an option's type.
 pub fn value<T: Value>(text: &str) -> Result<T, Wrong> {
     T::read(&[unmarked(text).to_owned()])
 }
@@ -26,7 +26,7 @@ pub fn command(text: &str) -> Result<Check, Wrong> {
     options::command::read(unmarked(text))
 }
 
-/// A duration that may be 0.
+/// Parses a duration, which may be 0.
 pub fn duration(text: &str) -> Result<Seconds, Wrong> {
     let text = unmarked(text);
     text.parse().map_err(|error: crate::run::amount::OutOfRange| Wrong { value: text.to_owned(), expected: error.0 })
