@@ -380,10 +380,7 @@ impl RunStore {
         private::is_dir(&self.dir)
     }
 
-    /// Removes the run's files but for those called `names`.
-    ///
-    /// # Errors
-    /// Where one cannot be removed.
+    /// Removes the run's files, except those called `names`.
     pub fn retain(&self, names: &[&str]) -> Result<()> {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
