@@ -25,7 +25,7 @@ pub fn choose(site: &Site) {
     let set = |key| site.repository().config(key).pop();
     let value = set("color.agentloop").or_else(|| set("color.ui"));
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let _ = CHOICE.set(if refused { Choice::Never } else { choice(value.as_deref()) }); // a second call would set the same value
+    let _ = CHOICE.set(if refused { Choice::Never } else { choice(value.as_deref()) }); // later calls set the same
 }
 
 fn choice(value: Option<&str>) -> Choice {

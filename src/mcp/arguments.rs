@@ -1,4 +1,4 @@
-//! The arguments of a tool: one table gives the schema that clients see and the check that every call passes.
+//! Arguments of tools: one table gives the schema that clients see and the check of every call.
 
 use std::fmt::Write as _;
 
@@ -10,57 +10,57 @@ use crate::run::amount::{self, Seconds};
 
 /// Longest piece of a value that an error repeats, in characters.
 const SHOWN: usize = 60;
-/// The largest number that every JSON reader keeps exactly.
+/// Largest integer that every JSON reader keeps exactly.
 pub const LARGEST: u64 = (1 << 53) - 1;
 
 /// An argument of a tool.
 pub struct Argument {
     /// Its name.
     pub name: &'static str,
-    /// What it may be.
+    /// Its type and range.
     pub kind: Kind,
-    /// What it is where it is not given.
+    /// Its default.
     pub default: Default,
-    /// What it means, for whoever fills it in.
+    /// Its description for the caller.
     pub meaning: &'static str,
 }
 
-/// What an argument may be.
+/// Type and range of an argument.
 pub enum Kind {
-    /// A text of at most this many bytes; whether it may be empty.
+    /// A string of at most `most` bytes, which may be empty if `empty` is set.
     Text { most: usize, empty: bool },
     /// One of these words.
     Word(&'static [&'static str]),
-    /// Yes or no.
+    /// A boolean.
     Flag,
     /// A whole number.
     Whole { least: u64, most: u64 },
     /// A number above 0 and at most this.
     Positive { most: f64 },
-    /// A number of seconds above 0. A duration such as "10m" is taken too, which the schema leaves out: strict clients
-    /// want one type.
+    /// A number of seconds above 0. A duration such as "10m" is accepted too, but the schema omits it: strict clients want
+    /// one type.
     Seconds,
     /// A list of at most `count` texts, each of at most `most` bytes.
     Texts { count: usize, most: usize },
 }
 
-/// What an argument is where it is not given.
+/// Default of an argument.
 pub enum Default {
     /// It must be given.
     Required,
-    /// Nothing.
+    /// No value.
     None,
-    /// This text.
+    /// A string.
     Text(&'static str),
-    /// This.
+    /// A boolean.
     Flag(bool),
-    /// This number.
+    /// An integer.
     Whole(u64),
-    /// What the user has set under this key of git's configuration, or else this number.
+    /// The value of this key in git's configuration, or else this integer.
     Setting(&'static str, u64),
 }
 
-/// The schema of a tool's arguments.
+/// Makes the schema of a tool's arguments.
 #[must_use]
 pub fn schema(arguments: &[Argument]) -> JsonObject {
     let properties: JsonObject =
@@ -114,7 +114,7 @@ impl Argument {
         schema
     }
 
-    /// What is wrong with `value`; nothing where it is as it should be.
+    /// Describes what is wrong with `value`, if anything.
     fn wrong(&self, value: &Value) -> Option<String> {
         match (&self.kind, value) {
             (Kind::Text { most, empty }, Value::String(text)) => wrong_text(text, *most, *empty),
@@ -169,7 +169,7 @@ fn wrong_text(text: &str, most: usize, empty: bool) -> Option<String> {
     (text.len() > most).then(|| format!("at most {most} bytes, and it has {}", text.len()))
 }
 
-/// A whole number, also where it is written as `4.0`: JSON Schema knows no difference.
+/// Reads an integer, even if it is written as `4.0`: JSON Schema makes no difference.
 fn whole(value: &Value) -> Option<u64> {
     let from_float = || {
         let number = value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0)?;
@@ -179,7 +179,7 @@ fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(from_float)
 }
 
-/// A duration above 0, as a number of seconds or as a text with its unit.
+/// Reads a duration above 0, as a number of seconds or a text with its unit.
 fn seconds(value: &Value) -> Option<Seconds> {
     let read = match value {
         Value::String(text) => text.parse().ok(),
@@ -188,24 +188,24 @@ fn seconds(value: &Value) -> Option<Seconds> {
     read.filter(|seconds| seconds.get() > 0.0)
 }
 
-/// A value as an error repeats it.
+/// Formats a value for an error.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     let cut: String = text.chars().take(SHOWN).collect();
     if cut.len() < text.len() { format!("{cut}… ({} bytes)", text.len()) } else { cut }
 }
 
-/// Arguments that were checked, defaults filled in.
+/// Checked arguments, with defaults.
 pub struct Given(JsonObject);
 
 impl Given {
-    /// Holds what a call gives against what the tool takes.
+    /// Checks the arguments of a call against those that the tool takes.
     ///
     /// # Errors
-    /// An argument that is missing, unknown or not as it should be; the error names it and says what would be right.
+    /// Fails if an argument is missing, unknown or invalid; the error names it and says what is expected.
     pub fn check(tool: &str, arguments: &[Argument], given: JsonObject) -> Result<Self> {
         let mut values = JsonObject::new();
-        // Hosts fill in null for what they do not give.
+        // Some hosts send null for arguments that they do not set.
         for (name, value) in given.into_iter().filter(|(_, value)| !value.is_null()) {
             let Some(argument) = arguments.iter().find(|argument| argument.name == name) else {
                 return Err(unknown(tool, arguments, &name));
@@ -231,13 +231,13 @@ impl Given {
         Ok(Self(values))
     }
 
-    /// A text; nothing where it is neither given nor has a default.
+    /// Returns a string argument; `None` if it was not given and has no default.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
     }
 
-    /// A yes or no; no where it is neither given nor has a default.
+    /// Returns a boolean; `false` if it was not given and has no default.
     #[must_use]
     pub fn flag(&self, name: &str) -> bool {
         self.0.get(name).and_then(Value::as_bool).unwrap_or(false)
@@ -249,25 +249,25 @@ impl Given {
         whole(self.0.get(name)?)
     }
 
-    /// A whole number whose range fits.
+    /// Returns an integer that fits into 32 bits.
     #[must_use]
     pub fn small(&self, name: &str) -> Option<u32> {
         self.whole(name).and_then(|number| u32::try_from(number).ok())
     }
 
-    /// A whole number that counts what is in memory.
+    /// Returns an integer that counts bytes or items in memory.
     #[must_use]
     pub fn size(&self, name: &str) -> Option<usize> {
         self.whole(name).and_then(|number| usize::try_from(number).ok())
     }
 
-    /// A duration.
+    /// Returns a duration.
     #[must_use]
     pub fn seconds(&self, name: &str) -> Option<Seconds> {
         seconds(self.0.get(name)?)
     }
 
-    /// What is given for an option of runs, as the texts that it is read from; `None` where nothing is.
+    /// Returns the values of a run's option as strings to parse; `None` if it was not given.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<Vec<String>> {
         match self.0.get(name)? {
@@ -278,7 +278,7 @@ impl Given {
         }
     }
 
-    /// A list of texts.
+    /// Returns a list of strings.
     #[must_use]
     pub fn texts(&self, name: &str) -> Option<Vec<String>> {
         let items = self.0.get(name)?.as_array()?;

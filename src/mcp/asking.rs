@@ -1,4 +1,4 @@
-//! Questions of a run, put to the person at the client: by a request of ours in older revisions of the protocol, by an
+//! Asks the user at the client a run's questions: by a request of the server in older revisions of the protocol, by an
 //! `input_required` result in newer ones.
 
 use rmcp::RoleServer;
@@ -12,51 +12,48 @@ use rmcp::service::RequestContext;
 use crate::error::{Error, Result};
 use crate::run::view::RunResult;
 
-/// The key of our one request in an `input_required` result.
+/// Key of the only request in an `input_required` result.
 const KEY: &str = "answers";
 
-/// How the client can be asked.
+/// Ways to ask the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Channel {
-    /// By a request of ours.
+    /// By a request of the server.
     Request,
-    /// By what the call comes to; the client then makes the call again.
+    /// By the result of the call; the client then repeats the call with the answers.
     Result,
 }
 
-/// How the caller of `context` can be asked; nothing where it cannot.
+/// Returns the way to ask the caller of `context`; `None` if it does not support questions.
 #[must_use]
 pub fn channel(context: &RequestContext<RoleServer>) -> Option<Channel> {
     let elicitation = context.client_capabilities()?.elicitation?;
-    // Who says neither form nor URL means forms.
+    // A client that declares neither forms nor URLs supports forms.
     if elicitation.form.is_none() && elicitation.url.is_some() {
         return None;
     }
     Some(if is_stateless(context) { Channel::Result } else { Channel::Request })
 }
 
-/// Whether the caller speaks a revision in which servers make no requests.
+/// Reports whether the caller uses a revision in which servers make no requests.
 #[must_use]
 pub fn is_stateless(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
-/// What the call comes to that is to ask the questions of `result`; the token is what the client gives back.
+/// Makes the result that asks the questions of `result`; the client sends its token back.
 #[must_use]
 pub fn required(result: &RunResult) -> InputRequiredResult {
     InputRequiredResult::new(Some(requests(result)), result.token.clone())
 }
 
-/// The questions of `result`, as requests that a client fulfils.
+/// Makes requests, for a client to fulfil, from the questions of `result`.
 #[must_use]
 pub fn requests(result: &RunResult) -> InputRequests {
     InputRequests::from([(KEY.to_owned(), InputRequest::Elicitation(request(result)))])
 }
 
-/// Asks, and waits for the answers; nothing where the person declines.
-///
-/// # Errors
-/// Where the client cannot be reached or answers with something else.
+/// Asks the questions and waits for the answers; returns `None` if the user declines.
 pub async fn ask(context: &RequestContext<RoleServer>, result: &RunResult) -> Result<Option<Vec<String>>> {
     let asked = context.peer.send_request(ServerRequest::ElicitRequest(request(result))).await;
     match asked {
@@ -66,10 +63,7 @@ pub async fn ask(context: &RequestContext<RoleServer>, result: &RunResult) -> Re
     }
 }
 
-/// The answers that a client gave to [`requests`], for `wanted` questions; nothing where the person declined.
-///
-/// # Errors
-/// Where they are not what was asked for.
+/// Reads the answers that a client gave to [`requests`], for `wanted` questions; `None` if the user declined.
 pub fn given(responses: &InputResponses, wanted: usize) -> Result<Option<Vec<String>>> {
     let response = responses.get(KEY).ok_or_else(|| {
         Error::usage(format!("inputResponses holds no \"{KEY}\"")).hint("give a response under the key of each request")

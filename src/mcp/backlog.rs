@@ -1,7 +1,7 @@
-//! What a client has asked for and not yet read.
+//! Bounds the work for a client that does not read its answers.
 //!
-//! A client that sends and never reads must cost bounded memory: requests are taken only while few of them are open and few
-//! answers wait to be written. Its notifications, and its end, are heard all the same.
+//! A client that sends and never reads must cost bounded memory: requests are accepted only while few are open and few
+//! answers wait to be written. Notifications and the end of input are read nevertheless.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use rmcp::model::RequestId;
 use tokio::sync::Notify;
 
-/// Requests that are worked on at once, each on a thread that holds what it reads: on a busy machine 512 cost 120 MiB. A
-/// call that waits for a run to end is one of them.
+/// Number of requests in progress at once, each on a thread that holds the data it reads: on a busy machine 512 cost 120
+/// MiB. A call that waits for a run to end is one of them.
 const OPEN: usize = 128;
-/// Messages that wait to be written before no more requests are taken.
+/// Number of unwritten messages above which no request is accepted.
 const WAITING: usize = 64;
-/// How long nothing was written before a client that writes no more is taken for gone.
+/// Time without a write after which a client that closed its output is taken for gone.
 const STUCK: Duration = Duration::from_secs(2);
 
-/// What is open between a client and its server.
+/// Open requests and unwritten messages of a client.
 #[derive(Default)]
 pub struct Backlog {
     state: Mutex<State>,
@@ -32,38 +32,38 @@ struct State {
     moved: Option<Instant>,
 }
 
-/// A message that waits to be written, for as long as this lives.
+/// An unwritten message; dropping this removes it from the backlog.
 pub struct Waiting(Arc<Backlog>);
 
 impl Backlog {
-    /// A request is worked on.
+    /// Records that a request is in progress.
     pub fn taken(&self, id: &RequestId) {
         self.state().open.insert(id.clone());
     }
 
-    /// A request has its answer, which may still have to be written.
+    /// Records that a request has its answer, which may still be unwritten.
     pub fn answered(&self, id: &RequestId) {
         self.state().open.remove(id);
         self.changed.notify_one();
     }
 
-    /// A message waits to be written.
+    /// Records an unwritten message.
     pub fn waiting(self: &Arc<Self>) -> Waiting {
         self.state().waiting += 1;
         Waiting(Arc::clone(self))
     }
 
-    /// Something was written.
+    /// Records that a message was written.
     pub fn moved(&self) {
         self.state().moved = Some(Instant::now());
     }
 
-    /// Whether nothing was written for a while.
+    /// Reports whether no message was written for a while.
     pub fn is_stuck(&self) -> bool {
         self.state().moved.is_none_or(|moved| moved.elapsed() > STUCK)
     }
 
-    /// Returns once more requests may be taken.
+    /// Waits until another request may be accepted.
     pub async fn drained(&self) {
         loop {
             let changed = self.changed.notified();

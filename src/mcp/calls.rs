@@ -1,4 +1,4 @@
-//! What each tool does: it asks `app` and gives back the view.
+//! Runs the tools: each calls `app` and returns its view.
 
 use std::sync::Arc;
 
@@ -22,24 +22,21 @@ use crate::run::id::is_subgoal_id;
 use crate::run::text::{a_few, count};
 use crate::run::view::Status;
 
-/// Transcripts that an error names.
+/// Number of transcripts that an error names.
 const NAMED: usize = 20;
 
-/// A call of a tool, beside its arguments.
+/// The context of a tool's call.
 pub struct Call {
-    /// Who calls.
+    /// The caller and its capabilities.
     pub context: RequestContext<RoleServer>,
-    /// The token of the questions that the call made before came to, given back by the client.
+    /// The token that the client sends back with answers, if an earlier call returned questions.
     pub state: Option<String>,
-    /// Their answers.
+    /// The answers to those questions.
     pub responses: InputResponses,
 }
 
 impl Server {
-    /// Does what the tool `name` does.
-    ///
-    /// # Errors
-    /// What the caller reads: an argument that cannot be carried out, a repository that cannot be read.
+    /// Runs the tool `name`.
     pub(super) async fn perform(&self, name: &str, given: Given, call: Call) -> Result<CallToolResponse> {
         if let Some(token) = call.state.clone() {
             return self.answered(&token, call).await;
@@ -91,7 +88,7 @@ impl Server {
         }
     }
 
-    /// What `read` finds of the run that is given.
+    /// Returns what `read` reads from the run in the arguments.
     async fn read<T: Serialize + Send + 'static>(
         &self,
         given: &Given,
@@ -149,7 +146,7 @@ impl Server {
         view(&Wait::new(&self.scope, run, &call.context, &self.closed).result(until).await?)
     }
 
-    /// Goes on after the client has asked what an `input_required` result asked for.
+    /// Continues a call whose `input_required` result the client has answered.
     async fn answered(&self, token: &str, call: Call) -> Result<CallToolResponse> {
         let waiting = self.asked(token.to_owned()).await?;
         match asking::given(&call.responses, waiting.questions.len())? {
@@ -161,7 +158,8 @@ impl Server {
         }
     }
 
-    /// A run is on record and goes on: returns with the notices for a caller that does not wait, or sees it to its end.
+    /// Completes a call that started or resumed a run: returns at once with the notices if the call is detached, else waits
+    /// for the end of the run.
     async fn opened(&self, status: Status, detached: Option<&[String]>, call: &Call) -> Result<CallToolResponse> {
         let run = status.run_id.clone();
         if let Some(notices) = detached {
@@ -179,7 +177,7 @@ impl Server {
                 Some(Channel::Result) => return Ok(asking::required(&result).into()),
                 Some(Channel::Request) => {}
             }
-            // The run moves where somebody else was quicker.
+            // The run changes if another process answered first.
             let Some(asked) = wait.meanwhile(asking::ask(&call.context, &result)).await? else { continue };
             let (Ok(Some(answers)), Some(token)) = (asked, result.token.clone()) else { return view(&result) };
             self.answer(token, answers).await?;
@@ -215,7 +213,7 @@ impl Server {
     }
 }
 
-/// Runs programs of agents on a runtime of their own: the one that serves has no use for children and signals.
+/// Runs agents' programs on a separate runtime: the server's has neither child processes nor signals enabled.
 fn asking_agents<T>(look: impl Future<Output = T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     Ok(runtime.context("no runtime can be started")?.block_on(look))
@@ -225,7 +223,7 @@ fn run_id(given: &Given) -> String {
     given.text("run_id").unwrap_or_default().to_owned()
 }
 
-/// What a caller that does not wait is told.
+/// Makes the result for a caller that does not wait.
 fn started(status: &Status, notices: &[String]) -> serde_json::Value {
     let id = &status.run_id;
     let mut view = json!({
@@ -255,7 +253,7 @@ fn merge_preview(site: &Site, id: &str) -> Result<serde_json::Value> {
     Ok(view)
 }
 
-/// Which transcripts there are, where the one that was asked for is not.
+/// Adds the list of existing transcripts to the error about a missing one.
 fn no_output(site: &Site, id: &str, error: &Error) -> Error {
     let paths = app::output(site, Some(id), None).map(|transcript| transcript.paths).unwrap_or_default();
     let named: Vec<&str> = paths.iter().map(|path| path.trim_end_matches(".out")).collect();
@@ -267,7 +265,7 @@ fn no_output(site: &Site, id: &str, error: &Error) -> Error {
     Error::usage(format!("arguments 'iteration' and 'subgoal': {error}")).hint(hint)
 }
 
-/// At most `limit` bytes of `text` after `cursor`, and where to go on. No character is cut apart.
+/// Returns at most `limit` bytes of `text` after `cursor`, and the next cursor. No character is split.
 fn page(text: &[u8], cursor: usize, limit: usize) -> (String, usize) {
     let start = cursor.min(text.len());
     let mut end = start.saturating_add(limit).min(text.len());
@@ -297,7 +295,7 @@ mod tests {
             assert_eq!(whole, text);
         }
         assert_eq!(page(b"abc", 9, 2), (String::new(), 3));
-        // What is no UTF-8 moves on too.
+        // Bytes that are not UTF-8 are passed, too.
         assert_eq!(page(&[0x80; 10], 0, 2).1, 2);
     }
 }

@@ -1,5 +1,5 @@
-//! Who subscribed to resources hears that they changed: in older revisions by subscriptions of the session, in newer ones
-//! on the stream of a `subscriptions/listen` request.
+//! Notifies subscribers when resources change: in older revisions of the protocol by subscriptions of the session, in newer
+//! ones on the stream of a `subscriptions/listen` request.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,10 +17,10 @@ use crate::app::{ListWatcher, Watcher};
 use crate::error::Error;
 use crate::run::goal::RunId;
 
-/// How long lies between two looks at what somebody subscribed to.
+/// Time between two looks at the resources.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What a session subscribed to.
+/// Subscriptions of a session.
 #[derive(Default)]
 pub struct Subscriptions {
     state: Mutex<State>,
@@ -29,12 +29,12 @@ pub struct Subscriptions {
 #[derive(Default)]
 struct State {
     uris: BTreeSet<String>,
-    /// Whether somebody looks.
+    /// True once the task that looks for changes was started.
     watched: bool,
 }
 
 impl Subscriptions {
-    /// Begins to tell `peer` about changes of the list of runs, and of what it subscribes to.
+    /// Starts to notify `peer` of changes to the list of runs and to the resources that it subscribes to.
     pub fn watch(self: &Arc<Self>, scope: &Arc<Scope>, peer: &Peer<RoleServer>, closed: &CancellationToken) {
         if std::mem::replace(&mut self.state().watched, true) {
             return;
@@ -61,7 +61,7 @@ impl Subscriptions {
     /// Subscribes to `uri`.
     ///
     /// # Errors
-    /// Where it names nothing.
+    /// Fails if there is no such resource.
     pub async fn add(&self, scope: &Arc<Scope>, uri: String) -> Result<(), ErrorData> {
         let address = Address::parse(&uri).ok_or_else(|| none_such(&uri))?;
         let known = scope.read(move |site| run_of(site, &address.run)).await;
@@ -70,7 +70,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Ends the subscription to `uri`, where there is one.
+    /// Ends the subscription to `uri`, if there is one.
     pub fn remove(&self, uri: &str) {
         self.state().uris.remove(uri);
     }
@@ -80,7 +80,7 @@ impl Subscriptions {
     }
 }
 
-/// What of a filter can be told: our addresses, and the list.
+/// Returns the part of a filter that is supported: this server's URIs, and the list.
 #[must_use]
 pub fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
     let uris = requested.resource_subscriptions.iter().flatten().filter(|uri| Address::parse(uri).is_some());
@@ -91,7 +91,7 @@ pub fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
     filter.build()
 }
 
-/// Tells a `subscriptions/listen` request what changes until it is cancelled, or the client is gone.
+/// Notifies a `subscriptions/listen` request of changes until it is cancelled or the client is gone.
 pub async fn listen(scope: &Arc<Scope>, subscription: SubscriptionContext, closed: &CancellationToken) {
     let accepted = subscription.accepted();
     let uris: BTreeSet<String> = accepted.resource_subscriptions.iter().flatten().cloned().collect();
@@ -116,7 +116,7 @@ pub async fn listen(scope: &Arc<Scope>, subscription: SubscriptionContext, close
     }
 }
 
-/// Whether the client is still there after a while.
+/// Waits for the next look; returns `false` if the client is gone.
 async fn pause(closed: &CancellationToken) -> bool {
     tokio::select! {
         () = tokio::time::sleep(LOOK) => true,
@@ -124,7 +124,7 @@ async fn pause(closed: &CancellationToken) -> bool {
     }
 }
 
-/// What one watches.
+/// Watched resources.
 struct Looks {
     scope: Arc<Scope>,
     list: Option<ListWatcher>,
@@ -132,7 +132,7 @@ struct Looks {
     named: BTreeMap<String, RunId>,
 }
 
-/// What changed.
+/// Changes since the previous look.
 #[derive(Default)]
 struct Seen {
     list: bool,
@@ -146,7 +146,7 @@ impl Looks {
         Self { scope: Arc::clone(scope), list, runs: BTreeMap::new(), named: BTreeMap::new() }
     }
 
-    /// Looks off the thread that serves: what is looked at is files, and they may take their time.
+    /// Looks for changes on another thread, since it reads files.
     async fn look(mut self, uris: BTreeSet<String>) -> Result<(Self, Seen), Error> {
         blocking(move || {
             let seen = self.seen(&uris);
@@ -163,7 +163,7 @@ impl Looks {
             if self.named.contains_key(uri) {
                 continue;
             }
-            // A run that is not there yet may come.
+            // The run may not exist yet.
             let run = Address::parse(uri).and_then(|address| run_of(&site, &address.run).ok());
             if let Some(run) = run {
                 self.named.insert(uri.clone(), run);
@@ -173,7 +173,7 @@ impl Looks {
         self.runs.retain(|run, _| named.values().any(|wanted| wanted == run));
         let mut moved = BTreeSet::new();
         for run in self.named.values().cloned().collect::<BTreeSet<_>>() {
-            // What happened between the subscription and the first look nobody was told: that look counts as a change.
+            // The first look counts as a change: one between the subscription and that look would be missed otherwise.
             let changed = match self.runs.entry(run.clone()) {
                 Entry::Occupied(mut watcher) => watcher.get_mut().moved(&site),
                 Entry::Vacant(vacant) => {

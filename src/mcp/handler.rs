@@ -1,4 +1,4 @@
-//! The server as the protocol sees it.
+//! Implements the protocol's methods.
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CancelTaskParams, CompleteRequestParams, CompleteResult, CustomRequest,
@@ -17,7 +17,7 @@ use super::server::Server;
 use super::{asking, changes, resources, tools};
 use crate::error::Result;
 
-/// Methods whose parameters, where they are not as they should be, make a request that no handler knows.
+/// Known methods: with invalid parameters they reach the handler of unknown methods.
 const KNOWN: [&str; 15] = [
     "initialize",
     "server/discover",
@@ -89,7 +89,7 @@ impl ServerHandler for Server {
         request: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        // Who reads no list needs not hear of its changes, and a newer revision asks for them.
+        // Only a client that reads the list needs notifications about it, and in newer revisions it asks for them.
         if !asking::is_stateless(&context) {
             self.subscriptions.watch(&self.scope, &context.peer, &self.closed);
         }

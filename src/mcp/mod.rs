@@ -1,7 +1,7 @@
 //! The MCP server: agents start runs of one repository, watch them, answer their questions and look at their work.
 //!
-//! A surface like the command line: every call asks `app` and gives back the same views as `--json`. Nothing is kept here
-//! that git does not know, and every run is a process of its own, so that a server may end at any time.
+//! Like the command line, every call uses `app` and returns the views of `--json`. The server keeps no state that git does
+//! not have, and every driver is a separate process, so a server may end at any time.
 
 mod arguments;
 mod asking;
@@ -31,14 +31,11 @@ pub use self::server::Server;
 use self::wire::Stdio;
 use crate::error::{Context as _, Error, Result};
 
-/// How long calls have to come to their end once the client is gone: hosts send a signal after two seconds.
+/// Time that calls have to end once the client is gone: hosts send a signal after two seconds.
 const LAST_CALLS: Duration = Duration::from_millis(1500);
 
 /// Serves the repository that `dir`, or the current directory, is in, on standard input and output, until the client
 /// is gone.
-///
-/// # Errors
-/// Where there is no repository, or the server cannot be started.
 pub fn serve(dir: Option<&Path>) -> Result<()> {
     let closed = CancellationToken::new();
     let server = Server::open(dir, closed.clone())?;
@@ -49,7 +46,7 @@ pub fn serve(dir: Option<&Path>) -> Result<()> {
         let session = async {
             match server.serve(stdio).await {
                 Ok(running) => running.waiting().await.map(|_| ()).context("the server died"),
-                // Whoever leaves before the first request wanted nothing.
+                // A client that leaves before its first request is not an error.
                 Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
                 Err(error) => Err(Error::failed("the client could not be served").because(error)),
             }
@@ -59,7 +56,7 @@ pub fn serve(dir: Option<&Path>) -> Result<()> {
             () = async { closed.cancelled().await; tokio::time::sleep(LAST_CALLS).await } => Ok(()),
         }
     });
-    // A thread that waits for what never comes holds nobody up: the caller ends the process.
+    // Threads may still be blocked; the caller ends the process.
     runtime.shutdown_background();
     outcome
 }

@@ -1,4 +1,4 @@
-//! What a call comes to, as its caller reads it: a view or an error.
+//! Makes the reply to a call from a view or an error.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::{Context as _, Error, Result};
 use crate::run::sanitize;
 
-/// Verbs of the command line that hints name, and the tools that do the same.
+/// Verbs that hints name, and the tools for the same purpose.
 const VERBS: [(&str, &str); 12] = [
     ("run", "orchestrate"),
     ("answer", "orchestrate_resume"),
@@ -24,33 +24,27 @@ const VERBS: [(&str, &str); 12] = [
     ("doctor", "doctor"),
 ];
 
-/// A view as a call's result: structured, and the same as text.
-///
-/// # Errors
-/// Where it cannot be written as JSON.
+/// Makes a response from a view: structured, and as text.
 pub fn view(view: &impl Serialize) -> Result<CallToolResponse> {
     Ok(structured(view)?.into())
 }
 
-/// The same, before it is a response.
-///
-/// # Errors
-/// Where it cannot be written as JSON.
+/// Makes a result from a view: structured, and as text.
 pub fn structured(view: &impl Serialize) -> Result<CallToolResult> {
     let cannot = "the answer cannot be written as JSON";
-    // The text keeps the order of the view's fields, which says what matters first.
+    // The text keeps the order of the view's fields, the most important first.
     let text = sanitize::json(serde_json::to_string(view).context(cannot)?);
     let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
     result.structured_content = Some(serde_json::to_value(view).context(cannot)?);
     Ok(result)
 }
 
-/// A failure that the caller can read, and often mend.
+/// Makes a result from an error, for the caller to read.
 pub fn failed(error: &Error) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(sanitize::lines(&report(error)))])
 }
 
-/// An error as a caller reads it, who has tools where its hint names verbs.
+/// Formats an error, with the tools that correspond to the verbs in its hint.
 pub fn report(error: &Error) -> String {
     let report = error.report();
     let named = report.split("git agentloop ").skip(1).filter_map(|rest| {

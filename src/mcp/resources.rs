@@ -18,17 +18,17 @@ use crate::run::goal::RunId;
 use crate::run::id::is_subgoal_id;
 use crate::run::sanitize;
 
-/// What every address begins with.
+/// Prefix of all URIs.
 const RUNS: &str = "agentloop://run/";
 /// Runs on one page of the list.
 const PAGE: usize = 100;
-/// Bytes of patches in a diff.
+/// Longest diff, in bytes.
 const DIFF: usize = 4 * 1024 * 1024;
 
-/// What an address names.
+/// Parsed URI of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The run, as it is written.
+    /// The run as it is written in the URI.
     pub run: String,
     part: Part,
 }
@@ -42,7 +42,7 @@ enum Part {
 }
 
 impl Address {
-    /// The address in `uri`; nothing where it is none of ours.
+    /// Parses `uri`; `None` if this server has no such resource.
     #[must_use]
     pub fn parse(uri: &str) -> Option<Self> {
         let mut words = uri.strip_prefix(RUNS)?.split('/');
@@ -72,7 +72,7 @@ impl Address {
             }
             Part::Events => {
                 let events = app::tail(site, run, 0, usize::MAX)?.events;
-                (events.iter().map(|told| told.to_line() + "\n").collect(), "application/jsonl")
+                (events.iter().map(|event| event.to_line() + "\n").collect(), "application/jsonl")
             }
             Part::Diff => (app::diff(site, run, None, DIFF)?.text, "text/x-diff"),
             Part::Output { iteration, subgoal } => {
@@ -95,10 +95,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// What `uri` names.
+/// Reads the resource `uri`.
 ///
 /// # Errors
-/// Where it names nothing.
+/// Fails if there is no such resource.
 pub async fn read(scope: &Arc<Scope>, uri: String) -> Result<ReadResourceResult, ErrorData> {
     let address = Address::parse(&uri).ok_or_else(|| none_such(&uri))?;
     let read = scope.read(move |site| address.read(site, &run_of(site, &address.run)?)).await;
@@ -107,7 +107,7 @@ pub async fn read(scope: &Arc<Scope>, uri: String) -> Result<ReadResourceResult,
     Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(kind)]))
 }
 
-/// That `uri` is no address of ours.
+/// Makes the error that `uri` is unknown.
 #[must_use]
 pub fn none_such(uri: &str) -> ErrorData {
     let shown: String = uri.chars().take(200).collect();
@@ -120,10 +120,7 @@ pub fn none_such(uri: &str) -> ErrorData {
     )
 }
 
-/// The runs, newest first, after the one that `cursor` names.
-///
-/// # Errors
-/// Where the repository cannot be read, or the cursor is none of ours.
+/// Lists the runs, newest first, after the one that `cursor` names.
 pub async fn list(scope: &Arc<Scope>, cursor: Option<String>) -> Result<ListResourcesResult, ErrorData> {
     let runs = scope.read(app::list).await.map_err(|error| ErrorData::internal_error(error.report(), None))?;
     let (page, next) = page(runs, cursor.as_deref())?;
@@ -132,7 +129,7 @@ pub async fn list(scope: &Arc<Scope>, cursor: Option<String>) -> Result<ListReso
     Ok(result)
 }
 
-/// The order is that of their beginnings: it stays, whatever happens between two pages.
+/// Runs are ordered by their start, which does not change between two pages.
 fn page(mut runs: Vec<Listed>, cursor: Option<&str>) -> Result<(Vec<Listed>, Option<String>), ErrorData> {
     runs.sort_by(|a, b| (b.status.started_at, &a.status.run_id).cmp(&(a.status.started_at, &b.status.run_id)));
     let start = match cursor {
@@ -152,11 +149,11 @@ fn resource(run: &Listed) -> Resource {
     let status = &run.status;
     Resource::new(format!("{RUNS}{}", status.run_id), status.run_id.as_str())
         .with_title(status.goal.clone())
-        .with_description(waiting::said(status))
+        .with_description(waiting::status_line(status))
         .with_mime_type("application/json")
 }
 
-/// What there is of every run.
+/// Lists the resources of every run.
 #[must_use]
 pub fn templates() -> ListResourceTemplatesResult {
     let template = |path: &str, name: &str, meaning: &str, kind: &str| {
@@ -175,10 +172,7 @@ pub fn templates() -> ListResourceTemplatesResult {
     ])
 }
 
-/// What an argument of a template may be, given its beginning and the arguments before it.
-///
-/// # Errors
-/// Where there is no such template, or the repository cannot be read.
+/// Completes an argument of a template from its beginning and the arguments before it.
 pub async fn complete(scope: &Arc<Scope>, request: CompleteRequestParams) -> Result<CompleteResult, ErrorData> {
     let known = match &request.r#ref {
         Reference::Resource(reference) => {

@@ -1,10 +1,10 @@
-//! What each tool gives back, as JSON Schema. The views are those of `run::view` and `app`, as `--json` prints them.
+//! JSON Schemas of the tools' results. The views are those of `run::view` and `app`, as `--json` prints them.
 #![allow(clippy::needless_pass_by_value, reason = "schemas are built from the inside out and used once")]
 
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 
-/// An object of these properties, where `required` are always there.
+/// Makes an object schema; the properties in `required` are always present.
 fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "properties": properties, "required": required })
 }
@@ -29,7 +29,7 @@ fn list(items: Value, meaning: &str) -> Value {
     json!({ "type": "array", "items": items, "description": meaning })
 }
 
-/// What may be absent as null.
+/// Allows null for an absent value.
 fn or_null(schema: Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
@@ -78,12 +78,12 @@ fn status_properties() -> Value {
 const STATUS: [&str; 10] =
     ["run_id", "running", "state", "phase", "iteration", "max_iterations", "events", "started_at", "goal", "branch"];
 
-/// Where a run stands.
+/// A run's status.
 pub fn status() -> Value {
     object(&STATUS, status_properties())
 }
 
-/// A run that was started, or what it came to where it was waited for.
+/// A started run, or its result if the call waited.
 pub fn started() -> Value {
     let mut schema = result();
     let properties = &mut schema["properties"];
@@ -96,7 +96,7 @@ pub fn started() -> Value {
     schema
 }
 
-/// What a run came to, or how far it has come.
+/// A run's result so far.
 pub fn result() -> Value {
     let subgoal = object(&["id", "description"], json!({ "id": text("Its id."), "description": text("The work.") }));
     let outcome = object(
@@ -240,7 +240,7 @@ pub fn backends() -> Value {
     )
 }
 
-/// Whether everything is there that a run needs.
+/// Report of the doctor.
 pub fn doctor() -> Value {
     let finding = object(
         &["name", "state", "detail"],
@@ -299,7 +299,7 @@ pub fn output() -> Value {
     )
 }
 
-/// What merging would do.
+/// Preview of a merge.
 pub fn merge_preview() -> Value {
     let lines = |meaning| or_null(count(meaning));
     let file = object(
@@ -325,7 +325,7 @@ pub fn merge_preview() -> Value {
     )
 }
 
-/// A schema as the protocol's types hold it.
+/// Converts a schema to the protocol's type.
 pub fn as_object(schema: Value) -> JsonObject {
     match schema {
         Value::Object(fields) => fields,

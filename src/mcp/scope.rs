@@ -1,4 +1,4 @@
-//! The one repository that a server works for.
+//! The repository that a server works for.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,22 +7,22 @@ use crate::app::{self, Cwd, Site, Watcher};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::run::goal::RunId;
 
-/// Longest run id, in characters; what is longer is none.
+/// Longest run id, in characters.
 pub const RUN_ID_LENGTH: usize = 64;
 
-/// The repository, held open: a call costs no discovery. Who reads it looks twice before it says that something is
-/// wrong, the second time with a repository opened anew, since much may happen to one while a server runs.
+/// The open repository, so that calls need not discover it. A read that fails is repeated with the repository opened again,
+/// since it may change while a server runs.
 pub struct Scope {
     dir: Option<PathBuf>,
     site: Mutex<Option<Arc<Site>>>,
 }
 
 impl Scope {
-    /// The repository that `dir`, or the current directory, is in. Hosts start servers anywhere: where the current directory
-    /// is in none, every call says so.
+    /// Opens the repository that `dir`, or the current directory, is in. Hosts start servers in any directory: if the
+    /// current one is in no repository, every call returns that error.
     ///
     /// # Errors
-    /// Where `dir` is given and is in none.
+    /// Fails if `dir` is given and is not in a repository.
     pub fn open(dir: Option<&Path>) -> Result<Self> {
         let site = match Site::open(dir) {
             Err(error) if dir.is_some() => return Err(error),
@@ -31,19 +31,19 @@ impl Scope {
         Ok(Self { dir: dir.map(Path::to_path_buf), site: Mutex::new(site) })
     }
 
-    /// The repository as it was when it was opened last.
+    /// Returns the repository as it was last opened.
     ///
     /// # Errors
-    /// Where the server was started outside of one.
+    /// Fails if the server was started outside of a repository.
     pub fn site(&self) -> Result<Arc<Site>> {
         let held = self.site.lock().unwrap_or_else(PoisonError::into_inner).clone();
         held.map_or_else(|| self.fresh(), Ok)
     }
 
-    /// The repository opened anew, with what its user has set by now.
+    /// Opens the repository again, with the user's current settings.
     ///
     /// # Errors
-    /// Where it is gone, or another one has taken its place.
+    /// Fails if it is gone or was replaced by another.
     pub fn fresh(&self) -> Result<Arc<Site>> {
         let site = Site::open(self.dir.as_deref()).map(Arc::new);
         let mut held = self.site.lock().unwrap_or_else(PoisonError::into_inner);
@@ -56,10 +56,10 @@ impl Scope {
         Ok(site)
     }
 
-    /// The repository seen from `cwd`, which must be in it.
+    /// Opens the repository from `cwd`.
     ///
     /// # Errors
-    /// Where it is not: nothing is ever started elsewhere.
+    /// Fails if `cwd` is outside of it, where no run is ever started.
     pub fn at(&self, cwd: Option<&str>) -> Result<Arc<Site>> {
         let site = self.fresh()?;
         let Some(cwd) = cwd else { return Ok(site) };
@@ -76,25 +76,22 @@ impl Scope {
         if there.is_same_repository(&site) { Ok(Arc::new(there)) } else { Err(elsewhere(None)) }
     }
 
-    /// The folder to look at for `cwd`, and what may be told of `cwd` itself: of one outside of the repository only that
-    /// it is.
-    ///
-    /// # Errors
-    /// As [`Scope::site`].
+    /// Returns the directory to examine for `cwd`, and the report about `cwd` itself, which for one outside of the
+    /// repository says only that.
     pub fn asked_about(&self, cwd: Option<&str>) -> Result<(PathBuf, Cwd)> {
         let site = self.fresh()?;
         let dir = site.home().join(cwd.unwrap_or_default());
         let nearest = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(site.home());
         let is_inside = Site::open(Some(nearest)).is_ok_and(|there| there.is_same_repository(&site));
-        let told = if is_inside { Cwd::of(&dir, Some(&site)) } else { Cwd::outside(cwd.unwrap_or_default()) };
+        let report = if is_inside { Cwd::of(&dir, Some(&site)) } else { Cwd::outside(cwd.unwrap_or_default()) };
         let looked_at = if is_inside && dir.is_dir() { dir } else { site.home().to_owned() };
-        Ok((looked_at, told))
+        Ok((looked_at, report))
     }
 
-    /// What `read` finds, off the thread that serves.
+    /// Returns what `read` reads, on another thread.
     ///
     /// # Errors
-    /// Where it finds nothing, with the repository opened anew too.
+    /// Fails if `read` fails twice, the second time with the repository opened again.
     pub async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl Fn(&Site) -> Result<T> + Send + 'static,
@@ -103,16 +100,13 @@ impl Scope {
         blocking(move || scope.site().and_then(|site| read(&site)).or_else(|_| read(&*scope.fresh()?))).await
     }
 
-    /// Looks at `run` for the first time.
-    ///
-    /// # Errors
-    /// As [`Scope::site`].
+    /// Starts to watch `run`.
     pub fn watch(&self, run: &RunId) -> Result<Watcher> {
         Ok(Watcher::new(&*self.site()?, run))
     }
 }
 
-/// That the server was started where no repository can be worked on, which `error` explains.
+/// Makes the error that the server was started outside of a usable repository.
 fn outside(error: &Error) -> Error {
     let dir =
         std::env::current_dir().map_or_else(|_| "a removed directory".to_owned(), |dir| dir.display().to_string());
@@ -121,18 +115,15 @@ fn outside(error: &Error) -> Error {
     Error::usage(format!("the server was started in '{dir}': {}", error.chain())).hint(hint)
 }
 
-/// Does what takes a while where it holds no other call up.
-///
-/// # Errors
-/// What `work` comes to.
+/// Runs `work` on another thread, so that it blocks no other call.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.context("a thread of the server died")?
 }
 
-/// The run that the argument `run_id` means.
+/// Resolves the argument `run_id`.
 ///
 /// # Errors
-/// Where it means none, or more than one.
+/// Fails if no run or more than one matches.
 pub fn run_of(site: &Site, run_id: &str) -> Result<RunId> {
     let hint = "orchestrate_list names this repository's runs";
     let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

@@ -1,4 +1,4 @@
-//! The server of one repository: what all its calls share.
+//! State that all calls of a server share.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,21 +23,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server of the repository that `dir`, or the current directory, is in. Its client is gone once `closed` is
+    /// Opens a server of the repository that `dir`, or the current directory, is in. Its client is gone once `closed` is
     /// cancelled.
     ///
     /// # Errors
-    /// Where `dir` is given and is in no repository.
+    /// Fails if `dir` is given and is not in a repository.
     pub fn open(dir: Option<&Path>, closed: CancellationToken) -> Result<Self> {
         Ok(Self { scope: Arc::new(Scope::open(dir)?), closed, subscriptions: Arc::default() })
     }
 
-    /// The run that waits for answers to `token`, and its questions.
+    /// Returns the run that waits for answers to `token`, with its questions.
     pub(super) async fn asked(&self, token: String) -> Result<RunResult> {
         self.scope.read(move |site| waiting_for(site, &token)).await
     }
 
-    /// Answers the questions that `token` belongs to, and lets the run go on.
+    /// Answers the questions that `token` belongs to, and resumes the run.
     pub(super) async fn answer(&self, token: String, answers: Vec<String>) -> Result<Status> {
         let scope = Arc::clone(&self.scope);
         blocking(move || {
@@ -55,7 +55,7 @@ impl Server {
     }
 }
 
-/// The run that waits for answers to `token`.
+/// Finds the run that waits for answers to `token`.
 fn waiting_for(site: &Site, token: &str) -> Result<RunResult> {
     let refused = |why: String| {
         Error::usage(format!("argument 'token': {why}"))

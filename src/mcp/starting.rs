@@ -1,4 +1,4 @@
-//! From the arguments of `orchestrate` to a run.
+//! Makes a run from the arguments of `orchestrate`.
 
 use super::arguments::Given;
 use crate::app::{self, NewRun, Site};
@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::options::{Changes, TABLE};
 use crate::run::goal::{AgentChoice, Asking, Isolation, Options, Permissions};
 
-/// The name that stands for whichever backend fits.
+/// Name that selects a backend automatically.
 const AUTO: &str = "auto";
-/// Words in the names of hosts, as they introduce themselves, and the backends that they are. Some hosts hand a server
-/// none of the variables by which a process knows who started it.
+/// Words in the names of hosts, as their clients introduce themselves, and the matching backends. Some hosts pass a server
+/// none of the variables that identify them.
 const HOSTS: [(&str, &str); 5] = [
     ("claude", "claude_code"),
     ("codex", "codex"),
@@ -18,10 +18,7 @@ const HOSTS: [(&str, &str); 5] = [
     ("copilot", "copilot"),
 ];
 
-/// The run that a call asks for: an argument, or else what the user has set. `client` is the host's name.
-///
-/// # Errors
-/// Where an argument cannot be carried out, or a setting is none.
+/// Makes the run that a call asks for, with the user's settings where an argument is not given. `client` is the host's name.
 pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRun> {
     let cwd = site.folder(None)?;
     let mut changes = changes(given)?.seen_from(&cwd).map_err(|wrong| Error::usage(wrong.of("argument 'protect'")))?;
@@ -43,7 +40,7 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
         ("reviewer", &changes.reviewer),
         ("integrator", &changes.integrator),
     ] {
-        // A command is none, unless it is what the user has set: who may name one runs anything.
+        // A command is accepted only if the user has set it: a caller that may name one can run any program.
         if choice.as_ref().is_some_and(|choice| !site.may_be_chosen(&choice.backend)) {
             return Err(Error::usage(format!(
                 "argument '{name}': a command is the user's to name, and not the caller's"
@@ -63,7 +60,7 @@ pub fn new_run(given: &Given, site: &Site, client: Option<&str>) -> Result<NewRu
     })
 }
 
-/// Where workers work. Whoever is promised a worktree gets one, whatever the user has set for runs of their own.
+/// Chooses the isolation. A caller that is promised a worktree gets one, even if the user has set none for their own runs.
 fn isolation(given: &Given, site: &Site) -> Result<Isolation> {
     let named = given.text("isolation").and_then(|word| word.parse().ok());
     match (given.flag("isolate"), named) {
@@ -90,10 +87,7 @@ fn permissions(given: &Given) -> Result<Option<Permissions>> {
     }
 }
 
-/// What the call gives of the table of options.
-///
-/// # Errors
-/// A value that cannot be carried out.
+/// Returns the options among the arguments.
 pub fn changes(given: &Given) -> Result<Changes> {
     let mut changes = Changes::default();
     for entry in TABLE {
@@ -107,8 +101,8 @@ pub fn changes(given: &Given) -> Result<Changes> {
     Ok(changes)
 }
 
-/// Who answers, where it is not what the user has set: `auto` is that, else the host that calls where it is an agent that is
-/// installed.
+/// Chooses the agent. `auto` is the one that the user has set, or else the calling host if that is an installed agent;
+/// `None` leaves it to the settings.
 fn agent(given: &Given, site: &Site, client: Option<&str>, named: Option<AgentChoice>) -> Result<Option<AgentChoice>> {
     let named = named.filter(|choice| choice.backend != AUTO);
     if named.is_some() || site.settings().agent()?.backend != AUTO {

@@ -1,5 +1,5 @@
-//! Runs as tasks (`io.modelcontextprotocol/tasks`): a handle is the run's id, and all that there is to know of it is in git,
-//! so that it holds after a restart and in every other server of the repository.
+//! Runs as tasks (`io.modelcontextprotocol/tasks`): a task's id is the run's id, and its state is read from git, so that it
+//! is valid after a restart and in every other server of the repository.
 
 use std::sync::Arc;
 
@@ -23,29 +23,23 @@ use crate::run::event::Timestamp;
 use crate::run::goal::RunId;
 use crate::run::view::RunResult;
 
-/// How often a client should ask, in milliseconds.
+/// Interval at which a client should poll, in milliseconds.
 const POLL: u64 = 1000;
 
-/// Whether the caller knows tasks.
+/// Reports whether the caller supports tasks.
 #[must_use]
 pub fn are_declared(context: &RequestContext<RoleServer>) -> bool {
     asking::is_stateless(context) && context.client_capabilities().is_some_and(|client| client.supports_tasks())
 }
 
 impl Server {
-    /// The handle of a run, which is on record already.
-    ///
-    /// # Errors
-    /// Where the run cannot be read.
+    /// Makes the task of a run, which is already recorded.
     pub(super) async fn task_for(&self, run: RunId) -> Result<CreateTaskResult> {
         let listed = self.scope.read(move |site| app::listed(site, Some(run.as_str()))).await?;
         Ok(CreateTaskResult::new(task(&listed)))
     }
 
-    /// Where a task stands, and what it came to.
-    ///
-    /// # Errors
-    /// Where there is no such run, or it cannot be read.
+    /// Returns a task's status and result.
     pub(super) async fn task(
         &self,
         id: String,
@@ -60,10 +54,10 @@ impl Server {
         Ok(GetTaskResult::new(DetailedTask::new(task(&listed), payload)))
     }
 
-    /// Takes the answers to a task's questions.
+    /// Answers a task's questions.
     ///
     /// # Errors
-    /// Where it has none, or they are not what was asked for.
+    /// Fails if the task has no questions, or the answers do not match them.
     pub(super) async fn update(&self, request: UpdateTaskParams) -> Result<(), ErrorData> {
         let id = request.task_id;
         let read = self.scope.read(move |site| app::result(site, Some(run_of(site, &id)?.as_str())));
@@ -78,10 +72,7 @@ impl Server {
         Ok(())
     }
 
-    /// Has a task stopped; that it is being stopped is seen when it is asked for.
-    ///
-    /// # Errors
-    /// Where there is no such run.
+    /// Cancels a task and returns at once; its status shows the progress.
     pub(super) async fn stop(&self, id: String) -> Result<(), ErrorData> {
         let listed = self.scope.read(move |site| app::listed(site, Some(run_of(site, &id)?.as_str()))).await;
         let status = listed.map_err(|error| invalid(&error))?.status;
@@ -102,10 +93,10 @@ fn task(listed: &Listed) -> Task {
     let status = &listed.status;
     Task::new(status.run_id.as_str(), TaskStatus::Working, moment(status.started_at), moment(listed.updated_at))
         .with_poll_interval_ms(POLL)
-        .with_status_message(waiting::said(status))
+        .with_status_message(waiting::status_line(status))
 }
 
-/// A task is over where a call that waits would return.
+/// Makes the state of a task, which has ended when a call that waits would return.
 fn payload(listed: &Listed, result: &RunResult, can_be_asked: bool) -> Result<TaskPayload> {
     if listed.status.running {
         return Ok(TaskPayload::Working);

@@ -1,4 +1,4 @@
-//! The tools: their names, their arguments, what they give back and what they may do.
+//! Table of the tools: names, arguments, results and annotations.
 
 use std::sync::{Arc, LazyLock};
 
@@ -23,32 +23,32 @@ pub struct Tool {
     does: Does,
 }
 
-/// Where the arguments of a tool are.
+/// Arguments of a tool.
 enum Taken {
     These(&'static [Argument]),
     OfOptions(&'static LazyLock<Vec<Argument>>),
 }
 
-/// What a tool may do.
+/// Effect of a tool.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Does {
-    /// Look.
+    /// Read only.
     Read,
-    /// Start agents, which may reach whatever they reach.
+    /// Start agents, which may reach any system.
     Work,
-    /// Say what work that goes on must hear.
+    /// Send guidance or answers to a run.
     Guide,
-    /// Stop what goes on.
+    /// Stop a run.
     Stop,
 }
 
-/// The tool of this name.
+/// Finds a tool by its name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
-/// Every tool as clients see it.
+/// Lists all tools as clients see them.
 #[must_use]
 pub fn described() -> &'static [Described] {
     static DESCRIBED: LazyLock<Vec<Described>> = LazyLock::new(|| TOOLS.iter().map(Tool::described).collect());
@@ -84,7 +84,7 @@ const GOAL: usize = crate::run::event::GOAL_LIMIT;
 const WORDS: usize = 4096;
 /// Longest answer, in bytes.
 const ANSWER: usize = 64 * 1024;
-/// The largest number of an iteration or an attempt.
+/// Largest number of an iteration or attempt.
 const MANY: u64 = u32::MAX as u64;
 
 const fn argument(name: &'static str, kind: Kind, default: Default, meaning: &'static str) -> Argument {
@@ -276,7 +276,7 @@ const CWD: Argument = words(
     "A directory in the repository of this server: the run starts from what is checked out there. Others are refused.",
 );
 
-/// The arguments of `orchestrate`: those of a call, and those of the table of options.
+/// Arguments of `orchestrate`: its own, and those of the table of options.
 static ORCHESTRATE: LazyLock<Vec<Argument>> = LazyLock::new(|| {
     let own = [
         argument(
@@ -325,13 +325,13 @@ static ORCHESTRATE: LazyLock<Vec<Argument>> = LazyLock::new(|| {
     own.into_iter().chain(options::TABLE.iter().filter_map(|entry| option(entry, true))).collect()
 });
 
-/// The arguments of `orchestrate_continue`: what a live run may change.
+/// Arguments of `orchestrate_continue`: the options that may change in a live run.
 static CONTINUE: LazyLock<Vec<Argument>> = LazyLock::new(|| {
     let live = options::TABLE.iter().filter(|entry| entry.changes == When::Live);
     [RUN_ID].into_iter().chain(live.filter_map(|entry| option(entry, false))).chain([DETACH]).collect()
 });
 
-/// An option of runs as an argument; `new` says whether its default holds.
+/// Makes an argument from an option of runs; `new` adds its default.
 fn option(entry: &options::Entry, new: bool) -> Option<Argument> {
     let options::Argument { name, meaning } = entry.argument?;
     let kind = match entry.kind {
@@ -368,7 +368,7 @@ mod tests {
                 assert!(argument["description"].as_str().is_some_and(|text| text.ends_with(['.', '…'])), "{name}");
                 assert!(argument["type"].is_string(), "{name}: {argument}");
             }
-            // Strict clients know neither; whatever a client does not know it may refuse.
+            // Strict clients may refuse these keywords.
             let text = schema.to_string();
             assert!(!text.contains("\"format\"") && !text.contains("\"type\":["), "{text}");
         }

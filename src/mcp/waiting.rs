@@ -1,6 +1,6 @@
-//! Waiting for a run: progress on the way, questions put to whoever can be asked, and an end that the caller may choose.
+//! Waits for a run: reports progress, asks the caller the run's questions, and ends early if the caller wants that.
 //!
-//! A wait starts nothing and stops nothing. Where it ends early, the run goes on.
+//! A wait neither starts nor stops a run: if it ends early, the run goes on.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::run::goal::RunId;
 use crate::run::view::{RunResult, Status};
 use crate::run::{Phase, Word};
 
-/// Phases of an iteration, in order: how far it has come.
+/// Phases of an iteration, with the number of steps before each.
 const PHASES: [(Phase, f64); 5] = [
     (Phase::Decompose, 0.0),
     (Phase::Execute, 1.0),
@@ -26,9 +26,9 @@ const PHASES: [(Phase, f64); 5] = [
     (Phase::Review, 3.0),
     (Phase::Checkpoint, 4.0),
 ];
-/// Steps of an iteration: its phases.
+/// Number of steps of an iteration, one per phase.
 const STEPS: f64 = 5.0;
-/// How far a phase that comes back moves the progress, which must grow with every notification.
+/// Progress of a phase that is repeated: each notification must have a larger value than the one before.
 const NUDGE: f64 = 0.01;
 
 /// Waits for one run on behalf of one call.
@@ -43,7 +43,7 @@ pub struct Wait<'a> {
 }
 
 impl<'a> Wait<'a> {
-    /// A wait for `run` that tells the caller of `context` about its progress, if it wants to know.
+    /// Makes a wait for `run` that notifies the caller of `context` of progress if it asked for that.
     pub fn new(
         scope: &'a Arc<Scope>,
         run: RunId,
@@ -56,14 +56,14 @@ impl<'a> Wait<'a> {
             run,
             cancelled: context.ct.clone(),
             closed: closed.clone(),
-            progress: token.map(|token| Progress { token, peer: context.peer.clone(), said: None }),
+            progress: token.map(|token| Progress { token, peer: context.peer.clone(), last: None }),
         }
     }
 
-    /// What the run comes to: its end, its questions, or how far it is at `until`.
+    /// Waits until the run ends or has questions, or until `until`, and returns its result.
     ///
     /// # Errors
-    /// Where the run cannot be read, or the caller does not wait any longer.
+    /// Fails if the run cannot be read, or if the call is cancelled or the client is gone.
     pub async fn result(&mut self, until: Option<Instant>) -> Result<RunResult> {
         let mut watcher = self.scope.watch(&self.run)?;
         loop {
@@ -88,10 +88,10 @@ impl<'a> Wait<'a> {
         self.scope.read(move |site| app::result(site, Some(id.as_str()))).await
     }
 
-    /// Does `ask`, unless the run goes on without it: somebody else may answer, or stop the run.
+    /// Waits for `ask`; returns `None` if the run changes before, since another process may answer or stop it.
     ///
     /// # Errors
-    /// Where the caller does not wait any longer.
+    /// Fails if the call is cancelled or the client is gone.
     pub async fn meanwhile<T>(&self, ask: impl Future<Output = T>) -> Result<Option<T>> {
         let mut watcher = self.scope.watch(&self.run)?;
         let mut ask = std::pin::pin!(ask);
@@ -123,21 +123,21 @@ fn is_over(until: Option<Instant>) -> bool {
     until.is_some_and(|until| Instant::now() >= until)
 }
 
-/// The moment `seconds` from now.
+/// Returns the end of `timeout` from now.
 #[must_use]
 pub fn deadline(timeout: Option<Seconds>) -> Option<Instant> {
     timeout.map(|timeout| Instant::now() + timeout.duration())
 }
 
-/// Tells a caller how far a run has come.
+/// Notifies a caller of progress.
 struct Progress {
     token: ProgressToken,
     peer: Peer<RoleServer>,
-    said: Option<Said>,
+    last: Option<Reported>,
 }
 
-/// What was told last.
-struct Said {
+/// The last notification.
+struct Reported {
     progress: f64,
     total: f64,
     iteration: u32,
@@ -147,28 +147,28 @@ struct Said {
 impl Progress {
     async fn tell(&mut self, status: &Status) {
         let unchanged =
-            |said: &Said| status.running && (said.iteration, &said.phase) == (status.iteration, &status.phase);
-        if self.said.as_ref().is_some_and(unchanged) {
+            |last: &Reported| status.running && (last.iteration, &last.phase) == (status.iteration, &status.phase);
+        if self.last.as_ref().is_some_and(unchanged) {
             return;
         }
-        // What was said once as the total stays so, whatever budget the run is given meanwhile.
-        let total = self.said.as_ref().map_or_else(|| total(status), |said| said.total);
-        let least = self.said.as_ref().map_or(0.0, |said| said.progress + NUDGE);
+        // The total does not change during a wait, even if the run's budget does.
+        let total = self.last.as_ref().map_or_else(|| total(status), |last| last.total);
+        let least = self.last.as_ref().map_or(0.0, |last| last.progress + NUDGE);
         let progress = if status.completed.is_some() { total } else { steps(status).min(total - 0.5) }.max(least);
         let mut note = ProgressNotificationParam::new(self.token.clone(), progress);
         note.total = Some(total);
-        note.message = Some(said(status));
-        let _ = self.peer.notify_progress(note).await; // a client that is gone wants to know nothing
-        self.said = Some(Said { progress, total, iteration: status.iteration, phase: status.phase.clone() });
+        note.message = Some(status_line(status));
+        let _ = self.peer.notify_progress(note).await; // fails only if the client is gone
+        self.last = Some(Reported { progress, total, iteration: status.iteration, phase: status.phase.clone() });
     }
 }
 
-/// Steps of a run that takes all its iterations: intake, and the phases of each.
+/// Returns the steps of a run that takes all its iterations: intake, and the phases of each.
 fn total(status: &Status) -> f64 {
     1.0 + f64::from(status.max_iterations.max(status.iteration)) * STEPS
 }
 
-/// Steps that were taken.
+/// Returns the steps so far.
 fn steps(status: &Status) -> f64 {
     if status.iteration == 0 {
         return 0.0;
@@ -177,9 +177,9 @@ fn steps(status: &Status) -> f64 {
     1.0 + f64::from(status.iteration - 1) * STEPS + phase
 }
 
-/// Where a run stands, in a line.
+/// Formats a run's status in one line.
 #[must_use]
-pub fn said(status: &Status) -> String {
+pub fn status_line(status: &Status) -> String {
     match (&status.stop_reason, status.iteration) {
         (Some(reason), _) => format!("{}: {reason}", status.state),
         (None, 0) => format!("{}: {}", status.state, status.phase),

@@ -1,8 +1,8 @@
 //! JSON-RPC over standard input and output, one message a line.
 //!
-//! Two threads do the reading and the writing, so that a client that sends or reads slowly holds no call up. What is no
-//! message is answered as JSON-RPC says, and the server goes on. A client that does not read what it asked for is not
-//! listened to until it does: see [`Backlog`].
+//! Two threads read and write, so that a slow client delays no call. A line that is not a message is answered as JSON-RPC
+//! demands, and the server goes on. Requests of a client that does not read its answers are not accepted until it does: see
+//! [`Backlog`].
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -26,19 +26,19 @@ use crate::run::sanitize;
 
 /// Longest line that is read, in bytes: a goal and criteria of 1 MiB each, however they are escaped.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
-/// A line's buffer is given back once it has grown beyond this, in bytes.
+/// Size above which a line's buffer is freed, in bytes.
 const USUAL_LINE: usize = 64 * 1024;
-/// Messages that wait in either direction before the other side has to.
+/// Number of queued messages in either direction above which the sender waits.
 const QUEUE: usize = 64;
-/// Requests that are read ahead while no more are taken, for the notifications that may follow them.
+/// Number of requests that are read ahead while none is accepted, for the sake of notifications behind them.
 const AHEAD: usize = 64;
-/// How often a reader that is held up looks whether the client is gone.
+/// Interval at which a blocked reader checks whether the client is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// The process's standard streams.
 pub struct Stdio {
     messages: mpsc::Receiver<ClientJsonRpcMessage>,
-    /// Requests that were read and wait until more may be taken.
+    /// Requests that were read ahead.
     ahead: VecDeque<ClientJsonRpcMessage>,
     backlog: Arc<Backlog>,
     lines: mpsc::Sender<Line>,
@@ -47,18 +47,15 @@ pub struct Stdio {
     opened: bool,
 }
 
-/// What the writer is given.
+/// Message to the writer.
 enum Line {
     Text(Vec<u8>, Option<Waiting>),
-    /// Nothing comes any more.
+    /// No more lines follow.
     End,
 }
 
 impl Stdio {
-    /// Takes the standard streams over. `closed` is cancelled once the client is gone.
-    ///
-    /// # Errors
-    /// Where no thread can be started.
+    /// Takes over the standard streams; cancels `closed` once the client is gone.
     pub fn take(closed: CancellationToken) -> std::io::Result<Self> {
         let (to_server, messages) = mpsc::channel(QUEUE);
         let (lines, to_client) = mpsc::channel(QUEUE);
@@ -73,13 +70,13 @@ impl Stdio {
         std::thread::Builder::new().name("writer".to_owned()).spawn(move || {
             write(to_client, &behind);
             gone.cancel();
-            let _ = done.send(()); // nobody may be waiting for it
+            let _ = done.send(()); // no task may be waiting for it
         })?;
         let (ahead, written) = (VecDeque::new(), Some(written));
         Ok(Self { messages, ahead, backlog, lines, written, closed, opened: false })
     }
 
-    /// The next message. While answers pile up no request is taken; what cancels one is.
+    /// Returns the next message. While answers pile up no request is returned, but a notification that cancels one is.
     async fn next(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
             let may_read = self.ahead.len() < AHEAD;
@@ -91,7 +88,7 @@ impl Stdio {
             };
             match &message {
                 JsonRpcMessage::Request(_) => self.ahead.push_back(message),
-                // Its request may not even have been taken.
+                // The cancelled request may still be waiting here.
                 JsonRpcMessage::Notification(notification) => {
                     if let ClientNotification::CancelledNotification(cancelled) = &notification.notification
                         && let Some(id) = &cancelled.params.request_id
@@ -131,7 +128,7 @@ impl Transport<RoleServer> for Stdio {
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
         loop {
             let message = self.next().await?;
-            // Before the first request there is nothing that anything else could belong to.
+            // Before the first request there is nothing that a notification or response could belong to.
             if self.opened || matches!(message, JsonRpcMessage::Request(_)) {
                 self.opened = true;
                 if let JsonRpcMessage::Request(request) = &message {
@@ -143,7 +140,7 @@ impl Transport<RoleServer> for Stdio {
     }
 
     async fn close(&mut self) -> std::io::Result<()> {
-        let _ = self.lines.send(Line::End).await; // a writer that is gone has written what it could
+        let _ = self.lines.send(Line::End).await; // fails only if the writer has ended
         if let Some(written) = self.written.take() {
             let _ = written.await;
         }
@@ -156,7 +153,7 @@ fn encode(message: &ServerJsonRpcMessage) -> std::io::Result<Vec<u8>> {
     Ok((line + "\n").into_bytes())
 }
 
-/// Reads until the end of standard input, or until nobody takes what is read.
+/// Reads until the end of standard input, or until the receiver is gone.
 fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Line>, backlog: &Backlog) {
     let mut input = BufReader::new(std::io::stdin().lock());
     let mut line = Vec::new();
@@ -166,7 +163,7 @@ fn read(messages: &mpsc::Sender<ClientJsonRpcMessage>, answers: &mpsc::Sender<Li
         let most = LONGEST_LINE as u64 + 1;
         match input.by_ref().take(most).read_until(b'\n', &mut line) {
             Ok(0) => return,
-            // What is cut off in its middle was never sent.
+            // An incomplete last line is not a message.
             Ok(_) if line.last() != Some(&b'\n') && line.len() <= LONGEST_LINE => return,
             Ok(_) => {}
             Err(error) => {
@@ -196,8 +193,8 @@ fn refuse(answers: &mpsc::Sender<Line>, (id, error): Refusal, backlog: &Backlog)
     line.is_ok_and(|line| hand_in(answers, Line::Text(line, None), backlog))
 }
 
-/// Puts `message` into the queue once there is room; `false` where nobody takes it any more. A client that neither reads
-/// nor writes any more is gone, and what it sent last with it.
+/// Queues `message` once there is room; returns `false` if the receiver is gone. A client that neither reads nor writes is
+/// taken for gone, and its last messages are dropped.
 fn hand_in<T>(queue: &mpsc::Sender<T>, mut message: T, backlog: &Backlog) -> bool {
     loop {
         match queue.try_send(message) {
@@ -212,7 +209,7 @@ fn hand_in<T>(queue: &mpsc::Sender<T>, mut message: T, backlog: &Backlog) -> boo
     }
 }
 
-/// Whether nobody can write to standard input any more; what was written before may still be there to be read.
+/// Reports whether the other end of standard input is closed; input may still be unread.
 fn has_hung_up() -> bool {
     let look = || -> std::io::Result<bool> {
         let (mut poll, mut events) = (mio::Poll::new()?, mio::Events::with_capacity(1));
@@ -221,7 +218,7 @@ fn has_hung_up() -> bool {
         poll.poll(&mut events, Some(Duration::ZERO))?;
         Ok(events.iter().any(mio::event::Event::is_read_closed))
     };
-    // A file cannot be waited for, and comes to its end by itself.
+    // A file cannot be polled, and ends by itself.
     look().unwrap_or(false)
 }
 
@@ -239,7 +236,7 @@ fn skip_line(input: &mut impl std::io::BufRead) -> std::io::Result<()> {
     }
 }
 
-/// Writes until [`Line::End`], or until nobody reads.
+/// Writes until [`Line::End`], or until the client closes the stream.
 fn write(mut lines: mpsc::Receiver<Line>, backlog: &Backlog) {
     let mut output = std::io::stdout().lock();
     while let Some(Line::Text(line, waiting)) = lines.blocking_recv() {
@@ -251,7 +248,7 @@ fn write(mut lines: mpsc::Receiver<Line>, backlog: &Backlog) {
     }
 }
 
-/// Why a line is no message, and whose answer that is where it can be told.
+/// The error about an invalid line, and the id of the request if it can be read.
 type Refusal = (Option<RequestId>, ErrorData);
 
 fn too_long() -> Refusal {
@@ -259,7 +256,7 @@ fn too_long() -> Refusal {
     (None, ErrorData::new(ErrorCode::INVALID_REQUEST, format!("a message is at most {mib} MiB long"), None))
 }
 
-/// The message in a line; nothing where the line is empty, or a notification that nobody could read and none may answer.
+/// Parses a line; `None` for an empty line or an invalid notification, which must not be answered.
 fn parse(line: &[u8]) -> Result<Option<ClientJsonRpcMessage>, Refusal> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
