@@ -7,7 +7,8 @@ use super::*;
 use crate::ledger::git::fixture::{Fixture, run_id};
 
 const WRITERS: usize = 3;
-const EACH: usize = 25;
+/// All together are no more than a remark repeats.
+const EACH: usize = RESTORED / WRITERS;
 
 /// Starts a process that sets harmless and harmful settings, each until git succeeds.
 fn writer(fixture: &Fixture, number: usize) -> Child {
