@@ -153,6 +153,16 @@ fn a_head_that_is_moved_switched_or_rewritten() {
 }
 
 #[test]
+fn object_ids_of_another_hash_name_nothing() {
+    let outcome = after(
+        "echo work > bad.txt; dir=$(git rev-parse --absolute-git-dir); other=$(printf '%064d' 7); \
+         printf '%s %s w <w@x> 1700000000 +0000\\tcommit: x\\n' \"$other\" \"$other\" >> \"$dir/logs/HEAD\"; \
+         echo \"$other\" > \"$dir/HEAD\"",
+    );
+    assert_eq!(outcome.files(), "README bad.txt good.txt");
+}
+
+#[test]
 fn a_merge_or_a_rebase_that_is_left_in_progress() {
     let outcome = after(
         "git switch -qc side; echo side > README; git commit -qam side; git switch -q --detach HEAD~1; \

@@ -3,6 +3,7 @@
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
+use super::objects::parse_id;
 use super::repository::Repository;
 use super::tree::Tracked;
 use super::worktree::Worktree;
@@ -36,12 +37,12 @@ impl GitLedger {
     pub(super) fn rescue_stashes(&self, worktree: &Worktree, tip: ObjectId) -> Result<Vec<String>> {
         let Ok(log) = std::fs::read(self.repo.common_dir().join("logs/refs/stash")) else { return Ok(Vec::new()) };
         let gix = self.repo.gix();
-        let mut heads = worktree.head_log();
+        let mut heads = worktree.head_log(&gix);
         heads.push(tip);
         let mut remarks = Vec::new();
         // git-stash(1): the message of a stash made on a detached HEAD says so, and our worktrees are detached.
         for line in log.lines().filter(|line| line.contains_str("(no branch)")) {
-            let id = line.split_str(" ").nth(1).and_then(|id| ObjectId::from_hex(id).ok());
+            let id = line.split_str(" ").nth(1).and_then(|id| parse_id(&gix, id));
             let commit = id.and_then(|id| gix.find_commit(id).ok());
             let Some(commit) = commit else { continue };
             let is_of_worktree = commit.parent_ids().next().is_some_and(|parent| heads.contains(&parent.detach()));

@@ -427,7 +427,7 @@ impl Ledger for GitLedger {
             Ok::<_, Error>((commit, changed))
         })?;
         let mut remarks = Vec::new();
-        for lost in worktree.iter().flat_map(Worktree::head_log_since_settled) {
+        for lost in worktree.iter().flat_map(|worktree| worktree.head_log_since_settled(&gix)) {
             if !branch::contains(&gix, commit, lost) && gix.has_object(lost) {
                 remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);
             }

@@ -8,6 +8,7 @@ use gix::objs::{Tree, TreeRef};
 use gix::{ObjectId, Repository};
 
 use super::objects::fetch;
+use super::objects::parse_id;
 use crate::error::{Context as _, Result};
 
 /// A note: the object that it is on, and its blob.
@@ -41,7 +42,7 @@ fn collect(repo: &Repository, tree: &Tree, prefix: &mut String, found: &mut Vec<
         let length = prefix.len();
         prefix.push_str(name);
         if entry.mode.is_blob() {
-            found.extend(ObjectId::from_hex(prefix.as_bytes()).ok().map(|on| Note { on, blob: entry.oid }));
+            found.extend(parse_id(repo, prefix.as_bytes()).map(|on| Note { on, blob: entry.oid }));
         } else if entry.mode.is_tree() && is_fan(name, prefix, repo) {
             collect(repo, &read(repo, entry.oid)?, prefix, found)?;
         }

@@ -15,6 +15,17 @@ use crate::error::{Context as _, Error, Result};
 /// Number of parallel syncs.
 const AT_ONCE: usize = 8;
 
+/// Parses an object id of the repository's hash, from a text that any program may have written: gix panics when it is asked
+/// for an object of another hash.
+pub(super) fn parse_id(repo: &Repository, hex: &[u8]) -> Option<ObjectId> {
+    ObjectId::from_hex(hex).ok().filter(|id| id.kind() == repo.object_hash())
+}
+
+/// Returns the number of hexadecimal digits of the repository's object ids.
+pub(super) fn hex_length(repo: &Repository) -> usize {
+    repo.object_hash().len_in_hex()
+}
+
 /// Reads the content of blob `id`.
 pub(super) fn blob(repo: &Repository, id: ObjectId) -> Result<Vec<u8>> {
     let found = match repo.find_blob(id) {

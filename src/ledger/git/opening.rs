@@ -189,7 +189,7 @@ impl GitLedger {
         let (name, email) = identity.committer.clone();
         let (record, unproven) = record(&repo.gix(), Arc::clone(&mover), run.clone(), page)?;
         let record = record.by(record::Author { name, email }).durability(durability);
-        let slots = Slots::new(run_dir(repo.common_dir(), &run));
+        let slots = Slots::new(run_dir(repo.common_dir(), &run), objects::hex_length(&repo.gix()));
         let written = Written::new(&repo.gix());
         let output = Output::new(&repo.gix(), Arc::clone(&mover), &run);
         Ok(Self {

@@ -3,7 +3,7 @@
 use gix::{Repository, ThreadSafeRepository};
 
 use super::notes::{self, Note};
-use super::objects::blob;
+use super::objects::{blob, hex_length};
 use super::union::Log;
 use crate::error::{Error, Result};
 use crate::run::event::{self, Aside};
@@ -18,18 +18,18 @@ pub(super) fn parse(repo: &Repository, log: &Log) -> Result<event::Log> {
     let mut pages = notes::all(repo, &log.root)?;
     pages.retain(|page| !log.completed.contains_key(&page.on));
     let mut parts = in_parallel(repo, &pages, &read_page)?;
-    parts.extend(log.completed.values().map(|text| parse_page(text)));
+    parts.extend(log.completed.values().map(|text| parse_page(repo, text)));
     Ok(event::Log::join(parts))
 }
 
-fn parse_page(text: &[u8]) -> event::Log {
-    event::Log::read_page(&String::from_utf8_lossy(text))
+fn parse_page(repo: &Repository, text: &[u8]) -> event::Log {
+    event::Log::read_page(&String::from_utf8_lossy(text)).with_ids_of(hex_length(repo))
 }
 
 fn read_page(repo: &Repository, page: &Note) -> Result<event::Log> {
     match too_long(repo, page) {
         Some(aside) => Ok(event::Log { aside: vec![aside], ..event::Log::default() }),
-        None => blob(repo, page.blob).map(|text| parse_page(&text)),
+        None => blob(repo, page.blob).map(|text| parse_page(repo, &text)),
     }
 }
 

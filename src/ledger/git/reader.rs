@@ -44,7 +44,7 @@ impl GitLedger {
         let Some(worktree) = self.repaired(&reader.path) else { return Ok((Vec::new(), Vec::new())) };
         let (gix, tip) = (self.repo.gix(), Repository::id(tip)?);
         let mut remarks = Vec::new();
-        for lost in worktree.head_log_since_settled() {
+        for lost in worktree.head_log_since_settled(&gix) {
             if !branch::contains(&gix, tip, lost) && gix.has_object(lost) {
                 remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);
             }

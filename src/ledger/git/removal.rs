@@ -231,7 +231,7 @@ fn rescue_worktree(repo: &Repository, mover: &Arc<RefMover>, run: &RunId, worktr
     let mut kept = Vec::new();
     let tip = branch::tip(&gix, &branch::name(run));
     let head = worktree.head(&gix).filter(|head| gix.has_object(*head));
-    for commit in worktree.head_log().into_iter().chain(head) {
+    for commit in worktree.head_log(&gix).into_iter().chain(head) {
         let is_safe = tip.is_some_and(|tip| branch::contains(&gix, tip, commit));
         if !is_safe && gix.has_object(commit) {
             kept.extend(branch::rescue(repo, mover, run, commit)?);

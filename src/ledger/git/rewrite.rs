@@ -12,6 +12,7 @@ use gix::objs::{CommitRef, Kind};
 
 use super::notes::{self, Note};
 use super::objects::blob;
+use super::objects::parse_id;
 use super::places::LOCAL;
 use super::read;
 use super::refs::{Change, Expect, RefMover, Swap};
@@ -65,8 +66,8 @@ pub fn carry(repo: &Repository, pairs: &str) -> Result<()> {
     let gix = repo.gix();
     let mut rewritten: BTreeMap<RunId, Vec<(ObjectId, ObjectId)>> = BTreeMap::new();
     for line in pairs.lines() {
-        let mut words = line.split_whitespace().map(|word| ObjectId::from_hex(word.as_bytes()));
-        let (Some(Ok(old)), Some(Ok(new))) = (words.next(), words.next()) else { continue };
+        let mut words = line.split_whitespace().map(|word| parse_id(&gix, word.as_bytes()));
+        let (Some(Some(old)), Some(Some(new))) = (words.next(), words.next()) else { continue };
         if let Some(run) = taken::named_run(&gix, old).filter(|_| old != new) {
             rewritten.entry(run).or_default().push((old, new));
         }

@@ -17,6 +17,8 @@ const PREFIX: &str = "w";
 pub(super) struct Slots {
     /// The run's folder.
     dir: PathBuf,
+    /// Number of hexadecimal digits of the repository's object ids.
+    digits: usize,
     known: Mutex<Option<Vec<Slot>>>,
 }
 
@@ -48,8 +50,8 @@ pub(super) struct TakenSlot {
 }
 
 impl Slots {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, known: Mutex::new(None) }
+    pub(super) fn new(dir: PathBuf, digits: usize) -> Self {
+        Self { dir, digits, known: Mutex::new(None) }
     }
 
     /// Takes a slot for `task`: its own, or a free one, or a new one. `existing` returns the numbers of existing worktrees.
@@ -139,7 +141,7 @@ impl Slots {
             numbers.sort_unstable();
             numbers.dedup();
             let slot = |number| {
-                let claim = read(&self.path(number));
+                let claim = read(&self.path(number), self.digits);
                 Slot { number, reserved: claim.is_some(), claim, busy: false }
             };
             *known = Some(numbers.into_iter().map(slot).collect());
@@ -172,12 +174,12 @@ pub(super) fn names(dir: &Path) -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-fn read(path: &Path) -> Option<Claim> {
+fn read(path: &Path, digits: usize) -> Option<Claim> {
     let text = std::fs::read_to_string(path).ok()?;
     let mut words = text.split_whitespace();
     let task = Task { iteration: words.next()?.parse().ok()?, subgoal: words.next()?.to_owned() };
     let tip: Oid = words.next()?.parse().ok()?;
-    is_name(&task.subgoal).then(|| Claim { task, tip: tip.into() })
+    (is_name(&task.subgoal) && tip.as_str().len() == digits).then(|| Claim { task, tip: tip.into() })
 }
 
 /// Reports whether `name` can be a task: a subgoal's id, perhaps with the suffix of its conflict. A worker can write the
@@ -198,7 +200,7 @@ mod tests {
     fn a_claim_that_was_being_written_goes_with_its_place() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("w4.new"), "1 a").unwrap();
-        let slots = Slots::new(dir.path().to_owned());
+        let slots = Slots::new(dir.path().to_owned(), 40);
         assert_eq!(slots.all(|| vec![4]).len(), 1);
         slots.forget(4).unwrap();
         assert_eq!(names(dir.path()), Vec::<String>::new());

@@ -6,6 +6,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 
 use super::branch;
+use super::objects::parse_id;
 use super::repository::Repository;
 use crate::error::{Context as _, Result};
 use crate::run::goal::RunId;
@@ -26,7 +27,7 @@ pub fn merging(repo: &Repository) -> Vec<Taken> {
     let gix = repo.gix();
     // git-merge(1): the commits being merged, one in each line.
     let heads = std::fs::read_to_string(repo.git_dir().join("MERGE_HEAD")).unwrap_or_default();
-    let ids = heads.lines().filter_map(|line| ObjectId::from_hex(line.trim().as_bytes()).ok());
+    let ids = heads.lines().filter_map(|line| parse_id(&gix, line.trim().as_bytes()));
     ids.filter_map(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })).collect()
 }
 
@@ -34,7 +35,7 @@ pub fn merging(repo: &Repository) -> Vec<Taken> {
 pub fn squashed(repo: &Repository, message: &Path) -> Result<Option<Taken>> {
     let text = std::fs::read(message).context(format!("'{}' cannot be read", message.display()))?;
     let gix = repo.gix();
-    let newest = text.lines().find_map(|line| ObjectId::from_hex(line.strip_prefix(b"commit ")?.trim()).ok());
+    let newest = text.lines().find_map(|line| parse_id(&gix, line.strip_prefix(b"commit ")?.trim()));
     Ok(newest.and_then(|tip| Some(Taken { run: run_of(&gix, tip)?, tip })))
 }
 

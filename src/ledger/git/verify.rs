@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use gix::{ObjectId, Repository};
 
 use super::notes::{self, Note};
-use super::objects::blob;
+use super::objects::{blob, hex_length};
 use super::pages::{in_parallel, too_long};
 use super::places::{Noted, Place};
 use super::seal::{Ack, Acks, Seals};
@@ -138,9 +138,9 @@ pub(super) fn lines(repo: &Repository, seals: &Seals, log: &Log) -> Result<Lines
     pages.retain(|page| !log.completed.contains_key(&page.on));
     let mut parts = in_parallel(repo, &pages, &|repo: &Repository, page: &Note| match too_long(repo, page) {
         Some(aside) => Ok(Lines { aside: vec![aside], ..Lines::default() }),
-        None => blob(repo, page.blob).map(|text| lines_of(seals, page.on, &text)),
+        None => blob(repo, page.blob).map(|text| lines_of(repo, seals, page.on, &text)),
     })?;
-    parts.extend(log.completed.iter().map(|(on, text)| lines_of(seals, *on, text)));
+    parts.extend(log.completed.iter().map(|(on, text)| lines_of(repo, seals, *on, text)));
     let mut all = Lines::default();
     for part in parts {
         all.events.extend(part.events);
@@ -149,13 +149,13 @@ pub(super) fn lines(repo: &Repository, seals: &Seals, log: &Log) -> Result<Lines
     Ok(all)
 }
 
-fn lines_of(seals: &Seals, on: ObjectId, text: &[u8]) -> Lines {
+fn lines_of(repo: &Repository, seals: &Seals, on: ObjectId, text: &[u8]) -> Lines {
     let mut lines = Lines::default();
     for text in text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end) {
         let line = String::from_utf8_lossy(text);
-        match Event::from_line(&line) {
+        match Event::from_line(&line).filter(|event| event.has_ids_of(hex_length(repo))) {
             Some(event) => lines.events.push(Line { on, text: text.to_vec(), code: seals.line(text), event }),
-            None => lines.aside.extend(event::Log::read_page(&line).aside),
+            None => lines.aside.extend(event::Log::read_page(&line).with_ids_of(hex_length(repo)).aside),
         }
     }
     lines

@@ -260,7 +260,7 @@ impl GitLedger {
         let gix = self.repo.gix();
         if let Some(worktree) = self.repaired(path) {
             let kept = self.task_ref(&claim.task)?.map_or_else(|| Repository::id(&claim.tip), Ok)?;
-            if worktree.is_settled(kept)
+            if worktree.is_settled(&gix, kept)
                 && let Some(tree) = self.tracked_at(&worktree).untouched()?
                 && tree == branch::tree_of(&gix, kept)?
             {
@@ -339,7 +339,7 @@ impl GitLedger {
             parents.extend(also.filter(|also| !branch::contains(&gix, head, *also)));
             self.write_commit(message, tree, &parents)?
         };
-        for lost in worktree.head_log().into_iter().chain(known) {
+        for lost in worktree.head_log(&gix).into_iter().chain(known) {
             let is_kept = branch::contains(&gix, commit, lost) || branch::contains(&gix, tip, lost);
             if !is_kept && gix.has_object(lost) {
                 left.remarks.extend(branch::rescue(&self.repo, &self.mover, &self.run, lost)?);

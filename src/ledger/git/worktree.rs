@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::command::Git;
 use super::folder::{is_folder, remove_any};
 use super::link::{link_of, linked};
+use super::objects::parse_id;
 use super::refs::{Change, Expect, REFLOG_MESSAGE, RefMover, Swap};
 use super::repository::Repository;
 use super::{folder, lock};
@@ -245,10 +246,10 @@ impl Worktree {
 
     /// Reports whether HEAD is at `commit` since [`settle`](Self::settle), and no command is under way.
     #[must_use]
-    pub fn is_settled(&self, commit: gix::ObjectId) -> bool {
+    pub fn is_settled(&self, repo: &gix::Repository, commit: gix::ObjectId) -> bool {
         let head = std::fs::read_to_string(self.admin.join("HEAD")).unwrap_or_default();
         gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok_and(|head| head == commit)
-            && self.head_log_since_settled().is_empty()
+            && self.head_log_since_settled(repo).is_empty()
             && operation_files(&self.admin).all(|path| !path.exists())
     }
 
@@ -289,7 +290,7 @@ impl Worktree {
     pub fn head(&self, repo: &gix::Repository) -> Option<gix::ObjectId> {
         let text = std::fs::read_to_string(self.admin.join("HEAD")).ok()?;
         match text.trim_end().strip_prefix("ref: ") {
-            None => gix::ObjectId::from_hex(text.trim_end().as_bytes()).ok(),
+            None => parse_id(repo, text.trim_end().as_bytes()),
             Some(name) => repo.try_find_reference(name).ok()??.try_id().map(gix::Id::detach),
         }
     }
@@ -320,15 +321,15 @@ impl Worktree {
     }
 
     /// Lists all commits that HEAD was at, oldest first.
-    pub fn head_log(&self) -> Vec<gix::ObjectId> {
-        new_values(&self.read_head_log())
+    pub fn head_log(&self, repo: &gix::Repository) -> Vec<gix::ObjectId> {
+        new_values(repo, &self.read_head_log())
     }
 
     /// Lists the commits that HEAD was at since the last [`settle`](Self::settle): earlier ones are kept already.
-    pub fn head_log_since_settled(&self) -> Vec<gix::ObjectId> {
+    pub fn head_log_since_settled(&self, repo: &gix::Repository) -> Vec<gix::ObjectId> {
         let text = self.read_head_log();
         let settled = format!("\t{REFLOG_MESSAGE}\n");
-        new_values(text.rfind(&settled).map_or(&*text, |at| &text[at + settled.len()..]))
+        new_values(repo, text.rfind(&settled).map_or(&*text, |at| &text[at + settled.len()..]))
     }
 
     fn read_head_log(&self) -> String {
@@ -380,8 +381,8 @@ fn explain_failure(path: &Path, run: &RunId, error: Error) -> Error {
 }
 
 /// Lists the new values in a reflog's lines.
-fn new_values(log: &str) -> Vec<gix::ObjectId> {
-    log.lines().filter_map(|line| gix::ObjectId::from_hex(line.split(' ').nth(1)?.as_bytes()).ok()).collect()
+fn new_values(repo: &gix::Repository, log: &str) -> Vec<gix::ObjectId> {
+    log.lines().filter_map(|line| parse_id(repo, line.split(' ').nth(1)?.as_bytes())).collect()
 }
 
 fn reason(run: &RunId) -> String {

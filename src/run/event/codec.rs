@@ -64,7 +64,7 @@ pub struct Aside {
 }
 
 impl Aside {
-    fn new(seq: &dyn fmt::Display, kind: &str, why: &str) -> Self {
+    pub(super) fn new(seq: &dyn fmt::Display, kind: &str, why: &str) -> Self {
         Self { reason: one_line(&format!("seq {seq} {kind}: {why}"), REASON_LENGTH) }
     }
 
@@ -146,7 +146,7 @@ impl Log {
         self.aside.dedup();
     }
 
-    fn set_aside(&mut self, aside: Aside) {
+    pub(super) fn set_aside(&mut self, aside: Aside) {
         if self.aside.len() < MOST_KEPT {
             self.aside.push(aside);
         } else {

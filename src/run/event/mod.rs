@@ -6,6 +6,7 @@
 mod codec;
 mod fact;
 mod flaw;
+mod objects;
 
 pub use self::codec::{Aside, Log, parse_log};
 pub use self::fact::{

@@ -11,6 +11,7 @@ use super::files::Found;
 use crate::error::{Context as _, Error, Result};
 use crate::ledger::git::branch::{self, contains, stamp};
 use crate::ledger::git::held::HELD;
+use crate::ledger::git::objects::parse_id;
 use crate::ledger::git::refs::{Change, Expect, RefMover, Swap};
 use crate::ledger::git::repository::Repository;
 use crate::run::goal::RunId;
@@ -71,11 +72,12 @@ impl Refs {
     /// Restores removed refs of other runs whose commits nothing else keeps, and returns remarks. A ref that its own driver
     /// has made again is not changed.
     pub(super) fn put_back_runs(&mut self, before: &Self, keeper: &Keeper<'_>) -> Result<Vec<String>> {
-        let (gix, current_objects) = (keeper.repo.gix(), self.current_objects());
+        let gix = keeper.repo.gix();
+        let current_objects = self.current_objects(&gix);
         let mut words = Vec::new();
         for (name, target) in before.at.iter().filter(|(name, _)| is_of_a_run(name)) {
             let Some(old) =
-                id(Some(target)).filter(|old| !self.at.contains_key(name) && !current_objects.contains(old))
+                id(&gix, Some(target)).filter(|old| !self.at.contains_key(name) && !current_objects.contains(old))
             else {
                 continue;
             };
@@ -96,10 +98,10 @@ impl Refs {
         let mut lost: Vec<(&str, ObjectId)> = Vec::new();
         let was = |old: ObjectId| format!("was {}", &old.to_string()[..12]);
         let mut words = Vec::new();
-        let current_objects = self.current_objects();
+        let current_objects = self.current_objects(&gix);
         let names: BTreeSet<&String> = before.at.keys().chain(self.at.keys()).collect();
         for name in names.into_iter().filter(|name| before.at.get(*name) != self.at.get(*name) && *name != STASH) {
-            let (old, new) = (id(before.at.get(name)), id(self.at.get(name)));
+            let (old, new) = (id(&gix, before.at.get(name)), id(&gix, self.at.get(name)));
             let is_kept = old.is_none_or(|old| new.is_some_and(|new| is_within(&gix, old, new)));
             if is_of_a_run(name) {
                 // Its driver may be running, and a discard keeps the commits itself.
@@ -113,7 +115,7 @@ impl Refs {
                 None => moved.push((name, old)),
             }
         }
-        let dropped = before.stashed.difference(&self.stashed).filter_map(|stash| id(Some(stash)));
+        let dropped = before.stashed.difference(&self.stashed).filter_map(|stash| id(&gix, Some(stash)));
         lost.extend(dropped.map(|stash| (STASH, stash)));
         if before.at.get(STASH) != self.at.get(STASH) && lost.iter().all(|(name, _)| *name != STASH) {
             moved.push((STASH, None));
@@ -137,8 +139,8 @@ impl Refs {
     }
 
     /// Returns the objects that refs are at.
-    fn current_objects(&self) -> BTreeSet<ObjectId> {
-        self.at.values().filter_map(|target| id(Some(target))).collect()
+    fn current_objects(&self, gix: &gix::Repository) -> BTreeSet<ObjectId> {
+        self.at.values().filter_map(|target| id(gix, Some(target))).collect()
     }
 
     /// Puts each of `lost` that no ref is at on a rescue ref. Returns the rescue refs by object.
@@ -157,7 +159,7 @@ impl Refs {
                 Some((reference.try_id()?.detach(), reference.name().as_bstr().to_str_lossy().into_owned()))
             })
             .collect();
-        let current_objects = self.current_objects();
+        let current_objects = self.current_objects(gix);
         let mut changes = Vec::new();
         for (_, old) in lost {
             if kept.contains_key(old) || current_objects.contains(old) || !gix.has_object(*old) {
@@ -184,8 +186,8 @@ fn is_of_a_run(name: &str) -> bool {
     OF_RUNS.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn id(target: Option<&String>) -> Option<ObjectId> {
-    ObjectId::from_hex(target?.as_bytes()).ok()
+fn id(gix: &gix::Repository, target: Option<&String>) -> Option<ObjectId> {
+    parse_id(gix, target?.as_bytes())
 }
 
 /// Reports whether `old` is an ancestor of `new`; false if one of them is no commit.

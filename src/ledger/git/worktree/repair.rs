@@ -50,7 +50,10 @@ impl Worktree {
         let head = holds("HEAD");
         let is_sound = match head.trim_end().strip_prefix("ref: ") {
             Some(name) => name.starts_with("refs/"),
-            None => gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok(),
+            // Of the repository's hash, as `commit` is.
+            None => {
+                head.trim_end().len() == commit.len() && gix::ObjectId::from_hex(head.trim_end().as_bytes()).is_ok()
+            }
         };
         if !is_sound {
             std::fs::write(self.admin.join("HEAD"), format!("{commit}\n")).context(failed())?;
