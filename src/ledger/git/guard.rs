@@ -8,7 +8,7 @@
 mod checkout;
 mod files;
 #[cfg(test)]
-mod hammered;
+mod hammered_tests;
 mod kept;
 mod kinds;
 mod refs;
