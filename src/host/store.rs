@@ -380,11 +380,14 @@ impl RunStore {
         private::is_dir(&self.dir)
     }
 
-    /// Removes the run's files, except those called `names`.
-    pub fn retain(&self, names: &[&str]) -> Result<()> {
+    /// Puts the files called `names` aside, for a run that is discarded, and removes the run's other files except `lock`.
+    pub fn put_aside(&self, names: &[&str], lock: &str) -> Result<()> {
+        for name in names {
+            self.rename(name, &aside(name))?;
+        }
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let (path, name) = (entry.path(), entry.file_name());
-            if names.iter().any(|kept| name == *kept) {
+            if name == lock || names.iter().any(|kept| name == *aside(kept)) {
                 continue;
             }
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -392,6 +395,27 @@ impl RunStore {
             removed.context(format!("cannot remove '{}'", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Reports whether the file `name` is put aside.
+    #[must_use]
+    pub fn has_aside(&self, name: &str) -> bool {
+        self.dir.join(aside(name)).symlink_metadata().is_ok()
+    }
+
+    /// Brings back the files called `names` that were put aside and have no successor.
+    pub fn bring_back(&self, names: &[&str]) -> Result<()> {
+        let mut missing = names.iter().filter(|name| self.dir.join(name).symlink_metadata().is_err());
+        missing.try_for_each(|name| self.rename(&aside(name), name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        match fs::rename(self.dir.join(from), self.dir.join(to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).context(format!("cannot rename '{}'", self.dir.join(from).display()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the run's directory.
@@ -407,6 +431,11 @@ impl RunStore {
         private::make_dir(&self.runs)?;
         private::make_dir(&self.dir)
     }
+}
+
+/// Returns the name of the file `name` of a run that is discarded.
+fn aside(name: &str) -> String {
+    format!("{name}.discarded")
 }
 
 /// Creates the directory of a store, and its parents.

@@ -14,7 +14,7 @@ use super::repository::Repository;
 use super::run_dir::run_dir;
 use super::seal::Seals;
 use super::slots::Slots;
-use super::{GitLedger, Tip, branch, objects, places, read};
+use super::{GitLedger, Tip, branch, objects, places, read, removal};
 use crate::error::{Context as _, Error, Result};
 use crate::host::store::{Bases, RunStore, Store};
 use crate::ledger::{Durability, Preferences};
@@ -125,10 +125,7 @@ impl GitLedger {
         }
         let _ = std::fs::remove_file(dir.join(lock::NAME));
         let _ = std::fs::remove_dir(dir); // not empty if another process uses it
-        if let Some(kept) = Self::kept(repo, run) {
-            let _ = kept.remove(); // no other run has this id
-        }
-        if let Err(error) = repo.forget(run) {
+        if let Err(error) = removal::leave_store(repo, run) {
             tracing::warn!("{}", error.chain());
         }
     }

@@ -26,7 +26,6 @@ use super::tree::Tracked;
 use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, restore};
 use crate::error::{Context as _, Error, Result};
-use crate::host::authority;
 use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
@@ -292,17 +291,24 @@ fn clear_folder(repo: &Repository, run: &RunId) -> Result<()> {
 }
 
 fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
-    if let Some(store) = Store::find(repo.common_dir(), &Bases::of_process()) {
-        let kept = store.run(run);
-        if Seals::of(&store, run).newest()?.is_some() {
-            // A restored run is then still this clone's, and an older log is not taken for its newest.
-            kept.retain(&[seal::FILE, authority::FILE, lock::NAME])?;
-        } else {
-            kept.remove()?;
-        }
-    }
+    leave_store(repo, run)?;
     let dir = run_dir(repo.common_dir(), run);
     std::fs::remove_dir_all(&dir).context(uncleared(&dir))
+}
+
+/// Puts the private store's data on a removed run aside, so that it is still this clone's once it is restored, and an older
+/// log is not taken for its newest. Another clone's log of it that is taken instead is one from elsewhere. Data on a run that
+/// acknowledged nothing is removed.
+pub(super) fn leave_store(repo: &Repository, run: &RunId) -> Result<()> {
+    let Some(store) = Store::find(repo.common_dir(), &Bases::of_process()) else { return Ok(()) };
+    let kept = store.run(run);
+    if Seals::of(&store, run).newest()?.is_some() {
+        kept.put_aside(&restore::STORE_FILES, lock::NAME)
+    } else if kept.has_aside(seal::FILE) {
+        Ok(())
+    } else {
+        kept.remove()
+    }
 }
 
 fn uncleared(dir: &Path) -> String {

@@ -16,10 +16,14 @@ use super::provision::clones;
 use super::read;
 use super::refs::{Change, Expect, RefMover, Swap};
 use super::repository::Repository;
+use super::seal;
 use crate::error::{Error, Result};
+use crate::host::authority;
 use crate::run::goal::RunId;
 use crate::run::text::a_few;
 
+/// Files of a run in the private store that come back with it.
+pub(super) const STORE_FILES: [&str; 2] = [seal::FILE, authority::FILE];
 /// Number of runs that an error names.
 const NAMED: usize = 5;
 
@@ -124,6 +128,10 @@ pub fn resolve(repo: &Repository, name: Option<&str>) -> Result<RunId> {
 /// Fails if nothing can be restored, or a ref of the same name is in the way.
 pub fn restore(repo: &Repository, run: &RunId) -> Result<Restored> {
     let mut restored = Restored::default();
+    // First: between the two, its log would be one from elsewhere.
+    if let Some(store) = repo.store() {
+        store.run(run).bring_back(&STORE_FILES)?;
+    }
     for git_dir in clones::clones(repo)? {
         let (here, aside) = RunRefs::read(&git_dir, run)?.newest(|_| true);
         let back = create_missing(&git_dir, run, &here, &aside)?;
