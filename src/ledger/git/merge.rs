@@ -56,7 +56,7 @@ pub fn take(repo: &Repository, run: &RunId, take: &Take<'_>) -> Result<i32> {
         }
         Way::Squash => squash(repo, take, edit),
         Way::Rebase => {
-            refuse_staged(repo)?;
+            refuse_staged(repo, take)?;
             let mut own = branch::own_commits(&repo.gix(), run, Repository::id(take.commit)?)?;
             if own.is_empty() {
                 return Ok(0);
@@ -190,7 +190,7 @@ fn run_message_hooks(
 }
 
 fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
-    refuse_staged(repo)?;
+    refuse_staged(repo, take)?;
     let code = Git::as_user("merge").args(["--squash", take.name]).status()?;
     // git offers this text with the commit, now or once conflicts are resolved: ours replaces its list of commits.
     let offered = repo.git_dir().join("SQUASH_MSG");
@@ -204,18 +204,26 @@ fn squash(repo: &Repository, take: &Take<'_>, edit: &str) -> Result<i32> {
 }
 
 /// git lets a squash or cherry-pick start with staged changes in other files, which would then be committed too.
-fn refuse_staged(repo: &Repository) -> Result<()> {
+fn refuse_staged(repo: &Repository, take: &Take<'_>) -> Result<()> {
     refuse_under_way(repo)?;
     if !holds_staged(repo)? {
         return Ok(());
     }
-    // git-merge(1), --squash: git leaves this file until the squash is committed.
-    if repo.git_dir().join("SQUASH_MSG").exists() {
+    // git-merge(1), --squash: git leaves this file until the squash is committed. One that is killed has staged all before.
+    if repo.git_dir().join("SQUASH_MSG").exists() || is_squash_staged(repo, take)? {
         return Err(Error::usage("your index holds a squash that is not committed yet")
             .hint("'git commit' concludes it; to take it back: git reset --merge"));
     }
     Err(Error::usage("your index holds staged changes: they would be committed along")
         .hint("commit them, or 'git stash' them, first"))
+}
+
+/// Reports whether the user's index holds what merging `take` would make.
+fn is_squash_staged(repo: &Repository, take: &Take<'_>) -> Result<bool> {
+    let (head, _) = preview::head(repo)?;
+    let trial = preview::try_merge(repo, &head, take.commit)?;
+    let git = repo.git("diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
+    Ok(trial.conflicts.is_empty() && git.revision(trial.tree).succeeds()?)
 }
 
 /// Reports whether the user's index differs from HEAD.
