@@ -149,11 +149,8 @@ impl Registry {
         }
     }
 
-    /// Says why no call of `choice` can succeed from here: its program is not installed, or its service wants a model or
+    /// Fails if no call of `choice` can succeed from here: its program is not installed, or its service wants a model or
     /// a missing key. Nothing is run for it, so the state of the login is left to the first call.
-    ///
-    /// # Errors
-    /// Where that is so.
     pub fn check(&self, choice: &AgentChoice) -> Result<()> {
         let name = choice.backend.as_str();
         let program = match self.own.get(name) {
@@ -260,7 +257,7 @@ impl Registry {
     /// The name of the backend that fits best: the agent that is calling, else the first one installed.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Fails if there is none.
     pub fn auto(&self) -> Result<String> {
         let calling =
             |known: &&Known| known.markers.iter().any(|name| self.environment.markers.iter().any(|set| set == name));

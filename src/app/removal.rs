@@ -25,7 +25,7 @@ pub struct Removal {
     pub refs: Vec<String>,
     /// The directory of its files in the git directory, if that was removed.
     pub folder: Option<String>,
-    /// What the worktrees alone held, and the rescue refs that keep it.
+    /// Content that only the worktrees held, and the rescue refs that keep it.
     pub kept: Vec<String>,
     /// The command that restores the refs.
     pub undo: Option<String>,

@@ -24,7 +24,7 @@ pub struct SyncReport {
     pub discarded: Vec<RunId>,
     /// Refs that the remote rejected.
     pub refused: Vec<Refused>,
-    /// What local worktrees held, and the refs that keep it.
+    /// Content that only local worktrees held, and the refs that keep it.
     pub kept: Vec<String>,
     /// The remote with which transcripts were exchanged, if any.
     pub output: Option<String>,

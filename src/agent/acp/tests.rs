@@ -171,7 +171,7 @@ end(prompt)
 
     let odd = "prompt = begin()\nsay(' '.join([ask('edit', options=['allow_always']), ask('edit', options=['reject_always']), ask('execute', options=[])]))\nend(prompt)";
     assert_eq!(answer(odd).await.unwrap().text, "id-allow_always id-reject_always cancelled");
-    // The kind was told when the tool was called.
+    // The kind was reported when the tool was called.
     let earlier = "prompt = begin()\nupdate('tool_call', toolCallId='x', title='t', kind='edit')\n\
         send(id=1, method='session/request_permission', params={'sessionId': 's1', 'toolCall': {'toolCallId': 'x'}, 'options': [{'optionId': 'yes', 'kind': 'allow_once'}]})\n\
         say(read()['result']['outcome']['optionId'])\nend(prompt)";
