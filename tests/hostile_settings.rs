@@ -139,12 +139,13 @@ fn no_verb_waits_for_a_pipe_in_the_place_of_what_git_reads_first() {
 
 #[test]
 fn whatever_stands_in_its_place_the_configuration_is_put_back() {
-    let danger = "git config core.hooksPath /tmp/evil";
+    // Made beside it and moved there at once: the guard may look between two steps, and put back the first of them.
+    let danger = "cp $c $HOME/new; git config -f $HOME/new core.hooksPath /tmp/evil";
     for (deed, kept) in [
         ("printf '[core\\n' >> $c".to_owned(), Some("[core\n")),
-        (format!("{danger}; printf '[core\\n' >> $c"), Some("hooksPath = /tmp/evil")),
-        (format!("{danger}; mv $c $HOME/there; ln -s $HOME/there $c"), Some("hooksPath = /tmp/evil")),
-        (format!("{danger}; chmod 0 $c"), Some("hooksPath = /tmp/evil")),
+        (format!("{danger}; printf '[core\\n' >> $HOME/new; mv $HOME/new $c"), Some("hooksPath = /tmp/evil")),
+        (format!("{danger}; ln -s $HOME/new $HOME/link; mv $HOME/link $c"), Some("hooksPath = /tmp/evil")),
+        (format!("{danger}; chmod 0 $HOME/new; mv $HOME/new $c"), Some("hooksPath = /tmp/evil")),
         ("rm $c; mkdir $c; touch $c/file".to_owned(), None),
         ("rm $c; mkfifo $c".to_owned(), None),
         ("rm $c".to_owned(), None),
