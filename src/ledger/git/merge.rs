@@ -222,12 +222,16 @@ fn refuse_staged(repo: &Repository, take: &Take<'_>) -> Result<()> {
 fn is_squash_staged(repo: &Repository, take: &Take<'_>) -> Result<bool> {
     let (head, _) = preview::head(repo)?;
     let trial = preview::try_merge(repo, &head, take.commit)?;
-    let git = repo.git("diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
-    Ok(trial.conflicts.is_empty() && git.revision(trial.tree).succeeds()?)
+    Ok(trial.conflicts.is_empty() && index_holds(repo, &trial.tree)?)
 }
 
 /// Reports whether the user's index differs from HEAD.
 fn holds_staged(repo: &Repository) -> Result<bool> {
+    index_holds(repo, "HEAD").map(|is_clean| !is_clean)
+}
+
+/// Reports whether the user's index holds the files of `tree`.
+fn index_holds(repo: &Repository, tree: &str) -> Result<bool> {
     let git = repo.git("diff-index").only_reads().args(["--cached", "--quiet", "--ignore-submodules=none"]);
-    git.revision("HEAD").succeeds().map(|clean| !clean)
+    git.revision(tree).succeeds()
 }

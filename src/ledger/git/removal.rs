@@ -26,7 +26,6 @@ use super::tree::Tracked;
 use super::worktree::{self, Worktree};
 use super::{GitLedger, branch, restore};
 use crate::error::{Context as _, Error, Result};
-use crate::host::store::{Bases, Store};
 use crate::run::goal::RunId;
 
 /// How much of a run is removed.
@@ -300,7 +299,7 @@ fn remove_folder(repo: &Repository, run: &RunId) -> Result<()> {
 /// log is not taken for its newest. Another clone's log of it that is taken instead is one from elsewhere. Data on a run that
 /// acknowledged nothing is removed.
 pub(super) fn leave_store(repo: &Repository, run: &RunId) -> Result<()> {
-    let Some(store) = Store::find(repo.common_dir(), &Bases::of_process()) else { return Ok(()) };
+    let Some(store) = repo.store() else { return Ok(()) };
     let kept = store.run(run);
     if Seals::of(&store, run).newest()?.is_some() {
         kept.put_aside(&restore::STORE_FILES, lock::NAME)
